@@ -1,0 +1,289 @@
+//! The crate's one error type. Every variant is a thing a caller may want to tell apart, and carries the name
+//! and the numbers of it; its text ends with the way out where there is one.
+//!
+//! Used by every floor; uses nothing.
+
+use std::fmt;
+use std::io;
+use std::ops::Range;
+use std::path::PathBuf;
+
+/// `Result` with this crate's [`enum@Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Everything that can go wrong, by name and number.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A segment name that cannot be a file name directly under `/dev/shm`.
+    #[error("segment name {name:?} is invalid: {reason}")]
+    InvalidName {
+        /// The name as given.
+        name: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// A file of that name exists; nothing was overwritten.
+    #[error(
+        "segment name {name:?} is in use (owner uid {owner_uid}, {}); choose another name, or remove it first",
+        if *.live { "a process has it open" } else { "no rowfork process has it open" }
+    )]
+    NameInUse {
+        /// The segment name.
+        name: String,
+        /// Who owns the file.
+        owner_uid: u32,
+        /// Whether some process holds the segment's lock.
+        live: bool,
+    },
+    /// No file of that name.
+    #[error("no segment named {name:?} in /dev/shm")]
+    NameNotFound {
+        /// The segment name.
+        name: String,
+    },
+    /// The name leads to something that is not a regular file. Links are never followed.
+    #[error("/dev/shm/{name} is a {kind}, not a shared-memory segment")]
+    NotRegular {
+        /// The segment name.
+        name: String,
+        /// What it is instead: `directory`, `symbolic link`, ...
+        kind: &'static str,
+    },
+    /// The segment belongs to another user.
+    #[error("segment {name:?} belongs to uid {owner_uid}, not to this process's uid {our_uid}")]
+    NotOurs {
+        /// The segment name.
+        name: String,
+        /// Who owns it.
+        owner_uid: u32,
+        /// Who we are.
+        our_uid: u32,
+    },
+    /// The segment already has a name.
+    #[error("the segment is already published as {name:?}; a segment has one name")]
+    AlreadyNamed {
+        /// The name that it has.
+        name: String,
+    },
+    /// The operation is for a named segment and this one has no name.
+    #[error("the segment has no name; publish it first")]
+    Nameless,
+    /// The segment is in use by a live process, so it is not removed.
+    #[error("segment {name:?} is in use by a live process")]
+    InUse {
+        /// The segment name.
+        name: String,
+    },
+    /// The number of bytes does not fit the address space.
+    #[error("an array of shape {shape:?} with {element_bytes}-byte elements exceeds the address space")]
+    ShapeOverflow {
+        /// The shape asked for.
+        shape: Vec<usize>,
+        /// Bytes per element.
+        element_bytes: usize,
+    },
+    /// `/dev/shm` has not enough room. Nothing was left behind.
+    #[error(
+        "/dev/shm is too small: {need} bytes needed, {available} of {total} available; free some, or enlarge it \
+         (mount -o remount,size=..., docker run --shm-size=..., Kubernetes: emptyDir with medium Memory)"
+    )]
+    ShmFull {
+        /// Bytes needed.
+        need: u64,
+        /// Bytes available.
+        available: u64,
+        /// Bytes in all.
+        total: u64,
+    },
+    /// The process may not make a file of this size.
+    #[error(
+        "a segment of {need} bytes exceeds this process's file size limit of {limit} bytes (RLIMIT_FSIZE, ulimit -f)"
+    )]
+    FileSizeLimit {
+        /// Bytes needed.
+        need: u64,
+        /// The soft limit in bytes.
+        limit: u64,
+    },
+    /// The `.npy` header is damaged, foreign, or of a kind that is not supported.
+    #[error("{path}: {source}", path = .path.display())]
+    Npy {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: HeaderError,
+    },
+    /// The elements are of another type.
+    #[error("{path}: holds dtype {found:?}, {expected:?} is wanted", path = .path.display())]
+    WrongDtype {
+        /// The file.
+        path: PathBuf,
+        /// The `descr` that is wanted.
+        expected: &'static str,
+        /// The `descr` found.
+        found: String,
+    },
+    /// The array has another number of dimensions.
+    #[error("{path}: has {} dimensions (shape {shape:?}), {expected} wanted", .shape.len(), path = .path.display())]
+    WrongDimension {
+        /// The file.
+        path: PathBuf,
+        /// The number wanted.
+        expected: usize,
+        /// The shape found.
+        shape: Vec<usize>,
+    },
+    /// The file ends before the data that its header promises.
+    #[error("{path}: truncated: {expected} bytes promised by the header, {actual} there", path = .path.display())]
+    Truncated {
+        /// The file.
+        path: PathBuf,
+        /// Bytes that should be there, header included.
+        expected: u64,
+        /// Bytes that are there.
+        actual: u64,
+    },
+    /// An array passed in has not the shape that the operation needs.
+    #[error("the {what} has shape {found:?}, {expected:?} is needed")]
+    WrongShape {
+        /// Which array.
+        what: &'static str,
+        /// The shape needed.
+        expected: Vec<usize>,
+        /// The shape given.
+        found: Vec<usize>,
+    },
+    /// A call with zero workers can never end.
+    #[error("workers is 0; at least 1 is needed (leave it out for one per core)")]
+    ZeroWorkers,
+    /// More workers than a claim word can name.
+    #[error("{asked} workers asked for, at most {max} are possible")]
+    TooManyWorkers {
+        /// The number asked for.
+        asked: usize,
+        /// The largest possible.
+        max: usize,
+    },
+    /// A block of zero rows can never be finished.
+    #[error("block_rows is 0; at least 1 is needed (leave it out for the default)")]
+    ZeroBlockRows,
+    /// A call was made from inside a kernel: a worker never forks workers of its own.
+    #[error("rowfork was called from inside a kernel; a worker does not fork workers of its own")]
+    InsideWorker,
+    /// Not a single worker could be forked.
+    #[error("no worker could be forked (check ulimit -u, pids.max and free memory)")]
+    ForkFailed(#[source] io::Error),
+    /// The kernel panicked. No lower row failed.
+    #[error("the kernel panicked on row {row}: {message} ({location})")]
+    KernelPanicked {
+        /// The row it was called for.
+        row: usize,
+        /// The panic message, cut at 3 KiB.
+        message: String,
+        /// `file:line:column`, or `location unknown`.
+        location: String,
+    },
+    /// The kernel returned `Err`. No lower row failed.
+    #[error("the kernel failed on row {row}: {message}")]
+    KernelFailed {
+        /// The row it was called for.
+        row: usize,
+        /// The error's text, cut at 3 KiB.
+        message: String,
+    },
+    /// The same row was under a worker each time one died.
+    #[error("row {row} was running at the death of {attempts} workers in a row; the last {cause}")]
+    RowKillsWorkers {
+        /// The row.
+        row: usize,
+        /// How often it was tried.
+        attempts: u32,
+        /// How the last worker died.
+        cause: DeathCause,
+    },
+    /// Workers die faster than they finish blocks.
+    #[error("{deaths} workers died with no block finished in between (rows {rows:?} are unfinished); the last {cause}")]
+    WorkersKeepDying {
+        /// Deaths in a row.
+        deaths: u32,
+        /// From the first to past the last unfinished row.
+        rows: Range<usize>,
+        /// How the last worker died.
+        cause: DeathCause,
+    },
+    /// The control block was overwritten (by a stray store of a kernel), twice.
+    #[error("the control block was overwritten in block {block}; a kernel writes where it must not")]
+    ControlCorrupted {
+        /// The block whose word is nonsense.
+        block: usize,
+    },
+    /// A system call failed in a way that no other variant names.
+    #[error("cannot {action} {subject}")]
+    Os {
+        /// What was attempted: `open`, `map`, ...
+        action: &'static str,
+        /// On what.
+        subject: String,
+        /// The system's answer.
+        source: io::Error,
+    },
+}
+
+/// How a worker died.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DeathCause {
+    /// It left by itself, with this exit code, without having finished its work.
+    Exited(i32),
+    /// It was killed by this signal (9 is SIGKILL: another process, or the kernel's OOM killer).
+    Signalled(i32),
+    /// It touched memory that it may not touch (SIGSEGV, SIGBUS).
+    MemoryFault {
+        /// 11 is SIGSEGV, 7 is SIGBUS.
+        signal: i32,
+        /// The address it touched.
+        address: usize,
+        /// The shared array that the address belongs to, if any; every array but the call's output is read-only
+        /// in a worker.
+        read_only_segment: Option<String>,
+    },
+    /// It is gone, and somebody else in this process has taken its exit status (`SIGCHLD` ignored, or a foreign `wait`).
+    Unknown,
+}
+
+impl fmt::Display for DeathCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exited(code) => write!(f, "exited with code {code} before its work was done"),
+            Self::Signalled(signal) => write!(f, "was killed by {}", signal_name(*signal)),
+            Self::MemoryFault { signal, address, read_only_segment: None } => {
+                write!(f, "was killed by {} at address {address:#x}", signal_name(*signal))
+            }
+            Self::MemoryFault { signal, address, read_only_segment: Some(name) } => write!(
+                f,
+                "was killed by {} at address {address:#x}: it wrote to {name}, and every shared array but the \
+                 call's output is read-only in a worker; return the value instead, or pass that array as the output",
+                signal_name(*signal)
+            ),
+            Self::Unknown => f.write_str("died, and its exit status was taken by somebody else in this process"),
+        }
+    }
+}
+
+/// The name of a signal as people know it, or its number.
+fn signal_name(signal: i32) -> String {
+    nix::sys::signal::Signal::try_from(signal).map_or_else(|_| format!("signal {signal}"), |s| s.as_str().to_owned())
+}
+
+/// What is wrong with a `.npy` header.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum HeaderError {
+    /// The file does not start with the magic bytes of the format.
+    #[error("not a .npy file: starts with {found:02x?}, not with \\x93NUMPY")]
+    BadMagic {
+        /// The first bytes, at most 6.
+        found: Vec<u8>,
+    },
+}

@@ -1,0 +1,9 @@
+//! rowfork: a process pool for large numeric arrays.
+#![warn(missing_docs, clippy::print_stdout, clippy::print_stderr)]
+
+#[cfg(not(target_os = "linux"))]
+compile_error!("rowfork runs on Linux only: it is built on /dev/shm, pidfd and MADV_COLLAPSE");
+
+mod error;
+
+pub use error::{DeathCause, Error, HeaderError, Result};

@@ -4,6 +4,10 @@
 #[cfg(not(target_os = "linux"))]
 compile_error!("rowfork runs on Linux only: it is built on /dev/shm, pidfd and MADV_COLLAPSE");
 
+mod array;
 mod error;
+pub mod segment;
+mod sys;
 
+pub use array::{Element, SharedArray};
 pub use error::{DeathCause, Error, HeaderError, Result};

@@ -1,0 +1,179 @@
+//! Birth of a segment: nameless first, whole before anybody sees it, named last. An error or a SIGKILL at any instant
+//! leaves nothing behind, and no one ever reads a half-made segment.
+//!
+//! Where a file without a name is impossible (no `O_TMPFILE`, no `/proc`), `Newborn::visible` makes a visible one
+//! and takes it away again on every path that does not end in a segment.
+
+use std::fs::{File, Metadata, Permissions};
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::num::NonZeroUsize;
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use shared_memory::{ShmemConf, ShmemError};
+
+use super::header::{self, DATA_OFFSET};
+use super::mapping::Mapped;
+use super::name::{self, SHM_DIR, os};
+use super::reserve::{self, Fill};
+use super::{LASTING, Segment, VOLATILE};
+use crate::error::{Error, Result};
+use crate::sys::{file, limits};
+
+/// Makes a segment for an array of `shape`, of elements that NumPy calls `descr`, filled by `fill` (zeros without).
+pub(crate) fn birth(
+    name: Option<&str>,
+    descr: &str,
+    element_bytes: usize,
+    shape: &[usize],
+    fill: Option<&Fill<'_>>,
+) -> Result<Segment> {
+    let overflow = || Error::ShapeOverflow { shape: shape.to_vec(), element_bytes };
+    let total = header::data_bytes(shape, element_bytes).ok_or_else(overflow)? + DATA_OFFSET;
+    let name = name.map(name::validated).transpose()?;
+    if let Some(name) = name {
+        sweep_once();
+        name::check_free(name)?;
+    }
+    check_file_size_limit(total)?;
+    let newborn = Newborn::new(name, total)?;
+    let file = &newborn.file;
+    check_room(file, total)?;
+    file.set_len(total as u64).map_err(|e| reserve::shm_error(file, total, e))?;
+    let len = NonZeroUsize::new(total).ok_or_else(overflow)?;
+    let mapping = Mapped::new(file, len, name::label(name)).map_err(os("map", Path::new(SHM_DIR)))?;
+    file.lock_shared().map_err(os("lock", Path::new(SHM_DIR)))?;
+    let pages = reserve::reserve(file, &mapping, huge_pages_allowed(), fill)?;
+    file.write_all_at(&header::write(descr, shape), 0).map_err(os("write to", Path::new(SHM_DIR)))?;
+    newborn.named(name, mapping, pages)
+}
+
+/// Removes, once per process and before its first name, what earlier programs left behind when they were killed.
+fn sweep_once() {
+    static SWEPT: AtomicBool = AtomicBool::new(false);
+    if !SWEPT.swap(true, Ordering::Relaxed) {
+        let _ = super::sweep::sweep(); // a failed sweep is no reason not to be born
+    }
+}
+
+/// `ROWFORK_HUGE_PAGES=never` forbids huge pages, to measure what they are worth.
+fn huge_pages_allowed() -> bool {
+    std::env::var_os("ROWFORK_HUGE_PAGES").is_none_or(|value| value != "never")
+}
+
+/// Beyond `RLIMIT_FSIZE` the kernel would kill us with SIGXFSZ rather than answer.
+fn check_file_size_limit(total: usize) -> Result<()> {
+    let limit = limits::file_size().map_err(os("read the file size limit of", Path::new("this process")))?;
+    if total as u64 > limit { Err(Error::FileSizeLimit { need: total as u64, limit }) } else { Ok(()) }
+}
+
+/// Says no early; the reservation itself has the last word.
+fn check_room(file: &File, total: usize) -> Result<()> {
+    let room = file::room(file).map_err(os("examine", Path::new(SHM_DIR)))?;
+    let need = total.next_multiple_of(4096) as u64;
+    if room.total > 0 && need > room.available {
+        return Err(Error::ShmFull { need, available: room.available, total: room.total });
+    }
+    Ok(())
+}
+
+/// A file under `/dev/shm` that is not a segment yet.
+struct Newborn {
+    file: File,
+    visible: Visible,
+}
+
+/// The name that a newborn has already, where a nameless file is impossible. Its drop takes the name away.
+struct Visible(Option<(String, Metadata)>);
+
+impl Newborn {
+    fn new(name: Option<&str>, total: usize) -> Result<Self> {
+        let nameless_works = name.is_none() || Path::new("/proc/self/fd").exists();
+        let refused = match nameless_works.then(|| file::open_nameless(Path::new(SHM_DIR))) {
+            Some(Ok(file)) => return Ok(Self { file, visible: Visible(None) }),
+            Some(Err(error)) => error,
+            None => io::ErrorKind::Unsupported.into(),
+        };
+        match refused.raw_os_error() {
+            None | Some(libc::EOPNOTSUPP | libc::EISDIR | libc::EINVAL | libc::ENOENT | libc::ENOSYS) => {}
+            Some(_) => return Err(os("make a file in", Path::new(SHM_DIR))(refused)),
+        }
+        match name {
+            Some(name) => Self::visible(name, total),
+            None => {
+                let newborn = Self::visible(&random_name(), total)?;
+                Ok(Self { file: newborn.file, visible: Visible(None) }) // drops the visible name
+            }
+        }
+    }
+
+    /// A file made by `O_CREAT | O_EXCL` under its own name, through the `shared_memory` crate.
+    fn visible(name: &str, total: usize) -> Result<Self> {
+        let path = name::path(name);
+        let failed = |error: ShmemError| os("make", &path)(io::Error::other(error));
+        let mut made = match ShmemConf::new().os_id(name).size(total).create() {
+            Ok(made) => made,
+            Err(ShmemError::MappingIdExists | ShmemError::LinkExists) => return Err(name::in_use(name)),
+            Err(error) => return Err(failed(error)),
+        };
+        // Its drop would unlink by name, in any process that inherited it; ours looks at pid and inode first.
+        made.set_owner(false);
+        drop(made);
+        // A umask may have taken our own permissions; the name is ours, so is the file.
+        let opened = std::fs::set_permissions(&path, Permissions::from_mode(LASTING))
+            .map_err(os("change the mode of", &path))
+            .and_then(|()| name::open_regular(name, true));
+        match opened {
+            Ok((file, meta)) if meta.uid() == name::our_uid() && meta.len() == total as u64 => {
+                Ok(Self { file, visible: Visible(Some((name.to_owned(), meta))) })
+            }
+            Ok(_) => Err(name::in_use(name)), // replaced under our hands: not ours to remove
+            Err(error) => {
+                let _ = std::fs::remove_file(&path);
+                Err(error)
+            }
+        }
+    }
+
+    /// Gives it its name, the last act: the segment is whole, marked volatile and locked.
+    fn named(mut self, name: Option<&str>, mapping: Mapped, pages: super::Pages) -> Result<Segment> {
+        if let Some(name) = name {
+            let path = name::path(name);
+            self.file.set_permissions(Permissions::from_mode(VOLATILE)).map_err(os("change the mode of", &path))?;
+            if self.visible.0.is_none() {
+                link(&self.file, name)?;
+            }
+        }
+        self.visible.0 = None;
+        Ok(Segment::made_here(self.file, mapping, name.map(str::to_owned), pages))
+    }
+}
+
+impl Drop for Visible {
+    fn drop(&mut self) {
+        if let Some((name, meta)) = &self.0
+            && name::leads_to(name, meta)
+        {
+            let _ = std::fs::remove_file(name::path(name));
+        }
+    }
+}
+
+/// `linkat`, with a taken name told apart.
+pub(super) fn link(file: &File, name: &str) -> Result<()> {
+    file::link(file, &name::path(name)).map_err(|error| {
+        if error.kind() == io::ErrorKind::AlreadyExists {
+            name::in_use(name)
+        } else {
+            os("name", &name::path(name))(error)
+        }
+    })
+}
+
+/// 128 random bits: nobody can be waiting at that name.
+fn random_name() -> String {
+    let [a, b] = [0, 1].map(|n: u8| RandomState::new().hash_one(n));
+    format!(".rowfork-{}-{a:016x}{b:016x}", std::process::id())
+}

@@ -1,0 +1,79 @@
+#![allow(unsafe_code, reason = "turns parts of a mapping into slices")]
+//! A mapping that is in the registry for as long as it lives.
+//!
+//! # Safety
+//! Slices are made from the mapped range only, after a bounds check, and never while the same bytes are lent out
+//! mutably: [`Mapped::bytes_mut_unchecked`] leaves that to its caller, who says why at the call.
+
+use std::fs::File;
+use std::io;
+use std::mem::ManuallyDrop;
+use std::num::NonZeroUsize;
+use std::ops::Range;
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use super::registry::{self, Mapping};
+use crate::sys::memory::Map;
+
+/// A registered mapping of a segment's file.
+#[derive(Debug)]
+pub(super) struct Mapped {
+    map: ManuallyDrop<Map>,
+    /// The process that mapped it; in a forked child another thread's lock may never be released.
+    pid: u32,
+}
+
+impl Mapped {
+    /// Maps the first `len` bytes of `file` at a 2 MiB aligned address, out of core dumps.
+    pub(super) fn new(file: &File, len: NonZeroUsize, label: Arc<str>) -> io::Result<Self> {
+        let mut registry = registry::lock();
+        let map = Map::shared(file, len)?;
+        map.keep_out_of_core_dumps()?;
+        registry.add(Mapping { address: map.address(), len: map.len(), label });
+        Ok(Self { map: ManuallyDrop::new(map), pid: std::process::id() })
+    }
+
+    pub(super) fn map(&self) -> &Map {
+        &self.map
+    }
+
+    pub(super) fn relabel(&self, label: Arc<str>) {
+        registry::lock().relabel(self.map.address(), label);
+    }
+
+    /// The pointer to the byte at `offset`, which may be the end.
+    pub(super) fn at(&self, offset: usize) -> NonNull<u8> {
+        assert!(offset <= self.map.len(), "offset {offset} is beyond a mapping of {} bytes", self.map.len());
+        // SAFETY: inside the mapping or one past its end, by the assertion above.
+        unsafe { self.map.start().add(offset) }
+    }
+
+    /// The bytes of `range`.
+    pub(super) fn bytes(&self, range: Range<usize>) -> &[u8] {
+        assert!(range.start <= range.end && range.end <= self.map.len(), "{range:?} of {} bytes", self.map.len());
+        // SAFETY: mapped memory is initialised (zero pages at worst) and the range lies in it by the assertion above.
+        unsafe { std::slice::from_raw_parts(self.at(range.start).as_ptr(), range.len()) }
+    }
+
+    /// The bytes of `range`, to write to.
+    ///
+    /// # Safety
+    /// Nobody else may hold a reference to any byte of `range` while the slice lives.
+    #[expect(clippy::mut_from_ref, reason = "disjoint parts are lent to several threads; the caller vouches for it")]
+    pub(super) unsafe fn bytes_mut_unchecked(&self, range: Range<usize>) -> &mut [u8] {
+        assert!(range.start <= range.end && range.end <= self.map.len(), "{range:?} of {} bytes", self.map.len());
+        // SAFETY: in the mapping by the assertion above; exclusive by the caller's promise.
+        unsafe { std::slice::from_raw_parts_mut(self.at(range.start).as_ptr(), range.len()) }
+    }
+}
+
+impl Drop for Mapped {
+    fn drop(&mut self) {
+        let registry = if self.pid == std::process::id() { Some(registry::lock()) } else { registry::try_lock() };
+        let Some(mut registry) = registry else { return };
+        registry.remove(self.map.address());
+        // SAFETY: dropped here and nowhere else; `self` is not used after `drop`.
+        unsafe { ManuallyDrop::drop(&mut self.map) };
+    }
+}

@@ -1,0 +1,143 @@
+//! Segments: POSIX shared-memory objects under `/dev/shm` whose bytes are a `.npy` file. Birth, attach, huge pages,
+//! list, remove, sweep. Knows bytes, shapes and names, not element types; `array` puts those on top.
+//!
+//! A segment is *volatile* (mode 01600: the sticky bit says that it belongs to its maker and goes with it) or
+//! *lasting* (0600). Everyone attached holds a shared `flock` for life; only who wins the exclusive one may sweep.
+
+mod birth;
+mod header;
+mod mapping;
+mod name;
+pub(crate) mod registry;
+mod reserve;
+mod sweep;
+
+use std::fs::{File, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::ptr::NonNull;
+
+pub(crate) use self::birth::birth;
+pub(crate) use self::header::DATA_OFFSET;
+pub(crate) use self::reserve::Fill;
+pub use self::reserve::Pages;
+pub use self::sweep::sweep;
+
+use self::mapping::Mapped;
+use self::name::{SHM_DIR, os};
+use crate::error::{Error, Result};
+
+/// Mode of a volatile segment.
+const VOLATILE: u32 = 0o1600;
+/// Mode of a lasting one.
+const LASTING: u32 = 0o600;
+/// The bit that tells them apart.
+const STICKY: u32 = 0o1000;
+
+/// An open, mapped, locked segment.
+#[derive(Debug)]
+pub(crate) struct Segment {
+    mapping: Mapped,
+    file: File,
+    name: Option<String>,
+    /// The process that made it, if this handle is the maker's; nobody else's drop unlinks.
+    maker: Option<u32>,
+    data_offset: usize,
+    pages: Option<Pages>,
+}
+
+impl Segment {
+    fn made_here(file: File, mapping: Mapped, name: Option<String>, pages: Pages) -> Self {
+        Self { mapping, file, name, maker: Some(std::process::id()), data_offset: DATA_OFFSET, pages: Some(pages) }
+    }
+
+    /// The name, without a slash; `None` until published.
+    pub(crate) fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    /// What error messages call it.
+    pub(crate) fn path(&self) -> PathBuf {
+        self.name.as_deref().map_or_else(|| Path::new(SHM_DIR).join("(nameless)"), name::path)
+    }
+
+    /// The open file, for `pread` and `pwrite`.
+    pub(crate) fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Where data start, in bytes from the start of the file and of the mapping.
+    pub(crate) fn data_offset(&self) -> usize {
+        self.data_offset
+    }
+
+    /// The first data byte.
+    pub(crate) fn data(&self) -> NonNull<u8> {
+        self.mapping.at(self.data_offset)
+    }
+
+    /// Length of the data in bytes.
+    pub(crate) fn data_bytes(&self) -> usize {
+        self.mapping.map().len() - self.data_offset
+    }
+
+    /// Address of the mapping, the header's first byte.
+    pub(crate) fn address(&self) -> usize {
+        self.mapping.map().address()
+    }
+
+    /// All bytes of the file, header included.
+    pub(crate) fn file_bytes(&self) -> &[u8] {
+        self.mapping.bytes(0..self.mapping.map().len())
+    }
+
+    /// Which pages its maker got; `None` if somebody else made it.
+    pub(crate) fn pages(&self) -> Option<Pages> {
+        self.pages
+    }
+
+    /// `Truncated` if somebody has cut the file since.
+    pub(crate) fn check_length(&self) -> Result<()> {
+        let actual = self.file.metadata().map_err(os("examine", &self.path()))?.len();
+        let expected = self.mapping.map().len() as u64;
+        if actual < expected { Err(Error::Truncated { path: self.path(), expected, actual }) } else { Ok(()) }
+    }
+
+    /// Gives a nameless segment its name. It stays volatile.
+    pub(crate) fn publish(&mut self, name: &str) -> Result<()> {
+        if let Some(name) = &self.name {
+            return Err(Error::AlreadyNamed { name: name.clone() });
+        }
+        let name = name::validated(name)?;
+        name::check_free(name)?;
+        let path = name::path(name);
+        self.file.set_permissions(Permissions::from_mode(VOLATILE)).map_err(os("change the mode of", &path))?;
+        birth::link(&self.file, name)?;
+        self.mapping.relabel(name::label(Some(name)));
+        self.name = Some(name.to_owned());
+        Ok(())
+    }
+
+    /// Lets a named segment outlive its maker.
+    pub(crate) fn persist(&mut self) -> Result<()> {
+        if self.name.is_none() {
+            return Err(Error::Nameless);
+        }
+        self.file.set_permissions(Permissions::from_mode(LASTING)).map_err(os("change the mode of", &self.path()))
+    }
+}
+
+impl Drop for Segment {
+    /// The maker's handle takes the name away, unless the segment was made to last: the file's mode says so, whoever
+    /// changed it. A forked child has another pid; a name that leads elsewhere by now is not ours.
+    fn drop(&mut self) {
+        let Some(name) = &self.name else { return };
+        if self.maker != Some(std::process::id()) {
+            return;
+        }
+        let Ok(meta) = self.file.metadata() else { return };
+        if meta.mode() & STICKY != 0 && name::leads_to(name, &meta) {
+            let _ = std::fs::remove_file(name::path(name));
+        }
+    }
+}

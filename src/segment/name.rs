@@ -1,0 +1,122 @@
+//! Names: what may be one, what stands at one, and opening it without following links.
+
+use std::fs::{File, FileType, Metadata};
+use std::io;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
+use crate::sys::file;
+
+/// Where named shared memory lives on Linux.
+pub(crate) const SHM_DIR: &str = "/dev/shm";
+
+/// The name without the leading slash that `shm_open` asks for, if it can be a file name under `/dev/shm`.
+pub(super) fn validated(name: &str) -> Result<&str> {
+    let bare = name.strip_prefix('/').unwrap_or(name);
+    let invalid = |reason| Err(Error::InvalidName { name: name.to_owned(), reason });
+    match bare {
+        "" => invalid("it is empty"),
+        "." | ".." => invalid("it names a directory"),
+        _ if bare.contains('/') => invalid("it contains '/'"),
+        _ if bare.contains('\0') => invalid("it contains a NUL byte"),
+        _ if bare.len() > 255 => invalid("it is longer than 255 bytes"),
+        _ => Ok(bare),
+    }
+}
+
+/// The path of a validated name.
+pub(super) fn path(name: &str) -> PathBuf {
+    Path::new(SHM_DIR).join(name)
+}
+
+/// What error messages and the registry call a segment.
+pub(super) fn label(name: Option<&str>) -> std::sync::Arc<str> {
+    name.map_or_else(|| "a nameless segment".into(), |name| format!("segment {name:?}").into())
+}
+
+/// `Error::Os` for a failed call on a path.
+pub(crate) fn os(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
+    move |source| Error::Os { action, subject: path.display().to_string(), source }
+}
+
+/// `NameInUse` if anything at all stands at `name`, whoever owns it.
+pub(super) fn check_free(name: &str) -> Result<()> {
+    match std::fs::symlink_metadata(path(name)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(os("look up", &path(name))(error)),
+        Ok(_) => Err(in_use(name)),
+    }
+}
+
+/// The `NameInUse` error for `name`.
+pub(super) fn in_use(name: &str) -> Error {
+    let path = path(name);
+    let owner_uid = std::fs::symlink_metadata(&path).map_or(0, |meta| meta.uid());
+    let live = open_regular(name, false).is_ok_and(|(file, _)| is_live(&file));
+    Error::NameInUse { name: name.to_owned(), owner_uid, live }
+}
+
+/// Opens the regular file called `name`; whatever else stands there is refused by kind.
+pub(super) fn open_regular(name: &str, write: bool) -> Result<(File, Metadata)> {
+    let path = path(name);
+    let wrong_kind = |kind: FileType| Error::NotRegular { name: name.to_owned(), kind: kind_name(kind) };
+    let file = match file::open_existing(&path, write) {
+        Ok(file) => file,
+        Err(error) => {
+            return Err(match std::fs::symlink_metadata(&path) {
+                Err(gone) if gone.kind() == io::ErrorKind::NotFound => Error::NameNotFound { name: name.to_owned() },
+                Ok(meta) if !meta.is_file() => wrong_kind(meta.file_type()),
+                Ok(meta) if error.kind() == io::ErrorKind::PermissionDenied && meta.uid() != our_uid() => {
+                    Error::NotOurs { name: name.to_owned(), owner_uid: meta.uid(), our_uid: our_uid() }
+                }
+                _ => os("open", &path)(error),
+            });
+        }
+    };
+    let meta = file.metadata().map_err(os("examine", &path))?;
+    if meta.is_file() { Ok((file, meta)) } else { Err(wrong_kind(meta.file_type())) }
+}
+
+/// The effective user of this process: who owns the files that it makes.
+pub(super) fn our_uid() -> u32 {
+    nix::unistd::geteuid().as_raw()
+}
+
+/// Whether some process is attached. The lock is free for an instant only to be looked at, so one look that finds
+/// it taken may have met another onlooker: hence three.
+pub(super) fn is_live(file: &File) -> bool {
+    (0..3).all(|attempt| {
+        if attempt > 0 {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        match file.try_lock() {
+            Ok(()) => {
+                let _ = file.unlock();
+                false
+            }
+            Err(_) => true,
+        }
+    })
+}
+
+/// Whether `name` still leads to the very file that `meta` describes.
+pub(super) fn leads_to(name: &str, meta: &Metadata) -> bool {
+    std::fs::symlink_metadata(path(name)).is_ok_and(|there| (there.dev(), there.ino()) == (meta.dev(), meta.ino()))
+}
+
+fn kind_name(kind: FileType) -> &'static str {
+    if kind.is_dir() {
+        "directory"
+    } else if kind.is_symlink() {
+        "symbolic link"
+    } else if kind.is_fifo() {
+        "fifo"
+    } else if kind.is_socket() {
+        "socket"
+    } else if kind.is_char_device() || kind.is_block_device() {
+        "device"
+    } else {
+        "regular file"
+    }
+}

@@ -1,0 +1,65 @@
+//! The table of all segment mappings of this process. Every map and unmap happens under its lock, so whoever holds
+//! the lock across `fork` knows exactly what the child has inherited.
+//!
+//! # Fork safety
+//! The engine takes [`lock`] before it forks and drops its [`Guard`] in the parent *and* in the child: in both the
+//! mutex is free again, and in the child [`Guard::mappings`] needs no lock and allocates nothing. In a child forked
+//! by anybody else another thread may have held the lock for ever: dropping a segment there uses [`try_lock`] and
+//! leaks an address range rather than hang.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+
+/// One live mapping.
+#[derive(Debug, Clone)]
+pub(crate) struct Mapping {
+    /// The first byte's address; a multiple of the page size.
+    pub(crate) address: usize,
+    /// Length in bytes, header included; the kernel rounds it up to whole pages.
+    pub(crate) len: usize,
+    /// What an error message calls it: `segment "prices"`, `a nameless segment`.
+    pub(crate) label: Arc<str>,
+}
+
+static TABLE: Mutex<Vec<Mapping>> = Mutex::new(Vec::new());
+
+/// The registry, locked: no segment is mapped or unmapped while it lives.
+#[derive(Debug)]
+pub(crate) struct Guard(MutexGuard<'static, Vec<Mapping>>);
+
+/// Locks the registry. A panic under the lock leaves a whole table (each change is one push or one `swap_remove`),
+/// so poison is ignored.
+pub(crate) fn lock() -> Guard {
+    Guard(TABLE.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// Locks the registry if it is free.
+pub(super) fn try_lock() -> Option<Guard> {
+    match TABLE.try_lock() {
+        Ok(table) => Some(Guard(table)),
+        Err(TryLockError::Poisoned(poisoned)) => Some(Guard(poisoned.into_inner())),
+        Err(TryLockError::WouldBlock) => None,
+    }
+}
+
+impl Guard {
+    /// All live mappings, in no particular order.
+    pub(crate) fn mappings(&self) -> &[Mapping] {
+        &self.0
+    }
+
+    pub(super) fn add(&mut self, mapping: Mapping) {
+        self.0.push(mapping);
+    }
+
+    pub(super) fn remove(&mut self, address: usize) {
+        if let Some(at) = self.0.iter().position(|m| m.address == address) {
+            self.0.swap_remove(at);
+        }
+    }
+
+    pub(super) fn relabel(&mut self, address: usize, label: Arc<str>) {
+        if let Some(mapping) = self.0.iter_mut().find(|m| m.address == address) {
+            mapping.label = label;
+        }
+    }
+}

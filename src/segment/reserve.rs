@@ -1,0 +1,122 @@
+#![allow(unsafe_code, reason = "lends disjoint chunks of a fresh mapping to several threads")]
+//! Giving a fresh segment its memory, and filling it while that memory is still warm in the cache.
+//!
+//! From 4 MiB up this happens in parallel, chunk by chunk: one page is allocated (a full tmpfs says `ENOSPC` here, no
+//! signal), then `MADV_COLLAPSE` turns the otherwise empty 2 MiB into one huge page. Where that is refused the chunk
+//! is allocated with small pages, again with a clean `ENOSPC`. Allocating everything first would spoil it: the small
+//! pages would be made only to be copied and thrown away.
+//!
+//! # Safety
+//! Chunks are disjoint ranges of a mapping that nobody else has a pointer into: the segment is being born.
+
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use rayon::prelude::*;
+
+use super::header::DATA_OFFSET;
+use super::mapping::Mapped;
+use crate::error::{Error, Result};
+use crate::sys::file;
+use crate::sys::memory::{HUGE_PAGE, SMALL_PAGE};
+
+/// Segments below this size get small pages in one call.
+const HUGE_FROM: usize = 4 << 20;
+/// What one thread fills at a time where there are no huge pages.
+const SMALL_PIECE: usize = 32 << 10;
+
+/// How many bytes of a segment lie in pages of which size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Pages {
+    /// Bytes in 2 MiB pages.
+    pub huge_bytes: usize,
+    /// Bytes in 4 KiB pages, header included.
+    pub small_bytes: usize,
+}
+
+/// Fills the data bytes that start at the given offset (in bytes, header not counted).
+pub(crate) type Fill<'a> = dyn Fn(usize, &mut [u8]) -> Result<()> + Sync + 'a;
+
+/// Reserves all of `mapping` and fills it. The first error stops the other threads.
+pub(super) fn reserve(file: &File, mapping: &Mapped, huge: bool, fill: Option<&Fill<'_>>) -> Result<Pages> {
+    let total = mapping.map().len();
+    if total < HUGE_FROM || !huge {
+        // In steps: a signal that interrupts an older kernel costs one step only.
+        for start in (0..total).step_by(64 << 20) {
+            let len = (total - start).min(64 << 20);
+            file::allocate(file, start as u64, len as u64).map_err(|e| shm_error(file, total, e))?;
+        }
+        if let Some(fill) = fill {
+            let piece = if total < HUGE_FROM { SMALL_PIECE } else { HUGE_PAGE };
+            each_piece(total, piece, |range| fill_piece(mapping, range, fill))?;
+        }
+        return Ok(Pages { huge_bytes: 0, small_bytes: total });
+    }
+    let huge_bytes = AtomicU32::new(0);
+    each_piece(total, HUGE_PAGE, |chunk| {
+        if reserve_chunk(file, mapping, &chunk).map_err(|e| shm_error(file, total, e))? {
+            huge_bytes.fetch_add(1, Ordering::Relaxed); // a count; read after the threads have been joined
+        }
+        fill.map_or(Ok(()), |fill| fill_piece(mapping, chunk, fill))
+    })?;
+    let huge_bytes = huge_bytes.into_inner() as usize * HUGE_PAGE;
+    Ok(Pages { huge_bytes, small_bytes: total - huge_bytes })
+}
+
+/// Gives one chunk its memory; `true` if that is a huge page.
+fn reserve_chunk(file: &File, mapping: &Mapped, chunk: &Range<usize>) -> io::Result<bool> {
+    if chunk.len() == HUGE_PAGE {
+        file::allocate(file, chunk.start as u64, SMALL_PAGE as u64)?;
+        // Whatever the reason (no huge page free, a kernel before 6.1, memory limits): small pages will do.
+        if mapping.map().collapse(chunk.start).is_ok() {
+            return Ok(true);
+        }
+    }
+    file::allocate(file, chunk.start as u64, chunk.len() as u64).map(|()| false)
+}
+
+/// Hands the data bytes in the file range `piece` to `fill`.
+fn fill_piece(mapping: &Mapped, piece: Range<usize>, fill: &Fill<'_>) -> Result<()> {
+    let start = piece.start.max(DATA_OFFSET);
+    if start >= piece.end {
+        return Ok(());
+    }
+    // SAFETY: the pieces are disjoint and the mapping is known to the one birth that runs this.
+    let bytes = unsafe { mapping.bytes_mut_unchecked(start..piece.end) };
+    fill(start - DATA_OFFSET, bytes)
+}
+
+/// Runs `work` on `0..total` cut into pieces, on rayon's threads where that pays and is possible.
+pub(crate) fn each_piece(total: usize, piece: usize, work: impl Fn(Range<usize>) -> Result<()> + Sync) -> Result<()> {
+    let range = |i: usize| i * piece..total.min((i + 1) * piece);
+    let pieces = total.div_ceil(piece);
+    if pieces < 2 || !rayon_works_here() {
+        return (0..pieces).try_for_each(|i| work(range(i)));
+    }
+    (0..pieces).into_par_iter().try_for_each(|i| work(range(i)))
+}
+
+/// Whether this is the process in which rayon's threads live. In a forked child they do not, and waiting for them
+/// would take for ever.
+fn rayon_works_here() -> bool {
+    static HOME: AtomicU32 = AtomicU32::new(0);
+    let here = std::process::id();
+    // Relaxed: one word, and a forked child gets its copy with all else.
+    match HOME.compare_exchange(0, here, Ordering::Relaxed, Ordering::Relaxed) {
+        Ok(_) => true,
+        Err(home) => home == here,
+    }
+}
+
+/// Names a failed reservation of `need` bytes.
+pub(super) fn shm_error(file: &File, need: usize, source: io::Error) -> Error {
+    if source.raw_os_error() != Some(libc::ENOSPC) {
+        return Error::Os { action: "reserve memory in", subject: super::name::SHM_DIR.to_owned(), source };
+    }
+    let room = file::room(file).unwrap_or(file::Room { available: 0, total: 0 });
+    // What we had taken ourselves until now is given back with the segment.
+    let taken = file.metadata().map_or(0, |meta| std::os::unix::fs::MetadataExt::blocks(&meta) * 512);
+    Error::ShmFull { need: need as u64, available: room.available.saturating_add(taken), total: room.total }
+}

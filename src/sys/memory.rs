@@ -1,0 +1,120 @@
+#![allow(unsafe_code, reason = "mmap, munmap and madvise act on raw addresses")]
+//! Mappings of files. Called by `segment` only.
+//!
+//! # Safety
+//! A [`Map`] is the only owner of the address range that it names: it comes from the kernel in [`Map::shared`] and
+//! goes back in `Drop`; nothing else unmaps. It hands out a pointer, never a reference: what may be read and written
+//! through it, and when, is for the segment to argue.
+
+use std::ffi::c_void;
+use std::fs::File;
+use std::io;
+use std::num::NonZeroUsize;
+use std::ptr::NonNull;
+
+use nix::sys::mman::{self, MapFlags, MmapAdvise, ProtFlags};
+
+/// The size of a huge page on the machines that this crate runs on, and the unit in which memory is reserved.
+pub(crate) const HUGE_PAGE: usize = 2 << 20;
+/// The size of a small page.
+pub(crate) const SMALL_PAGE: usize = 4096;
+
+/// A shared, readable and writable mapping of the start of a file.
+#[derive(Debug)]
+pub(crate) struct Map {
+    start: NonNull<u8>,
+    len: NonZeroUsize,
+}
+
+// SAFETY: an address range belongs to the process, not to a thread; `munmap` may be called from any. This is the one
+// place that makes `SharedArray` `Send` and `Sync`: it hands out `&[A]` from `&self` and `&mut [A]` from `&mut self`
+// only, as `Vec` does, so threads of this process are kept apart by the borrow checker. Other *processes* are kept
+// apart by other means: workers by the engine's claims, strangers by mode 0600 and by `attach` being `unsafe`.
+unsafe impl Send for Map {}
+// SAFETY: as above; `&Map` gives out an address and a length only.
+unsafe impl Sync for Map {}
+
+impl Map {
+    /// Maps the first `len` bytes of `file`. Address and file offset agree modulo 2 MiB, without which the kernel
+    /// cannot map huge pages.
+    pub(crate) fn shared(file: &File, len: NonZeroUsize) -> io::Result<Self> {
+        let slack = if len.get() < HUGE_PAGE { 0 } else { HUGE_PAGE };
+        let room = len.get().checked_add(slack).and_then(NonZeroUsize::new).ok_or(nix::errno::Errno::ENOMEM)?;
+        // SAFETY: a new mapping at an address of the kernel's choice touches no existing one.
+        let reserved = unsafe {
+            mman::mmap_anonymous(None, room, ProtFlags::PROT_NONE, MapFlags::MAP_PRIVATE | MapFlags::MAP_NORESERVE)
+        }?;
+        // Owns the reservation from here on: an early return gives it back.
+        let mut whole = Self { start: reserved.cast(), len: room };
+        if slack > 0 {
+            whole = whole.trimmed(len);
+        }
+        let (prot, flags) = (ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_SHARED | MapFlags::MAP_FIXED);
+        // SAFETY: the range that MAP_FIXED replaces is our own reservation, to which no pointer exists.
+        unsafe { mman::mmap(NonZeroUsize::new(whole.address()), len, prot, flags, file, 0) }?;
+        Ok(whole)
+    }
+
+    /// Keeps `len` bytes from the first aligned address on and gives back what lies around them.
+    fn trimmed(self, len: NonZeroUsize) -> Self {
+        let head = self.address().next_multiple_of(HUGE_PAGE) - self.address();
+        // SAFETY: head < HUGE_PAGE, and the reservation is HUGE_PAGE longer than `len`: the result lies inside it.
+        let start = unsafe { self.start.add(head) };
+        let tail_at = head + len.get().next_multiple_of(SMALL_PAGE);
+        let kept = Self { start, len };
+        unmap(self.start, head);
+        // SAFETY: at most one past the end of the reservation, whose length the kernel rounds up to whole pages.
+        unmap(unsafe { self.start.add(tail_at) }, self.len.get().next_multiple_of(SMALL_PAGE).saturating_sub(tail_at));
+        std::mem::forget(self); // its range is now `kept` and two holes
+        kept
+    }
+
+    /// The first byte.
+    pub(crate) fn start(&self) -> NonNull<u8> {
+        self.start
+    }
+
+    /// The address of the first byte.
+    pub(crate) fn address(&self) -> usize {
+        self.start.as_ptr() as usize
+    }
+
+    /// Length in bytes.
+    pub(crate) fn len(&self) -> usize {
+        self.len.get()
+    }
+
+    /// Keeps the mapping out of core dumps. A file without a name would be written whole into every one.
+    pub(crate) fn keep_out_of_core_dumps(&self) -> io::Result<()> {
+        // SAFETY: MADV_DONTDUMP changes no memory; the range is ours.
+        unsafe { mman::madvise(self.start.cast(), self.len(), MmapAdvise::MADV_DONTDUMP) }?;
+        Ok(())
+    }
+
+    /// Turns the 2 MiB at `offset` into one huge page, allocating and zeroing what was a hole (`MADV_COLLAPSE`,
+    /// Linux 6.1; it ignores `huge=` and `shmem_enabled`). Any error means that the pages stay as they were.
+    pub(crate) fn collapse(&self, offset: usize) -> io::Result<()> {
+        const MADV_COLLAPSE: libc::c_int = 25;
+        assert!(offset.is_multiple_of(HUGE_PAGE) && offset + HUGE_PAGE <= self.len(), "not a whole chunk: {offset}");
+        // SAFETY: the assertion above keeps the address inside the mapping.
+        let at = unsafe { self.start.add(offset) };
+        // SAFETY: MADV_COLLAPSE keeps the contents; the range is ours by the assertion above.
+        let answer = unsafe { libc::madvise(at.as_ptr().cast::<c_void>(), HUGE_PAGE, MADV_COLLAPSE) };
+        if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    }
+}
+
+impl Drop for Map {
+    fn drop(&mut self) {
+        unmap(self.start, self.len());
+    }
+}
+
+/// Gives a range of a [`Map`] back. Only its owner calls this, with what nobody holds a reference to.
+fn unmap(start: NonNull<u8>, len: usize) {
+    if len > 0 {
+        // SAFETY: see the callers: the range belongs to a `Map` that gives it up.
+        let answer = unsafe { mman::munmap(start.cast(), len) };
+        debug_assert!(answer.is_ok(), "munmap: {answer:?}");
+    }
+}

@@ -1,0 +1,6 @@
+//! Floor 0: one thin safe function per system call, so that everything above is safe code or says why not.
+//! An errno stays an errno (`io::Error`); the floor above gives it a name and a way out.
+
+pub(crate) mod file;
+pub(crate) mod limits;
+pub(crate) mod memory;

@@ -50,6 +50,14 @@ pub enum Error {
         /// What it is instead: `directory`, `symbolic link`, ...
         kind: &'static str,
     },
+    /// The path leads to something that is not a file with contents.
+    #[error("{path} is a {kind}, not a file", path = .path.display())]
+    NotAFile {
+        /// The path.
+        path: PathBuf,
+        /// What it is instead: `directory`, `fifo`, ...
+        kind: &'static str,
+    },
     /// The segment belongs to another user.
     #[error("segment {name:?} belongs to uid {owner_uid}, not to this process's uid {our_uid}")]
     NotOurs {

@@ -81,7 +81,7 @@ impl<A: Element, D: Dimension> SharedArray<A, D> {
     }
 
     /// The output of a call: nameless, reserved, zero.
-    #[expect(dead_code, reason = "for the engine")]
+    #[allow(dead_code, reason = "for the engine")]
     pub(crate) fn output(dim: D) -> Result<Self> {
         Self::born(None, dim, None)
     }

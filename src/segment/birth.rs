@@ -22,13 +22,13 @@ use super::{LASTING, Segment, VOLATILE};
 use crate::error::{Error, Result};
 use crate::sys::{file, limits};
 
-/// Makes a segment for an array of `shape`, of elements that NumPy calls `descr`, filled by `fill` (zeros without).
+/// Makes a segment for an array of `shape`, of elements that NumPy calls `descr`, filled by `content` (zeros without).
 pub(crate) fn birth(
     name: Option<&str>,
     descr: &str,
     element_bytes: usize,
     shape: &[usize],
-    fill: Option<&Fill<'_>>,
+    content: Option<&Fill<'_>>,
 ) -> Result<Segment> {
     let overflow = || Error::ShapeOverflow { shape: shape.to_vec(), element_bytes };
     let total = header::data_bytes(shape, element_bytes).ok_or_else(overflow)? + DATA_OFFSET;
@@ -45,7 +45,7 @@ pub(crate) fn birth(
     let len = NonZeroUsize::new(total).ok_or_else(overflow)?;
     let mapping = Mapped::new(file, len, name::label(name)).map_err(os("map", Path::new(SHM_DIR)))?;
     file.lock_shared().map_err(os("lock", Path::new(SHM_DIR)))?;
-    let pages = reserve::reserve(file, &mapping, huge_pages_allowed(), fill)?;
+    let pages = reserve::reserve(file, &mapping, huge_pages_allowed(), content)?;
     file.write_all_at(&header::write(descr, shape), 0).map_err(os("write to", Path::new(SHM_DIR)))?;
     newborn.named(name, mapping, pages)
 }
@@ -100,13 +100,11 @@ impl Newborn {
             None | Some(libc::EOPNOTSUPP | libc::EISDIR | libc::EINVAL | libc::ENOENT | libc::ENOSYS) => {}
             Some(_) => return Err(os("make a file in", Path::new(SHM_DIR))(refused)),
         }
-        match name {
-            Some(name) => Self::visible(name, total),
-            None => {
-                let newborn = Self::visible(&random_name(), total)?;
-                Ok(Self { file: newborn.file, visible: Visible(None) }) // drops the visible name
-            }
+        if let Some(name) = name {
+            return Self::visible(name, total);
         }
+        let newborn = Self::visible(&random_name(), total)?;
+        Ok(Self { file: newborn.file, visible: Visible(None) }) // drops the visible name
     }
 
     /// A file made by `O_CREAT | O_EXCL` under its own name, through the `shared_memory` crate.

@@ -25,9 +25,9 @@ pub(crate) struct Header {
 
 /// The header of a segment: all of its first page.
 pub(super) fn write(descr: &str, shape: &[usize]) -> [u8; DATA_OFFSET] {
-    let axes: String = shape.iter().map(|n| format!("{n}, ")).collect();
-    // One axis keeps its comma, `(3,)`, as Python needs it; more axes lose it, as NumPy prints them.
-    let axes = if shape.len() == 1 { axes.trim_end() } else { axes.trim_end_matches(", ") };
+    let lengths: Vec<String> = shape.iter().map(usize::to_string).collect();
+    // A single axis keeps its comma: `(3)` is a number to Python, not a tuple.
+    let axes = lengths.join(", ") + if shape.len() == 1 { "," } else { "" };
     let text = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({axes}), }}");
     let mut page = [b' '; DATA_OFFSET];
     page[..6].copy_from_slice(MAGIC);
@@ -106,18 +106,23 @@ pub(super) fn parse(text: &[u8], data_offset: usize) -> Result<Header, HeaderErr
 }
 
 impl Header {
-    /// The number of data bytes for elements of `element_bytes`, if it fits the address space. Axes of length 0 are
+    /// The axis lengths, and the number of data bytes for elements of `element_bytes`, if it fits the address space. Axes of length 0 are
     /// left out of the check as they are in ndarray's: the others must fit even so.
-    pub(super) fn data_bytes(&self, element_bytes: usize) -> Result<usize, HeaderError> {
+    pub(super) fn size(&self, element_bytes: usize) -> Result<(Vec<usize>, usize), HeaderError> {
         let overflow = || HeaderError::ShapeOverflow { shape: self.shape.clone(), element_bytes };
         let axes: Vec<usize> =
             self.shape.iter().map(|&n| usize::try_from(n)).collect::<Result<_, _>>().map_err(|_| overflow())?;
-        data_bytes(&axes, element_bytes).ok_or_else(overflow)
+        let bytes = data_bytes(&axes, element_bytes).ok_or_else(overflow)?;
+        Ok((axes, bytes))
     }
 }
 
-/// Bytes of an array, `None` if it and a header do not fit the address space together.
+/// Bytes of an array, `None` if it and a header do not fit the address space together, or if it has more axes than
+/// NumPy knows.
 pub(crate) fn data_bytes(shape: &[usize], element_bytes: usize) -> Option<usize> {
+    if shape.len() > 64 {
+        return None;
+    }
     let spanned = shape.iter().filter(|&&n| n != 0).try_fold(element_bytes, |bytes, &n| bytes.checked_mul(n))?;
     // Twice the largest header: mapping adds a huge page of slack for alignment.
     isize::try_from(spanned.checked_add(8 << 20)?).ok()?;
@@ -169,10 +174,7 @@ impl<'a> Reader<'a> {
 
     fn string(&mut self) -> Result<&'a str, HeaderError> {
         self.skip_space();
-        let quote = match self.text.get(self.at) {
-            Some(&quote @ (b'\'' | b'"')) => quote,
-            _ => return self.malformed("a string"),
-        };
+        let Some(&quote @ (b'\'' | b'"')) = self.text.get(self.at) else { return self.malformed("a string") };
         self.at += 1;
         let string = self.run(|b| b != quote && b != b'\\' && b != b'\n');
         if self.text.get(self.at) != Some(&quote) {

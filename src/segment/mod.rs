@@ -4,10 +4,12 @@
 //! A segment is *volatile* (mode 01600: the sticky bit says that it belongs to its maker and goes with it) or
 //! *lasting* (0600). Everyone attached holds a shared `flock` for life; only who wins the exclusive one may sweep.
 
+mod attach;
 mod birth;
 mod header;
 mod mapping;
 mod name;
+mod npy;
 pub(crate) mod registry;
 mod reserve;
 mod sweep;
@@ -17,14 +19,17 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
 
+pub(crate) use self::attach::attach;
 pub(crate) use self::birth::birth;
 pub(crate) use self::header::DATA_OFFSET;
+pub(crate) use self::name::{os, path as path_of, validated};
+pub(crate) use self::npy::{Layout, NpyFile, Wanted};
 pub(crate) use self::reserve::Fill;
 pub use self::reserve::Pages;
-pub use self::sweep::sweep;
+pub use self::sweep::{SegmentInfo, list, remove, sweep};
 
 use self::mapping::Mapped;
-use self::name::{SHM_DIR, os};
+use self::name::SHM_DIR;
 use crate::error::{Error, Result};
 
 /// Mode of a volatile segment.
@@ -51,6 +56,10 @@ impl Segment {
         Self { mapping, file, name, maker: Some(std::process::id()), data_offset: DATA_OFFSET, pages: Some(pages) }
     }
 
+    fn attached(file: File, mapping: Mapped, name: String, data_offset: usize) -> Self {
+        Self { mapping, file, name: Some(name), maker: None, data_offset, pages: None }
+    }
+
     /// The name, without a slash; `None` until published.
     pub(crate) fn name(&self) -> Option<&str> {
         self.name.as_deref()
@@ -62,11 +71,13 @@ impl Segment {
     }
 
     /// The open file, for `pread` and `pwrite`.
+    #[allow(dead_code, reason = "for the engine")]
     pub(crate) fn file(&self) -> &File {
         &self.file
     }
 
     /// Where data start, in bytes from the start of the file and of the mapping.
+    #[allow(dead_code, reason = "for the engine")]
     pub(crate) fn data_offset(&self) -> usize {
         self.data_offset
     }
@@ -77,6 +88,7 @@ impl Segment {
     }
 
     /// Length of the data in bytes.
+    #[allow(dead_code, reason = "for the engine")]
     pub(crate) fn data_bytes(&self) -> usize {
         self.mapping.map().len() - self.data_offset
     }
@@ -97,6 +109,7 @@ impl Segment {
     }
 
     /// `Truncated` if somebody has cut the file since.
+    #[allow(dead_code, reason = "for the engine")]
     pub(crate) fn check_length(&self) -> Result<()> {
         let actual = self.file.metadata().map_err(os("examine", &self.path()))?.len();
         let expected = self.mapping.map().len() as u64;

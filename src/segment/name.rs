@@ -12,7 +12,7 @@ use crate::sys::file;
 pub(crate) const SHM_DIR: &str = "/dev/shm";
 
 /// The name without the leading slash that `shm_open` asks for, if it can be a file name under `/dev/shm`.
-pub(super) fn validated(name: &str) -> Result<&str> {
+pub(crate) fn validated(name: &str) -> Result<&str> {
     let bare = name.strip_prefix('/').unwrap_or(name);
     let invalid = |reason| Err(Error::InvalidName { name: name.to_owned(), reason });
     match bare {
@@ -26,7 +26,7 @@ pub(super) fn validated(name: &str) -> Result<&str> {
 }
 
 /// The path of a validated name.
-pub(super) fn path(name: &str) -> PathBuf {
+pub(crate) fn path(name: &str) -> PathBuf {
     Path::new(SHM_DIR).join(name)
 }
 
@@ -105,7 +105,7 @@ pub(super) fn leads_to(name: &str, meta: &Metadata) -> bool {
     std::fs::symlink_metadata(path(name)).is_ok_and(|there| (there.dev(), there.ino()) == (meta.dev(), meta.ino()))
 }
 
-fn kind_name(kind: FileType) -> &'static str {
+pub(super) fn kind_name(kind: FileType) -> &'static str {
     if kind.is_dir() {
         "directory"
     } else if kind.is_symlink() {

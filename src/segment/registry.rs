@@ -15,6 +15,7 @@ pub(crate) struct Mapping {
     /// The first byte's address; a multiple of the page size.
     pub(crate) address: usize,
     /// Length in bytes, header included; the kernel rounds it up to whole pages.
+    #[allow(dead_code, reason = "for the engine")]
     pub(crate) len: usize,
     /// What an error message calls it: `segment "prices"`, `a nameless segment`.
     pub(crate) label: Arc<str>,
@@ -43,6 +44,7 @@ pub(super) fn try_lock() -> Option<Guard> {
 
 impl Guard {
     /// All live mappings, in no particular order.
+    #[allow(dead_code, reason = "for the engine")]
     pub(crate) fn mappings(&self) -> &[Mapping] {
         &self.0
     }

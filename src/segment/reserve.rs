@@ -40,15 +40,11 @@ pub struct Pages {
 pub(crate) type Fill<'a> = dyn Fn(usize, &mut [u8]) -> Result<()> + Sync + 'a;
 
 /// Reserves all of `mapping` and fills it. The first error stops the other threads.
-pub(super) fn reserve(file: &File, mapping: &Mapped, huge: bool, fill: Option<&Fill<'_>>) -> Result<Pages> {
+pub(super) fn reserve(file: &File, mapping: &Mapped, huge: bool, content: Option<&Fill<'_>>) -> Result<Pages> {
     let total = mapping.map().len();
     if total < HUGE_FROM || !huge {
-        // In steps: a signal that interrupts an older kernel costs one step only.
-        for start in (0..total).step_by(64 << 20) {
-            let len = (total - start).min(64 << 20);
-            file::allocate(file, start as u64, len as u64).map_err(|e| shm_error(file, total, e))?;
-        }
-        if let Some(fill) = fill {
+        allocate_all(file, total).map_err(|e| shm_error(file, total, e))?;
+        if let Some(fill) = content {
             let piece = if total < HUGE_FROM { SMALL_PIECE } else { HUGE_PAGE };
             each_piece(total, piece, |range| fill_piece(mapping, range, fill))?;
         }
@@ -59,10 +55,17 @@ pub(super) fn reserve(file: &File, mapping: &Mapped, huge: bool, fill: Option<&F
         if reserve_chunk(file, mapping, &chunk).map_err(|e| shm_error(file, total, e))? {
             huge_bytes.fetch_add(1, Ordering::Relaxed); // a count; read after the threads have been joined
         }
-        fill.map_or(Ok(()), |fill| fill_piece(mapping, chunk, fill))
+        content.map_or(Ok(()), |fill| fill_piece(mapping, chunk, fill))
     })?;
     let huge_bytes = huge_bytes.into_inner() as usize * HUGE_PAGE;
     Ok(Pages { huge_bytes, small_bytes: total - huge_bytes })
+}
+
+/// Gives the first `total` bytes of a file small pages, where it has none. In steps: a signal that interrupts an older
+/// kernel costs one step only.
+pub(super) fn allocate_all(file: &File, total: usize) -> io::Result<()> {
+    const STEP: usize = 64 << 20;
+    (0..total).step_by(STEP).try_for_each(|at| file::allocate(file, at as u64, (total - at).min(STEP) as u64))
 }
 
 /// Gives one chunk its memory; `true` if that is a huge page.
@@ -89,13 +92,25 @@ fn fill_piece(mapping: &Mapped, piece: Range<usize>, fill: &Fill<'_>) -> Result<
 }
 
 /// Runs `work` on `0..total` cut into pieces, on rayon's threads where that pays and is possible.
-pub(crate) fn each_piece(total: usize, piece: usize, work: impl Fn(Range<usize>) -> Result<()> + Sync) -> Result<()> {
+fn each_piece(total: usize, piece: usize, work: impl Fn(Range<usize>) -> Result<()> + Sync) -> Result<()> {
     let range = |i: usize| i * piece..total.min((i + 1) * piece);
     let pieces = total.div_ceil(piece);
     if pieces < 2 || !rayon_works_here() {
         return (0..pieces).try_for_each(|i| work(range(i)));
     }
     (0..pieces).into_par_iter().try_for_each(|i| work(range(i)))
+}
+
+/// Runs `work` on `bytes` cut into chunks, likewise; it is given each chunk's offset.
+pub(super) fn each_chunk(
+    bytes: &mut [u8],
+    chunk: usize,
+    work: impl Fn(usize, &mut [u8]) -> Result<()> + Sync,
+) -> Result<()> {
+    if bytes.len() <= chunk || !rayon_works_here() {
+        return bytes.chunks_mut(chunk).enumerate().try_for_each(|(i, part)| work(i * chunk, part));
+    }
+    bytes.par_chunks_mut(chunk).enumerate().try_for_each(|(i, part)| work(i * chunk, part))
 }
 
 /// Whether this is the process in which rayon's threads live. In a forked child they do not, and waiting for them

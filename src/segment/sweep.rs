@@ -1,12 +1,148 @@
 //! Listing, removing, and sweeping up after programs that were killed. Acts on descriptors and inodes, never on what
-//! a name happens to point at; everything in `/dev/shm` that is not a segment of this user is left alone.
+//! a name happens to point at; everything in `/dev/shm` that is not a segment by its layout is left alone.
 
-use crate::error::Result;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
-/// todo
+use super::header::DATA_OFFSET;
+use super::name::{self, SHM_DIR, os};
+use super::npy::NpyFile;
+use super::{LASTING, STICKY};
+use crate::error::{Error, HeaderError, Result};
+
+/// What stands in `/dev/shm` under one name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SegmentInfo {
+    /// The name, without a slash.
+    pub name: String,
+    /// Length of the file in bytes, header included.
+    pub bytes: u64,
+    /// Axis lengths.
+    pub shape: Vec<u64>,
+    /// The element type as NumPy spells it.
+    pub dtype: String,
+    /// Who owns it.
+    pub owner_uid: u32,
+    /// Whether it goes with its maker (or else was made to last).
+    pub volatile: bool,
+    /// Whether some process is attached.
+    pub live: bool,
+}
+
+/// All segments that this process may read, sorted by name: regular `.npy` files in `/dev/shm` whose data start at
+/// byte 4096. What NumPy or others made is not among them.
+///
+/// ```
+/// let name = format!("rowfork-doc-list-{}", std::process::id());
+/// let m = rowfork::SharedArray::<f64, _>::zeros(name.as_str(), (3, 4))?;
+/// let found = rowfork::segment::list()?.into_iter().find(|s| s.name == name).unwrap();
+/// assert_eq!((found.shape, found.volatile, found.live), (vec![3, 4], true, true));
+/// # Ok::<(), rowfork::Error>(())
+/// ```
 ///
 /// # Errors
-/// todo
+/// [`Os`](crate::Error::Os) if `/dev/shm` cannot be read.
+pub fn list() -> Result<Vec<SegmentInfo>> {
+    let mut found: Vec<SegmentInfo> = names()?.into_iter().filter_map(|name| examine(&name)).collect();
+    found.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+    Ok(found)
+}
+
+fn examine(name: &str) -> Option<SegmentInfo> {
+    let npy = open_segment(name).ok()?;
+    Some(SegmentInfo {
+        name: name.to_owned(),
+        bytes: npy.meta.size(),
+        owner_uid: npy.meta.uid(),
+        volatile: is_volatile(&npy),
+        live: name::is_live(&npy.file),
+        dtype: npy.header.descr,
+        shape: npy.header.shape,
+    })
+}
+
+/// Removes a segment of this user that no process is attached to, volatile or lasting.
+///
+/// ```
+/// let name = format!("rowfork-doc-remove-{}", std::process::id());
+/// let mut m = rowfork::SharedArray::<f64, _>::zeros(name.as_str(), (3, 4))?;
+/// m.persist()?;
+/// assert!(matches!(rowfork::segment::remove(&name), Err(rowfork::Error::InUse { .. })));
+/// drop(m);
+/// rowfork::segment::remove(&name)?;
+/// # Ok::<(), rowfork::Error>(())
+/// ```
+///
+/// # Errors
+/// [`InUse`](crate::Error::InUse) if a process is attached; [`NameNotFound`](crate::Error::NameNotFound),
+/// [`InvalidName`](crate::Error::InvalidName), [`NotRegular`](crate::Error::NotRegular),
+/// [`NotOurs`](crate::Error::NotOurs); [`Npy`](crate::Error::Npy) if it is not a segment that rowfork made.
+pub fn remove(name: &str) -> Result<()> {
+    let name = name::validated(name)?;
+    let npy = open_segment(name)?;
+    let (owner_uid, our_uid) = (npy.meta.uid(), name::our_uid());
+    if owner_uid != our_uid {
+        return Err(Error::NotOurs { name: name.to_owned(), owner_uid, our_uid });
+    }
+    if name::is_live(&npy.file) {
+        return Err(Error::InUse { name: name.to_owned() });
+    }
+    match unlink_unused(name, &npy) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Error::InUse { name: name.to_owned() }),
+        Err(error) => Err(error),
+    }
+}
+
+/// Removes what killed programs left behind: dead volatile segments of this user. Says which.
+///
+/// Runs by itself before the first named segment of a process is made. Lasting segments, those in use, those of other
+/// users, and everything that is not a rowfork segment are never touched.
+///
+/// # Errors
+/// [`Os`](crate::Error::Os) if `/dev/shm` cannot be read.
 pub fn sweep() -> Result<Vec<String>> {
-    Ok(Vec::new())
+    let mut swept = names()?;
+    swept.retain(|name| {
+        let Ok(npy) = open_segment(name) else { return false };
+        let ours = npy.meta.uid() == name::our_uid();
+        ours && is_volatile(&npy) && unlink_unused(name, &npy).unwrap_or(false)
+    });
+    Ok(swept)
+}
+
+/// Unlinks `name` if it still leads to this file and nobody is attached. The lock is held over the unlink, and
+/// whoever attaches looks again once it has the lock.
+fn unlink_unused(name: &str, npy: &NpyFile) -> Result<bool> {
+    if npy.file.try_lock().is_err() {
+        return Ok(false);
+    }
+    if !name::leads_to(name, &npy.meta) {
+        return Err(Error::NameNotFound { name: name.to_owned() });
+    }
+    std::fs::remove_file(&npy.path).map_err(os("remove", &npy.path))?;
+    Ok(true)
+}
+
+fn is_volatile(npy: &NpyFile) -> bool {
+    npy.meta.mode() & 0o7777 == STICKY | LASTING
+}
+
+/// Opens what is a segment by its layout.
+fn open_segment(name: &str) -> Result<NpyFile> {
+    let npy = NpyFile::open_name(name, false)?;
+    let data_offset = npy.header.data_offset;
+    if data_offset == DATA_OFFSET {
+        return Ok(npy);
+    }
+    Err(Error::Npy { path: npy.path, source: HeaderError::NotSegment { data_offset, expected: DATA_OFFSET } })
+}
+
+/// All names in `/dev/shm` that can be a segment's.
+fn names() -> Result<Vec<String>> {
+    let dir = Path::new(SHM_DIR);
+    let entries = std::fs::read_dir(dir).map_err(os("read", dir))?;
+    // An entry that cannot be read any more, or whose name is not text, is not ours.
+    Ok(entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect())
 }

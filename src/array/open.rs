@@ -1,0 +1,141 @@
+#![allow(unsafe_code, reason = "declares attaching unsafe")]
+//! Shared arrays from what is there already, and back to disk.
+//!
+//! # Safety
+//! Does nothing unsafe itself; [`SharedArray::attach`] passes on what only its caller can know.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::marker::PhantomData;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use ndarray::{Array, Dimension};
+
+use super::{Element, SharedArray};
+use crate::error::{Error, Result};
+use crate::segment::{self, Layout, NpyFile, Wanted, os};
+use crate::sys::{file, limits};
+
+impl<A: Element, D: Dimension> SharedArray<A, D> {
+    const WANTED: Wanted = Wanted { descr: A::DESCR, size: size_of::<A>(), align: align_of::<A>(), axes: D::NDIM };
+
+    /// Opens a segment that another process made: another rowfork program, or NumPy with
+    /// `np.lib.format.open_memmap("/dev/shm/NAME", ...)`. No copy. Holes of a sparse file are given memory.
+    ///
+    /// The header is checked, field by field, against the file's length. Dropping the array never removes the name.
+    ///
+    /// ```
+    /// # let name = format!("rowfork-doc-attach-{}", std::process::id());
+    /// use rowfork::SharedArray;
+    /// use ndarray::Ix2;
+    /// let made = SharedArray::from_shape_fn(name.as_str(), (2, 3), |(i, j)| (i * j) as f64)?;
+    /// // SAFETY: this program alone knows the name, and does not write while it reads.
+    /// let seen = unsafe { SharedArray::<f64, Ix2>::attach(&name) }?;
+    /// assert_eq!(seen.view(), made.view());
+    /// # Ok::<(), rowfork::Error>(())
+    /// ```
+    ///
+    /// # Safety
+    /// While the array lives no process may make the file shorter (touching what is gone is a SIGBUS), and none may
+    /// write to elements while this one reads or writes them. [`read_copy`](Self::read_copy) needs no such promise.
+    ///
+    /// # Errors
+    /// [`NameNotFound`](Error::NameNotFound), [`InvalidName`](Error::InvalidName), [`NotRegular`](Error::NotRegular),
+    /// [`NotOurs`](Error::NotOurs), [`Npy`](Error::Npy), [`WrongDtype`](Error::WrongDtype),
+    /// [`WrongDimension`](Error::WrongDimension), [`Truncated`](Error::Truncated), [`ShmFull`](Error::ShmFull),
+    /// [`InUse`](Error::InUse) if somebody holds the file's exclusive lock for more than a second.
+    pub unsafe fn attach(name: &str) -> Result<Self> {
+        let (segment, layout) = segment::attach(name, Self::WANTED)?;
+        Ok(Self { segment, dim: dim_of(&layout), elements: PhantomData })
+    }
+
+    /// Copies a segment, or any `.npy` file in `/dev/shm`, into this process's own memory. Safe whatever others do to
+    /// the file meanwhile: it is read, not mapped.
+    ///
+    /// # Errors
+    /// As [`attach`](Self::attach), and [`Os`](Error::Os) if there is not enough memory.
+    pub fn read_copy(name: &str) -> Result<Array<A, D>> {
+        let npy = NpyFile::open_name(segment::validated(name)?, false)?;
+        let layout = npy.layout(Self::WANTED)?;
+        let len = layout.data_bytes / size_of::<A>();
+        let mut elements: Vec<A> = Vec::new();
+        let no_memory = |_| os("hold a copy of", &segment::path_of(name))(io::ErrorKind::OutOfMemory.into());
+        elements.try_reserve_exact(len).map_err(no_memory)?;
+        elements.resize(len, A::zeroed());
+        npy.read_all(&layout, bytemuck::cast_slice_mut(&mut elements))?;
+        let shape = dim_of::<D>(&layout);
+        // The layout's byte count is its shape's, so this cannot fail; if it did, no half answer.
+        let unfit = |error| os("shape a copy of", &segment::path_of(name))(io::Error::other(error));
+        Array::from_shape_vec(shape, elements).map_err(unfit)
+    }
+
+    /// Reads a `.npy` file straight into a new segment, in parallel.
+    ///
+    /// # Errors
+    /// As [`zeros`](Self::zeros), and [`NotAFile`](Error::NotAFile), [`Npy`](Error::Npy),
+    /// [`WrongDtype`](Error::WrongDtype), [`WrongDimension`](Error::WrongDimension), [`Truncated`](Error::Truncated),
+    /// [`Os`](Error::Os) if the file cannot be opened or read.
+    pub fn from_npy_file<'a>(name: impl Into<Option<&'a str>>, path: impl AsRef<Path>) -> Result<Self> {
+        let npy = NpyFile::open_path(path.as_ref())?;
+        let layout = npy.layout(Self::WANTED)?;
+        let fill = |offset, bytes: &mut [u8]| npy.read_data(&layout, offset, bytes);
+        Self::born(name.into(), dim_of(&layout), Some(&fill))
+    }
+
+    /// Writes a `.npy` file that `np.load` reads. A file of that name is replaced at the end, in one go: nobody ever
+    /// sees half of it.
+    ///
+    /// # Errors
+    /// [`DiskFull`](Error::DiskFull), [`FileSizeLimit`](Error::FileSizeLimit), [`Os`](Error::Os). The half-written
+    /// file is removed, a file that was there stays as it was.
+    pub fn write_npy(&self, path: impl AsRef<Path>) -> Result<()> {
+        let path = path.as_ref();
+        let bytes = self.segment.file_bytes();
+        let limit = limits::file_size().map_err(os("read the file size limit for", path))?;
+        if bytes.len() as u64 > limit {
+            return Err(Error::FileSizeLimit { need: bytes.len() as u64, limit });
+        }
+        let draft = Draft::beside(path)?;
+        (&draft.file).write_all(bytes).map_err(|error| draft.failed(path, bytes.len(), error))?;
+        std::fs::rename(&draft.path, path).map_err(os("replace", path))
+    }
+}
+
+/// The dimension that a checked layout describes.
+fn dim_of<D: Dimension>(layout: &Layout) -> D {
+    let mut dim = D::zeros(layout.shape.len());
+    dim.slice_mut().copy_from_slice(&layout.shape);
+    dim
+}
+
+/// A file under a temporary name, removed on drop unless it has been renamed.
+struct Draft {
+    file: File,
+    path: PathBuf,
+}
+
+impl Draft {
+    fn beside(target: &Path) -> Result<Self> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed); // only has to differ
+        let path = target.with_file_name(format!(".rowfork-{}-{count}.tmp", std::process::id()));
+        let file = OpenOptions::new().write(true).create_new(true).open(&path).map_err(os("make", &path))?;
+        Ok(Self { file, path })
+    }
+
+    fn failed(&self, target: &Path, need: usize, error: io::Error) -> Error {
+        if error.kind() != io::ErrorKind::StorageFull {
+            return os("write", target)(error);
+        }
+        let had = self.file.metadata().map_or(0, |meta| meta.len());
+        let available = file::room(&self.file).map_or(0, |room| room.available).saturating_add(had);
+        Error::DiskFull { path: target.to_owned(), need: need as u64, available }
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path); // after the rename there is none
+    }
+}

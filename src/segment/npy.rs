@@ -1,0 +1,144 @@
+//! `.npy` files that are there already, segments or not: opened, header read and checked against what is wanted and
+//! against the file's length, data read by `pread`. No length that a file claims is believed before it is compared
+//! with the length that the file has.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use super::header::{self, Header};
+use super::name::{self, kind_name, os};
+use super::reserve;
+use crate::error::{Error, HeaderError, Result};
+use crate::sys::memory::HUGE_PAGE;
+
+/// An open `.npy` file whose header has been parsed.
+#[derive(Debug)]
+pub(crate) struct NpyFile {
+    pub(super) file: File,
+    pub(super) path: PathBuf,
+    pub(super) meta: std::fs::Metadata,
+    pub(super) header: Header,
+}
+
+/// The elements that are wanted, as NumPy and as Rust see them.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wanted {
+    /// `<f8` and the like.
+    pub(crate) descr: &'static str,
+    /// Bytes per element.
+    pub(crate) size: usize,
+    /// Alignment of an element in bytes.
+    pub(crate) align: usize,
+    /// The number of axes, if that is fixed.
+    pub(crate) axes: Option<usize>,
+}
+
+/// Where the data of a file lie; checked to be inside it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Layout {
+    /// Axis lengths.
+    pub(crate) shape: Vec<usize>,
+    /// Offset of the data in the file, in bytes.
+    pub(crate) data_offset: usize,
+    /// Length of the data in bytes.
+    pub(crate) data_bytes: usize,
+}
+
+impl NpyFile {
+    /// Opens any file, links followed; a fifo or a directory is refused, not waited for.
+    pub(crate) fn open_path(path: &Path) -> Result<Self> {
+        let meta = std::fs::metadata(path).map_err(os("open", path))?;
+        let refused = |kind| Error::NotAFile { path: path.to_owned(), kind };
+        if !meta.is_file() {
+            return Err(refused(kind_name(meta.file_type())));
+        }
+        // It may have been exchanged since: do not wait for a fifo, and look again.
+        let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(os("open", path))?;
+        let meta = file.metadata().map_err(os("examine", path))?;
+        if !meta.is_file() {
+            return Err(refused(kind_name(meta.file_type())));
+        }
+        Self::read(file, meta, path.to_owned())
+    }
+
+    /// Opens what stands at `name` under `/dev/shm`, to read or to attach.
+    pub(crate) fn open_name(name: &str, write: bool) -> Result<Self> {
+        let (file, meta) = name::open_regular(name, write)?;
+        Self::read(file, meta, name::path(name))
+    }
+
+    fn read(file: File, meta: std::fs::Metadata, path: PathBuf) -> Result<Self> {
+        let mut prelude = [0; header::PRELUDE];
+        let had = read_up_to(&file, &mut prelude, 0).map_err(os("read", &path))?;
+        let parsed = header::extent(&prelude[..had], meta.size()).and_then(|text| {
+            let mut bytes = vec![0; text.len()]; // at most MAX_HEADER
+            let had = read_up_to(&file, &mut bytes, text.start as u64).unwrap_or(0);
+            if had < bytes.len() {
+                let file_bytes = (text.start + had) as u64;
+                return Err(HeaderError::BeyondFile { end: text.end as u64, file_bytes });
+            }
+            header::parse(&bytes, text.end)
+        });
+        match parsed {
+            Ok(header) => Ok(Self { file, path, meta, header }),
+            Err(source) => Err(Error::Npy { path, source }),
+        }
+    }
+
+    /// Checks every field of the header against what is wanted and against the file's length.
+    pub(crate) fn layout(&self, wanted: Wanted) -> Result<Layout> {
+        let Header { descr, shape, data_offset } = &self.header;
+        let npy = |source| Error::Npy { path: self.path.clone(), source };
+        // `=` and no mark at all mean the byte order of the machine, which is little endian.
+        let bare = |descr: &str| descr.trim_start_matches(['<', '=', '|']).to_owned();
+        if bare(descr) != bare(wanted.descr) {
+            return Err(Error::WrongDtype { path: self.path.clone(), expected: wanted.descr, found: descr.clone() });
+        }
+        let (axes, data_bytes) = self.header.size(wanted.size).map_err(npy)?;
+        if let Some(expected) = wanted.axes
+            && expected != shape.len()
+        {
+            return Err(Error::WrongDimension { path: self.path.clone(), expected, shape: axes });
+        }
+        if !data_offset.is_multiple_of(wanted.align) {
+            return Err(npy(HeaderError::Misaligned { data_offset: *data_offset, align: wanted.align }));
+        }
+        let (expected, actual) = ((data_offset + data_bytes) as u64, self.meta.size());
+        if actual < expected {
+            return Err(Error::Truncated { path: self.path.clone(), expected, actual });
+        }
+        Ok(Layout { shape: axes, data_offset: *data_offset, data_bytes })
+    }
+
+    /// Reads the data from `offset` (header not counted) on into `bytes`; never a signal if the file shrinks.
+    pub(crate) fn read_data(&self, layout: &Layout, offset: usize, bytes: &mut [u8]) -> Result<()> {
+        let at = (layout.data_offset + offset) as u64;
+        let had = read_up_to(&self.file, bytes, at).map_err(os("read", &self.path))?;
+        if had == bytes.len() {
+            return Ok(());
+        }
+        let expected = (layout.data_offset + layout.data_bytes) as u64;
+        Err(Error::Truncated { path: self.path.clone(), expected, actual: at + had as u64 })
+    }
+
+    /// Reads all data, in parallel.
+    pub(crate) fn read_all(&self, layout: &Layout, bytes: &mut [u8]) -> Result<()> {
+        reserve::each_chunk(bytes, HUGE_PAGE, |offset, chunk| self.read_data(layout, offset, chunk))
+    }
+}
+
+/// `pread` until `bytes` are full or the file ends; how many it was.
+fn read_up_to(file: &File, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
+    let mut had = 0;
+    while had < bytes.len() {
+        match file.read_at(&mut bytes[had..], offset + had as u64) {
+            Ok(0) => break,
+            Ok(n) => had += n,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(had)
+}

@@ -242,3 +242,137 @@ impl<'a> Reader<'a> {
         self.malformed("']'")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::HeaderError::{
+        BadMagic, BadVersion, BeyondFile, BigEndian, DuplicateKey, FortranOrder, Malformed, MissingKey, NotAscii,
+        ObjectDtype, TooLong, UnknownKey,
+    };
+    use proptest::prelude::*;
+
+    fn parsed(text: &str) -> Result<Header, HeaderError> {
+        parse(text.as_bytes(), 128)
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        for shape in [&[][..], &[0], &[7], &[3, 4], &[0, 0], &[1 << 40, 1, 5]] {
+            let page = write("<f8", shape);
+            let text = extent(&page[..PRELUDE], 4096).unwrap();
+            assert_eq!(text, 10..DATA_OFFSET);
+            let shape = shape.iter().map(|&n| n as u64).collect();
+            let expected = Header { descr: "<f8".to_owned(), shape, data_offset: DATA_OFFSET };
+            assert_eq!(parse(&page[text.clone()], text.end), Ok(expected));
+        }
+    }
+
+    #[test]
+    fn the_largest_header_fits_its_page() {
+        write("<f8", &[usize::MAX; 64]);
+        assert_eq!(data_bytes(&[1; 64], 8), Some(8));
+        assert_eq!(data_bytes(&[1; 65], 8), None);
+    }
+
+    #[test]
+    fn any_order_and_spacing_of_the_keys_is_read() {
+        let expected = Header { descr: "<f8".to_owned(), shape: vec![3, 4], data_offset: 128 };
+        for text in [
+            "{'descr': '<f8', 'fortran_order': False, 'shape': (3, 4), }   \n",
+            "{'shape':(3,4),'fortran_order':False,'descr':'<f8'}",
+            "  {\t\"descr\" :\n\"<f8\" , 'shape': ( 3 , 4 , ) ,'fortran_order': False}\n",
+            "{'descr': '<f8', 'fortran_order': False, 'shape': (3L, 4L), }\n",
+        ] {
+            assert_eq!(parsed(text), Ok(expected.clone()), "{text}");
+        }
+    }
+
+    #[test]
+    fn every_malformed_header_is_told_apart() {
+        let malformed = |text: &str| matches!(parsed(text), Err(Malformed { .. }));
+        for text in [
+            "",
+            "{",
+            "[]",
+            "{'descr'",
+            "{'descr': }",
+            "{'descr': '<f8'",
+            "{'descr': '<f8'; 'shape': ()}",
+            "{'descr': '<f8, 'shape': (3,)}",
+            "{'descr': '\\x3cf8', 'fortran_order': False, 'shape': (3,)}",
+            "{'descr': '<f8', 'fortran_order': Falsehood, 'shape': (3,)}",
+            "{'descr': '<f8', 'fortran_order': 0, 'shape': (3,)}",
+            "{'descr': '<f8', 'fortran_order': False, 'shape': (3)}",
+            "{'descr': '<f8', 'fortran_order': False, 'shape': 3}",
+            "{'descr': '<f8', 'fortran_order': False, 'shape': (-3,)}",
+            "{'descr': '<f8', 'fortran_order': False, 'shape': (3,,)}",
+            "{'descr': '<f8', 'fortran_order': False, 'shape': (3 4)}",
+            "{'descr': '<f8', 'fortran_order': False, 'shape': (99999999999999999999,)}",
+            "{'descr': '<f8', 'fortran_order': False, 'shape': (3,)} x",
+            "{'descr': [('x', '<f8'), 'fortran_order': False, 'shape': (3,)}",
+        ] {
+            assert!(malformed(text), "{text}: {:?}", parsed(text));
+        }
+    }
+
+    #[test]
+    fn every_refused_header_is_told_apart() {
+        let rest = "'fortran_order': False, 'shape': (3,)";
+        let descr = |descr: &str| parsed(&format!("{{'descr': {descr}, {rest}}}"));
+        assert_eq!(parsed(&format!("{{{rest}}}")), Err(MissingKey { key: "descr" }));
+        assert_eq!(parsed("{'descr': '<f8', 'shape': (3,)}"), Err(MissingKey { key: "fortran_order" }));
+        assert_eq!(parsed("{'descr': '<f8', 'fortran_order': False}"), Err(MissingKey { key: "shape" }));
+        assert_eq!(parsed(&format!("{{'colour': 1, {rest}}}")), Err(UnknownKey { key: "colour".to_owned() }));
+        assert_eq!(parsed("{'shape': (), 'shape': ()}"), Err(DuplicateKey { key: "shape".to_owned() }));
+        assert_eq!(parsed("{'descr': '<f8', 'fortran_order': True, 'shape': (3, 4)}"), Err(FortranOrder));
+        assert_eq!(descr("'>f8'"), Err(BigEndian { descr: ">f8".to_owned() }));
+        assert_eq!(descr("'|O'"), Err(ObjectDtype { descr: "|O".to_owned() }));
+        assert_eq!(descr("'<é'"), Err(NotAscii { byte: 0xc3, at: 12 }));
+        assert_eq!(descr("[('x', '<f8'), ('y]', '<i4', (2,))]").unwrap().descr, "[('x', '<f8'), ('y]', '<i4', (2,))]");
+    }
+
+    #[test]
+    fn the_prelude_is_checked_against_the_file() {
+        let prelude = |version: [u8; 2], len: &[u8]| [MAGIC, &version[..], len].concat();
+        assert_eq!(extent(b"", 0), Err(BadMagic { found: vec![] }));
+        assert_eq!(extent(b"PK\x03\x04aaaaaaaa", 99), Err(BadMagic { found: b"PK\x03\x04aa".to_vec() }));
+        assert_eq!(extent(MAGIC, 6), Err(BeyondFile { end: 10, file_bytes: 6 }));
+        assert_eq!(extent(&prelude([2, 0], &[1, 0]), 10), Err(BeyondFile { end: 12, file_bytes: 10 }));
+        assert_eq!(extent(&prelude([4, 0], &[0; 4]), 99), Err(BadVersion { major: 4, minor: 0 }));
+        assert_eq!(extent(&prelude([1, 1], &[0; 4]), 99), Err(BadVersion { major: 1, minor: 1 }));
+        assert_eq!(extent(&prelude([1, 0], &[118, 0, 0, 0]), 127), Err(BeyondFile { end: 128, file_bytes: 127 }));
+        assert_eq!(extent(&prelude([1, 0], &[118, 0, 0, 0]), 128), Ok(10..128));
+        assert_eq!(extent(&prelude([3, 0], &[116, 0, 0, 0]), 128), Ok(12..128));
+        let len = u64::from(u32::MAX);
+        assert_eq!(extent(&prelude([2, 0], &[255; 4]), u64::MAX), Err(TooLong { len, limit: MAX_HEADER }));
+    }
+
+    #[test]
+    fn sizes_beyond_the_address_space_are_refused() {
+        let size = |shape: &[u64]| Header { descr: String::new(), shape: shape.to_vec(), data_offset: 0 }.size(8);
+        assert_eq!(size(&[3, 4]), Ok((vec![3, 4], 96)));
+        assert_eq!(size(&[]), Ok((vec![], 8)));
+        assert_eq!(size(&[0, 1 << 40]), Ok((vec![0, 1 << 40], 0)));
+        for shape in [&[u64::MAX][..], &[1 << 60], &[1 << 31, 1 << 31], &[0, 1 << 61]] {
+            assert_eq!(
+                size(shape),
+                Err(HeaderError::ShapeOverflow { shape: shape.to_vec(), element_bytes: 8 }),
+                "{shape:?}"
+            );
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_whatever_make_the_parser_panic(
+            mut text in "[{}()\\[\\]',:\" 0-9LTrueFalsdhpo_<f8\n\\\\]{0,80}", noise: Vec<u8>, claimed: u64,
+        ) {
+            let _ = extent(&noise, claimed);
+            let _ = parse(&noise, 10);
+            let _ = parse(text.as_bytes(), 10);
+            text.insert_str(0, "{'descr': '<f8', 'shape': (");
+            let _ = parse(text.as_bytes(), 10);
+        }
+    }
+}

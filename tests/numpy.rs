@@ -1,0 +1,218 @@
+#![allow(unsafe_code, reason = "attaches to segments that only this test knows")]
+#![allow(clippy::cast_precision_loss, clippy::float_cmp, reason = "small whole numbers, exact in f64")]
+//! Segments are `.npy` files: NumPy, `ndarray-npy` and `shared_memory` read what is made here, and what NumPy made is
+//! read here or refused by name.
+
+mod support;
+
+use ndarray::{Array0, Array1, Array2, Ix0, Ix1, Ix2, array};
+use rowfork::{Error, HeaderError, SharedArray, segment};
+use support::{Names, golden, numpy, shm};
+
+fn attach(name: &str) -> rowfork::Result<SharedArray<f64, Ix2>> {
+    // SAFETY: the names are this test's own, and writers and readers take turns.
+    unsafe { SharedArray::attach(name) }
+}
+
+fn golden_array() -> Array2<f64> {
+    Array2::from_shape_fn((3, 4), |(i, j)| f64::from(u8::try_from(4 * i + j).unwrap()) / 8.0)
+}
+
+#[test]
+fn numpy_maps_a_live_segment_where_it_is() {
+    let names = Names::new();
+    let name = names.name("map");
+    let m = SharedArray::from_shape_fn(name.as_str(), (1000, 7), |(i, j)| (i * 7 + j) as f64).unwrap();
+    let script = "import sys, numpy as np\n\
+        a = np.load(sys.argv[1], mmap_mode='r')\n\
+        print(a.shape, a.dtype.str, a.flags.c_contiguous, a.offset, a.ctypes.data % 4096, a.sum(), a[999, 6])";
+    let Some(said) = numpy(script, &[shm(&name).to_str().unwrap()]) else { return };
+    assert_eq!(said, format!("(1000, 7) <f8 True 4096 0 {:?} 6999.0", m.view().sum()));
+}
+
+#[test]
+fn what_numpy_writes_into_a_segment_is_seen_here() {
+    let names = Names::new();
+    let name = names.name("write");
+    let m = SharedArray::<f64, _>::zeros(name.as_str(), (2, 3)).unwrap();
+    let script = "import sys, numpy as np\na = np.load(sys.argv[1], mmap_mode='r+')\na[1, 2] = 0.1 + 0.2";
+    let Some(_) = numpy(script, &[shm(&name).to_str().unwrap()]) else { return };
+    assert_eq!(m.view(), array![[0.0, 0.0, 0.0], [0.0, 0.0, 0.1 + 0.2]]);
+}
+
+#[test]
+fn a_segment_made_by_numpy_is_attached_written_and_never_removed() {
+    let names = Names::new();
+    let name = names.name("memmap");
+    let script = "import sys, numpy as np\n\
+        a = np.lib.format.open_memmap(sys.argv[1], mode='w+', dtype='<f8', shape=(5, 3))\n\
+        a[4] = [1, 2, 3]";
+    let Some(_) = numpy(script, &[shm(&name).to_str().unwrap()]) else { return };
+    let mut m = attach(&name).unwrap();
+    assert_eq!(m.view().row(4), array![1.0, 2.0, 3.0]);
+    assert_eq!((m.name(), m.pages()), (Some(name.as_str()), None));
+    m.view_mut()[[0, 0]] = -0.5;
+    let script = "import sys, numpy as np\nprint(np.load(sys.argv[1])[0, 0])";
+    assert_eq!(numpy(script, &[shm(&name).to_str().unwrap()]).unwrap(), "-0.5");
+    drop(m);
+    assert!(segment::list().unwrap().iter().all(|s| s.name != name), "NumPy's file is not a segment of ours");
+    assert!(matches!(
+        segment::remove(&name),
+        Err(Error::Npy { source: HeaderError::NotSegment { data_offset: 128, expected: 4096 }, .. })
+    ));
+    std::fs::remove_file(shm(&name)).unwrap();
+}
+
+#[test]
+fn the_holes_of_a_sparse_file_get_memory_when_it_is_attached() {
+    use std::os::unix::fs::MetadataExt;
+    let names = Names::new();
+    let name = names.name("sparse");
+    let script = "import sys, numpy as np\n\
+        np.lib.format.open_memmap(sys.argv[1], mode='w+', dtype='<f8', shape=(3000, 1000))[1500] = 1";
+    let Some(_) = numpy(script, &[shm(&name).to_str().unwrap()]) else { return };
+    let blocks = || std::fs::metadata(shm(&name)).unwrap().blocks() * 512;
+    assert!(blocks() < 100_000, "NumPy's file is not sparse");
+    let m = attach(&name).unwrap();
+    assert!(blocks() >= 24_000_128);
+    assert_eq!(m.view().sum().to_bits(), 1000.0_f64.to_bits());
+    std::fs::remove_file(shm(&name)).unwrap();
+}
+
+#[test]
+fn ndarray_npy_reads_a_segment() {
+    let names = Names::new();
+    let name = names.name("crate");
+    let m = SharedArray::copy_from(name.as_str(), &golden_array()).unwrap();
+    let read: Array2<f64> = ndarray_npy::read_npy(shm(&name)).unwrap();
+    assert_eq!(read, m.view());
+}
+
+#[test]
+fn shared_memory_opens_a_segment_with_data_at_byte_4096() {
+    let names = Names::new();
+    let name = names.name("shmem");
+    let m = SharedArray::copy_from(name.as_str(), &golden_array()).unwrap();
+    let mut opened = shared_memory::ShmemConf::new().os_id(&name).open().unwrap();
+    opened.set_owner(false);
+    assert_eq!(opened.len(), 4096 + 96);
+    // SAFETY: mapped, as long as just asserted, and written by nobody meanwhile.
+    let bytes = unsafe { opened.as_slice() };
+    assert_eq!(bytes[..8], *b"\x93NUMPY\x01\x00");
+    assert_eq!(bytes[4096..], *bytemuck::cast_slice::<f64, u8>(m.view().as_slice().unwrap()));
+}
+
+#[test]
+fn a_written_file_holds_the_bytes_that_numpy_would_save() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("out.npy");
+    std::fs::write(&path, "was here before").unwrap();
+    let m = SharedArray::copy_from(None, &golden_array()).unwrap();
+    m.write_npy(&path).unwrap();
+    let written = std::fs::read(&path).unwrap();
+    assert_eq!(written[4096..], std::fs::read(golden("c_order.npy")).unwrap()[128..]);
+    let names: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(names, ["out.npy"]);
+    let script = "import sys, io, numpy as np\nb = io.BytesIO()\nnp.save(b, np.load(sys.argv[1]))\n\
+        print(b.getvalue() == open(sys.argv[2], 'rb').read())";
+    let args = [path.to_str().unwrap(), golden("c_order.npy").to_str().unwrap()].map(str::to_owned);
+    let Some(said) = numpy(script, &[&args[0], &args[1]]) else { return };
+    assert_eq!(said, "True");
+}
+
+#[test]
+fn what_numpy_saved_is_read_in_every_version_of_the_format() {
+    for file in ["c_order.npy", "version_2.npy", "version_3.npy"] {
+        let m = SharedArray::<f64, Ix2>::from_npy_file(None, golden(file)).unwrap();
+        assert_eq!(m.view(), golden_array(), "{file}");
+    }
+    let one: SharedArray<f64, Ix1> = SharedArray::from_npy_file(None, golden("one_axis.npy")).unwrap();
+    assert_eq!(one.view(), Array1::from_vec(vec![0.0, 0.125, 0.25, 0.375]));
+    let none: SharedArray<f64, Ix0> = SharedArray::from_npy_file(None, golden("no_axis.npy")).unwrap();
+    assert_eq!(none.view(), Array0::from_elem((), 2.5));
+    for (file, shape) in [("no_rows.npy", [0, 4]), ("no_columns.npy", [3, 0])] {
+        let m = SharedArray::<f64, Ix2>::from_npy_file(None, golden(file)).unwrap();
+        assert_eq!(m.shape(), shape);
+    }
+}
+
+#[test]
+fn a_large_file_is_read_in_parallel_and_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("large.npy");
+    let a = Array2::from_shape_fn((1001, 1003), |(i, j)| (i * 1003 + j) as f64);
+    SharedArray::copy_from(None, &a).unwrap().write_npy(&path).unwrap();
+    let m = SharedArray::<f64, Ix2>::from_npy_file(None, &path).unwrap();
+    assert_eq!(m.view(), a);
+}
+
+#[test]
+fn what_is_not_a_plain_f64_array_is_refused_by_name() {
+    let read = |file: &str| SharedArray::<f64, Ix2>::from_npy_file(None, golden(file)).unwrap_err();
+    let header = |file: &str| match read(file) {
+        Error::Npy { source, .. } => source,
+        other => panic!("{file}: {other}"),
+    };
+    assert_eq!(header("fortran_order.npy"), HeaderError::FortranOrder);
+    assert_eq!(header("big_endian.npy"), HeaderError::BigEndian { descr: ">f8".to_owned() });
+    assert_eq!(header("object.npy"), HeaderError::ObjectDtype { descr: "|O".to_owned() });
+    assert!(matches!(header("make.py"), HeaderError::BadMagic { .. }));
+    for (file, dtype) in [("float32.npy", "<f4"), ("uint8.npy", "|u1"), ("structured.npy", "[('x', '<f8')")] {
+        assert!(matches!(read(file), Error::WrongDtype { expected: "<f8", found, .. } if found.starts_with(dtype)));
+    }
+    assert!(matches!(read("one_axis.npy"), Error::WrongDimension { expected: 2, shape, .. } if shape == [4]));
+    assert!(matches!(read("truncated.npy"), Error::Truncated { expected: 224, actual: 223, .. }));
+    assert!(matches!(read("no_such_file.npy"), Error::Os { action: "open", .. }));
+    assert!(matches!(read("."), Error::NotAFile { kind: "directory", .. }));
+}
+
+#[test]
+fn what_is_damaged_is_refused_by_attach_and_by_read_copy() {
+    let names = Names::new();
+    let name = names.name("bad");
+    let whole = std::fs::read(golden("c_order.npy")).unwrap();
+    let huge = whole.iter().copied().map(|b| if b == b'3' { b'9' } else { b }).collect::<Vec<u8>>();
+    let cases: [(&str, Vec<u8>); 6] = [
+        ("empty", vec![]),
+        ("cut in the magic", whole[..5].to_vec()),
+        ("cut in the header", whole[..100].to_vec()),
+        ("cut in the data", whole[..200].to_vec()),
+        ("claims more than there is", huge),
+        ("data at byte 127", [&whole[..8], &[117, 0], &whole[10..126], &whole[127..]].concat()),
+    ];
+    for (what, bytes) in cases {
+        std::fs::write(shm(&name), bytes).unwrap();
+        for error in [attach(&name).unwrap_err(), SharedArray::<f64, Ix2>::read_copy(&name).unwrap_err()] {
+            let told_apart = match what {
+                "empty" | "cut in the magic" => {
+                    matches!(&error, Error::Npy { source: HeaderError::BadMagic { .. }, .. })
+                }
+                "cut in the header" => {
+                    matches!(&error, Error::Npy { source: HeaderError::BeyondFile { end: 128, file_bytes: 100 }, .. })
+                }
+                "data at byte 127" => {
+                    matches!(&error, Error::Npy { source: HeaderError::Misaligned { data_offset: 127, align: 8 }, .. })
+                }
+                _ => matches!(&error, Error::Truncated { .. }),
+            };
+            assert!(told_apart, "{what}: {error}");
+        }
+    }
+    std::fs::remove_file(shm(&name)).unwrap();
+}
+
+#[test]
+fn arrays_without_elements_are_read_by_numpy_and_attached() {
+    let names = Names::new();
+    for shape in [(0, 5), (5, 0), (0, 0)] {
+        let name = names.name("empty");
+        let m = SharedArray::<f64, _>::zeros(name.as_str(), shape).unwrap();
+        assert_eq!(std::fs::metadata(shm(&name)).unwrap().len(), 4096);
+        assert_eq!(attach(&name).unwrap().view(), m.view());
+        assert_eq!(SharedArray::<f64, Ix2>::read_copy(&name).unwrap(), m.view());
+        let script = "import sys, numpy as np\nprint(np.load(sys.argv[1]).shape)";
+        if let Some(said) = numpy(script, &[shm(&name).to_str().unwrap()]) {
+            assert_eq!(said, format!("{shape:?}"));
+        }
+    }
+}

@@ -1,0 +1,285 @@
+#![allow(unsafe_code, reason = "attaches to segments that only this test knows")]
+#![allow(clippy::cast_precision_loss, clippy::float_cmp, reason = "small whole numbers, exact in f64")]
+//! Shortage and old kernels: a full `/dev/shm`, a file size limit, no `O_TMPFILE`, no `/proc`, no `MADV_COLLAPSE`;
+//! and death at every system call of a birth. Always a typed error or a segment, never a signal, nothing left.
+
+mod support;
+
+use std::process::Command;
+
+use ndarray::Ix1;
+use rowfork::{Error, SharedArray, segment};
+use support::{Names, as_player, is_root, player, run, say, shm, skip};
+
+const MIB: usize = 1 << 20;
+
+/// An array of `mib` MiB, header included.
+fn make(name: Option<&str>, mib: usize) -> rowfork::Result<SharedArray<f64, Ix1>> {
+    SharedArray::from_shape_fn(name, (mib * MIB - 4096) / 8, |i| i as f64)
+}
+
+#[test]
+#[ignore = "plays a part in other tests"]
+fn plays_a_role() {
+    let Ok(role) = std::env::var(support::ROLE) else { return };
+    let words: Vec<&str> = role.split(' ').collect();
+    match words[..] {
+        ["tiny"] => {
+            a_tiny_shm_is_never_overdrawn();
+            racers_for_the_last_pages_get_them_or_an_error();
+            a_sparse_file_on_a_full_shm_is_refused();
+        }
+        ["file-size-limit", name] => limited_to_one_mib(name),
+        ["birth", name, mib] => {
+            let m = make(Some(name), mib.parse().unwrap()).unwrap();
+            assert!(shm(name).exists());
+            assert_eq!(m.view().last(), Some(&((m.len() - 1) as f64)));
+            assert_eq!(SharedArray::<f64, Ix1>::read_copy(name).unwrap(), m.view());
+            let nameless = make(None, 1).unwrap();
+            assert_eq!(nameless.view()[1], 1.0);
+        }
+        ["huge"] => say(&format!("huge {}", make(None, 8).unwrap().pages().unwrap().huge_bytes)),
+        ["birth-fails", name] => {
+            say(&make(Some(name), 1).unwrap_err().to_string());
+        }
+        _ => panic!("unknown role {role}"),
+    }
+}
+
+fn succeeds(command: Command) -> String {
+    let done = run(command);
+    let (said, complaint) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
+    assert!(done.status.success(), "{:?}\n{said}\n{complaint}", done.status);
+    said.into_owned()
+}
+
+// ---- a full /dev/shm -------------------------------------------------------------------------------------------
+
+#[test]
+fn a_full_shm_is_an_error_with_numbers_never_a_signal() {
+    if !is_root() {
+        return skip("only root can mount a /dev/shm of its own");
+    }
+    let mut command = Command::new("unshare");
+    let script = "mount -t tmpfs -o size=8m,mode=1777 rowfork-test /dev/shm && exec \"$0\" \"$@\"";
+    command.args(["--mount", "--propagation=private", "sh", "-c", script]).arg(std::env::current_exe().unwrap());
+    succeeds(as_player(command, "tiny"));
+}
+
+fn available() -> u64 {
+    let stat = nix::sys::statvfs::statvfs("/dev/shm").unwrap();
+    stat.blocks_available() * stat.fragment_size()
+}
+
+fn a_tiny_shm_is_never_overdrawn() {
+    assert_eq!(available(), 8 << 20);
+    for name in [None, Some("named")] {
+        match make(name, 9).unwrap_err() {
+            Error::ShmFull { need, available, total } => {
+                assert_eq!((need, available, total), (9 << 20, 8 << 20, 8 << 20));
+            }
+            other => panic!("{other}"),
+        }
+        let whole = make(name, 8).unwrap();
+        assert_eq!((available(), whole.view()[MIB / 8]), (0, (MIB / 8) as f64));
+        assert!(matches!(make(None, 1), Err(Error::ShmFull { available: 0, .. })));
+        drop(whole);
+        assert_eq!(available(), 8 << 20);
+    }
+    assert_eq!(std::fs::read_dir("/dev/shm").unwrap().count(), 0);
+}
+
+/// Every racer finds room when it looks; the reservation decides.
+fn racers_for_the_last_pages_get_them_or_an_error() {
+    for mib in [1, 5] {
+        for _ in 0..50 {
+            let barrier = std::sync::Barrier::new(12);
+            let made: Vec<_> = std::thread::scope(|scope| {
+                let racer = || {
+                    barrier.wait();
+                    make(None, mib)
+                };
+                let racers: Vec<_> = (0..12).map(|_| scope.spawn(racer)).collect();
+                racers.into_iter().map(|racer| racer.join().unwrap()).collect()
+            });
+            let won = made.iter().filter(|m| m.is_ok()).count();
+            assert!(won <= 8 / mib, "{won} arrays of {mib} MiB in 8 MiB");
+            for lost in made.iter().filter_map(|m| m.as_ref().err()) {
+                assert!(matches!(lost, Error::ShmFull { total: 0x80_0000, .. }), "{lost}");
+            }
+            for m in made.iter().flatten() {
+                assert_eq!(m.view().sum(), (m.len() * (m.len() - 1) / 2) as f64);
+            }
+            drop(made);
+            assert_eq!(available(), 8 << 20);
+        }
+    }
+}
+
+fn a_sparse_file_on_a_full_shm_is_refused() {
+    let bytes = std::fs::read(support::golden("one_axis.npy")).unwrap();
+    let header = String::from_utf8_lossy(&bytes[10..128]).replace("(4,), }     ", "(500000,), }");
+    let file = std::fs::File::create(shm("sparse")).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, &[&bytes[..10], header.as_bytes()].concat(), 0).unwrap();
+    file.set_len(128 + 4_000_000).unwrap();
+    let rest = make(None, 6).unwrap();
+    // SAFETY: nobody else is in this mount namespace.
+    let refused = unsafe { SharedArray::<f64, Ix1>::attach("sparse") }.unwrap_err();
+    assert!(matches!(refused, Error::ShmFull { need: 4_000_128, .. }), "{refused}");
+    assert_eq!(SharedArray::<f64, Ix1>::read_copy("sparse").unwrap().len(), 500_000);
+    drop(rest);
+    // SAFETY: as above.
+    let attached = unsafe { SharedArray::<f64, Ix1>::attach("sparse") }.unwrap();
+    assert_eq!(attached.view().sum().to_bits(), 0);
+    std::fs::remove_file(shm("sparse")).unwrap();
+}
+
+// ---- RLIMIT_FSIZE ----------------------------------------------------------------------------------------------
+
+#[test]
+fn a_file_size_limit_is_an_error_not_a_sigxfsz() {
+    let names = Names::new();
+    succeeds(player(&format!("file-size-limit {}", names.name("a"))));
+}
+
+fn limited_to_one_mib(name: &str) {
+    use nix::sys::resource::{Resource, setrlimit};
+    let dir = tempfile::tempdir().unwrap();
+    let large = make(None, 2).unwrap();
+    setrlimit(Resource::RLIMIT_FSIZE, MIB as u64, MIB as u64).unwrap();
+    let limited = |error| matches!(error, Error::FileSizeLimit { need: 0x20_0000, limit: 0x10_0000 });
+    assert!(limited(make(None, 2).unwrap_err()));
+    assert!(limited(make(Some(name), 2).unwrap_err()));
+    assert!(limited(large.write_npy(dir.path().join("a.npy")).unwrap_err()));
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    make(Some(name), 1).unwrap();
+    assert!(!shm(name).exists());
+}
+
+// ---- strace: what an old or restricted kernel answers ------------------------------------------------------------
+
+/// This binary under strace with something injected, or `None` and the reason printed.
+fn strace(options: &[&str], role: &str) -> Option<Command> {
+    let works = Command::new("strace").args(["-qq", "-o", "/dev/null", "true"]).output();
+    if !works.is_ok_and(|done| done.status.success()) {
+        skip("strace is not there, or may not trace");
+        return None;
+    }
+    let mut command = Command::new("strace");
+    command.args(["-f", "-qq", "-o", "/dev/null"]).args(options).arg(std::env::current_exe().unwrap());
+    Some(as_player(command, role))
+}
+
+#[test]
+fn without_o_tmpfile_arrays_are_born_visibly_and_whole() {
+    let names = Names::new();
+    let options = ["-P", "/dev/shm", "-e", "trace=openat", "-e", "inject=openat:error=EOPNOTSUPP"];
+    for mib in [1, 8] {
+        let Some(command) = strace(&options, &format!("birth {} {mib}", names.name("a"))) else { return };
+        succeeds(command);
+        assert!(names.left().is_empty());
+    }
+}
+
+#[test]
+fn without_o_tmpfile_a_birth_that_fails_takes_its_name_away() {
+    let names = Names::new();
+    for fault in [
+        "ftruncate:error=EIO",
+        "mmap:error=ENOMEM:when=1", // the one of `shared_memory`
+        "mmap:error=ENOMEM:when=2", // ours
+        "flock:error=ENOLCK",
+        "fallocate:error=ENOSPC",
+        "fallocate:error=EIO",
+        "pwrite64:error=EIO",
+        "fchmod:error=EPERM",
+    ] {
+        let name = names.name("a");
+        let path = shm(&name).into_os_string().into_string().unwrap();
+        let inject = format!("inject={fault}");
+        // Of this path and the directory, the second to be opened is the nameless file; the first is the sweep.
+        let no_tmpfile = "inject=openat:error=EOPNOTSUPP:when=2";
+        let options = ["-P", "/dev/shm", "-P", &path, "-e", no_tmpfile, "-e", &inject];
+        let Some(command) = strace(&options, &format!("birth-fails {name}")) else { return };
+        let said = succeeds(command);
+        assert!(names.left().is_empty(), "{fault}");
+        assert!(!fault.ends_with("when=1") || said.contains("cannot make /dev/shm/rft"), "not born visibly: {said}");
+    }
+}
+
+#[test]
+fn a_birth_that_fails_leaves_nothing() {
+    let names = Names::new();
+    for fault in [
+        "ftruncate:error=EIO",
+        "flock:error=ENOLCK",
+        "fallocate:error=ENOSPC",
+        "pwrite64:error=EIO",
+        "fchmod:error=EPERM",
+        "linkat:error=EACCES",
+    ] {
+        let options = ["-e", &format!("inject={fault}")];
+        let Some(command) = strace(&options, &format!("birth-fails {}", names.name("a"))) else { return };
+        succeeds(command);
+        assert!(names.left().is_empty(), "{fault}");
+    }
+}
+
+#[test]
+fn interrupted_system_calls_are_made_again() {
+    let names = Names::new();
+    let name = names.name("a");
+    let path = shm(&name).into_os_string().into_string().unwrap();
+    // The path keeps the program loader's own reads out of it.
+    for options in [
+        &["-e", "inject=fallocate:error=EINTR:when=1+3"][..],
+        &["-P", &path, "-e", "inject=pread64:error=EINTR:when=1+2", "-e", "inject=openat:error=EINTR:when=1"],
+    ] {
+        let Some(command) = strace(options, &format!("birth {name} 8")) else { return };
+        succeeds(command);
+    }
+}
+
+#[test]
+fn a_program_killed_at_any_system_call_leaves_nothing_that_a_sweep_does_not_take() {
+    let names = Names::new();
+    let name = names.name("a");
+    let mut had_a_name = 0;
+    for call in ["ftruncate", "fallocate", "flock", "pwrite64", "fchmod", "linkat", "unlink", "munmap", "close"] {
+        for n in 1..20 {
+            let inject = format!("inject={call}:signal=SIGKILL:when={n}");
+            let Some(command) = strace(&["-e", &inject], &format!("birth {name} 1")) else { return };
+            if run(command).status.success() {
+                break;
+            }
+            had_a_name += names.left().len();
+            segment::sweep().unwrap();
+            assert!(names.left().is_empty(), "killed at {call} number {n}");
+        }
+    }
+    assert!(had_a_name > 0, "no kill met the segment while it had a name: the test looks at nothing");
+}
+
+#[test]
+fn without_proc_arrays_are_born_visibly_and_whole() {
+    if !is_root() {
+        return skip("only root can hide /proc");
+    }
+    let names = Names::new();
+    let mut command = Command::new("unshare");
+    let script = "mount -t tmpfs rowfork-test /proc && exec \"$0\" \"$@\"";
+    command.args(["--mount", "--propagation=private", "sh", "-c", script]).arg(std::env::current_exe().unwrap());
+    succeeds(as_player(command, &format!("birth {} 8", names.name("a"))));
+}
+
+#[test]
+fn without_madv_collapse_small_pages_will_do() {
+    let mut forbidden = player("huge");
+    forbidden.env("ROWFORK_HUGE_PAGES", "never");
+    assert!(succeeds(forbidden).contains("> huge 0"));
+    // A thread's first madvise may be MADV_DONTDUMP: only the later ones are made to fail, so a few pages are huge.
+    let Some(command) = strace(&["-e", "inject=madvise:error=EINVAL:when=2+"], "huge") else { return };
+    let said = succeeds(command);
+    let huge = said.split_once("> huge ").unwrap().1.lines().next().unwrap();
+    assert!(huge.parse::<usize>().unwrap() < 8 * MIB, "{said}");
+}

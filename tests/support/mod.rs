@@ -1,0 +1,157 @@
+//! What the integration tests share: names that tell who left them, this test binary as another process, and a
+//! printed reason wherever a test cannot run.
+#![allow(dead_code, clippy::print_stderr, reason = "each test binary uses its own part")]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// The variable that tells a re-run test binary which part to play.
+pub(crate) const ROLE: &str = "ROWFORK_TEST_ROLE";
+
+/// Names with a prefix of their own. Dropping it fails the test if one of them is still there.
+pub(crate) struct Names {
+    prefix: String,
+}
+
+impl Names {
+    pub(crate) fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        Self { prefix: format!("rft-{}-{}-", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed)) }
+    }
+
+    pub(crate) fn name(&self, tag: &str) -> String {
+        format!("{}{tag}", self.prefix)
+    }
+
+    pub(crate) fn left(&self) -> Vec<String> {
+        let names = std::fs::read_dir("/dev/shm").unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
+        names.filter(|n| n.starts_with(&self.prefix)).collect()
+    }
+}
+
+impl Drop for Names {
+    fn drop(&mut self) {
+        let left = self.left();
+        for name in &left {
+            let path = shm(name);
+            let _ = std::fs::remove_file(&path).or_else(|_| std::fs::remove_dir(&path));
+        }
+        assert!(left.is_empty() || std::thread::panicking(), "left in /dev/shm: {left:?}");
+    }
+}
+
+pub(crate) fn shm(name: &str) -> PathBuf {
+    Path::new("/dev/shm").join(name)
+}
+
+pub(crate) fn golden(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name)
+}
+
+/// Says why a test, or a part of it, is left out.
+pub(crate) fn skip(reason: &str) {
+    eprintln!("skipped: {reason}");
+}
+
+pub(crate) fn is_root() -> bool {
+    nix::unistd::geteuid().is_root()
+}
+
+/// This test binary, to be run as another process that plays `role`.
+pub(crate) fn player(role: &str) -> Command {
+    as_player(Command::new(std::env::current_exe().unwrap()), role)
+}
+
+/// A command that ends in this test binary (`strace ... BINARY`), likewise.
+pub(crate) fn as_player(mut command: Command, role: &str) -> Command {
+    command.args(["--ignored", "--exact", "plays_a_role", "--nocapture", "--test-threads=1"]).env(ROLE, role);
+    command
+}
+
+/// Runs a command to its end; what it printed between `[` and `]` lines, and how it ended.
+pub(crate) fn run(mut command: Command) -> Output {
+    command.stdin(Stdio::null()).output().unwrap()
+}
+
+/// A player that says `ready` and then holds what it has until it is let go or killed.
+pub(crate) struct Holder {
+    pub(crate) child: Child,
+    stdin: Option<ChildStdin>,
+    stdout: BufReader<ChildStdout>,
+}
+
+impl Holder {
+    pub(crate) fn start(mut command: Command) -> Self {
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let stdin = child.stdin.take();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        Self { child, stdin, stdout }
+    }
+
+    /// The next thing that the player says.
+    pub(crate) fn says(&mut self) -> String {
+        let mut line = String::new();
+        loop {
+            line.clear();
+            assert!(self.stdout.read_line(&mut line).unwrap() > 0, "the player ended without a word");
+            // The harness prints `test plays_a_role ...` without a newline before the first word.
+            if let Some((_, word)) = line.trim_end().split_once("> ") {
+                return word.to_owned();
+            }
+        }
+    }
+
+    pub(crate) fn tell(&mut self, line: &str) {
+        writeln!(self.stdin.as_mut().unwrap(), "{line}").unwrap();
+    }
+
+    /// Lets the player end in its own time.
+    pub(crate) fn let_go(mut self) {
+        self.stdin = None;
+        assert!(self.child.wait().unwrap().success());
+    }
+
+    /// SIGKILL.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Said by a player, heard by [`Holder::says`].
+#[allow(clippy::print_stdout, reason = "this is how a player speaks")]
+pub(crate) fn say(word: &str) {
+    println!("> {word}");
+    std::io::stdout().flush().unwrap();
+}
+
+/// A player waits here until it is let go.
+pub(crate) fn hold() {
+    let _ = std::io::stdin().read_to_end(&mut Vec::new());
+}
+
+/// What Python prints, without the newline; `None` (and the reason printed) where there is no NumPy.
+pub(crate) fn numpy(script: &str, args: &[&str]) -> Option<String> {
+    let probe = Command::new("python3").args(["-c", "import numpy"]).output();
+    if !probe.is_ok_and(|o| o.status.success()) {
+        skip("python3 with numpy is not installed");
+        return None;
+    }
+    let output = Command::new("python3").args(["-c", script]).args(args).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Some(String::from_utf8(output.stdout).unwrap().trim_end().to_owned())
+}
+
+/// The number of open descriptors of this process.
+pub(crate) fn open_descriptors() -> usize {
+    std::fs::read_dir("/proc/self/fd").unwrap().count()
+}

@@ -3,6 +3,7 @@
 //!
 //! A segment is *volatile* (mode 01600: the sticky bit says that it belongs to its maker and goes with it) or
 //! *lasting* (0600). Everyone attached holds a shared `flock` for life; only who wins the exclusive one may sweep.
+//! `docs/SEGMENT.md` has the layout byte by byte, and how to read it from NumPy and C.
 
 mod attach;
 mod birth;

@@ -151,6 +151,18 @@ pub(crate) fn numpy(script: &str, args: &[&str]) -> Option<String> {
     Some(String::from_utf8(output.stdout).unwrap().trim_end().to_owned())
 }
 
+/// Whether it comes true within some seconds. Another test's thread that is between fork and exec keeps descriptors,
+/// and so locks, for an instant; another program's sweep may be at work.
+pub(crate) fn eventually(mut condition: impl FnMut() -> bool) -> bool {
+    (0..5000).any(|_| {
+        let now = condition();
+        if !now {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        now
+    })
+}
+
 /// The number of open descriptors of this process.
 pub(crate) fn open_descriptors() -> usize {
     std::fs::read_dir("/proc/self/fd").unwrap().count()

@@ -85,6 +85,7 @@ fn plays_a_role() {
             assert!(std::fs::remove_file(shm(name)).is_err());
             assert!(std::fs::OpenOptions::new().write(true).truncate(true).open(shm(name)).is_err());
         }
+        ["fork", name] => drops_in_a_forked_child(name),
         ["leaks", name] => looks_for_leaks(name),
         _ => panic!("unknown role {role}"),
     }
@@ -368,6 +369,36 @@ fn no_descriptor_and_no_mapping_is_leaked_errors_included() {
     let names = Names::new();
     let done = support::run(player(&format!("leaks {}", names.name("a"))));
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stdout));
+}
+
+#[test]
+fn a_forked_child_may_drop_and_make_arrays_and_never_takes_a_name_away() {
+    let names = Names::new();
+    let done = support::run(player(&format!("fork {}", names.name("a"))));
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stdout));
+}
+
+/// In a process of its own, with rayon's threads running in the parent and gone in the child.
+fn drops_in_a_forked_child(name: &str) {
+    let m = make(name).unwrap();
+    let expected = SharedArray::from_shape_fn(None, (1000, 1000), |(i, j)| (i + j) as f64).unwrap();
+    // SAFETY: the child's memory allocator is fork-safe (glibc), and it leaves by `_exit`.
+    match unsafe { nix::unistd::fork() }.unwrap() {
+        nix::unistd::ForkResult::Child => {
+            nix::unistd::alarm::set(20); // waiting for rayon would be for ever
+            drop(m);
+            let own = SharedArray::from_shape_fn(None, (1000, 1000), |(i, j)| (i + j) as f64).unwrap();
+            let code = i32::from(own.view() != expected.view() || !shm(name).exists());
+            // SAFETY: ends the child without running the parent's exit handlers a second time.
+            unsafe { libc::_exit(code) }
+        }
+        nix::unistd::ForkResult::Parent { child } => {
+            let ended = nix::sys::wait::waitpid(child, None).unwrap();
+            assert_eq!(ended, nix::sys::wait::WaitStatus::Exited(child, 0));
+            assert!(shm(name).exists());
+            assert_eq!(m.view()[[2, 3]], 23.0);
+        }
+    }
 }
 
 /// In a process of its own: other tests open files too.

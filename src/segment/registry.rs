@@ -65,3 +65,52 @@ impl Guard {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(unsafe_code, reason = "forks")]
+mod tests {
+    use super::*;
+    use crate::segment::birth;
+    use nix::sys::wait::{WaitStatus, waitpid};
+    use nix::unistd::{ForkResult, alarm, fork};
+
+    #[test]
+    fn every_mapping_is_listed_while_it_lives_under_its_present_name() {
+        let mut segment = birth(None, "<f8", 8, &[3, 4], None).unwrap();
+        let listed = |address| lock().mappings().iter().find(|m| m.address == address).cloned();
+        let address = segment.address();
+        let entry = listed(address).unwrap();
+        assert_eq!((entry.len, &*entry.label), (4096 + 96, "a nameless segment"));
+        let name = format!("rft-registry-{}", std::process::id());
+        segment.publish(&name).unwrap();
+        assert_eq!(&*listed(address).unwrap().label, format!("segment {name:?}"));
+        let guard = lock();
+        let dropped = std::thread::spawn(move || drop(segment));
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        assert!(guard.mappings().iter().any(|m| m.address == address), "unmapped under the lock");
+        drop(guard);
+        dropped.join().unwrap();
+    }
+
+    #[test]
+    fn a_guard_held_across_fork_frees_the_lock_in_parent_and_child() {
+        let segment = birth(None, "<f8", 8, &[3], None).unwrap();
+        let guard = lock();
+        // SAFETY: the child calls only what needs no lock but this one, and leaves by `_exit`.
+        match unsafe { fork() }.unwrap() {
+            ForkResult::Child => {
+                alarm::set(20);
+                let listed = guard.mappings().iter().any(|m| m.address == segment.address());
+                drop(guard);
+                drop(lock());
+                // SAFETY: ends the child at once.
+                unsafe { libc::_exit(i32::from(!listed)) }
+            }
+            ForkResult::Parent { child } => {
+                drop(guard);
+                drop(lock());
+                assert_eq!(waitpid(child, None).unwrap(), WaitStatus::Exited(child, 0));
+            }
+        }
+    }
+}

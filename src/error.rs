@@ -104,6 +104,19 @@ pub enum Error {
         /// Bytes in all.
         total: u64,
     },
+    /// There is not enough memory, and asking the kernel for it would end in a kill, not in an error.
+    #[error(
+        "{need} bytes of memory needed, {available} available within {limit}; free some, or raise the limit \
+         (docker run --memory=..., Kubernetes: resources.limits.memory, systemd: MemoryMax=)"
+    )]
+    MemoryLimit {
+        /// Bytes needed.
+        need: u64,
+        /// Bytes available, as an estimate.
+        available: u64,
+        /// `the machine's memory`, or the directory of the control group.
+        limit: String,
+    },
     /// The process may not make a file of this size.
     #[error(
         "a segment of {need} bytes exceeds this process's file size limit of {limit} bytes (RLIMIT_FSIZE, ulimit -f)"

@@ -69,6 +69,22 @@ fn shared_array(source: &Array2<f64>) -> Cost {
 
 #[test]
 #[ignore = "takes a while and needs a quiet machine"]
+fn a_small_birth() {
+    let per_birth = |what: &str, birth: &dyn Fn()| {
+        birth();
+        let mut times: Vec<f64> = (0..1000).map(|_| timed(birth).1).collect();
+        times.sort_by(f64::total_cmp);
+        println!("{what:26} {:7.1} us, born and dropped", times[500] * 1e6);
+    };
+    let name = format!("rft-figures-{}", std::process::id());
+    per_birth("nameless, 8 KiB", &|| drop(SharedArray::<f64, _>::zeros(None, 1024).unwrap()));
+    per_birth("named, 8 KiB", &|| drop(SharedArray::<f64, _>::zeros(name.as_str(), 1024).unwrap()));
+    per_birth("nameless, 1 MiB", &|| drop(SharedArray::<f64, _>::zeros(None, 1 << 17).unwrap()));
+    per_birth("nameless, 32 MiB", &|| drop(SharedArray::<f64, _>::zeros(None, 1 << 22).unwrap()));
+}
+
+#[test]
+#[ignore = "takes a while and needs a quiet machine"]
 fn placing_and_letting_go() {
     let mib: usize = std::env::var("ROWFORK_FIGURES_MIB").map_or(1024, |v| v.parse().unwrap());
     let source = Array2::from_shape_fn((mib * 256, COLUMNS), |(i, j)| f64::from(u32::try_from(i ^ j).unwrap()));

@@ -38,6 +38,12 @@ fn plays_a_role() {
             let nameless = make(None, 1).unwrap();
             assert_eq!(nameless.view()[1], 1.0);
         }
+        ["memory-limit"] => {
+            let refused = make(None, 64).unwrap_err();
+            assert!(matches!(refused, Error::MemoryLimit { need: 0x400_0000, .. }), "{refused}");
+            let mut small = make(None, 20).unwrap();
+            small.view_mut().fill(1.0);
+        }
         ["huge"] => say(&format!("huge {}", make(None, 8).unwrap().pages().unwrap().huge_bytes)),
         ["birth-fails", name] => {
             say(&make(Some(name), 1).unwrap_err().to_string());
@@ -132,6 +138,34 @@ fn a_sparse_file_on_a_full_shm_is_refused() {
     let attached = unsafe { SharedArray::<f64, Ix1>::attach("sparse") }.unwrap();
     assert_eq!(attached.view().sum().to_bits(), 0);
     std::fs::remove_file(shm("sparse")).unwrap();
+}
+
+// ---- memory ----------------------------------------------------------------------------------------------------
+
+#[test]
+fn more_than_the_memory_there_is_is_an_error() {
+    let refused = make(None, 1 << 30).unwrap_err(); // a PiB
+    assert!(matches!(refused, Error::MemoryLimit { .. } | Error::FileSizeLimit { .. }), "{refused}");
+}
+
+#[test]
+fn a_control_groups_memory_limit_is_an_error_not_a_kill() {
+    let (v1, v2) = (std::path::Path::new("/sys/fs/cgroup/memory"), std::path::Path::new("/sys/fs/cgroup"));
+    let (mount, limit) = if v1.is_dir() { (v1, "memory.limit_in_bytes") } else { (v2, "memory.max") };
+    let group = mount.join(format!("rft-{}", std::process::id()));
+    if std::fs::create_dir(&group).is_err() {
+        return skip("may not make a control group");
+    }
+    let limited = std::fs::write(group.join(limit), "50000000").is_ok();
+    let done = limited.then(|| {
+        let mut command = Command::new("sh");
+        let script = "echo $$ > \"$1\" && shift && exec \"$@\"";
+        command.args(["-c", script, "sh"]).arg(group.join("cgroup.procs")).arg(std::env::current_exe().unwrap());
+        run(as_player(command, "memory-limit"))
+    });
+    assert!(support::eventually(|| std::fs::remove_dir(&group).is_ok()));
+    let Some(done) = done else { return skip("may not limit a control group's memory") };
+    assert!(done.status.success(), "{:?} {}", done.status, String::from_utf8_lossy(&done.stdout));
 }
 
 // ---- RLIMIT_FSIZE ----------------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ impl<A: Element, D: Dimension> SharedArray<A, D> {
     /// # Errors
     /// [`InvalidName`](crate::Error::InvalidName), [`NameInUse`](crate::Error::NameInUse),
     /// [`ShapeOverflow`](crate::Error::ShapeOverflow), [`ShmFull`](crate::Error::ShmFull),
+    /// [`MemoryLimit`](crate::Error::MemoryLimit),
     /// [`FileSizeLimit`](crate::Error::FileSizeLimit), [`Os`](crate::Error::Os) for what is left. Nothing is left
     /// behind.
     pub fn zeros<'a>(name: impl Into<Option<&'a str>>, shape: impl IntoDimension<Dim = D>) -> Result<Self> {

@@ -52,5 +52,9 @@ fn fill_holes(npy: &NpyFile, total: usize) -> Result<()> {
     let failed = |error| reserve::shm_error(&npy.file, total, error);
     let sparse = npy.meta.blocks() * 512 < total as u64
         || file::first_hole(&npy.file, 0).map_err(os("examine", &npy.path))? < total as u64;
-    if sparse { reserve::allocate_all(&npy.file, total).map_err(failed) } else { Ok(()) }
+    if !sparse {
+        return Ok(());
+    }
+    super::birth::check_memory(total.saturating_sub(usize::try_from(npy.meta.blocks() * 512).unwrap_or(usize::MAX)))?;
+    reserve::allocate_all(&npy.file, total).map_err(failed)
 }

@@ -38,6 +38,7 @@ pub(crate) fn birth(
         name::check_free(name)?;
     }
     check_file_size_limit(total)?;
+    check_memory(total)?;
     let newborn = Newborn::new(name, total)?;
     let file = &newborn.file;
     check_room(file, total)?;
@@ -67,6 +68,18 @@ fn huge_pages_allowed() -> bool {
 fn check_file_size_limit(total: usize) -> Result<()> {
     let limit = limits::file_size().map_err(os("read the file size limit of", Path::new("this process")))?;
     if total as u64 > limit { Err(Error::FileSizeLimit { need: total as u64, limit }) } else { Ok(()) }
+}
+
+/// Beyond its control group's memory, or the machine's, a process is killed rather than told. Looking takes longer
+/// than a small birth does, and a small birth is not what goes beyond.
+pub(super) fn check_memory(total: usize) -> Result<()> {
+    const LARGE: usize = 16 << 20;
+    match if total < LARGE { None } else { limits::memory_room() } {
+        Some(room) if total as u64 > room.available => {
+            Err(Error::MemoryLimit { need: total as u64, available: room.available, limit: room.limit })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Says no early; the reservation itself has the last word.

@@ -1,6 +1,8 @@
-//! The limits that this process runs under.
+//! The limits that this process runs under: file size, memory of its control groups, memory of the machine.
 
+use std::fs::read_to_string;
 use std::io;
+use std::path::{Path, PathBuf};
 
 use nix::sys::resource::{Resource, getrlimit};
 
@@ -9,4 +11,108 @@ use nix::sys::resource::{Resource, getrlimit};
 pub(crate) fn file_size() -> io::Result<u64> {
     let (soft, _hard) = getrlimit(Resource::RLIMIT_FSIZE)?;
     Ok(soft)
+}
+
+/// Memory that can still be had, and what sets that limit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct MemoryRoom {
+    /// Bytes.
+    pub(crate) available: u64,
+    /// `the machine's memory`, or the control group's directory.
+    pub(crate) limit: String,
+}
+
+/// The tightest limit on memory, as far as it can be read; `None` where nothing can. Beyond it the kernel does not
+/// answer with an error but kills a process. What others take meanwhile is theirs: an estimate, not a promise.
+pub(crate) fn memory_room() -> Option<MemoryRoom> {
+    let machine = read_to_string("/proc/meminfo").ok().and_then(|text| machine_room(&text));
+    let groups = read_to_string("/proc/self/cgroup").unwrap_or_default();
+    groups.lines().filter_map(group_of).flat_map(|group| group.rooms()).chain(machine).min_by_key(|room| room.available)
+}
+
+/// What `/proc/meminfo` says can be had without killing anybody: shared memory may go to swap.
+fn machine_room(meminfo: &str) -> Option<MemoryRoom> {
+    let kib = |key: &str| meminfo.lines().find_map(|l| l.strip_prefix(key)?.trim().strip_suffix(" kB")?.parse().ok());
+    let available: u64 = kib("MemAvailable:")?;
+    let swap: u64 = kib("SwapFree:").unwrap_or(0);
+    Some(MemoryRoom { available: (available + swap).saturating_mul(1024), limit: "the machine's memory".to_owned() })
+}
+
+/// A memory control group, and how its version of the interface calls things.
+struct Group {
+    mount: &'static Path,
+    path: PathBuf,
+    limit: &'static str,
+    usage: &'static str,
+    reclaimable: &'static str,
+}
+
+/// The group that a line of `/proc/self/cgroup` names, if that is a group that limits memory.
+fn group_of(line: &str) -> Option<Group> {
+    let (id, rest) = line.split_once(':')?;
+    let (controllers, path) = rest.split_once(':')?;
+    let path = PathBuf::from(path.trim_start_matches('/'));
+    let (mount, limit, usage, reclaimable) = if id == "0" {
+        ("/sys/fs/cgroup", "memory.max", "memory.current", "inactive_file ")
+    } else if controllers.split(',').any(|controller| controller == "memory") {
+        ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file ")
+    } else {
+        return None;
+    };
+    Some(Group { mount: Path::new(mount), path, limit, usage, reclaimable })
+}
+
+impl Group {
+    /// The room in this group and in each around it. In a container the path may be the host's, of which nothing is
+    /// visible but its own end, at the mount point: what is not there is passed over.
+    fn rooms(self) -> Vec<MemoryRoom> {
+        let inside: Vec<PathBuf> = self.path.ancestors().map(|part| self.mount.join(part)).collect();
+        inside.into_iter().filter_map(|dir| self.room(&dir)).collect()
+    }
+
+    fn room(&self, dir: &Path) -> Option<MemoryRoom> {
+        let number = |file: &str| read_to_string(dir.join(file)).ok()?.trim().parse::<u64>().ok();
+        let limit = number(self.limit)?; // `max` is no number
+        let stat = read_to_string(dir.join("memory.stat")).unwrap_or_default();
+        let reclaimable = stat.lines().find_map(|l| l.strip_prefix(self.reclaimable)?.parse().ok()).unwrap_or(0);
+        let used = number(self.usage)?.saturating_sub(reclaimable);
+        Some(MemoryRoom { available: limit.saturating_sub(used), limit: dir.display().to_string() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn swap_counts_as_memory() {
+        let text = "MemTotal:       24684084 kB\nMemAvailable:         10 kB\nSwapFree:              2 kB\n";
+        assert_eq!(machine_room(text).map(|room| room.available), Some(12 << 10));
+        assert_eq!(machine_room("MemTotal: 1 kB\n"), None);
+    }
+
+    #[test]
+    fn a_group_is_as_tight_as_the_tightest_around_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let inner = dir.path().join("a/b");
+        std::fs::create_dir_all(&inner).unwrap();
+        let write = |dir: &Path, limit: &str, usage: &str| {
+            std::fs::write(dir.join("memory.max"), limit).unwrap();
+            std::fs::write(dir.join("memory.current"), usage).unwrap();
+            std::fs::write(dir.join("memory.stat"), "anon 5\ninactive_file 100\nactive_file 7\n").unwrap();
+        };
+        write(&inner, "max\n", "1000\n");
+        write(&dir.path().join("a"), "5000\n", "1000\n");
+        write(dir.path(), "9000\n", "9500\n");
+        let mut group = group_of("0::/a/b").unwrap();
+        group.mount = Box::leak(dir.path().to_owned().into_boxed_path());
+        let rooms: Vec<u64> = group.rooms().into_iter().map(|room| room.available).collect();
+        assert_eq!(rooms, [4100, 0]);
+    }
+
+    #[test]
+    fn only_memory_groups_count() {
+        assert!(group_of("3:cpuset:/x").is_none() && group_of("nonsense").is_none());
+        assert_eq!(group_of("4:cpu,memory:/x/y").unwrap().path, Path::new("x/y"));
+    }
 }

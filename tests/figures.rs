@@ -80,6 +80,7 @@ fn a_small_birth() {
     per_birth("nameless, 8 KiB", &|| drop(SharedArray::<f64, _>::zeros(None, 1024).unwrap()));
     per_birth("named, 8 KiB", &|| drop(SharedArray::<f64, _>::zeros(name.as_str(), 1024).unwrap()));
     per_birth("nameless, 1 MiB", &|| drop(SharedArray::<f64, _>::zeros(None, 1 << 17).unwrap()));
+    per_birth("nameless, 3 MiB", &|| drop(SharedArray::<f64, _>::zeros(None, 3 << 17).unwrap()));
     per_birth("nameless, 32 MiB", &|| drop(SharedArray::<f64, _>::zeros(None, 1 << 22).unwrap()));
 }
 

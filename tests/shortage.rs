@@ -92,6 +92,11 @@ fn a_tiny_shm_is_never_overdrawn() {
         drop(whole);
         assert_eq!(available(), 8 << 20);
     }
+    let m = make(None, 5).unwrap();
+    match m.write_npy("/dev/shm/written.npy").unwrap_err() {
+        Error::DiskFull { need, available, .. } => assert_eq!((need, available), (5 << 20, 3 << 20)),
+        other => panic!("{other}"),
+    }
     assert_eq!(std::fs::read_dir("/dev/shm").unwrap().count(), 0);
 }
 

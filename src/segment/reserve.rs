@@ -1,7 +1,7 @@
 #![allow(unsafe_code, reason = "lends disjoint chunks of a fresh mapping to several threads")]
 //! Giving a fresh segment its memory, and filling it while that memory is still warm in the cache.
 //!
-//! From 4 MiB up this happens in parallel, chunk by chunk: one page is allocated (a full tmpfs says `ENOSPC` here, no
+//! From 2 MiB up this happens in parallel, chunk by chunk: one page is allocated (a full tmpfs says `ENOSPC` here, no
 //! signal), then `MADV_COLLAPSE` turns the otherwise empty 2 MiB into one huge page. Where that is refused the chunk
 //! is allocated with small pages, again with a clean `ENOSPC`. Allocating everything first would spoil it: the small
 //! pages would be made only to be copied and thrown away.
@@ -22,9 +22,7 @@ use crate::error::{Error, Result};
 use crate::sys::file;
 use crate::sys::memory::{HUGE_PAGE, SMALL_PAGE};
 
-/// Segments below this size get small pages in one call.
-const HUGE_FROM: usize = 4 << 20;
-/// What one thread fills at a time where there are no huge pages.
+/// What one thread fills at a time where chunks are too few to keep all threads busy.
 const SMALL_PIECE: usize = 32 << 10;
 
 /// How many bytes of a segment lie in pages of which size.
@@ -42,20 +40,22 @@ pub(crate) type Fill<'a> = dyn Fn(usize, &mut [u8]) -> Result<()> + Sync + 'a;
 /// Reserves all of `mapping` and fills it. The first error stops the other threads.
 pub(super) fn reserve(file: &File, mapping: &Mapped, huge: bool, content: Option<&Fill<'_>>) -> Result<Pages> {
     let total = mapping.map().len();
-    if total < HUGE_FROM || !huge {
+    // Asked in this order: the question starts rayon's threads, which a small array has no use for.
+    let too_few = total < HUGE_PAGE || total.div_ceil(HUGE_PAGE) < 4 * rayon::current_num_threads();
+    let piece = if too_few { SMALL_PIECE } else { HUGE_PAGE };
+    if total < HUGE_PAGE || !huge {
         allocate_all(file, total).map_err(|e| shm_error(file, total, e))?;
         if let Some(fill) = content {
-            let piece = if total < HUGE_FROM { SMALL_PIECE } else { HUGE_PAGE };
-            each_piece(total, piece, |range| fill_piece(mapping, range, fill))?;
+            each_piece(0..total, piece, |range| fill_piece(mapping, range, fill))?;
         }
         return Ok(Pages { huge_bytes: 0, small_bytes: total });
     }
     let huge_bytes = AtomicU32::new(0);
-    each_piece(total, HUGE_PAGE, |chunk| {
+    each_piece(0..total, HUGE_PAGE, |chunk| {
         if reserve_chunk(file, mapping, &chunk).map_err(|e| shm_error(file, total, e))? {
             huge_bytes.fetch_add(1, Ordering::Relaxed); // a count; read after the threads have been joined
         }
-        content.map_or(Ok(()), |fill| fill_piece(mapping, chunk, fill))
+        content.map_or(Ok(()), |fill| each_piece(chunk, piece, |range| fill_piece(mapping, range, fill)))
     })?;
     let huge_bytes = huge_bytes.into_inner() as usize * HUGE_PAGE;
     Ok(Pages { huge_bytes, small_bytes: total - huge_bytes })
@@ -91,10 +91,10 @@ fn fill_piece(mapping: &Mapped, piece: Range<usize>, fill: &Fill<'_>) -> Result<
     fill(start - DATA_OFFSET, bytes)
 }
 
-/// Runs `work` on `0..total` cut into pieces, on rayon's threads where that pays and is possible.
-fn each_piece(total: usize, piece: usize, work: impl Fn(Range<usize>) -> Result<()> + Sync) -> Result<()> {
-    let range = |i: usize| i * piece..total.min((i + 1) * piece);
-    let pieces = total.div_ceil(piece);
+/// Runs `work` on `whole` cut into pieces, on rayon's threads where that pays and is possible.
+fn each_piece(whole: Range<usize>, piece: usize, work: impl Fn(Range<usize>) -> Result<()> + Sync) -> Result<()> {
+    let range = |i: usize| whole.start + i * piece..whole.end.min(whole.start + (i + 1) * piece);
+    let pieces = whole.len().div_ceil(piece);
     if pieces < 2 || !rayon_works_here() {
         return (0..pieces).try_for_each(|i| work(range(i)));
     }

@@ -27,7 +27,7 @@ pub(crate) struct MemoryRoom {
 pub(crate) fn memory_room() -> Option<MemoryRoom> {
     let machine = read_to_string("/proc/meminfo").ok().and_then(|text| machine_room(&text));
     let groups = read_to_string("/proc/self/cgroup").unwrap_or_default();
-    groups.lines().filter_map(group_of).flat_map(|group| group.rooms()).chain(machine).min_by_key(|room| room.available)
+    groups.lines().filter_map(group_of).flat_map(Group::rooms).chain(machine).min_by_key(|room| room.available)
 }
 
 /// What `/proc/meminfo` says can be had without killing anybody: shared memory may go to swap.

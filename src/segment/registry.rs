@@ -113,4 +113,32 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn a_child_forked_while_another_thread_held_the_lock_drops_without_hanging() {
+        let segment = birth(None, "<f8", 8, &[3], None).unwrap();
+        let (locked, is_locked) = std::sync::mpsc::channel();
+        let (release, released) = std::sync::mpsc::channel::<()>();
+        let holder = std::thread::spawn(move || {
+            let _guard = lock();
+            locked.send(()).unwrap();
+            let _ = released.recv();
+        });
+        is_locked.recv().unwrap();
+        // SAFETY: the child drops one segment, under an alarm, and leaves by `_exit`.
+        match unsafe { fork() }.unwrap() {
+            ForkResult::Child => {
+                alarm::set(20);
+                drop(segment);
+                // SAFETY: ends the child at once.
+                unsafe { libc::_exit(0) }
+            }
+            ForkResult::Parent { child } => {
+                let ended = waitpid(child, None).unwrap();
+                drop(release);
+                holder.join().unwrap();
+                assert_eq!(ended, WaitStatus::Exited(child, 0));
+            }
+        }
+    }
 }

@@ -6,8 +6,10 @@ compile_error!("rowfork runs on Linux only: it is built on /dev/shm, pidfd and M
 
 mod array;
 mod error;
+mod kernel;
 pub mod segment;
 mod sys;
 
 pub use array::{Element, SharedArray};
 pub use error::{DeathCause, Error, HeaderError, Result};
+pub use kernel::exact_sum;

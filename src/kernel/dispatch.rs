@@ -1,0 +1,199 @@
+//! Which instructions the kernels are compiled to, and the choice among them, made once.
+//!
+//! Called by the engine and by [`exact_sum`](super::exact_sum). The algorithms are generic and know no instruction set;
+//! here, and only here, they are compiled several times. To add one, add a variant of [`Isa`] and a line to the table.
+//!
+//! # Safety
+//! A function with `#[target_feature]` may run only where the processor has the feature. A [`Kernel`] of some [`Isa`]
+//! comes only from [`Kernel::new`], which asks the processor: *the value is the proof*.
+#![allow(unsafe_code, reason = "calling a #[target_feature] function is unsafe; see # Safety")]
+
+use std::hint::black_box;
+use std::sync::OnceLock;
+
+use super::{compensated, refine};
+use crate::sys::fpu::DefaultFpu;
+
+/// An instruction set the kernels are compiled for, from the least to the most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Isa {
+    /// What the target guarantees: SSE2 on x86-64, NEON on `AArch64`.
+    Scalar,
+    /// 256-bit vectors.
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    /// 512-bit vectors.
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+}
+
+impl Isa {
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) const ALL: &[Self] = &[Self::Scalar, Self::Avx2, Self::Avx512];
+    #[cfg(not(target_arch = "x86_64"))]
+    pub(crate) const ALL: &[Self] = &[Self::Scalar];
+
+    /// The name as in `ROWFORK_ISA`.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Scalar => "scalar",
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => "avx2",
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => "avx512",
+        }
+    }
+}
+
+/// The row kernels for one instruction set that this processor has. The bits they return do not depend on which.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Kernel {
+    isa: Isa,
+}
+
+impl Kernel {
+    /// The kernels for `isa`, or `None` if the processor lacks it. The only place a `Kernel` is made.
+    pub(crate) fn new(isa: Isa) -> Option<Self> {
+        let available = match isa {
+            Isa::Scalar => true,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => is_x86_feature_detected!("avx2"),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vl"),
+        };
+        available.then_some(Self { isa })
+    }
+
+    /// The best kernels this processor has, or those that `ROWFORK_ISA` (`scalar`, `avx2`, `avx512`) names, if it has
+    /// them.
+    ///
+    /// # Fork safety
+    /// Reads the environment the first time and takes a lock for it: the parent calls this before it forks and hands
+    /// the value, which is `Copy`, to its workers.
+    pub(crate) fn get() -> Self {
+        static CHOSEN: OnceLock<Kernel> = OnceLock::new();
+        *CHOSEN.get_or_init(|| {
+            let wanted = std::env::var("ROWFORK_ISA").unwrap_or_default();
+            let named = Isa::ALL.iter().copied().filter(|isa| isa.name() == wanted).find_map(Self::new);
+            named.or_else(|| Isa::ALL.iter().rev().copied().find_map(Self::new)).unwrap_or(Self { isa: Isa::Scalar })
+        })
+    }
+
+    /// Which instructions these are.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for the engine's report, on a higher floor"))]
+    pub(crate) const fn isa(self) -> Isa {
+        self.isa
+    }
+}
+
+/// What a table entry compiles, with the signatures the methods below rely on.
+type RowSums = unsafe fn(&[f64], usize, &mut [f64]);
+type Sum = unsafe fn(&[f64]) -> f64;
+#[cfg(test)]
+type Tier = unsafe fn(&[f64]) -> Option<f64>;
+
+struct Compiled {
+    row_sums: RowSums,
+    sum: Sum,
+    /// The tiers by themselves, for the tests.
+    #[cfg(test)]
+    tiers: [Tier; 2],
+}
+
+/// Compiles the kernels under the given attributes, with these lanes, taking rows up to this long for short.
+///
+/// One vector of 512 bits, two of the others: more would run out of registers, and the additions of *successive* terms
+/// overlap anyway, only three of thirteen being a chain. Where short ends was measured, on Zen 5.
+macro_rules! compile {
+    ($name:ident, lanes: $lanes:literal, short: $short:literal, $(#[$feature:meta])?) => {
+        mod $name {
+            const N: usize = $lanes;
+            const SHORT: usize = $short;
+
+            $(#[$feature])?
+            pub(super) fn row_sums(rows: &[f64], n_columns: usize, out: &mut [f64]) {
+                super::compensated::row_sums::<N, SHORT>(rows, n_columns, out, |row| refine(row));
+            }
+
+            $(#[$feature])?
+            pub(super) fn sum(row: &[f64]) -> f64 {
+                super::compensated::sum_row::<N>(row).unwrap_or_else(|| refine(row))
+            }
+
+            $(#[$feature])?
+            #[cold]
+            #[inline(never)]
+            fn refine(row: &[f64]) -> f64 {
+                super::refine::sum_row::<N>(row)
+            }
+
+            #[cfg(test)]
+            $(#[$feature])?
+            pub(super) fn tier_one(row: &[f64]) -> Option<f64> {
+                super::compensated::sum_row::<N>(row)
+            }
+
+            #[cfg(test)]
+            $(#[$feature])?
+            pub(super) fn tier_two(row: &[f64]) -> Option<f64> {
+                crate::kernel::three_term::sum_row::<N>(row)
+            }
+
+            pub(super) const COMPILED: super::Compiled = super::Compiled {
+                row_sums,
+                sum,
+                #[cfg(test)]
+                tiers: [tier_one, tier_two],
+            };
+        }
+    };
+}
+
+compile!(scalar, lanes: 4, short: 384,);
+#[cfg(target_arch = "x86_64")]
+compile!(avx2, lanes: 8, short: 384, #[target_feature(enable = "avx2")]);
+#[cfg(target_arch = "x86_64")]
+compile!(avx512, lanes: 8, short: 160, #[target_feature(enable = "avx512f,avx512vl")]);
+
+impl Kernel {
+    const fn compiled(self) -> &'static Compiled {
+        match self.isa {
+            Isa::Scalar => &scalar::COMPILED,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => &avx2::COMPILED,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => &avx512::COMPILED,
+        }
+    }
+
+    /// The correctly rounded sum of each row: `rows` holds `out.len()` rows of `n_columns` doubles, one after the
+    /// other. Allocates nothing, takes no lock, and does not depend on the caller's rounding mode, FTZ or DAZ.
+    ///
+    /// # Panics
+    /// If `rows` is not of that length.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for the engine, on a higher floor"))]
+    pub(crate) fn row_sums(self, rows: &[f64], n_columns: usize, out: &mut [f64]) {
+        assert_eq!(Some(rows.len()), n_columns.checked_mul(out.len()), "rows x columns is not the length of the data");
+        let _fpu = DefaultFpu::new();
+        // Hidden from the compiler so that nothing of it is moved across the guard: see `DefaultFpu`.
+        let row_sums = black_box(self.compiled().row_sums);
+        // SAFETY: `self` is the proof that the processor has the instructions.
+        unsafe { row_sums(rows, n_columns, out) };
+    }
+
+    /// The correctly rounded sum of one row; the rest as for [`Kernel::row_sums`].
+    pub(crate) fn sum(self, row: &[f64]) -> f64 {
+        let _fpu = DefaultFpu::new();
+        let sum = black_box(self.compiled().sum);
+        // SAFETY: `self` is the proof that the processor has the instructions.
+        unsafe { sum(row) }
+    }
+
+    /// What tier `tier` (one or two) says of a row when it is asked alone.
+    #[cfg(test)]
+    pub(super) fn tier(self, tier: usize, row: &[f64]) -> Option<f64> {
+        let tier = self.compiled().tiers[tier - 1];
+        // SAFETY: `self` is the proof that the processor has the instructions.
+        unsafe { tier(row) }
+    }
+}

@@ -1,0 +1,79 @@
+//! A handful of doubles that the compiler keeps in vector registers, and the one error-free transformation that
+//! everything here rests on.
+//!
+//! Used by the tiers in this directory only. There are no intrinsics: every operation is a loop of a length known to
+//! the compiler, and the *caller* decides, by its `#[target_feature]`, which instructions that becomes. Hence
+//! `#[inline(always)]` on all of it; a function that is not inlined into such a caller would be compiled for the
+//! baseline, and be slow, not wrong.
+//!
+//! Rust never contracts `a * b + c` and never reorders additions, which is what makes [`two_sum`] sound.
+
+use std::ops::{Add, Sub};
+
+/// `N` independent doubles.
+#[derive(Clone, Copy)]
+pub(super) struct Lanes<const N: usize>(pub(super) [f64; N]);
+
+impl<const N: usize> Lanes<N> {
+    /// Positive zero in every lane: a sum that starts from it is never -0.0.
+    pub(super) const ZERO: Self = Self([0.0; N]);
+
+    /// The magnitude of every lane (clears the sign bit, so NaN stays NaN).
+    #[inline(always)]
+    pub(super) fn abs(self) -> Self {
+        let mut out = self.0;
+        for a in &mut out {
+            *a = a.abs();
+        }
+        Self(out)
+    }
+
+    /// Lane `i` of the result is lane `(i + by) % N`.
+    #[inline(always)]
+    pub(super) fn rotated(self, by: usize) -> Self {
+        let mut out = self.0;
+        for (i, a) in out.iter_mut().enumerate() {
+            *a = self.0[(i + by) % N];
+        }
+        Self(out)
+    }
+}
+
+impl<const N: usize> Add for Lanes<N> {
+    type Output = Self;
+
+    #[inline(always)]
+    fn add(self, other: Self) -> Self {
+        let mut out = self.0;
+        for (a, b) in out.iter_mut().zip(&other.0) {
+            *a += b;
+        }
+        Self(out)
+    }
+}
+
+impl<const N: usize> Sub for Lanes<N> {
+    type Output = Self;
+
+    #[inline(always)]
+    fn sub(self, other: Self) -> Self {
+        let mut out = self.0;
+        for (a, b) in out.iter_mut().zip(&other.0) {
+            *a -= b;
+        }
+        Self(out)
+    }
+}
+
+/// Knuth's `TwoSum`: `(s, e)` with `s = fl(a + b)` and `s + e = a + b` exactly, whatever the magnitudes of `a` and `b`.
+///
+/// Exact for subnormals too, because an addition of doubles never underflows. If anything overflows, or an operand is
+/// not finite, `e` is NaN or infinite (Boldo, Graillat, Muller 2017: besides `s` itself only a step next to
+/// `f64::MAX` can overflow); it is never a finite number that is wrong.
+#[inline(always)]
+pub(super) fn two_sum<T: Copy + Add<Output = T> + Sub<Output = T>>(a: T, b: T) -> (T, T) {
+    let s = a + b;
+    let b_seen = s - a;
+    let a_seen = s - b_seen;
+    (s, (a - a_seen) + (b - b_seen))
+}

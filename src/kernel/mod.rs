@@ -1,0 +1,68 @@
+//! Kernels: pure functions of slices. They know nothing of processes, segments or blocks.
+//!
+//! Called by the engine, which obtains a [`Kernel`] before it forks and hands it to the workers. Nothing here
+//! allocates, locks or does a system call, [`Kernel::get`] excepted.
+//!
+//! | file | what |
+//! |---|---|
+//! | `dispatch.rs` | the choice of instructions, once; the only `unsafe` here |
+//! | `lanes.rs` | small arrays the compiler turns into vectors; `TwoSum` |
+//! | `compensated.rs` | tier one: compensated sum that proves itself; nearly every row ends here |
+//! | `refine.rs` | the way down for the others |
+//! | `three_term.rs` | tier two: the same with three terms |
+//! | `superaccumulator.rs` | tier three: fixed point, exact |
+
+#![expect(clippy::inline_always, reason = "what is not inlined is compiled for the baseline: see lanes.rs")]
+#![expect(clippy::float_cmp, reason = "equality of doubles is the subject here, not a slip")]
+
+mod compensated;
+mod dispatch;
+mod lanes;
+mod refine;
+mod superaccumulator;
+mod three_term;
+
+#[cfg(test)]
+mod tests;
+
+pub(crate) use dispatch::Kernel;
+
+/// The double nearest the exact sum of `values`, ties to even: correctly rounded, like Python's `math.fsum`, at the
+/// speed of memory.
+///
+/// The exact sum has one nearest double, so the bits do not depend on the order of the values, the machine, its vector
+/// instructions, or the rounding mode and flush-to-zero setting of the calling thread.
+///
+/// Unlike `math.fsum`, partial sums may overflow: `[1e308, 1e308, -1e308]` gives `1e308`. As with IEEE 754 addition:
+///
+/// | values | sum |
+/// |---|---|
+/// | the exact sum rounds past `f64::MAX` | infinity of its sign |
+/// | a NaN, or both infinities | NaN, always the same one: positive, quiet, no payload |
+/// | infinities of one sign | that infinity |
+/// | none, only zeros of either sign, or an exact sum of zero | `+0.0` |
+///
+/// ```
+/// # use rowfork::exact_sum;
+/// let tenths = [0.1; 10];
+/// assert_eq!(exact_sum(&tenths), 1.0);
+/// assert_ne!(tenths.iter().sum::<f64>(), 1.0);
+///
+/// assert_eq!(exact_sum(&[1e100, 1.0, -1e100]), 1.0);
+/// ```
+///
+/// # Method
+/// Three tiers, each giving an answer only if it is proved. First a compensated sum (Knuth's `TwoSum`; Ogita, Rump and
+/// Oishi, "Accurate sum and dot product", 2005; Kahan 1965 and Klein 2006 for the idea of second-order compensation)
+/// that also measures a bound of what it drops. If rounding either end of the resulting interval gives the same double,
+/// that is the answer, as for practically all ordinary data. Else the same with three terms, as in an expansion of
+/// Shewchuk's (1997), rounded to odd (Boldo and Melquiond 2008). Else fixed point over the whole range of doubles
+/// (Kulisch; Neal, "Fast exact summation using small and large superaccumulators", 2015).
+///
+/// # Fork safety
+/// The first call in a process reads the environment under a lock. A forked child that may be the first caller while
+/// another thread of its parent was, too, should be preceded by a call in the parent.
+#[must_use]
+pub fn exact_sum(values: &[f64]) -> f64 {
+    Kernel::get().sum(values)
+}

@@ -1,0 +1,126 @@
+//! The floating-point control register of the calling thread: rounding mode, flush-to-zero, denormals-are-zero.
+//!
+//! Called by the kernels, which owe the same bits to a caller that computes with FTZ set, and by a worker at birth, for
+//! it inherits the register by `fork`. Touches nothing but that register of this thread.
+//!
+//! # Safety
+//! Inline assembly reads and writes MXCSR (x86-64) or FPCR (`AArch64`). Rust assumes the default contents everywhere;
+//! writing the default is therefore always sound, and restoring what was found leaves a caller no worse than before.
+#![allow(unsafe_code, reason = "there is no other way to this register than inline assembly")]
+
+/// Puts the default control word (round to nearest even, subnormals kept, exceptions masked) in force until it is
+/// dropped, then puts back what was found. Writes only if the two differ, which they hardly ever do.
+///
+/// The compiler knows nothing of this register and may move arithmetic across both ends. So whatever the guard is to
+/// cover must be called through a function pointer hidden by [`std::hint::black_box`]: a call of something unknown is
+/// not moved across inline assembly.
+#[derive(Debug)]
+pub(crate) struct DefaultFpu {
+    found: Option<control::Word>,
+}
+
+impl DefaultFpu {
+    #[inline]
+    pub(crate) fn new() -> Self {
+        let word = control::read();
+        let found = (!control::is_default(word)).then_some(word);
+        if found.is_some() {
+            control::write(control::DEFAULT);
+        }
+        Self { found }
+    }
+}
+
+impl Drop for DefaultFpu {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(word) = self.found {
+            control::write(word);
+        }
+    }
+}
+
+/// Puts the default in force for the rest of this thread's life: for a worker, which nobody returns from.
+#[cfg_attr(not(test), expect(dead_code, reason = "for the worker, on a higher floor"))]
+pub(crate) fn set_default() {
+    std::mem::forget(DefaultFpu::new());
+}
+
+#[cfg(target_arch = "x86_64")]
+mod control {
+    use std::arch::asm;
+
+    pub(super) type Word = u32;
+
+    pub(super) const DEFAULT: Word = 0x1f80;
+
+    /// The six sticky flags record what happened and steer nothing.
+    pub(super) fn is_default(word: Word) -> bool {
+        word & !0x3f == DEFAULT
+    }
+
+    pub(super) fn read() -> Word {
+        let mut word: Word = 0;
+        // SAFETY: stores the four bytes of MXCSR to a live local.
+        unsafe { asm!("stmxcsr [{}]", in(reg) &raw mut word, options(nostack, preserves_flags)) };
+        word
+    }
+
+    pub(super) fn write(word: Word) {
+        // SAFETY: `word` is either the default or was read from MXCSR, so no reserved bit is set.
+        unsafe { asm!("ldmxcsr [{}]", in(reg) &raw const word, options(nostack, preserves_flags)) };
+    }
+}
+
+#[cfg(target_arch = "aarch64")]
+mod control {
+    use std::arch::asm;
+
+    pub(super) type Word = u64;
+
+    pub(super) const DEFAULT: Word = 0;
+
+    /// On this architecture the sticky flags live in another register (FPSR).
+    pub(super) fn is_default(word: Word) -> bool {
+        word == DEFAULT
+    }
+
+    pub(super) fn read() -> Word {
+        let word;
+        // SAFETY: reads a register that user space may read.
+        unsafe { asm!("mrs {}, fpcr", out(reg) word, options(nostack, preserves_flags)) };
+        word
+    }
+
+    pub(super) fn write(word: Word) {
+        // SAFETY: `word` is either zero, the default, or was read from this register.
+        unsafe { asm!("msr fpcr, {}", in(reg) word, options(nostack, preserves_flags)) };
+    }
+}
+
+/// Elsewhere the default is taken for granted.
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+mod control {
+    pub(super) type Word = ();
+
+    pub(super) const DEFAULT: Word = ();
+
+    pub(super) fn is_default(_: Word) -> bool {
+        true
+    }
+
+    pub(super) fn read() -> Word {}
+
+    pub(super) fn write(_: Word) {}
+}
+
+/// Calls `run` with MXCSR set to `word`; returns what it returned and MXCSR as it left it. The register is put back.
+#[cfg(all(test, target_arch = "x86_64"))]
+pub(crate) fn under<R>(word: u32, run: impl FnOnce() -> R) -> (R, u32) {
+    let before = control::read();
+    control::write(word);
+    let result = run();
+    let after = control::read();
+    control::write(before);
+    (result, after)
+}

@@ -100,19 +100,18 @@ struct Compiled {
     tiers: [Tier; 2],
 }
 
-/// Compiles the kernels under the given attributes, with these lanes, taking rows up to this long for short.
+/// Compiles the kernels under the given attributes, with so many lanes.
 ///
 /// One vector of 512 bits, two of the others: more would run out of registers, and the additions of *successive* terms
-/// overlap anyway, only three of thirteen being a chain. Where short ends was measured, on Zen 5.
+/// overlap anyway, for of thirteen only three are a chain.
 macro_rules! compile {
-    ($name:ident, lanes: $lanes:literal, short: $short:literal, $(#[$feature:meta])?) => {
+    ($name:ident, lanes: $lanes:literal, $(#[$feature:meta])?) => {
         mod $name {
             const N: usize = $lanes;
-            const SHORT: usize = $short;
 
             $(#[$feature])?
             pub(super) fn row_sums(rows: &[f64], n_columns: usize, out: &mut [f64]) {
-                super::compensated::row_sums::<N, SHORT>(rows, n_columns, out, |row| refine(row));
+                super::compensated::row_sums::<N>(rows, n_columns, out, |row| refine(row));
             }
 
             $(#[$feature])?
@@ -149,11 +148,11 @@ macro_rules! compile {
     };
 }
 
-compile!(scalar, lanes: 4, short: 384,);
+compile!(scalar, lanes: 4,);
 #[cfg(target_arch = "x86_64")]
-compile!(avx2, lanes: 8, short: 384, #[target_feature(enable = "avx2")]);
+compile!(avx2, lanes: 8, #[target_feature(enable = "avx2")]);
 #[cfg(target_arch = "x86_64")]
-compile!(avx512, lanes: 8, short: 160, #[target_feature(enable = "avx512f,avx512vl")]);
+compile!(avx512, lanes: 8, #[target_feature(enable = "avx512f,avx512vl")]);
 
 impl Kernel {
     const fn compiled(self) -> &'static Compiled {

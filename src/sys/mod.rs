@@ -5,3 +5,4 @@ pub(crate) mod file;
 pub(crate) mod fpu;
 pub(crate) mod limits;
 pub(crate) mod memory;
+pub(crate) mod prefetch;

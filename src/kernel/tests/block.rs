@@ -11,7 +11,7 @@ fn bits(sums: &[f64]) -> Vec<u64> {
 
 #[test]
 fn every_shape_of_block_gives_the_sum_of_each_row() {
-    for n_columns in (0..=130).chain([159, 160, 161, 383, 384, 385, 1_000]) {
+    for n_columns in (0..=130).chain([255, 256, 257, 1_000]) {
         // Neighbours of different kinds, so that a group of rows has some that are proved and some that are not; the
         // order differs from one column count to the next.
         let mut random = Random::new(n_columns as u64);

@@ -21,9 +21,11 @@
 //!    underflow). So `|D| <= dropped / (1 - u)^k <= dropped (1 + 2 k u)` while `k u <= 1/2`; memory ends long before.
 //! 3. *Margin.* Let `M` be the double [`margin`] computes. We need `fl(l - M) <= l - |D|` and `fl(l + M) >= l + |D|`.
 //!    The rounding of `l -+ M` moves it by at most `u (|l| + M)`, so `M (1 - u) >= |D| + u |l|` is enough. `M` is
-//!    `dropped (1 + 2 (k + 8) u) + (4 u |l| + 2^-1074)`, with five roundings; the `16 u` to spare on the first term and
-//!    `3 u` on the second pay for them, and 2^-1074 for `4 u |l|` underflowing. In the subnormal range the additions
-//!    and `l -+ M` are exact, and the first product is at least `dropped`, as rounding is monotone.
+//!    `dropped (1 + 2 (k + 8) u) + (4 u |l| + 2^-1074)`, where three operations round in the normal range: the `16 u` to
+//!    spare on the first term and `3 u` on the second pay for them, and 2^-1074 for an underflow of `4 u |l|`. (`k u`
+//!    alone would not do in place of `2 k u`, as `(1 - u)^-k > 1 + k u`.) If `dropped` is subnormal it is exact, and the
+//!    product is at least `dropped`, as rounding is monotone; then either `l -+ M` is below 2^-1021, hence exact, or
+//!    `|l|` is so large that its `3 u |l|` also cover the `2 u dropped` lost by the other roundings.
 //!    If `dropped == 0` nothing was dropped, `D = 0`, and `M = 0` serves: then `l -+ 0` is exact.
 //! 4. *Conclusion.* Rounding is monotone, and `h + (a double)` is rounded once, so
 //!    `fl(h + fl(l - M)) <= fl(T) <= fl(h + fl(l + M))`. If the ends are equal they are the answer. There is no double

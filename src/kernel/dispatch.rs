@@ -72,11 +72,13 @@ impl Kernel {
     /// the value, which is `Copy`, to its workers.
     pub(crate) fn get() -> Self {
         static CHOSEN: OnceLock<Kernel> = OnceLock::new();
-        *CHOSEN.get_or_init(|| {
-            let wanted = std::env::var("ROWFORK_ISA").unwrap_or_default();
-            let named = Isa::ALL.iter().copied().filter(|isa| isa.name() == wanted).find_map(Self::new);
-            named.or_else(|| Isa::ALL.iter().rev().copied().find_map(Self::new)).unwrap_or(Self { isa: Isa::Scalar })
-        })
+        *CHOSEN.get_or_init(|| Self::choose(&std::env::var("ROWFORK_ISA").unwrap_or_default()))
+    }
+
+    /// The kernels of that name if this processor has them, else its best.
+    pub(super) fn choose(name: &str) -> Self {
+        let named = Isa::ALL.iter().copied().filter(|isa| isa.name() == name).find_map(Self::new);
+        named.or_else(|| Isa::ALL.iter().rev().copied().find_map(Self::new)).unwrap_or(Self { isa: Isa::Scalar })
     }
 
     /// Which instructions these are.

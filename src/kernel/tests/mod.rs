@@ -3,6 +3,8 @@
 //! Bits are compared, never values: +0.0 is not -0.0 here, and there is one NaN.
 
 mod block;
+#[cfg(target_arch = "x86_64")]
+mod control_word;
 mod data;
 mod oracle;
 mod single;
@@ -27,6 +29,10 @@ fn refined_by(work: impl FnOnce()) -> usize {
 /// Every kernel this machine can run.
 fn kernels() -> impl Iterator<Item = Kernel> {
     Isa::ALL.iter().copied().filter_map(Kernel::new)
+}
+
+fn bits(sums: &[f64]) -> Vec<u64> {
+    sums.iter().map(|sum| sum.to_bits()).collect()
 }
 
 /// Sums `row` by every kernel at every alignment, and by every tier alone; all must agree with the oracle.

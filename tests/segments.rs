@@ -1,5 +1,5 @@
 #![allow(unsafe_code, reason = "attaches to segments that only this test knows")]
-#![allow(clippy::cast_precision_loss, clippy::float_cmp, reason = "small whole numbers, exact in f64")]
+
 //! The life of a segment: born under a name or none, published, persisted, attached, listed, removed, swept; and
 //! whom it is hidden from.
 

@@ -82,7 +82,6 @@ impl<A: Element, D: Dimension> SharedArray<A, D> {
     }
 
     /// The output of a call: nameless, reserved, zero.
-    #[allow(dead_code, reason = "for the engine")]
     pub(crate) fn output(dim: D) -> Result<Self> {
         Self::born(None, dim, None)
     }

@@ -67,6 +67,13 @@ impl<A: Element, D: Dimension> SharedArray<A, D> {
         unsafe { ArrayViewMut::from_shape_ptr(self.dim.clone(), self.as_mut_ptr()) }
     }
 
+    /// All elements in C order, which is the order they lie in.
+    #[must_use]
+    pub fn as_slice(&self) -> &[A] {
+        // SAFETY: as in `view`: as many elements as the dimension says lie behind the pointer.
+        unsafe { std::slice::from_raw_parts(self.as_ptr(), self.len()) }
+    }
+
     /// A copy in this process's own memory.
     #[must_use]
     pub fn to_owned(&self) -> Array<A, D> {
@@ -153,7 +160,6 @@ impl<A: Element, D: Dimension> SharedArray<A, D> {
     }
 
     /// The segment that it lives in.
-    #[allow(dead_code, reason = "for the engine")]
     pub(crate) fn segment(&self) -> &Segment {
         &self.segment
     }

@@ -83,7 +83,7 @@ impl<A: Element, D: Dimension> SharedArray<A, D> {
         Self::born(name.into(), dim_of(&layout), Some(&fill))
     }
 
-    /// Writes a `.npy` file that `np.load` reads. A file of that name is replaced at the end, in one go: nobody ever
+    /// Writes a `.npy` file, byte for byte the one that `np.save` would write. A file of that name is replaced at the end, in one go: nobody ever
     /// sees half of it.
     ///
     /// # Errors
@@ -91,13 +91,16 @@ impl<A: Element, D: Dimension> SharedArray<A, D> {
     /// file is removed, a file that was there stays as it was.
     pub fn write_npy(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
-        let bytes = self.segment.file_bytes();
+        let header = segment::npy_file_header(A::DESCR, self.shape());
+        let data: &[u8] = bytemuck::cast_slice(self.as_slice());
+        let need = header.len() + data.len();
         let limit = limits::file_size().map_err(os("read the file size limit for", path))?;
-        if bytes.len() as u64 > limit {
-            return Err(Error::FileSizeLimit { need: bytes.len() as u64, limit });
+        if need as u64 > limit {
+            return Err(Error::FileSizeLimit { need: need as u64, limit });
         }
         let draft = Draft::beside(path)?;
-        (&draft.file).write_all(bytes).map_err(|error| draft.failed(path, bytes.len(), error))?;
+        let written = (&draft.file).write_all(&header).and_then(|()| (&draft.file).write_all(data));
+        written.map_err(|error| draft.failed(path, need, error))?;
         std::fs::rename(&draft.path, path).map_err(os("replace", path))
     }
 }

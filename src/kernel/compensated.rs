@@ -96,7 +96,6 @@ const MERGE_ADDITIONS: usize = 32;
 /// magnitude in `dropped` went through at most `additions` additions.
 #[inline(always)]
 pub(super) fn margin(dropped: f64, l: f64, additions: usize) -> f64 {
-    #[expect(clippy::cast_precision_loss, reason = "fewer additions than doubles in memory, below 2^52")]
     let inflation = 1.0 + (additions + 8) as f64 * f64::EPSILON;
     let margin = dropped * inflation + (l.abs() * (2.0 * f64::EPSILON) + f64::from_bits(1));
     if dropped == 0.0 { 0.0 } else { margin }

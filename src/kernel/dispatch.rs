@@ -82,7 +82,7 @@ impl Kernel {
     }
 
     /// Which instructions these are.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the engine's report, on a higher floor"))]
+    #[cfg(test)]
     pub(crate) const fn isa(self) -> Isa {
         self.isa
     }
@@ -172,7 +172,6 @@ impl Kernel {
     ///
     /// # Panics
     /// If `rows` is not of that length.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the engine, on a higher floor"))]
     pub(crate) fn row_sums(self, rows: &[f64], n_columns: usize, out: &mut [f64]) {
         assert_eq!(Some(rows.len()), n_columns.checked_mul(out.len()), "rows x columns is not the length of the data");
         let _fpu = DefaultFpu::new();

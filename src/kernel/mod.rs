@@ -13,7 +13,6 @@
 //! | `superaccumulator.rs` | tier three: fixed point, exact |
 
 #![expect(clippy::inline_always, reason = "what is not inlined is compiled for the baseline: see lanes.rs")]
-#![expect(clippy::float_cmp, reason = "equality of doubles is the subject here, not a slip")]
 
 mod compensated;
 mod dispatch;

@@ -45,9 +45,9 @@ pub(crate) fn birth(
     file.set_len(total as u64).map_err(|e| reserve::shm_error(file, total, e))?;
     let len = NonZeroUsize::new(total).ok_or_else(overflow)?;
     let mapping = Mapped::new(file, len, name::label(name)).map_err(os("map", Path::new(SHM_DIR)))?;
-    file.lock_shared().map_err(os("lock", Path::new(SHM_DIR)))?;
+    file::lock_shared(file).map_err(os("lock", Path::new(SHM_DIR)))?;
     let pages = reserve::reserve(file, &mapping, huge_pages_allowed(), content)?;
-    file.write_all_at(&header::write(descr, shape), 0).map_err(os("write to", Path::new(SHM_DIR)))?;
+    file.write_all_at(&header::of_segment(descr, shape), 0).map_err(os("write to", Path::new(SHM_DIR)))?;
     newborn.named(name, mapping, pages)
 }
 

@@ -24,20 +24,37 @@ pub(crate) struct Header {
 }
 
 /// The header of a segment: all of its first page.
-pub(super) fn write(descr: &str, shape: &[usize]) -> [u8; DATA_OFFSET] {
+pub(super) fn of_segment(descr: &str, shape: &[usize]) -> Vec<u8> {
+    let text = dictionary(descr, shape);
+    let spaces = DATA_OFFSET - PREFIX - text.len() - 1;
+    with_prefix(&(text + &" ".repeat(spaces)))
+}
+
+/// The header of a file on disk, byte for byte as `np.save` writes it: room for axis 0 to grow to 21 digits, then spaces
+/// up to a multiple of 64 (and 64 of them where it is one already).
+pub(crate) fn of_file(descr: &str, shape: &[usize]) -> Vec<u8> {
+    let mut text = dictionary(descr, shape);
+    if let Some(rows) = shape.first() {
+        text += &" ".repeat(21 - rows.to_string().len());
+    }
+    let spaces = 64 - (PREFIX + text.len() + 1) % 64;
+    with_prefix(&(text + &" ".repeat(spaces)))
+}
+
+/// Magic, version and length: what stands before the text in version 1.0.
+const PREFIX: usize = 10;
+
+fn dictionary(descr: &str, shape: &[usize]) -> String {
     let lengths: Vec<String> = shape.iter().map(usize::to_string).collect();
     // A single axis keeps its comma: `(3)` is a number to Python, not a tuple.
     let axes = lengths.join(", ") + if shape.len() == 1 { "," } else { "" };
-    let text = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({axes}), }}");
-    let mut page = [b' '; DATA_OFFSET];
-    page[..6].copy_from_slice(MAGIC);
-    page[6..8].copy_from_slice(&[1, 0]);
-    page[8..10].copy_from_slice(&4086_u16.to_le_bytes());
-    page[10..10 + text.len()].copy_from_slice(text.as_bytes());
-    page[DATA_OFFSET - 1] = b'\n';
-    page
+    format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({axes}), }}")
 }
-const _: () = assert!(DATA_OFFSET - 10 == 4086);
+
+fn with_prefix(text: &str) -> Vec<u8> {
+    let len = u16::try_from(text.len() + 1).expect("a header of ours is at most a page");
+    [MAGIC.as_slice(), &[1, 0], &len.to_le_bytes(), text.as_bytes(), b"\n"].concat()
+}
 
 /// Where the header's text starts and ends, from the first bytes of a file.
 pub(super) fn extent(prelude: &[u8], file_bytes: u64) -> Result<std::ops::Range<usize>, HeaderError> {
@@ -259,7 +276,7 @@ mod tests {
     #[test]
     fn what_is_written_is_read_back() {
         for shape in [&[][..], &[0], &[7], &[3, 4], &[0, 0], &[1 << 40, 1, 5]] {
-            let page = write("<f8", shape);
+            let page = of_segment("<f8", shape);
             let text = extent(&page[..PRELUDE], 4096).unwrap();
             assert_eq!(text, 10..DATA_OFFSET);
             let shape = shape.iter().map(|&n| n as u64).collect();
@@ -270,7 +287,7 @@ mod tests {
 
     #[test]
     fn the_largest_header_fits_its_page() {
-        write("<f8", &[usize::MAX; 64]);
+        of_segment("<f8", &[usize::MAX; 64]);
         assert_eq!(data_bytes(&[1; 64], 8), Some(8));
         assert_eq!(data_bytes(&[1; 65], 8), None);
     }

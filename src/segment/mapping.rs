@@ -49,13 +49,6 @@ impl Mapped {
         unsafe { self.map.start().add(offset) }
     }
 
-    /// The bytes of `range`.
-    pub(super) fn bytes(&self, range: Range<usize>) -> &[u8] {
-        assert!(range.start <= range.end && range.end <= self.map.len(), "{range:?} of {} bytes", self.map.len());
-        // SAFETY: mapped memory is initialised (zero pages at worst) and the range lies in it by the assertion above.
-        unsafe { std::slice::from_raw_parts(self.at(range.start).as_ptr(), range.len()) }
-    }
-
     /// The bytes of `range`, to write to.
     ///
     /// # Safety

@@ -22,7 +22,7 @@ use std::ptr::NonNull;
 
 pub(crate) use self::attach::attach;
 pub(crate) use self::birth::birth;
-pub(crate) use self::header::DATA_OFFSET;
+pub(crate) use self::header::{DATA_OFFSET, of_file as npy_file_header};
 pub(crate) use self::name::{os, path as path_of, validated};
 pub(crate) use self::npy::{Layout, NpyFile, Wanted};
 pub(crate) use self::reserve::Fill;
@@ -71,37 +71,14 @@ impl Segment {
         self.name.as_deref().map_or_else(|| Path::new(SHM_DIR).join("(nameless)"), name::path)
     }
 
-    /// The open file, for `pread` and `pwrite`.
-    #[allow(dead_code, reason = "for the engine")]
-    pub(crate) fn file(&self) -> &File {
-        &self.file
-    }
-
-    /// Where data start, in bytes from the start of the file and of the mapping.
-    #[allow(dead_code, reason = "for the engine")]
-    pub(crate) fn data_offset(&self) -> usize {
-        self.data_offset
-    }
-
     /// The first data byte.
     pub(crate) fn data(&self) -> NonNull<u8> {
         self.mapping.at(self.data_offset)
     }
 
-    /// Length of the data in bytes.
-    #[allow(dead_code, reason = "for the engine")]
-    pub(crate) fn data_bytes(&self) -> usize {
-        self.mapping.map().len() - self.data_offset
-    }
-
     /// Address of the mapping, the header's first byte.
     pub(crate) fn address(&self) -> usize {
         self.mapping.map().address()
-    }
-
-    /// All bytes of the file, header included.
-    pub(crate) fn file_bytes(&self) -> &[u8] {
-        self.mapping.bytes(0..self.mapping.map().len())
     }
 
     /// Which pages its maker got; `None` if somebody else made it.
@@ -110,7 +87,6 @@ impl Segment {
     }
 
     /// `Truncated` if somebody has cut the file since.
-    #[allow(dead_code, reason = "for the engine")]
     pub(crate) fn check_length(&self) -> Result<()> {
         let actual = self.file.metadata().map_err(os("examine", &self.path()))?.len();
         let expected = self.mapping.map().len() as u64;

@@ -7,6 +7,7 @@
 //! by anybody else another thread may have held the lock for ever: dropping a segment there uses [`try_lock`] and
 //! leaks an address range rather than hang.
 
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 /// One live mapping.
@@ -15,10 +16,16 @@ pub(crate) struct Mapping {
     /// The first byte's address; a multiple of the page size.
     pub(crate) address: usize,
     /// Length in bytes, header included; the kernel rounds it up to whole pages.
-    #[allow(dead_code, reason = "for the engine")]
     pub(crate) len: usize,
     /// What an error message calls it: `segment "prices"`, `a nameless segment`.
     pub(crate) label: Arc<str>,
+}
+
+impl Mapping {
+    /// Its addresses, half-open.
+    pub(crate) fn range(&self) -> Range<usize> {
+        self.address..self.address + self.len
+    }
 }
 
 static TABLE: Mutex<Vec<Mapping>> = Mutex::new(Vec::new());
@@ -44,7 +51,6 @@ pub(super) fn try_lock() -> Option<Guard> {
 
 impl Guard {
     /// All live mappings, in no particular order.
-    #[allow(dead_code, reason = "for the engine")]
     pub(crate) fn mappings(&self) -> &[Mapping] {
         &self.0
     }

@@ -31,6 +31,16 @@ pub(crate) fn allocate(file: &File, offset: u64, len: u64) -> io::Result<()> {
     }
 }
 
+/// Takes the shared lock, waiting for whoever holds the exclusive one.
+pub(crate) fn lock_shared(file: &File) -> io::Result<()> {
+    loop {
+        match file.lock_shared() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            answer => return answer,
+        }
+    }
+}
+
 /// Where the first hole at or after `offset` is; the end of the file counts as one.
 pub(crate) fn first_hole(file: &File, offset: u64) -> io::Result<u64> {
     let at = nix::unistd::lseek(file, to_off(offset)?, nix::unistd::Whence::SeekHole)?;

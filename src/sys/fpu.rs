@@ -41,7 +41,6 @@ impl Drop for DefaultFpu {
 }
 
 /// Puts the default in force for the rest of this thread's life: for a worker, which nobody returns from.
-#[cfg_attr(not(all(test, target_arch = "x86_64")), expect(dead_code, reason = "for the worker, on a higher floor"))]
 pub(crate) fn set_default() {
     std::mem::forget(DefaultFpu::new());
 }

@@ -20,7 +20,6 @@ impl Random {
     }
 
     /// Uniform in `0..1`.
-    #[expect(clippy::cast_precision_loss, reason = "53 bits")]
     pub(super) fn unit(&mut self) -> f64 {
         (self.bits() >> 11) as f64 * 2f64.powi(-53)
     }
@@ -87,7 +86,6 @@ pub(super) fn prices(n: usize, random: &mut Random) -> Vec<f64> {
     (0..n).map(step).collect()
 }
 
-#[expect(clippy::cast_precision_loss, reason = "small counts")]
 fn mean(row: &[f64]) -> f64 {
     row.iter().sum::<f64>() / row.len().max(1) as f64
 }

@@ -5,9 +5,12 @@
 compile_error!("rowfork runs on Linux only: it is built on /dev/shm, pidfd and MADV_COLLAPSE");
 
 mod array;
+mod blocks;
+mod control;
 mod error;
 mod kernel;
 pub mod segment;
+mod supervise;
 mod sys;
 
 pub use array::{Element, SharedArray};

@@ -1,8 +1,13 @@
-//! Floor 0: one thin safe function per thing asked of the system or the processor, so that everything above is safe code
-//! or says why not. An errno stays an errno (`io::Error`); the floor above gives it a name and a way out.
+//! Floor 0: one thin safe function per system call, so that everything above is safe code or says why not.
+//! An errno stays an errno (`io::Error`); the floor above gives it a name and a way out.
 
 pub(crate) mod file;
 pub(crate) mod fpu;
+pub(crate) mod futex;
 pub(crate) mod limits;
 pub(crate) mod memory;
 pub(crate) mod prefetch;
+pub(crate) mod process;
+pub(crate) mod procfs;
+pub(crate) mod shared;
+pub(crate) mod signal;

@@ -1,0 +1,139 @@
+//! Cutting the rows of an array into blocks: the unit of claiming, of re-running and of progress.
+//!
+//! A function of the shape alone, so that the cut is the same for every worker count and every crash. Called by the
+//! executors; knows nothing of processes.
+
+use std::ops::Range;
+
+/// The most blocks one call is cut into.
+pub(crate) const MAX_BLOCKS: usize = 4096;
+
+/// Below this many rows every row is a block of its own: few rows are often slow rows, and each should find a worker.
+const SINGLE_ROWS_BELOW: usize = 64;
+
+/// Even cheap rows are cut into this many blocks where they allow it, so that slow kernels balance too.
+const MIN_BLOCKS: usize = 256;
+
+/// Input per block that makes the cost of a claim (some 50 ns) vanish beside the reading of it.
+const TARGET_BLOCK_BYTES: usize = 64 << 10;
+
+/// Output blocks start at multiples of this, so that no two workers write to one cache line.
+const CACHE_LINE_BYTES: usize = 64;
+
+/// The cut of `n_rows` rows into blocks of `block_rows`; the last block may be shorter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RowBlocks {
+    n_rows: usize,
+    block_rows: usize,
+}
+
+/// One block of a [`RowBlocks`]; there is no other way to get one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RowBlock {
+    index: usize,
+    rows: Range<usize>,
+}
+
+impl RowBlocks {
+    /// The default cut for rows of `input_row_bytes` that yield `output_row_bytes` each.
+    pub(crate) fn from_shape(n_rows: usize, input_row_bytes: usize, output_row_bytes: usize) -> Self {
+        if n_rows < SINGLE_ROWS_BELOW {
+            return Self { n_rows, block_rows: 1 };
+        }
+        let total_bytes = n_rows.saturating_mul(input_row_bytes);
+        let n_blocks = (total_bytes / TARGET_BLOCK_BYTES).clamp(MIN_BLOCKS, MAX_BLOCKS);
+        let aligned_rows = CACHE_LINE_BYTES >> output_row_bytes.trailing_zeros().min(CACHE_LINE_BYTES.trailing_zeros());
+        Self { n_rows, block_rows: n_rows.div_ceil(n_blocks).next_multiple_of(aligned_rows) }
+    }
+
+    /// Blocks of `block_rows` rows, or of more where that would make over [`MAX_BLOCKS`] of them.
+    pub(crate) fn with_block_rows(n_rows: usize, block_rows: usize) -> Self {
+        Self { n_rows, block_rows: block_rows.max(n_rows.div_ceil(MAX_BLOCKS)).max(1) }
+    }
+
+    /// How many blocks there are; 0 for no rows.
+    pub(crate) fn len(&self) -> usize {
+        self.n_rows.div_ceil(self.block_rows)
+    }
+
+    /// How many rows there are.
+    pub(crate) fn n_rows(&self) -> usize {
+        self.n_rows
+    }
+
+    /// Block number `index`, or `None` past the last.
+    pub(crate) fn get(&self, index: usize) -> Option<RowBlock> {
+        if index >= self.len() {
+            return None;
+        }
+        let start = index * self.block_rows;
+        Some(RowBlock { index, rows: start..(start + self.block_rows).min(self.n_rows) })
+    }
+
+    /// The number of the block that holds `row`.
+    pub(crate) fn block_of(&self, row: usize) -> usize {
+        row / self.block_rows
+    }
+}
+
+impl RowBlock {
+    /// Its place among the blocks.
+    pub(crate) fn index(&self) -> usize {
+        self.index
+    }
+
+    /// Its rows, half-open.
+    pub(crate) fn rows(&self) -> Range<usize> {
+        self.rows.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn six_slow_rows_are_six_blocks() {
+        let blocks = RowBlocks::from_shape(6, 8, 8);
+        assert_eq!(blocks.len(), 6);
+        assert_eq!(blocks.get(5).unwrap().rows(), 5..6);
+    }
+
+    #[test]
+    fn no_rows_are_no_blocks() {
+        assert_eq!(RowBlocks::from_shape(0, 8, 8).len(), 0);
+        assert_eq!(RowBlocks::with_block_rows(0, 3).get(0), None);
+    }
+
+    #[test]
+    fn a_block_size_that_would_make_too_many_blocks_is_enlarged() {
+        assert_eq!(RowBlocks::with_block_rows(10_000_000, 1).len(), 4096);
+        assert_eq!(RowBlocks::with_block_rows(10, 3).len(), 4);
+    }
+
+    proptest! {
+        #[test]
+        fn blocks_cover_every_row_once_in_order_on_cache_lines(
+            n_rows in 0usize..5_000_000, row_bytes in 0usize..100_000, output in 1usize..100
+        ) {
+            let blocks = RowBlocks::from_shape(n_rows, row_bytes, output);
+            prop_assert!(blocks.len() <= MAX_BLOCKS);
+            let mut next = 0;
+            for index in 0..blocks.len() {
+                let block = blocks.get(index).unwrap();
+                prop_assert_eq!(block.index(), index);
+                prop_assert_eq!(block.rows().start, next);
+                prop_assert!(!block.rows().is_empty());
+                prop_assert_eq!(blocks.block_of(block.rows().start), index);
+                prop_assert_eq!(blocks.block_of(block.rows().end - 1), index);
+                if n_rows >= SINGLE_ROWS_BELOW {
+                    prop_assert_eq!(next * output % CACHE_LINE_BYTES, 0);
+                }
+                next = block.rows().end;
+            }
+            prop_assert_eq!(next, n_rows);
+        }
+    }
+}

@@ -1,0 +1,273 @@
+//! A worker's page in the control block: where it is, what it has done, and its last words.
+//!
+//! Written by its worker (also from the panic hook and a signal handler, so: no lock, no allocation); read by the
+//! supervisor, who takes counters at any time and messages only from the dead.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+
+use crate::sys::shared::AllAtomic;
+
+/// Bytes for a message and its location together.
+const TEXT_BYTES: usize = 3072 + 512;
+
+/// A message longer than this is cut, so that the location still fits.
+const MESSAGE_BYTES: usize = 3072;
+
+/// One worker's page.
+#[repr(C, align(4096))]
+#[derive(Debug)]
+pub(crate) struct Slot {
+    /// Set by the parent once it holds the worker's pidfd; the worker waits for it (shared futex).
+    pub(crate) go: AtomicU32,
+    /// 0 = none, else a [`MessageKind`]; stored last.
+    kind: AtomicU32,
+    message_len: AtomicU32,
+    location_len: AtomicU32,
+    message_row: AtomicU64,
+    /// Signal of a memory fault, 0 = none; stored last.
+    fault_signal: AtomicU32,
+    fault_address: AtomicU64,
+    /// The row that the kernel is at, or about to be.
+    row: AtomicU64,
+    /// What the worker has done so far.
+    pub(crate) tally: Tally,
+    text: [AtomicU8; TEXT_BYTES],
+}
+
+const _: () = assert!(size_of::<Slot>() == 4096);
+
+// SAFETY: atomics only, and padding that nobody reads.
+unsafe impl AllAtomic for Slot {}
+
+/// Counters for the report. Each has one writer, the worker; they survive its death.
+#[repr(C)]
+#[derive(Debug)]
+pub(crate) struct Tally {
+    pub(crate) blocks: AtomicU64,
+    pub(crate) rows: AtomicU64,
+    pub(crate) busy_ns: AtomicU64,
+    pub(crate) shortest_block_ns: AtomicU64,
+    pub(crate) longest_block_ns: AtomicU64,
+    pub(crate) private_bytes: AtomicU64,
+    pub(crate) proportional_bytes: AtomicU64,
+}
+
+/// Why a worker left a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MessageKind {
+    Panic = 1,
+    KernelError = 2,
+}
+
+/// A worker's last words on a row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Message {
+    pub(crate) kind: MessageKind,
+    pub(crate) row: usize,
+    pub(crate) text: String,
+    /// `file:line:column` of a panic, or empty.
+    pub(crate) location: String,
+}
+
+/// The memory access that killed a worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Fault {
+    pub(crate) signal: i32,
+    pub(crate) address: usize,
+}
+
+impl Slot {
+    /// Notes the row that the kernel is called for next.
+    pub(crate) fn set_row(&self, row: usize) {
+        self.row.store(row as u64, Ordering::Relaxed);
+    }
+
+    /// The row last noted.
+    pub(crate) fn row(&self) -> usize {
+        usize::try_from(self.row.load(Ordering::Relaxed)).unwrap_or(usize::MAX)
+    }
+
+    /// Leaves a message about the current row. Neither locks nor allocates. The first words on a row stand: what a
+    /// destructor adds while a panic unwinds says less.
+    pub(crate) fn leave_message(&self, kind: MessageKind, message: impl fmt::Display, location: impl fmt::Display) {
+        let row = self.row.load(Ordering::Relaxed);
+        if self.has_message() && self.message_row.load(Ordering::Relaxed) == row {
+            return;
+        }
+        let message_len = self.write_text(0, MESSAGE_BYTES, message);
+        let location_len = self.write_text(message_len, TEXT_BYTES - message_len, location);
+        self.message_len.store(len_u32(message_len), Ordering::Relaxed);
+        self.location_len.store(len_u32(location_len), Ordering::Relaxed);
+        self.message_row.store(row, Ordering::Relaxed);
+        // Release: pairs with the Acquire in `message`, so a kind that is seen comes with its text.
+        self.kind.store(kind as u32, Ordering::Release);
+    }
+
+    /// Whether a message lies here.
+    pub(crate) fn has_message(&self) -> bool {
+        self.kind.load(Ordering::Acquire) != 0
+    }
+
+    /// The message of a dead worker. Lengths and text are taken as untrusted: cut to what there is, made valid UTF-8.
+    pub(crate) fn message(&self) -> Option<Message> {
+        let kind = match self.kind.load(Ordering::Acquire) {
+            1 => MessageKind::Panic,
+            2 => MessageKind::KernelError,
+            _ => return None,
+        };
+        let message_len = (self.message_len.load(Ordering::Relaxed) as usize).min(TEXT_BYTES);
+        let location_len = (self.location_len.load(Ordering::Relaxed) as usize).min(TEXT_BYTES - message_len);
+        Some(Message {
+            kind,
+            row: usize::try_from(self.message_row.load(Ordering::Relaxed)).unwrap_or(usize::MAX),
+            text: self.read_text(0, message_len),
+            location: self.read_text(message_len, location_len),
+        })
+    }
+
+    /// Notes a memory fault. Called from a signal handler: stores only.
+    pub(crate) fn leave_fault(&self, fault: Fault) {
+        self.fault_address.store(fault.address as u64, Ordering::Relaxed);
+        self.fault_signal.store(fault.signal.unsigned_abs(), Ordering::Release);
+    }
+
+    /// The memory fault of a dead worker.
+    pub(crate) fn fault(&self) -> Option<Fault> {
+        let signal = i32::try_from(self.fault_signal.load(Ordering::Acquire)).ok().filter(|&signal| signal != 0)?;
+        Some(Fault { signal, address: usize::try_from(self.fault_address.load(Ordering::Relaxed)).unwrap_or(0) })
+    }
+
+    /// Makes the slot ready for the next process that holds it. The tally goes on.
+    pub(crate) fn clear(&self) {
+        self.go.store(0, Ordering::Relaxed);
+        self.kind.store(0, Ordering::Relaxed);
+        self.fault_signal.store(0, Ordering::Relaxed);
+        self.row.store(u64::MAX, Ordering::Relaxed);
+    }
+
+    fn write_text(&self, start: usize, capacity: usize, text: impl fmt::Display) -> usize {
+        let mut writer = TextWriter { text: &self.text[start..start + capacity], len: 0 };
+        // The only error is "full", and a cut message is what is wanted then.
+        let _ = fmt::write(&mut writer, format_args!("{text}"));
+        writer.len
+    }
+
+    fn read_text(&self, start: usize, len: usize) -> String {
+        let bytes: Vec<u8> = self.text[start..start + len].iter().map(|byte| byte.load(Ordering::Relaxed)).collect();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+}
+
+impl Tally {
+    /// Notes the worker's memory, at the end of its life.
+    pub(crate) fn note_memory(&self, private_bytes: u64, proportional_bytes: u64) {
+        self.private_bytes.store(private_bytes, Ordering::Relaxed);
+        self.proportional_bytes.store(proportional_bytes, Ordering::Relaxed);
+    }
+
+    /// Counts a finished block.
+    pub(crate) fn count_block(&self, n_rows: usize, busy_ns: u64) {
+        let blocks = self.blocks.load(Ordering::Relaxed);
+        if blocks == 0 || busy_ns < self.shortest_block_ns.load(Ordering::Relaxed) {
+            self.shortest_block_ns.store(busy_ns, Ordering::Relaxed);
+        }
+        if busy_ns > self.longest_block_ns.load(Ordering::Relaxed) {
+            self.longest_block_ns.store(busy_ns, Ordering::Relaxed);
+        }
+        add(&self.busy_ns, busy_ns);
+        add(&self.rows, n_rows as u64);
+        add(&self.blocks, 1);
+    }
+}
+
+/// Adds to a counter that has one writer: a load and a store, cheaper than a locked add.
+fn add(counter: &AtomicU64, value: u64) {
+    counter.store(counter.load(Ordering::Relaxed).wrapping_add(value), Ordering::Relaxed);
+}
+
+fn len_u32(len: usize) -> u32 {
+    u32::try_from(len).expect("a text is at most a page")
+}
+
+/// Formats into a slot's text, cutting at the last whole character that fits.
+struct TextWriter<'a> {
+    text: &'a [AtomicU8],
+    len: usize,
+}
+
+impl fmt::Write for TextWriter<'_> {
+    fn write_str(&mut self, s: &str) -> fmt::Result {
+        let fits = floor_char_boundary(s, self.text.len() - self.len);
+        for (cell, &byte) in self.text[self.len..].iter().zip(&s.as_bytes()[..fits]) {
+            cell.store(byte, Ordering::Relaxed);
+        }
+        self.len += fits;
+        if fits == s.len() { Ok(()) } else { Err(fmt::Error) }
+    }
+}
+
+/// The longest prefix of at most `max` bytes that is whole characters (`str::floor_char_boundary`, Rust 1.91).
+fn floor_char_boundary(s: &str, max: usize) -> usize {
+    if max >= s.len() {
+        return s.len();
+    }
+    (0..=max).rev().find(|&at| s.is_char_boundary(at)).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::Control;
+    use crate::sys::shared::SharedPages;
+
+    fn control() -> Control {
+        Control::in_pages(SharedPages::new(Control::bytes(1, 1)).unwrap(), 1, 1, 0)
+    }
+
+    #[test]
+    fn a_message_comes_back_with_its_row_and_place() {
+        let control = control();
+        let slot = &control.slots()[0];
+        slot.set_row(7);
+        assert_eq!(slot.message(), None);
+        slot.leave_message(MessageKind::Panic, format_args!("index {} of {}", 9, 4), "src/lib.rs:1:2");
+        let message = slot.message().unwrap();
+        assert_eq!((message.kind, message.row), (MessageKind::Panic, 7));
+        assert_eq!((&*message.text, &*message.location), ("index 9 of 4", "src/lib.rs:1:2"));
+        slot.clear();
+        assert_eq!(slot.message(), None);
+    }
+
+    #[test]
+    fn a_message_of_a_megabyte_is_cut_at_a_whole_character() {
+        let control = control();
+        let slot = &control.slots()[0];
+        slot.leave_message(MessageKind::KernelError, "x".to_owned() + &"ä".repeat(1 << 19), "here:1:1");
+        let message = slot.message().unwrap();
+        assert_eq!(message.text, "x".to_owned() + &"ä".repeat(MESSAGE_BYTES / 2 - 1));
+        assert_eq!(message.location, "here:1:1");
+    }
+
+    #[test]
+    fn lengths_that_a_stray_store_left_are_not_believed() {
+        let control = control();
+        let slot = &control.slots()[0];
+        slot.leave_message(MessageKind::Panic, "m", "l");
+        slot.message_len.store(u32::MAX, Ordering::Relaxed);
+        slot.location_len.store(u32::MAX, Ordering::Relaxed);
+        for cell in &slot.text {
+            cell.store(0xff, Ordering::Relaxed);
+        }
+        assert_eq!(slot.message().unwrap().text.chars().count(), TEXT_BYTES);
+    }
+
+    #[test]
+    fn a_fault_comes_back() {
+        let control = control();
+        let slot = &control.slots()[0];
+        assert_eq!(slot.fault(), None);
+        slot.leave_fault(Fault { signal: 11, address: 0x1234 });
+        assert_eq!(slot.fault(), Some(Fault { signal: 11, address: 0x1234 }));
+    }
+}

@@ -1,0 +1,377 @@
+//! What to do when workers die: [`decide`], a function of what is known, with no clock, no process and no system call
+//! in it, and so tested without any.
+//!
+//! Called by the executors, which see the deaths and perform the actions. The protocol is in `control/README.md`.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use crate::blocks::RowBlocks;
+use crate::control::{ClaimState, Message, MessageKind, Owner};
+use crate::error::{DeathCause, Error};
+
+/// A row that is running at this many deaths in a row ends the call.
+const ROW_DEATHS_MAX: u32 = 3;
+
+/// So many exits with no block finished in between end the call, and two more for each worker: an innocent call may
+/// lose every worker at once, and once more.
+const FRUITLESS_EXITS_MAX: u32 = 32;
+
+/// The end of one worker process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Death {
+    pub(crate) owner: Owner,
+    pub(crate) cause: DeathCause,
+    /// The row that its slot says it was at; untrusted.
+    pub(crate) row: usize,
+    /// What it left in its slot; untrusted.
+    pub(crate) message: Option<Message>,
+}
+
+/// What the supervisor sees at one moment.
+#[derive(Debug)]
+pub(crate) struct Snapshot<'a> {
+    /// The claim words, decoded after the deaths below were seen.
+    pub(crate) blocks: &'a [ClaimState],
+    /// Deaths since the last decision.
+    pub(crate) deaths: &'a [Death],
+    /// Workers that are alive.
+    pub(crate) live: usize,
+}
+
+/// What is to be done, in this order.
+#[derive(Debug)]
+pub(crate) enum Action {
+    /// `CLAIMED(owner) -> FREE`.
+    Free { block: usize, owner: Owner },
+    /// Blocks from here on need not be done.
+    Limit(usize),
+    /// Kill all workers, free every block, begin again.
+    Restart,
+    /// Fork this many workers.
+    Spawn(usize),
+    /// Every block that counts is done, or none will be: end all workers and return this.
+    Finish(Result<(), Error>),
+}
+
+/// What the supervisor remembers of one call, in private memory.
+#[derive(Debug)]
+pub(crate) struct Ledger {
+    blocks: RowBlocks,
+    workers: usize,
+    /// Blocks from here on need not be done: a row at or before its start has failed.
+    limit: usize,
+    failure: Option<Message>,
+    /// Per block: the row that was running at its last death, and at how many deaths in a row.
+    blame: HashMap<usize, (usize, u32)>,
+    done_at_last_exit: usize,
+    fruitless_exits: u32,
+    restarted: bool,
+    /// Rows freed from dead workers, for the report.
+    pub(crate) rerun_rows: usize,
+}
+
+impl Ledger {
+    /// For a call on `blocks` with up to `workers` workers at a time.
+    pub(crate) fn new(blocks: RowBlocks, workers: usize) -> Self {
+        Self {
+            limit: blocks.len(),
+            blocks,
+            workers,
+            failure: None,
+            blame: HashMap::new(),
+            done_at_last_exit: 0,
+            fruitless_exits: 0,
+            restarted: false,
+            rerun_rows: 0,
+        }
+    }
+
+    /// Blocks from here on need not be done.
+    pub(crate) fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// Takes a kernel's own failure as the answer if it is the lowest so far.
+    fn accept_failure(&mut self, message: &Message) {
+        if self.failure.as_ref().is_none_or(|known| message.row < known.row) {
+            self.limit = self.limit.min(self.blocks.block_of(message.row));
+            self.failure = Some(message.clone());
+        }
+    }
+
+    /// Counts a death against the row that was running. True when the row has killed enough.
+    fn convicts(&mut self, block: usize, row: usize) -> bool {
+        let blame = self.blame.entry(block).or_insert((row, 0));
+        *blame = if blame.0 == row { (row, blame.1 + 1) } else { (row, 1) };
+        blame.1 >= ROW_DEATHS_MAX
+    }
+
+    /// Counts the exits since a block was last finished. True when there are too many.
+    fn despairs(&mut self, n_exits: usize, n_done: usize) -> bool {
+        if n_done > self.done_at_last_exit {
+            self.fruitless_exits = 0;
+            self.done_at_last_exit = n_done;
+        }
+        self.fruitless_exits = self.fruitless_exits.saturating_add(u32::try_from(n_exits).unwrap_or(u32::MAX));
+        let allowed = FRUITLESS_EXITS_MAX as usize + 2 * self.workers;
+        self.fruitless_exits as usize > allowed
+    }
+}
+
+/// Decides what to do about a snapshot. Its one effect is on the ledger.
+pub(crate) fn decide(ledger: &mut Ledger, snapshot: &Snapshot<'_>) -> Vec<Action> {
+    if let Some(block) = snapshot.blocks.iter().position(|state| *state == ClaimState::Corrupt) {
+        return vec![restart_or_give_up(ledger, block)];
+    }
+    let mut actions = Vec::new();
+    let limit_before = ledger.limit;
+    for death in snapshot.deaths {
+        match judge(ledger, snapshot.blocks, death) {
+            Ok(freed) => actions.extend(freed),
+            Err(verdict) => return vec![Action::Finish(Err(verdict))],
+        }
+    }
+    if ledger.limit < limit_before {
+        actions.push(Action::Limit(ledger.limit));
+    }
+
+    // A failed row's own block lies at the limit, not below it.
+    let unfinished = || (0..ledger.limit).filter(|&block| snapshot.blocks[block] != ClaimState::Done);
+    let n_unfinished = unfinished().count();
+    if n_unfinished == 0 {
+        actions.push(Action::Finish(ledger.failure.take().map_or(Ok(()), |failure| Err(kernel_failure(failure)))));
+        return actions;
+    }
+    let n_done = snapshot.blocks.iter().filter(|&&state| state == ClaimState::Done).count();
+    let rows = rows_of(&ledger.blocks, unfinished());
+    if ledger.despairs(snapshot.deaths.len(), n_done) {
+        let cause = snapshot.deaths.last().map_or(DeathCause::Unknown, |death| death.cause.clone());
+        let verdict = Error::WorkersKeepDying { deaths: ledger.fruitless_exits, rows, cause };
+        return vec![Action::Finish(Err(verdict))];
+    }
+    let wanted = ledger.workers.min(n_unfinished);
+    if snapshot.live < wanted {
+        actions.push(Action::Spawn(wanted - snapshot.live));
+    }
+    actions
+}
+
+/// Frees the blocks of a dead worker, and finds out whether it, or its row, is to blame.
+fn judge(ledger: &mut Ledger, blocks: &[ClaimState], death: &Death) -> Result<Vec<Action>, Error> {
+    let mut freed = Vec::new();
+    let held = (0..blocks.len()).filter(|&block| blocks[block] == ClaimState::Claimed(death.owner));
+    for block in held {
+        let rows = ledger.blocks.get(block).map_or(0..0, |block| block.rows());
+        // A message about any other row is a stray store, or was left by a panic that the kernel caught.
+        if let Some(message) = death.message.as_ref().filter(|message| rows.contains(&message.row)) {
+            ledger.accept_failure(message);
+        } else if rows.contains(&death.row) && ledger.convicts(block, death.row) {
+            let cause = death.cause.clone();
+            return Err(Error::RowKillsWorkers { row: death.row, attempts: ROW_DEATHS_MAX, cause });
+        }
+        if block < ledger.limit {
+            ledger.rerun_rows += rows.len();
+        }
+        freed.push(Action::Free { block, owner: death.owner });
+    }
+    Ok(freed)
+}
+
+fn restart_or_give_up(ledger: &mut Ledger, block: usize) -> Action {
+    if ledger.restarted {
+        return Action::Finish(Err(Error::ControlCorrupted { block }));
+    }
+    ledger.restarted = true;
+    ledger.done_at_last_exit = 0;
+    ledger.rerun_rows += ledger.blocks.n_rows();
+    Action::Restart
+}
+
+/// From the first row to past the last row of these blocks, which are in order.
+fn rows_of(blocks: &RowBlocks, mut indices: impl Iterator<Item = usize>) -> Range<usize> {
+    let first = indices.next().and_then(|index| blocks.get(index));
+    let last = indices.last().and_then(|index| blocks.get(index)).or_else(|| first.clone());
+    match (first, last) {
+        (Some(first), Some(last)) => first.rows().start..last.rows().end,
+        _ => 0..0,
+    }
+}
+
+fn kernel_failure(failure: Message) -> Error {
+    let Message { kind, row, text: message, location } = failure;
+    match kind {
+        MessageKind::KernelError => Error::KernelFailed { row, message },
+        MessageKind::Panic => {
+            let location = if location.is_empty() { "location unknown".to_owned() } else { location };
+            Error::KernelPanicked { row, message, location }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ClaimState::{Claimed, Corrupt, Done, Free};
+
+    use super::*;
+
+    const A: Owner = Owner { slot: 0, generation: 0 };
+    const B: Owner = Owner { slot: 1, generation: 0 };
+
+    /// Ten blocks of ten rows, two workers.
+    fn ledger() -> Ledger {
+        Ledger::new(RowBlocks::with_block_rows(100, 10), 2)
+    }
+
+    fn killed(owner: Owner, row: usize) -> Death {
+        Death { owner, cause: DeathCause::Signalled(9), row, message: None }
+    }
+
+    fn failed(owner: Owner, row: usize) -> Death {
+        let message =
+            Message { kind: MessageKind::KernelError, row, text: format!("row {row}"), location: String::new() };
+        Death { owner, cause: DeathCause::Exited(1), row, message: Some(message) }
+    }
+
+    fn run(ledger: &mut Ledger, blocks: &[ClaimState], deaths: &[Death], live: usize) -> String {
+        let actions = decide(ledger, &Snapshot { blocks, deaths, live });
+        actions
+            .iter()
+            .map(|action| match action {
+                Action::Free { block, owner } => format!("free {block} of {}; ", owner.slot),
+                Action::Limit(limit) => format!("limit {limit}; "),
+                Action::Restart => "restart; ".to_owned(),
+                Action::Spawn(n) => format!("spawn {n}; "),
+                Action::Finish(Ok(())) => "finish; ".to_owned(),
+                Action::Finish(Err(error)) => format!("fail: {error}; "),
+            })
+            .collect()
+    }
+
+    fn blocks(pairs: &[(usize, ClaimState)]) -> Vec<ClaimState> {
+        let mut blocks = vec![Free; 10];
+        for &(index, state) in pairs {
+            blocks[index] = state;
+        }
+        blocks
+    }
+
+    #[test]
+    fn a_call_begins_with_all_its_workers() {
+        assert_eq!(run(&mut ledger(), &blocks(&[]), &[], 0), "spawn 2; ");
+        let mut one_block = Ledger::new(RowBlocks::with_block_rows(3, 10), 8);
+        assert_eq!(run(&mut one_block, &[Free], &[], 0), "spawn 1; ");
+    }
+
+    #[test]
+    fn no_blocks_are_done_at_once() {
+        assert_eq!(run(&mut Ledger::new(RowBlocks::with_block_rows(0, 1), 2), &[], &[], 0), "finish; ");
+    }
+
+    #[test]
+    fn the_call_is_over_when_all_is_done_and_workers_may_still_live() {
+        assert_eq!(run(&mut ledger(), &[Done; 10], &[], 2), "finish; ");
+    }
+
+    #[test]
+    fn a_dead_worker_costs_its_block_and_is_replaced() {
+        let mut ledger = ledger();
+        let state = blocks(&[(0, Done), (1, Claimed(A)), (2, Claimed(B))]);
+        assert_eq!(run(&mut ledger, &state, &[killed(A, 15)], 1), "free 1 of 0; spawn 1; ");
+        assert_eq!(ledger.rerun_rows, 10);
+    }
+
+    #[test]
+    fn an_earlier_process_of_the_slot_frees_nothing_of_the_later_one() {
+        let later = Owner { slot: 0, generation: 1 };
+        assert_eq!(run(&mut ledger(), &blocks(&[(1, Claimed(later))]), &[killed(A, 15)], 2), "");
+    }
+
+    #[test]
+    fn a_worker_that_dies_after_its_last_block_costs_nothing() {
+        assert_eq!(run(&mut ledger(), &[Done; 10], &[killed(A, 99)], 1), "finish; ");
+    }
+
+    #[test]
+    fn only_the_same_row_three_times_in_a_row_is_convicted() {
+        let mut ledger = ledger();
+        let state = blocks(&[(1, Claimed(A))]);
+        for row in [15, 15, 16, 15, 15] {
+            assert_eq!(run(&mut ledger, &state, &[killed(A, row)], 1), "free 1 of 0; spawn 1; ");
+        }
+        let verdict = run(&mut ledger, &state, &[killed(A, 15)], 1);
+        assert!(verdict.contains("fail: row 15 was running at the death of 3 workers in a row"), "{verdict}");
+    }
+
+    #[test]
+    fn a_row_outside_the_block_is_not_believed() {
+        let mut ledger = ledger();
+        let state = blocks(&[(1, Claimed(A))]);
+        for _ in 0..10 {
+            assert_eq!(run(&mut ledger, &state, &[killed(A, usize::MAX)], 1), "free 1 of 0; spawn 1; ");
+        }
+    }
+
+    #[test]
+    fn endless_dying_without_progress_ends_the_call() {
+        let mut ledger = ledger();
+        let state = blocks(&[(0, Done), (1, Claimed(A))]);
+        let mut rows = (10..20).cycle();
+        for _ in 0..FRUITLESS_EXITS_MAX + 4 {
+            assert_eq!(run(&mut ledger, &state, &[killed(A, rows.next().unwrap())], 1), "free 1 of 0; spawn 1; ");
+        }
+        let verdict = run(&mut ledger, &state, &[killed(A, 11)], 1);
+        assert!(verdict.contains("37 workers died") && verdict.contains("rows 10..100"), "{verdict}");
+    }
+
+    #[test]
+    fn a_finished_block_renews_the_patience() {
+        let mut ledger = ledger();
+        for round in 0..200 {
+            let mut state = blocks(&[(9, Claimed(A))]);
+            state[..round / 25].fill(Done);
+            assert_eq!(run(&mut ledger, &state, &[killed(A, 90 + round % 10)], 1), "free 9 of 0; spawn 1; ");
+        }
+    }
+
+    #[test]
+    fn the_lowest_failing_row_is_the_answer_whichever_is_seen_first() {
+        let mut ledger = ledger();
+        let state = blocks(&[(0, Done), (1, Claimed(A)), (2, Done), (3, Claimed(B))]);
+        assert_eq!(run(&mut ledger, &state, &[failed(B, 33)], 1), "free 3 of 1; limit 3; ");
+        let state = blocks(&[(0, Done), (1, Claimed(A)), (2, Done)]);
+        assert_eq!(
+            run(&mut ledger, &state, &[failed(A, 12)], 0),
+            "free 1 of 0; limit 1; fail: the kernel failed on row 12: row 12; "
+        );
+    }
+
+    #[test]
+    fn rows_below_a_failure_are_still_done() {
+        let mut ledger = ledger();
+        let state = blocks(&[(0, Claimed(A)), (1, Claimed(B))]);
+        assert_eq!(run(&mut ledger, &state, &[failed(B, 11)], 1), "free 1 of 1; limit 1; ");
+        let state = blocks(&[(0, Claimed(A))]);
+        assert_eq!(run(&mut ledger, &state, &[killed(A, 5)], 0), "free 0 of 0; spawn 1; ");
+        let state = blocks(&[(0, Done)]);
+        assert_eq!(run(&mut ledger, &state, &[], 1), "fail: the kernel failed on row 11: row 11; ");
+    }
+
+    #[test]
+    fn a_message_about_a_row_that_was_not_held_is_not_believed() {
+        let state = blocks(&[(1, Claimed(A))]);
+        let mut death = failed(A, 55);
+        death.row = 15;
+        assert_eq!(run(&mut ledger(), &state, &[death], 1), "free 1 of 0; spawn 1; ");
+    }
+
+    #[test]
+    fn a_corrupt_word_runs_everything_again_once() {
+        let mut ledger = ledger();
+        let state = blocks(&[(0, Done), (4, Corrupt)]);
+        assert_eq!(run(&mut ledger, &state, &[], 2), "restart; ");
+        assert_eq!(ledger.rerun_rows, 100);
+        assert_eq!(run(&mut ledger, &blocks(&[]), &[], 0), "spawn 2; ");
+        assert!(run(&mut ledger, &state, &[], 2).starts_with("fail: the control block was overwritten in block 4"));
+    }
+}

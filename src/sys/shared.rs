@@ -1,0 +1,85 @@
+//! Anonymous shared memory for the control block: shared with the children of a fork, nameless, gone with its last
+//! process.
+//!
+//! # Safety
+//! `SharedPages` owns its mapping and unmaps it on drop. It hands out only references to types marked [`AllAtomic`],
+//! so that concurrent stores by other processes are values, never undefined behaviour.
+#![allow(unsafe_code, reason = "maps memory and gives out typed references into it")]
+
+use std::ffi::c_void;
+use std::io;
+use std::num::NonZeroUsize;
+use std::ops::Range;
+use std::ptr::{self, NonNull};
+use std::sync::atomic::AtomicU64;
+
+use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, mprotect, munmap};
+
+/// A type that may lie in memory that other processes write to at any time.
+///
+/// # Safety
+/// Every byte belongs to an atomic integer, or is padding that is never read; every bit pattern is valid.
+pub(crate) unsafe trait AllAtomic: Sync {}
+
+// SAFETY: it is an atomic integer.
+unsafe impl AllAtomic for AtomicU64 {}
+
+/// Makes whole pages of this process's address space read-only: a store to them is a fault from now on. Returns whether
+/// it could be done.
+///
+/// # Safety
+/// `range` is page-aligned and mapped, and nobody is to store to it through a reference that it had before.
+pub(crate) unsafe fn make_read_only(range: &Range<usize>) -> bool {
+    let Some(start) = NonNull::new(ptr::with_exposed_provenance_mut::<c_void>(range.start)) else { return false };
+    // SAFETY: as the caller promises.
+    unsafe { mprotect(start, range.len(), ProtFlags::PROT_READ) }.is_ok()
+}
+
+/// Zeroed anonymous memory that children of a fork share.
+#[derive(Debug)]
+pub(crate) struct SharedPages {
+    start: NonNull<c_void>,
+    len: usize,
+}
+
+// SAFETY: the memory is reached only through shared references to `AllAtomic` types, which are `Sync`.
+unsafe impl Send for SharedPages {}
+// SAFETY: as above.
+unsafe impl Sync for SharedPages {}
+
+impl SharedPages {
+    /// Maps `len` zero bytes.
+    ///
+    /// # Errors
+    /// That of `mmap`.
+    pub(crate) fn new(len: usize) -> io::Result<Self> {
+        let size = NonZeroUsize::new(len).unwrap_or(NonZeroUsize::MIN);
+        let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        // SAFETY: a new anonymous mapping at an address of the kernel's choice touches nothing that exists.
+        let start = unsafe { mmap_anonymous(None, size, protection, MapFlags::MAP_SHARED) }?;
+        Ok(Self { start, len })
+    }
+
+    /// The `count` values of type `T` that lie `offset` bytes from the start.
+    ///
+    /// # Panics
+    /// When they reach past the end or are not aligned: a fault of the caller's layout arithmetic.
+    pub(crate) fn slice_of<T: AllAtomic>(&self, offset: usize, count: usize) -> &[T] {
+        let bytes = count.checked_mul(size_of::<T>()).and_then(|bytes| bytes.checked_add(offset));
+        assert!(bytes.is_some_and(|end| end <= self.len), "slice beyond the shared pages");
+        // SAFETY: `offset <= self.len` was just asserted.
+        let start = unsafe { self.start.cast::<u8>().add(offset) }.cast::<T>();
+        assert!(start.is_aligned(), "slice not aligned in the shared pages");
+        // SAFETY: in bounds and aligned as asserted, zeroed at birth, valid for any bits (`AllAtomic`), and mapped
+        // for as long as `self` is borrowed.
+        unsafe { std::slice::from_raw_parts(start.as_ptr(), count) }
+    }
+}
+
+impl Drop for SharedPages {
+    fn drop(&mut self) {
+        // SAFETY: our own mapping, and no reference into it outlives `self`.
+        let unmapped = unsafe { munmap(self.start, self.len.max(1)) };
+        debug_assert!(unmapped.is_ok());
+    }
+}

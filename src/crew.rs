@@ -1,0 +1,100 @@
+//! The workers of one call as child processes: a private table of who is alive, beside the shared slots that nobody need
+//! believe. Dropping it ends and reaps every worker, so that no error and no panic of the caller leaves a child.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use crate::control::Owner;
+use crate::sys::process::{ChildFd, Exit, wait_for_end};
+
+/// How long to wait at a time for processes that were killed.
+const KILL_WAIT: Duration = Duration::from_secs(1);
+
+/// One entry per worker slot.
+#[derive(Debug)]
+pub(crate) struct Crew {
+    seats: Vec<Seat>,
+}
+
+#[derive(Debug, Default)]
+struct Seat {
+    child: Option<ChildFd>,
+    /// Of the process that sits here, or of the next to sit here.
+    generation: u16,
+}
+
+impl Crew {
+    /// With this many empty slots.
+    pub(crate) fn new(slots: usize) -> Self {
+        Self { seats: (0..slots).map(|_| Seat::default()).collect() }
+    }
+
+    /// How many slots there are.
+    pub(crate) fn size(&self) -> usize {
+        self.seats.len()
+    }
+
+    /// How many workers are alive, as far as is known.
+    pub(crate) fn live(&self) -> usize {
+        self.seats.iter().filter(|seat| seat.child.is_some()).count()
+    }
+
+    /// Who the next worker will be: the first empty slot.
+    pub(crate) fn next_owner(&self) -> Option<Owner> {
+        let index = self.seats.iter().position(|seat| seat.child.is_none())?;
+        Some(self.owner(index))
+    }
+
+    /// Puts a new worker in its slot.
+    pub(crate) fn admit(&mut self, owner: Owner, child: ChildFd) {
+        let seat = &mut self.seats[usize::from(owner.slot)];
+        debug_assert!(seat.child.is_none() && seat.generation == owner.generation);
+        seat.child = Some(child);
+    }
+
+    /// Sleeps until a worker has ended or `deadline` is there; reaps all that have ended.
+    ///
+    /// # Errors
+    /// That of `poll`.
+    pub(crate) fn reap_ended(&mut self, deadline: Instant) -> io::Result<Vec<(Owner, Exit)>> {
+        let seated: Vec<usize> = (0..self.seats.len()).filter(|&index| self.seats[index].child.is_some()).collect();
+        let ended = wait_for_end(seated.iter().filter_map(|&index| self.seats[index].child.as_ref()), deadline)?;
+        let ended = seated.into_iter().zip(ended).filter_map(|(index, ended)| ended.then_some(index));
+        Ok(ended.map(|index| self.reap(index)).collect())
+    }
+
+    /// Gives every worker until `deadline` to leave by itself, then kills, and waits until all are really dead.
+    ///
+    /// # Errors
+    /// That of `poll`.
+    pub(crate) fn end(&mut self, deadline: Instant) -> io::Result<()> {
+        while self.live() > 0 && Instant::now() < deadline {
+            self.reap_ended(deadline)?;
+        }
+        self.seats.iter().filter_map(|seat| seat.child.as_ref()).for_each(ChildFd::kill);
+        while self.live() > 0 {
+            self.reap_ended(Instant::now() + KILL_WAIT)?;
+        }
+        Ok(())
+    }
+
+    fn reap(&mut self, index: usize) -> (Owner, Exit) {
+        let owner = self.owner(index);
+        let seat = &mut self.seats[index];
+        let exit = seat.child.take().map_or(Exit::Unknown, |child| child.reap());
+        seat.generation = seat.generation.wrapping_add(1);
+        (owner, exit)
+    }
+
+    fn owner(&self, index: usize) -> Owner {
+        let slot = u16::try_from(index).expect("a crew has at most MAX_WORKERS slots");
+        Owner { slot, generation: self.seats[index].generation }
+    }
+}
+
+impl Drop for Crew {
+    fn drop(&mut self) {
+        // An error of `poll` here has nobody to go to; the workers are killed all the same.
+        let _ = self.end(Instant::now());
+    }
+}

@@ -1,0 +1,232 @@
+//! What a call says of itself: while it runs ([`Progress`]) and when it is over ([`Report`], [`Output`]).
+
+use std::fmt;
+use std::ops::{Deref, DerefMut, Range};
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use crate::control::Tally;
+use crate::error::DeathCause;
+use crate::segment::Pages;
+
+/// A result with the account of how it was made. Dereferences to the result.
+#[derive(Debug)]
+pub struct Output<T> {
+    value: T,
+    report: Report,
+}
+
+impl<T> Output<T> {
+    pub(crate) fn new(value: T, report: Report) -> Self {
+        Self { value, report }
+    }
+
+    /// How the call went.
+    pub fn report(&self) -> &Report {
+        &self.report
+    }
+
+    /// The result alone.
+    pub fn into_inner(self) -> T {
+        self.value
+    }
+
+    /// The result and its report.
+    pub fn into_parts(self) -> (T, Report) {
+        (self.value, self.report)
+    }
+}
+
+impl<T> Deref for Output<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.value
+    }
+}
+
+impl<T> DerefMut for Output<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.value
+    }
+}
+
+/// How far a running call has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Progress {
+    /// Rows finished. Never falls.
+    pub rows_done: usize,
+    /// Rows in all.
+    pub rows_total: usize,
+    /// Since the call began.
+    pub elapsed: Duration,
+}
+
+impl Progress {
+    /// Rows per second so far.
+    #[must_use]
+    pub fn rows_per_second(&self) -> f64 {
+        self.rows_done as f64 / self.elapsed.as_secs_f64().max(f64::MIN_POSITIVE)
+    }
+
+    /// The time left at the rate so far; `None` before the first row is finished.
+    #[must_use]
+    pub fn remaining(&self) -> Option<Duration> {
+        let left = (self.rows_total - self.rows_done) as f64;
+        (self.rows_done > 0)
+            .then(|| Duration::try_from_secs_f64(left / self.rows_per_second()).unwrap_or(Duration::MAX))
+    }
+}
+
+/// The account of one call.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Report {
+    /// Rows of the input.
+    pub rows: usize,
+    /// Blocks that the rows were cut into.
+    pub blocks: usize,
+    /// From the call to its result, forking and reaping included.
+    pub elapsed: Duration,
+    /// One entry per worker slot; a worker that died and its replacement share a slot.
+    pub workers: Vec<WorkerReport>,
+    /// The shortest, mean and longest time for a block; `None` when there was none.
+    pub block_times: Option<BlockTimes>,
+    /// Workers that died before their work was done, in the order seen.
+    pub deaths: Vec<WorkerDeath>,
+    /// Rows that were given to another worker after a death.
+    pub rerun_rows: usize,
+    /// Bytes of input rows read, each counted once.
+    pub bytes_read: u64,
+    /// Bytes of output rows written, each counted once.
+    pub bytes_written: u64,
+    /// The page sizes that the input has; `None` where another process made it.
+    pub input_pages: Option<Pages>,
+    /// The page sizes that the output has, likewise.
+    pub output_pages: Option<Pages>,
+}
+
+/// What the workers of one slot have done.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct WorkerReport {
+    /// Blocks finished.
+    pub blocks: usize,
+    /// Rows in those blocks.
+    pub rows: usize,
+    /// Time spent in blocks.
+    pub busy: Duration,
+    /// The rest of the call: being forked, waiting, having finished before the others.
+    pub wait: Duration,
+    /// Bytes of pages that no other process shares, at the end of the worker's life; `None` unless asked for with
+    /// [`Fork::measure_memory`](crate::Fork::measure_memory).
+    pub private_bytes: Option<u64>,
+    /// Bytes of the worker's proportional share (PSS), likewise.
+    pub proportional_bytes: Option<u64>,
+}
+
+/// Times for one block.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct BlockTimes {
+    /// The shortest.
+    pub shortest: Duration,
+    /// The mean.
+    pub mean: Duration,
+    /// The longest.
+    pub longest: Duration,
+}
+
+/// A worker that died before its work was done.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct WorkerDeath {
+    /// Its slot.
+    pub worker: usize,
+    /// How it died.
+    pub cause: DeathCause,
+    /// The rows of the block that it held, if it held one.
+    pub rows: Option<Range<usize>>,
+}
+
+impl WorkerReport {
+    pub(crate) fn from_tally(tally: &Tally, elapsed: Duration, memory_measured: bool) -> Self {
+        let busy = Duration::from_nanos(tally.busy_ns.load(Relaxed));
+        let measured = |bytes: &AtomicU64| memory_measured.then(|| bytes.load(Relaxed));
+        Self {
+            blocks: count(&tally.blocks),
+            rows: count(&tally.rows),
+            busy,
+            wait: elapsed.saturating_sub(busy),
+            private_bytes: measured(&tally.private_bytes),
+            proportional_bytes: measured(&tally.proportional_bytes),
+        }
+    }
+}
+
+impl BlockTimes {
+    pub(crate) fn from_tallies(tallies: &[&Tally]) -> Option<Self> {
+        let worked: Vec<_> = tallies.iter().filter(|tally| tally.blocks.load(Relaxed) > 0).collect();
+        let blocks: u64 = worked.iter().map(|tally| tally.blocks.load(Relaxed)).sum();
+        let busy: u64 = worked.iter().map(|tally| tally.busy_ns.load(Relaxed)).sum();
+        Some(Self {
+            shortest: Duration::from_nanos(worked.iter().map(|tally| tally.shortest_block_ns.load(Relaxed)).min()?),
+            mean: Duration::from_nanos(busy.checked_div(blocks)?),
+            longest: Duration::from_nanos(worked.iter().map(|tally| tally.longest_block_ns.load(Relaxed)).max()?),
+        })
+    }
+}
+
+fn count(counter: &AtomicU64) -> usize {
+    usize::try_from(counter.load(Relaxed)).unwrap_or(usize::MAX)
+}
+
+impl Report {
+    /// Input and output bytes per second of the whole call, in units of 10^9.
+    #[must_use]
+    pub fn gigabytes_per_second(&self) -> f64 {
+        (self.bytes_read + self.bytes_written) as f64 / self.elapsed.as_secs_f64().max(f64::MIN_POSITIVE) / 1e9
+    }
+
+    /// The share of the workers' time that was spent in blocks, 0 to 1. Rule of thumb: below 0.8, fewer workers, larger
+    /// inputs or a serial loop are the better choice.
+    #[must_use]
+    pub fn efficiency(&self) -> f64 {
+        let busy: f64 = self.workers.iter().map(|worker| worker.busy.as_secs_f64()).sum();
+        let total = self.elapsed.as_secs_f64() * f64::from(u32::try_from(self.workers.len()).unwrap_or(u32::MAX));
+        if total > 0.0 { (busy / total).min(1.0) } else { 1.0 }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "{} rows in {} blocks, {:.3} ms, {:.1} GB/s, efficiency {:.0} %",
+            self.rows,
+            self.blocks,
+            self.elapsed.as_secs_f64() * 1e3,
+            self.gigabytes_per_second(),
+            self.efficiency() * 100.0
+        )?;
+        for (index, worker) in self.workers.iter().enumerate() {
+            write!(
+                f,
+                "worker {index}: {} rows in {} blocks, busy {:.3} ms",
+                worker.rows,
+                worker.blocks,
+                worker.busy.as_secs_f64() * 1e3
+            )?;
+            if let Some(private) = worker.private_bytes {
+                write!(f, ", {} KiB of its own", private / 1024)?;
+            }
+            writeln!(f)?;
+        }
+        for death in &self.deaths {
+            writeln!(f, "a worker in slot {} {}; its rows were run again", death.worker, death.cause)?;
+        }
+        Ok(())
+    }
+}

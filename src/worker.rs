@@ -1,0 +1,183 @@
+//! A worker's whole life, from the fork to `_exit`: put the process in order, wait for the word to go, then claim, run,
+//! publish until nothing is left.
+//!
+//! Called by the executors in the child of a fork. Until the kernel runs, and around it, this file takes no lock and
+//! allocates nothing: the parent's other threads do not exist here, and a lock that one of them held is held for ever.
+//!
+//! # Safety
+//! A process-wide pointer to the worker's slot serves the panic hook and the fault handler. It is null in every process
+//! but a worker, and a worker never unmaps its control block.
+#![allow(unsafe_code, reason = "a slot pointer for the panic hook, a fault handler, mprotect")]
+
+use std::any::Any;
+use std::fmt;
+use std::ops::{ControlFlow, Range};
+use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
+use std::ptr;
+use std::sync::Once;
+use std::sync::atomic::{AtomicPtr, Ordering};
+use std::time::Instant;
+
+use crate::blocks::RowBlocks;
+use crate::control::{Claim, Control, Fault, MessageKind, Owner, Slot};
+use crate::sys::process::{Pid, die_with, exit_now};
+use crate::sys::{fpu, futex, procfs, shared, signal};
+
+/// Runs the kernel on the rows of a won block and writes their output. On `Break` the kernel has failed and the slot
+/// says why.
+pub(crate) type BlockFn<'a> = dyn Fn(&mut Claim<'_>, &Slot) -> ControlFlow<()> + 'a;
+
+/// What a worker needs to know; lives in the parent's memory and reaches the child by the fork.
+pub(crate) struct Job<'a> {
+    pub(crate) control: &'a Control,
+    pub(crate) blocks: &'a RowBlocks,
+    pub(crate) run: &'a BlockFn<'a>,
+    /// Address ranges that this worker must not write to: every segment but the output of the call.
+    pub(crate) read_only: &'a [Range<usize>],
+    /// Measure private memory at the end, at the cost of a walk over the page tables.
+    pub(crate) measure_memory: bool,
+}
+
+/// Values of the slot's `go` word.
+pub(crate) const WAIT: u32 = 0;
+pub(crate) const GO: u32 = 1;
+/// The parent could not watch this worker, so it is not wanted.
+pub(crate) const ABANDON: u32 = 2;
+
+/// Nothing left to claim.
+const EXIT_FINISHED: i32 = 0;
+/// The kernel failed; the slot says why. (101 is what a panicking Rust program exits with.)
+const EXIT_KERNEL_FAILED: i32 = 101;
+/// The parent was gone before this worker could be tied to it, or had no use for it.
+const EXIT_UNWANTED: i32 = 102;
+/// An array could not be made read-only, so no kernel may run here.
+const EXIT_UNPROTECTED: i32 = 103;
+
+/// This process's slot; null in every process that is not a worker.
+static OWN_SLOT: AtomicPtr<Slot> = AtomicPtr::new(ptr::null_mut());
+
+fn own_slot() -> Option<&'static Slot> {
+    // SAFETY: null, or set in `live` to a slot that stays mapped until this process ends; all of it is atomics.
+    unsafe { OWN_SLOT.load(Ordering::Relaxed).as_ref() }
+}
+
+/// Whether this process is a worker, where no call may be made.
+pub(crate) fn is_worker() -> bool {
+    own_slot().is_some()
+}
+
+/// The worker's life. Never returns, and never unwinds into the parent's frames.
+pub(crate) fn live(job: &Job<'_>, parent: Pid, owner: Owner) -> ! {
+    let slot = &job.control.slots()[usize::from(owner.slot)];
+    if !die_with(parent) {
+        exit_now(EXIT_UNWANTED);
+    }
+    OWN_SLOT.store(ptr::from_ref(slot).cast_mut(), Ordering::Relaxed);
+    signal::reset_dispositions();
+    // SAFETY: `note_fault` only stores to atomics.
+    unsafe { signal::handle_faults(note_fault) };
+    procfs::prefer_as_oom_victim();
+    for range in job.read_only {
+        // SAFETY: a whole mapping of a segment, listed under the registry's lock, which was held across the fork; a
+        // store to it from now on is a fault, which is the intention.
+        if !unsafe { shared::make_read_only(range) } {
+            exit_now(EXIT_UNPROTECTED);
+        }
+    }
+    fpu::set_default();
+    futex::wait_while(&slot.go, WAIT);
+    if slot.go.load(Ordering::Relaxed) != GO {
+        exit_now(EXIT_UNWANTED);
+    }
+    signal::unblock_all();
+    let ended = catch_unwind(AssertUnwindSafe(|| work(job, slot, owner)));
+    let code = match ended {
+        Ok(ControlFlow::Continue(())) => EXIT_FINISHED,
+        Ok(ControlFlow::Break(())) => EXIT_KERNEL_FAILED,
+        Err(payload) => {
+            // The hook has written it already, unless the host has replaced our hook.
+            if !slot.has_message() {
+                slot.leave_message(MessageKind::Panic, PanicText(&*payload), "");
+            }
+            // Its destructor is the user's, and could panic again.
+            std::mem::forget(payload);
+            EXIT_KERNEL_FAILED
+        }
+    };
+    if job.measure_memory {
+        let memory = procfs::own_memory().unwrap_or_default();
+        slot.tally.note_memory(memory.private, memory.proportional);
+    }
+    exit_now(code)
+}
+
+/// Claims, runs, publishes, until there is nothing left or the kernel fails. A failed block stays claimed.
+fn work(job: &Job<'_>, slot: &Slot, owner: Owner) -> ControlFlow<()> {
+    let mut last = Instant::now();
+    while let Some(mut claim) = next_claim(job, owner) {
+        let rows = claim.block().rows();
+        slot.set_row(rows.start);
+        (job.run)(&mut claim, slot)?;
+        claim.publish();
+        let now = Instant::now();
+        slot.tally.count_block(rows.len(), now.duration_since(last).as_nanos().try_into().unwrap_or(u64::MAX));
+        last = now;
+    }
+    ControlFlow::Continue(())
+}
+
+/// Wins the next free block: in order from the cursor, and past its end wherever a dead worker's block is free again.
+fn next_claim<'a>(job: &Job<'a>, owner: Owner) -> Option<Claim<'a>> {
+    let claims = job.control.claims();
+    let limit = job.control.limit().min(claims.len());
+    loop {
+        let index = job.control.next_block();
+        if index >= limit {
+            break;
+        }
+        if let Some(claim) = claims.try_claim(job.blocks.get(index)?, owner) {
+            return Some(claim);
+        }
+    }
+    (0..limit).find_map(|index| claims.try_claim(job.blocks.get(index)?, owner))
+}
+
+/// Installs the panic hook, once per process, in the parent: the child cannot, since the hook is behind a lock.
+///
+/// Everywhere but in a worker it calls the hook that was there before. In a worker it writes message and place into the
+/// slot, so that they survive `panic = "abort"` too, and prints nothing: the caller gets a typed error.
+pub(crate) fn install_panic_hook() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info: &PanicHookInfo<'_>| match own_slot() {
+            Some(slot) => note_panic(slot, info),
+            None => before(info),
+        }));
+    });
+}
+
+fn note_panic(slot: &Slot, info: &PanicHookInfo<'_>) {
+    let message = PanicText(info.payload());
+    match info.location() {
+        Some(location) => slot.leave_message(MessageKind::Panic, message, location),
+        None => slot.leave_message(MessageKind::Panic, message, ""),
+    }
+}
+
+fn note_fault(signal: i32, address: usize) {
+    if let Some(slot) = own_slot() {
+        slot.leave_fault(Fault { signal, address });
+    }
+}
+
+/// A panic's payload as text.
+struct PanicText<'a>(&'a (dyn Any + Send));
+
+impl fmt::Display for PanicText<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = self.0.downcast_ref::<&str>().copied();
+        let text = text.or_else(|| self.0.downcast_ref::<String>().map(String::as_str));
+        f.write_str(text.unwrap_or("a payload that is not a string"))
+    }
+}

@@ -1,0 +1,116 @@
+//! What a call costs: fork mode against the same kernel by threads over the same segment, with 2 MiB and with 4 KiB pages,
+//! and the cost of a call on next to no data. Prints, asserts no times:
+//! `cargo test --release --test figures_calls -- --ignored --nocapture --test-threads=1` on a quiet machine.
+
+use std::time::Instant;
+
+use ndarray::{Ix1, Ix2};
+use rayon::prelude::*;
+use rowfork::{SharedArray, fork};
+
+/// Quadruples A B B A: drift of the machine cancels within each.
+const QUADRUPLES: usize = 51;
+const COLUMNS: usize = 1024;
+const CHUNK_ROWS: usize = 32; // 256 KiB, as the blocks of the forked workers
+
+fn seconds(work: &mut dyn FnMut()) -> f64 {
+    let start = Instant::now();
+    work();
+    start.elapsed().as_secs_f64()
+}
+
+/// Median and quartiles of the paired ratios time(A) / time(B), and the medians of both.
+fn abba(name: &str, a: &mut dyn FnMut(), b: &mut dyn FnMut()) {
+    let (mut ratios, mut all_a, mut all_b) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..QUADRUPLES {
+        let (a1, b1, b2, a2) = (seconds(a), seconds(b), seconds(b), seconds(a));
+        ratios.push((a1 + a2) / (b1 + b2));
+        all_a.extend([a1, a2]);
+        all_b.extend([b1, b2]);
+    }
+    let quartile = |values: &mut Vec<f64>, which: usize| {
+        values.sort_by(f64::total_cmp);
+        values[(values.len() - 1) * which / 4]
+    };
+    println!(
+        "{name:44} {:.3} (quartiles {:.3} to {:.3})   {:.3} ms against {:.3} ms",
+        quartile(&mut ratios, 2),
+        quartile(&mut ratios, 1),
+        quartile(&mut ratios, 3),
+        quartile(&mut all_a, 2) * 1e3,
+        quartile(&mut all_b, 2) * 1e3
+    );
+}
+
+fn by_threads(m: &SharedArray<f64, Ix2>, sums: &mut [f64]) {
+    let chunks = m.as_slice().par_chunks(CHUNK_ROWS * COLUMNS);
+    chunks.zip(sums.par_chunks_mut(CHUNK_ROWS)).for_each(|(rows, sums)| rowfork::exact_row_sums(rows, COLUMNS, sums));
+}
+
+fn small_or_huge(huge: bool, mib: usize) -> SharedArray<f64, Ix2> {
+    #[allow(unsafe_code, reason = "the switch is an environment variable")]
+    // SAFETY: the tests of this file are run alone, as their header says: no other thread reads the environment.
+    unsafe {
+        std::env::set_var("ROWFORK_HUGE_PAGES", if huge { "always" } else { "never" });
+    }
+    let m = SharedArray::from_shape_fn(None, (mib * 128, COLUMNS), |(i, j)| ((i * 7 + j * 13) % 1009) as f64 - 500.3);
+    m.expect("room in /dev/shm")
+}
+
+#[test]
+#[ignore = "takes a while and needs a quiet machine"]
+fn fork_mode_against_threads() {
+    let mib: usize = std::env::var("ROWFORK_FIGURES_MIB").map_or(1024, |v| v.parse().unwrap());
+    for huge in [true, false] {
+        let m = small_or_huge(huge, mib);
+        println!("{mib} MiB of {COLUMNS} columns, {:?}", m.pages().unwrap());
+        let mut forked = SharedArray::<f64, Ix1>::zeros(None, m.n_rows()).unwrap();
+        let mut sums = vec![0.0; m.n_rows()];
+        by_threads(&m, &mut sums);
+        fork().row_sums_into(&m, &mut forked).unwrap();
+        assert_eq!(forked.as_slice(), sums);
+        let mut again = sums.clone();
+        let mut by_fork = || {
+            fork().row_sums_into(&m, &mut forked).unwrap();
+        };
+        abba("control: threads / threads", &mut || by_threads(&m, &mut sums), &mut || by_threads(&m, &mut again));
+        abba("rate of fork mode, of that of threads", &mut || by_threads(&m, &mut sums), &mut by_fork);
+        abba("with an output made by the call", &mut || by_threads(&m, &mut sums), &mut || {
+            fork().row_sums(&m).unwrap();
+        });
+        let mut by_rayon = || {
+            let rows = m.view();
+            let rows = rows.axis_iter(ndarray::Axis(0));
+            again
+                .par_iter_mut()
+                .zip(ndarray::parallel::prelude::IntoParallelIterator::into_par_iter(rows))
+                .for_each(|(sum, row)| *sum = row.sum());
+        };
+        abba("rate of fork mode, of rayon + ndarray", &mut by_rayon, &mut || {
+            fork().row_sums(&m).unwrap();
+        });
+    }
+}
+
+#[test]
+#[ignore = "needs a quiet machine"]
+fn the_cost_of_a_call() {
+    let m = SharedArray::from_shape_fn(None, (1000, 10), |(i, j)| (i * j) as f64).unwrap();
+    let mut sums = SharedArray::<f64, _>::zeros(None, 1000).unwrap();
+    let mut median = |workers: usize| {
+        let mut times: Vec<f64> =
+            (0..1001).map(|_| seconds(&mut || drop(fork().workers(workers).row_sums_into(&m, &mut sums)))).collect();
+        times.sort_by(f64::total_cmp);
+        times[times.len() / 2] * 1e6
+    };
+    println!("1,000 x 10, median of 1,001 calls: {:.0} us with 1 worker, {:.0} us with 2", median(1), median(2));
+    let ballast = vec![1u8; 1 << 30];
+    println!("the same with 1 GiB of private heap:  {:.0} us with 1 worker, {:.0} us with 2", median(1), median(2));
+    assert_eq!(std::hint::black_box(&ballast)[12_345], 1);
+    drop(ballast);
+    let mut serial = vec![0.0; 1000];
+    let mut times: Vec<f64> =
+        (0..1001).map(|_| seconds(&mut || rowfork::exact_row_sums(m.as_slice(), 10, &mut serial))).collect();
+    times.sort_by(f64::total_cmp);
+    println!("the sums themselves, in the caller:   {:.1} us", times[500] * 1e6);
+}

@@ -1,0 +1,165 @@
+//! Tests that fork, leak-check or take the process apart run each in a process of its own: the test re-runs its own
+//! binary for itself alone, under a watchdog, and that process must end with the descriptors, children and `/dev/shm`
+//! names that it began with.
+#![allow(dead_code, reason = "each test binary uses a part")]
+
+use std::collections::BTreeSet;
+use std::io::Read;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Set in the process that runs one test for real.
+const MARK: &str = "ROWFORK_TEST_ISOLATED";
+
+/// Nothing here takes long; a hang is a failure, not a wait.
+const WATCHDOG: Duration = Duration::from_secs(120);
+
+/// Declares tests that run isolated.
+#[macro_export]
+macro_rules! isolated_tests {
+    ($($(#[$meta:meta])* fn $name:ident() $body:block)*) => {$(
+        $(#[$meta])*
+        #[test]
+        fn $name() {
+            $crate::isolated::run(concat!(module_path!(), "::", stringify!($name)), || $body);
+        }
+    )*};
+}
+
+/// Runs `body` in a process of its own. `path` is the test's full name, crate included.
+pub(crate) fn run(path: &str, body: impl FnOnce()) {
+    let name = path.split_once("::").map_or(path, |(_crate, name)| name);
+    if std::env::var_os(MARK).is_some() {
+        let before = Belongings::of_this_process();
+        body();
+        assert_eq!(Belongings::of_this_process(), before, "left behind (descriptors, children, names)");
+        return;
+    }
+    let mut command = Command::new(std::env::current_exe().expect("own path"));
+    command.args([name, "--exact", "--nocapture", "--include-ignored", "--test-threads=1"]).env(MARK, "1");
+    let (succeeded, output) = output_within(command, WATCHDOG);
+    for line in output.lines() {
+        // The harness begins the first line with the test's name.
+        if let Some(at) = line.find("SKIPPED").or_else(|| line.find("FIGURE")) {
+            println!("{}", &line[at..]);
+        }
+    }
+    assert!(output.contains("1 passed") || !succeeded, "no test of the name {name}:\n{output}");
+    assert!(succeeded, "{name} failed in its own process:\n{output}");
+}
+
+/// Runs a command to its end, or to the watchdog's.
+pub(crate) fn output_within(mut command: Command, limit: Duration) -> (bool, String) {
+    let (mut reader, writer) = std::io::pipe().expect("pipe");
+    let stderr = writer.try_clone().expect("pipe");
+    // A group of its own, so that the watchdog ends what the command has started, too.
+    command.process_group(0);
+    let mut child = command.stdin(Stdio::null()).stdout(writer).stderr(stderr).spawn().expect("spawn");
+    drop(command);
+    let collector = std::thread::spawn(move || {
+        let mut output = Vec::new();
+        let _ = reader.read_to_end(&mut output);
+        String::from_utf8_lossy(&output).into_owned()
+    });
+    let deadline = Instant::now() + limit;
+    let status = loop {
+        match child.try_wait().expect("wait") {
+            Some(status) => break Some(status),
+            None if Instant::now() > deadline => {
+                let group = nix::unistd::Pid::from_raw(child.id().cast_signed());
+                nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGKILL).expect("kill");
+                child.wait().expect("wait");
+                break None;
+            }
+            None => std::thread::sleep(Duration::from_millis(2)),
+        }
+    };
+    let output = collector.join().expect("collector");
+    match status {
+        Some(status) => (status.success(), output),
+        None => (false, format!("WATCHDOG: not done after {limit:?}\n{output}")),
+    }
+}
+
+/// A name under /dev/shm that no other test run uses.
+pub(crate) fn unique_name(tag: &str) -> String {
+    format!("rowfork-test-{}-{tag}", std::process::id())
+}
+
+/// The names of this process under /dev/shm.
+pub(crate) fn own_names() -> BTreeSet<String> {
+    let own = format!("rowfork-test-{}-", std::process::id());
+    let entries = std::fs::read_dir("/dev/shm").expect("read /dev/shm");
+    entries
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter(|name| name.starts_with(&own))
+        .collect()
+}
+
+/// The processes whose parent is this one, zombies included.
+pub(crate) fn children() -> BTreeSet<i32> {
+    children_of(std::process::id())
+}
+
+/// The processes whose parent is `parent`, zombies included.
+pub(crate) fn children_of(parent: u32) -> BTreeSet<i32> {
+    processes().into_iter().filter(|process| process.parent == i64::from(parent)).map(|process| process.pid).collect()
+}
+
+/// One line of /proc.
+pub(crate) struct Process {
+    pub(crate) pid: i32,
+    pub(crate) parent: i64,
+    pub(crate) state: char,
+}
+
+/// All processes that can be seen.
+pub(crate) fn processes() -> Vec<Process> {
+    let entries = std::fs::read_dir("/proc").expect("read /proc");
+    entries
+        .filter_map(|entry| {
+            let pid: i32 = entry.ok()?.file_name().to_str()?.parse().ok()?;
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+            let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+            Some(Process { pid, state: fields.next()?.chars().next()?, parent: fields.next()?.parse().ok()? })
+        })
+        .collect()
+}
+
+/// Whether a process runs (a zombie does not).
+pub(crate) fn is_running(pid: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with(['Z', 'X']))
+}
+
+/// Open descriptors of this process, by number and what they lead to.
+pub(crate) fn descriptors() -> BTreeSet<String> {
+    let entries = std::fs::read_dir("/proc/self/fd").expect("read /proc/self/fd");
+    let list: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    list.iter()
+        .filter_map(|path| {
+            Some(format!("{}: {}", path.file_name()?.display(), std::fs::read_link(path).ok()?.display()))
+        })
+        .collect()
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Belongings {
+    descriptors: BTreeSet<String>,
+    children: BTreeSet<i32>,
+    names: BTreeSet<String>,
+}
+
+impl Belongings {
+    fn of_this_process() -> Self {
+        Self { descriptors: descriptors(), children: children(), names: own_names() }
+    }
+}
+
+/// Whether a program is on the path.
+pub(crate) fn has_program(name: &str) -> bool {
+    std::env::var_os("PATH")
+        .is_some_and(|path| std::env::split_paths(&path).any(|dir| Path::new(&dir).join(name).is_file()))
+}

@@ -182,6 +182,23 @@ isolated_tests! {
         }
     }
 
+    fn an_array_that_somebody_truncates_during_a_call_is_named() {
+        let name = isolated::unique_name("cut");
+        let m = SharedArray::from_shape_fn(name.as_str(), (100, 512), |(i, j)| (i + j) as f64).unwrap();
+        let path = std::path::Path::new("/dev/shm").join(&name);
+        let outcome = harmed(&m, 2, |row| if row == 40 {
+            std::fs::File::options().write(true).open(&path).unwrap().set_len(8192).unwrap();
+        });
+        match outcome.unwrap_err() {
+            Error::Truncated { expected, actual, .. } => assert_eq!((expected, actual), (4096 + 100 * 512 * 8, 8192)),
+            other => panic!("{other:?}"),
+        }
+        match fork().row_sums(&m).unwrap_err() {
+            Error::Truncated { path: named, .. } => assert_eq!(named, path),
+            other => panic!("{other:?}"),
+        }
+    }
+
     fn killing_random_workers_through_200_calls_changes_no_bit() {
         let m = matrix(2000, 500);
         let expected = harmed(&m, 1, |_| {}).unwrap().0;

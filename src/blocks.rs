@@ -8,13 +8,14 @@ use std::ops::Range;
 /// The most blocks one call is cut into.
 pub(crate) const MAX_BLOCKS: usize = 4096;
 
-/// Below this many rows every row is a block of its own: few rows are often slow rows, and each should find a worker.
-const SINGLE_ROWS_BELOW: usize = 64;
+/// Up to this many rows of unknown cost every row is a block of its own: few rows are often slow rows, and each should
+/// find a worker. A claim costs some 50 ns.
+const SINGLE_ROWS_UP_TO: usize = 1024;
 
-/// Even cheap rows are cut into this many blocks where they allow it, so that slow kernels balance too.
-const MIN_BLOCKS: usize = 256;
+/// Below this many rows no block is rounded up to whole cache lines of output.
+const ALIGNED_FROM: usize = 64;
 
-/// Input per block that makes the cost of a claim (some 50 ns) vanish beside the reading of it.
+/// Input per block of memory-bound rows: enough that the cost of a claim vanishes beside the reading of it.
 const TARGET_BLOCK_BYTES: usize = 64 << 10;
 
 /// Output blocks start at multiples of this, so that no two workers write to one cache line.
@@ -35,15 +36,28 @@ pub(crate) struct RowBlock {
 }
 
 impl RowBlocks {
-    /// The default cut for rows of `input_row_bytes` that yield `output_row_bytes` each.
-    pub(crate) fn from_shape(n_rows: usize, input_row_bytes: usize, output_row_bytes: usize) -> Self {
-        if n_rows < SINGLE_ROWS_BELOW {
+    /// For rows that may take any time: as many blocks as are useful for balance.
+    pub(crate) fn balanced(n_rows: usize, output_row_bytes: usize) -> Self {
+        if n_rows <= SINGLE_ROWS_UP_TO {
             return Self { n_rows, block_rows: 1 };
         }
-        let total_bytes = n_rows.saturating_mul(input_row_bytes);
-        let n_blocks = (total_bytes / TARGET_BLOCK_BYTES).clamp(MIN_BLOCKS, MAX_BLOCKS);
+        Self::aligned(n_rows, MAX_BLOCKS, output_row_bytes)
+    }
+
+    /// For rows that take the time of reading them: no more blocks than there is work for.
+    pub(crate) fn memory_bound(n_rows: usize, input_row_bytes: usize, output_row_bytes: usize) -> Self {
+        let n_blocks = (n_rows.saturating_mul(input_row_bytes) / TARGET_BLOCK_BYTES).clamp(1, MAX_BLOCKS);
+        Self::aligned(n_rows, n_blocks, output_row_bytes)
+    }
+
+    /// About `n_blocks` blocks, whose outputs share no cache line.
+    fn aligned(n_rows: usize, n_blocks: usize, output_row_bytes: usize) -> Self {
+        let block_rows = n_rows.div_ceil(n_blocks).max(1);
+        if n_rows < ALIGNED_FROM {
+            return Self { n_rows, block_rows };
+        }
         let aligned_rows = CACHE_LINE_BYTES >> output_row_bytes.trailing_zeros().min(CACHE_LINE_BYTES.trailing_zeros());
-        Self { n_rows, block_rows: n_rows.div_ceil(n_blocks).next_multiple_of(aligned_rows) }
+        Self { n_rows, block_rows: block_rows.next_multiple_of(aligned_rows) }
     }
 
     /// Blocks of `block_rows` rows, or of more where that would make over [`MAX_BLOCKS`] of them.
@@ -96,14 +110,26 @@ mod tests {
 
     #[test]
     fn six_slow_rows_are_six_blocks() {
-        let blocks = RowBlocks::from_shape(6, 8, 8);
+        let blocks = RowBlocks::balanced(6, 8);
         assert_eq!(blocks.len(), 6);
         assert_eq!(blocks.get(5).unwrap().rows(), 5..6);
     }
 
     #[test]
+    fn a_hundred_slow_rows_are_a_hundred_blocks() {
+        assert_eq!(RowBlocks::balanced(100, 8).len(), 100);
+    }
+
+    #[test]
+    fn next_to_no_data_is_one_block() {
+        assert_eq!(RowBlocks::memory_bound(1000, 8, 8).len(), 1);
+        assert_eq!(RowBlocks::memory_bound(6, 1 << 20, 8).len(), 6);
+    }
+
+    #[test]
     fn no_rows_are_no_blocks() {
-        assert_eq!(RowBlocks::from_shape(0, 8, 8).len(), 0);
+        assert_eq!(RowBlocks::balanced(0, 8).len(), 0);
+        assert_eq!(RowBlocks::memory_bound(0, 8, 8).len(), 0);
         assert_eq!(RowBlocks::with_block_rows(0, 3).get(0), None);
     }
 
@@ -116,9 +142,13 @@ mod tests {
     proptest! {
         #[test]
         fn blocks_cover_every_row_once_in_order_on_cache_lines(
-            n_rows in 0usize..5_000_000, row_bytes in 0usize..100_000, output in 1usize..100
+            n_rows in 0usize..5_000_000, row_bytes in 0usize..100_000, output in 1usize..100, balanced: bool
         ) {
-            let blocks = RowBlocks::from_shape(n_rows, row_bytes, output);
+            let blocks = if balanced {
+                RowBlocks::balanced(n_rows, output)
+            } else {
+                RowBlocks::memory_bound(n_rows, row_bytes, output)
+            };
             prop_assert!(blocks.len() <= MAX_BLOCKS);
             let mut next = 0;
             for index in 0..blocks.len() {
@@ -128,7 +158,7 @@ mod tests {
                 prop_assert!(!block.rows().is_empty());
                 prop_assert_eq!(blocks.block_of(block.rows().start), index);
                 prop_assert_eq!(blocks.block_of(block.rows().end - 1), index);
-                if n_rows >= SINGLE_ROWS_BELOW {
+                if n_rows >= ALIGNED_FROM && (n_rows > SINGLE_ROWS_UP_TO || !balanced) {
                     prop_assert_eq!(next * output % CACHE_LINE_BYTES, 0);
                 }
                 next = block.rows().end;

@@ -2,13 +2,10 @@
 //! believe. Dropping it ends and reaps every worker, so that no error and no panic of the caller leaves a child.
 
 use std::io;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::control::Owner;
 use crate::sys::process::{ChildFd, Exit, wait_for_end};
-
-/// How long to wait at a time for processes that were killed.
-const KILL_WAIT: Duration = Duration::from_secs(1);
 
 /// One entry per worker slot.
 #[derive(Debug)]
@@ -63,19 +60,17 @@ impl Crew {
         Ok(ended.map(|index| self.reap(index)).collect())
     }
 
-    /// Gives every worker until `deadline` to leave by itself, then kills, and waits until all are really dead.
-    ///
-    /// # Errors
-    /// That of `poll`.
-    pub(crate) fn end(&mut self, deadline: Instant) -> io::Result<()> {
-        while self.live() > 0 && Instant::now() < deadline {
-            self.reap_ended(deadline)?;
-        }
+    /// Gives every worker until `deadline` to leave by itself, then kills, and waits until all are really dead: not before
+    /// may the caller touch the output again.
+    pub(crate) fn end(&mut self, deadline: Instant) {
+        // If they cannot be watched they get no grace.
+        while self.live() > 0 && Instant::now() < deadline && self.reap_ended(deadline).is_ok() {}
         self.seats.iter().filter_map(|seat| seat.child.as_ref()).for_each(ChildFd::kill);
-        while self.live() > 0 {
-            self.reap_ended(Instant::now() + KILL_WAIT)?;
+        for index in 0..self.seats.len() {
+            if self.seats[index].child.is_some() {
+                self.reap(index);
+            }
         }
-        Ok(())
     }
 
     fn reap(&mut self, index: usize) -> (Owner, Exit) {
@@ -94,7 +89,6 @@ impl Crew {
 
 impl Drop for Crew {
     fn drop(&mut self) {
-        // An error of `poll` here has nobody to go to; the workers are killed all the same.
-        let _ = self.end(Instant::now());
+        self.end(Instant::now());
     }
 }

@@ -205,6 +205,12 @@ pub enum Error {
     /// Not a single worker could be forked.
     #[error("no worker could be forked (check ulimit -u, pids.max and free memory)")]
     ForkFailed(#[source] io::Error),
+    /// A worker was forked, but a system call of its setup failed (a seccomp filter, or a limit).
+    #[error("a worker could not be set up: {message}")]
+    WorkerSetup {
+        /// The system call and its error.
+        message: String,
+    },
     /// The kernel panicked. No lower row failed.
     #[error("the kernel panicked on row {row}: {message} ({location})")]
     KernelPanicked {
@@ -237,7 +243,7 @@ pub enum Error {
     #[error("{deaths} workers died with no block finished in between (rows {rows:?} are unfinished); the last {cause}")]
     WorkersKeepDying {
         /// Deaths in a row.
-        deaths: u32,
+        deaths: usize,
         /// From the first to past the last unfinished row.
         rows: Range<usize>,
         /// How the last worker died.

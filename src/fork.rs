@@ -30,6 +30,9 @@ const TICK: Duration = Duration::from_millis(100);
 /// How long a worker may take to leave by itself once everything is done.
 const LEAVE_GRACE: Duration = Duration::from_millis(100);
 
+/// The same where it has its page tables to walk first.
+const MEASURE_GRACE: Duration = Duration::from_secs(10);
+
 type ProgressFn<'a> = dyn Fn(&Progress) + 'a;
 
 /// Options for calls whose workers are forked for that one call. Made by [`fork()`].
@@ -50,7 +53,17 @@ pub(crate) struct Call<'a> {
     pub(crate) output_pages: Option<Pages>,
     /// The address of the output's mapping, the one segment that workers may write to.
     pub(crate) output_mapping: usize,
+    pub(crate) cost: RowCost,
     pub(crate) run: &'a BlockFn<'a>,
+}
+
+/// What is known of the time that a row takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RowCost {
+    /// That of reading it: a kernel of our own.
+    MemoryBound,
+    /// Anything: a user's kernel.
+    Unknown,
 }
 
 /// Calls whose workers are forked for that one call: the kernel may be any closure, with any captures, since a forked
@@ -115,11 +128,14 @@ impl<'a> Fork<'a> {
     /// Runs a call: from the first fork to the last reap.
     pub(crate) fn run(&self, call: &Call<'_>) -> Result<Report> {
         let began = Instant::now();
-        let workers = self.worker_count()?;
-        let blocks = match self.block_rows {
-            Some(0) => return Err(Error::ZeroBlockRows),
-            Some(block_rows) => RowBlocks::with_block_rows(call.n_rows, block_rows),
-            None => RowBlocks::from_shape(call.n_rows, call.input_row_bytes, call.output_row_bytes),
+        self.check()?;
+        let workers = self.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+        let blocks = match (self.block_rows, call.cost) {
+            (Some(block_rows), _) => RowBlocks::with_block_rows(call.n_rows, block_rows),
+            (None, RowCost::Unknown) => RowBlocks::balanced(call.n_rows, call.output_row_bytes),
+            (None, RowCost::MemoryBound) => {
+                RowBlocks::memory_bound(call.n_rows, call.input_row_bytes, call.output_row_bytes)
+            }
         };
         let workers = workers.min(blocks.len());
         let mut supervisor = Supervisor::new(self, call, blocks, workers, began)?;
@@ -127,15 +143,16 @@ impl<'a> Fork<'a> {
         Ok(supervisor.report())
     }
 
-    fn worker_count(&self) -> Result<usize> {
+    /// Refuses options that make no sense, before anything is allocated.
+    pub(crate) fn check(&self) -> Result<()> {
         if worker::is_worker() {
             return Err(Error::InsideWorker);
         }
-        match self.workers {
-            Some(0) => Err(Error::ZeroWorkers),
-            Some(asked) if asked > MAX_WORKERS => Err(Error::TooManyWorkers { asked, max: MAX_WORKERS }),
-            Some(workers) => Ok(workers),
-            None => Ok(std::thread::available_parallelism().map_or(1, usize::from)),
+        match (self.workers, self.block_rows) {
+            (Some(0), _) => Err(Error::ZeroWorkers),
+            (Some(asked), _) if asked > MAX_WORKERS => Err(Error::TooManyWorkers { asked, max: MAX_WORKERS }),
+            (_, Some(0)) => Err(Error::ZeroBlockRows),
+            _ => Ok(()),
         }
     }
 }
@@ -219,15 +236,19 @@ impl<'a> Supervisor<'a> {
             }
             Action::Limit(limit) => self.control.set_limit(limit),
             Action::Restart => {
-                self.end_crew(Duration::ZERO)?;
+                self.crew.end(Instant::now());
                 self.control.reset();
                 self.control.set_limit(self.ledger.limit());
                 self.spawn(self.crew.size())?;
             }
             Action::Spawn(n) => self.spawn(n)?,
             Action::Finish(verdict) => {
-                let grace = if verdict.is_ok() { LEAVE_GRACE } else { Duration::ZERO };
-                self.end_crew(grace)?;
+                let grace = match verdict {
+                    Ok(()) if self.options.measure_memory => MEASURE_GRACE,
+                    Ok(()) => LEAVE_GRACE,
+                    Err(_) => Duration::ZERO,
+                };
+                self.crew.end(Instant::now() + grace);
                 if verdict.is_ok() {
                     self.show_end();
                 }
@@ -237,24 +258,26 @@ impl<'a> Supervisor<'a> {
         Ok(None)
     }
 
-    fn end_crew(&mut self, grace: Duration) -> Result<()> {
-        self.crew.end(Instant::now() + grace).map_err(watch_error)
-    }
-
     /// Forks up to `n` workers into empty slots. Fewer are enough, none is an error.
     fn spawn(&mut self, n: usize) -> Result<()> {
+        // A stray store may have changed the workers' copy.
+        self.control.set_limit(self.ledger.limit());
         for _ in 0..n {
             let Some(owner) = self.crew.next_owner() else { break };
+            // While the later ones are forked the first may have finished everything.
+            if self.crew.live() > 0 && !self.control.claims().any_free(self.ledger.limit()) {
+                break;
+            }
             match self.fork_worker(owner) {
                 Ok(child) => self.crew.admit(owner, child),
                 Err(_) if self.crew.live() > 0 => break,
-                Err(source) => return Err(Error::ForkFailed(source)),
+                Err(error) => return Err(error),
             }
         }
         Ok(())
     }
 
-    fn fork_worker(&self, owner: Owner) -> std::io::Result<ChildFd> {
+    fn fork_worker(&self, owner: Owner) -> Result<ChildFd> {
         let slot = &self.control.slots()[usize::from(owner.slot)];
         slot.clear();
         let parent = process::own_pid();
@@ -271,22 +294,21 @@ impl<'a> Supervisor<'a> {
         };
         // SAFETY: the child does nothing but `live`, which takes no lock and never returns. The guard of the registry is
         // the forking thread's, so the child may give back its copy.
-        match unsafe { process::fork() }? {
+        let pid = match unsafe { process::fork() }.map_err(Error::ForkFailed)? {
             Side::Child => {
                 drop(registry);
                 worker::live(&job, parent, owner)
             }
-            Side::Parent(pid) => {
-                drop(registry);
-                // The child waits for `go` and so cannot have ended by itself: its pid is still its own.
-                let opened = ChildFd::open(pid);
-                futex::store_and_wake(&slot.go, if opened.is_ok() { worker::GO } else { worker::ABANDON });
-                if opened.is_err() {
-                    process::reap_by_pid(pid);
-                }
-                opened
-            }
-        }
+            Side::Parent(pid) => pid,
+        };
+        drop(registry);
+        // The child waits for `go` and so cannot have ended by itself: its pid is still its own.
+        let opened = ChildFd::open(pid);
+        futex::store_and_wake(&slot.go, if opened.is_ok() { worker::GO } else { worker::ABANDON });
+        opened.map_err(|source| {
+            process::reap_by_pid(pid);
+            Error::Os { action: "open a pidfd (Linux 5.4) for", subject: format!("worker {pid}"), source }
+        })
     }
 
     /// Sleeps until a worker ends or the next tick; reaps, and says how each ended.
@@ -300,8 +322,10 @@ impl<'a> Supervisor<'a> {
         let slot = &self.control.slots()[usize::from(owner.slot)];
         let cause = self.cause_of(exit, slot.fault());
         let held = states.iter().position(|state| *state == ClaimState::Claimed(owner));
-        let message = slot.message();
-        if message.is_none() && (held.is_some() || exit != Exit::Code(0)) {
+        let message = slot.message().filter(|message| worker::vouches_for(exit, message.kind));
+        // Without a block, a status of 0 or one that somebody else has taken is that of a worker that was done.
+        let undone = held.is_some() || !matches!(exit, Exit::Code(0) | Exit::Unknown);
+        if message.is_none() && undone {
             let rows = held.and_then(|block| self.blocks.get(block)).map(|block| block.rows());
             self.deaths.push(WorkerDeath { worker: owner.slot.into(), cause: cause.clone(), rows });
         }
@@ -312,18 +336,20 @@ impl<'a> Supervisor<'a> {
         match (exit, fault) {
             (Exit::Code(code), _) => DeathCause::Exited(code),
             (Exit::Unknown, _) => DeathCause::Unknown,
-            (Exit::Signal(signal), Some(fault)) if fault.signal == signal => DeathCause::MemoryFault {
-                signal,
-                address: fault.address,
-                read_only_segment: registry::lock()
-                    .mappings()
-                    .iter()
-                    .find(|mapping| mapping.range().contains(&fault.address))
-                    .filter(|mapping| mapping.address != self.call.output_mapping)
-                    .map(|mapping| (*mapping.label).to_owned()),
-            },
+            (Exit::Signal(signal), Some(Fault { signal: noted, address })) if noted == signal => {
+                // SIGBUS there is a page that is gone, not one that may not be written.
+                let read_only_segment = (signal == libc::SIGSEGV).then(|| self.read_only_segment(address)).flatten();
+                DeathCause::MemoryFault { signal, address, read_only_segment }
+            }
             (Exit::Signal(signal), _) => DeathCause::Signalled(signal),
         }
+    }
+
+    /// What error messages call the segment that holds `address`, if workers may not write to it.
+    fn read_only_segment(&self, address: usize) -> Option<String> {
+        let registry = registry::lock();
+        let mapping = registry.mappings().iter().find(|mapping| mapping.range().contains(&address))?;
+        (mapping.address != self.call.output_mapping).then(|| (*mapping.label).to_owned())
     }
 
     fn show_progress(&mut self, states: &[ClaimState]) {
@@ -376,7 +402,7 @@ impl<'a> Supervisor<'a> {
             block_times: BlockTimes::from_tallies(&tallies),
             workers: tallies
                 .iter()
-                .map(|tally| WorkerReport::from_tally(tally, elapsed, self.options.measure_memory))
+                .map(|tally| WorkerReport::from_tally(tally, &self.blocks, elapsed, self.options.measure_memory))
                 .collect(),
             deaths: self.deaths,
             rerun_rows: self.ledger.rerun_rows,

@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use crate::blocks::RowBlocks;
 use crate::control::Tally;
 use crate::error::DeathCause;
 use crate::segment::Pages;
@@ -121,7 +122,7 @@ pub struct WorkerReport {
     /// The rest of the call: being forked, waiting, having finished before the others.
     pub wait: Duration,
     /// Bytes of pages that no other process shares, at the end of the worker's life; `None` unless asked for with
-    /// [`Fork::measure_memory`](crate::Fork::measure_memory).
+    /// [`Fork::measure_memory`](crate::Fork::measure_memory), or if no worker of the slot lived to measure it.
     pub private_bytes: Option<u64>,
     /// Bytes of the worker's proportional share (PSS), likewise.
     pub proportional_bytes: Option<u64>,
@@ -152,12 +153,14 @@ pub struct WorkerDeath {
 }
 
 impl WorkerReport {
-    pub(crate) fn from_tally(tally: &Tally, elapsed: Duration, memory_measured: bool) -> Self {
-        let busy = Duration::from_nanos(tally.busy_ns.load(Relaxed));
-        let measured = |bytes: &AtomicU64| memory_measured.then(|| bytes.load(Relaxed));
+    /// A tally lies in shared memory, where a stray store may have changed it: what cannot be is cut to what can.
+    pub(crate) fn from_tally(tally: &Tally, blocks: &RowBlocks, elapsed: Duration, memory_measured: bool) -> Self {
+        let busy = Duration::from_nanos(tally.busy_ns.load(Relaxed)).min(elapsed);
+        // 0: the worker did not live to measure it.
+        let measured = |bytes: &AtomicU64| Some(bytes.load(Relaxed)).filter(|&bytes| memory_measured && bytes > 0);
         Self {
-            blocks: count(&tally.blocks),
-            rows: count(&tally.rows),
+            blocks: count(&tally.blocks).min(blocks.len()),
+            rows: count(&tally.rows).min(blocks.n_rows()),
             busy,
             wait: elapsed.saturating_sub(busy),
             private_bytes: measured(&tally.private_bytes),
@@ -169,11 +172,12 @@ impl WorkerReport {
 impl BlockTimes {
     pub(crate) fn from_tallies(tallies: &[&Tally]) -> Option<Self> {
         let worked: Vec<_> = tallies.iter().filter(|tally| tally.blocks.load(Relaxed) > 0).collect();
-        let blocks: u64 = worked.iter().map(|tally| tally.blocks.load(Relaxed)).sum();
-        let busy: u64 = worked.iter().map(|tally| tally.busy_ns.load(Relaxed)).sum();
+        let sum = |counter: fn(&Tally) -> &AtomicU64| {
+            worked.iter().fold(0u64, |sum, tally| sum.saturating_add(counter(tally).load(Relaxed)))
+        };
         Some(Self {
             shortest: Duration::from_nanos(worked.iter().map(|tally| tally.shortest_block_ns.load(Relaxed)).min()?),
-            mean: Duration::from_nanos(busy.checked_div(blocks)?),
+            mean: Duration::from_nanos(sum(|tally| &tally.busy_ns).checked_div(sum(|tally| &tally.blocks))?),
             longest: Duration::from_nanos(worked.iter().map(|tally| tally.longest_block_ns.load(Relaxed)).max()?),
         })
     }
@@ -225,7 +229,11 @@ impl fmt::Display for Report {
             writeln!(f)?;
         }
         for death in &self.deaths {
-            writeln!(f, "a worker in slot {} {}; its rows were run again", death.worker, death.cause)?;
+            write!(f, "a worker in slot {} {}", death.worker, death.cause)?;
+            match &death.rows {
+                Some(rows) => writeln!(f, "; rows {rows:?} were run again")?,
+                None => writeln!(f, " while it held no rows")?,
+            }
         }
         Ok(())
     }

@@ -13,9 +13,13 @@ use crate::error::{DeathCause, Error};
 /// A row that is running at this many deaths in a row ends the call.
 const ROW_DEATHS_MAX: u32 = 3;
 
-/// So many exits with no block finished in between end the call, and two more for each worker: an innocent call may
-/// lose every worker at once, and once more.
-const FRUITLESS_EXITS_MAX: u32 = 32;
+/// So many deaths over blocks, with no block finished in between, end the call; and two more for each worker, since an
+/// innocent call may lose every worker at once, and once more.
+const BARREN_DEATHS_MAX: usize = 64;
+
+/// The same for exits of workers that held no block. They blame no row, and under a killer on a loaded machine they can be
+/// many; the bound is there so that workers which cannot even start do not go on for ever.
+const IDLE_EXITS_MAX: usize = 1024;
 
 /// The end of one worker process.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,7 +69,9 @@ pub(crate) struct Ledger {
     /// Per block: the row that was running at its last death, and at how many deaths in a row.
     blame: HashMap<usize, (usize, u32)>,
     done_at_last_exit: usize,
-    fruitless_exits: u32,
+    /// Since a block was last finished: deaths of workers that held a block, and exits of those that held none.
+    barren_deaths: usize,
+    idle_exits: usize,
     restarted: bool,
     /// Rows freed from dead workers, for the report.
     pub(crate) rerun_rows: usize,
@@ -81,7 +87,8 @@ impl Ledger {
             failure: None,
             blame: HashMap::new(),
             done_at_last_exit: 0,
-            fruitless_exits: 0,
+            barren_deaths: 0,
+            idle_exits: 0,
             restarted: false,
             rerun_rows: 0,
         }
@@ -107,15 +114,18 @@ impl Ledger {
         blame.1 >= ROW_DEATHS_MAX
     }
 
-    /// Counts the exits since a block was last finished. True when there are too many.
-    fn despairs(&mut self, n_exits: usize, n_done: usize) -> bool {
+    /// Counts the ends of workers since a block was last finished. True when there are too many.
+    fn despairs(&mut self, snapshot: &Snapshot<'_>, n_done: usize) -> bool {
         if n_done > self.done_at_last_exit {
-            self.fruitless_exits = 0;
+            (self.barren_deaths, self.idle_exits) = (0, 0);
             self.done_at_last_exit = n_done;
         }
-        self.fruitless_exits = self.fruitless_exits.saturating_add(u32::try_from(n_exits).unwrap_or(u32::MAX));
-        let allowed = FRUITLESS_EXITS_MAX as usize + 2 * self.workers;
-        self.fruitless_exits as usize > allowed
+        for death in snapshot.deaths {
+            let held = snapshot.blocks.contains(&ClaimState::Claimed(death.owner));
+            *(if held { &mut self.barren_deaths } else { &mut self.idle_exits }) += 1;
+        }
+        let patience = 2 * self.workers;
+        self.barren_deaths > BARREN_DEATHS_MAX + patience || self.idle_exits > IDLE_EXITS_MAX + patience
     }
 }
 
@@ -145,10 +155,10 @@ pub(crate) fn decide(ledger: &mut Ledger, snapshot: &Snapshot<'_>) -> Vec<Action
     }
     let n_done = snapshot.blocks.iter().filter(|&&state| state == ClaimState::Done).count();
     let rows = rows_of(&ledger.blocks, unfinished());
-    if ledger.despairs(snapshot.deaths.len(), n_done) {
+    if ledger.despairs(snapshot, n_done) {
         let cause = snapshot.deaths.last().map_or(DeathCause::Unknown, |death| death.cause.clone());
-        let verdict = Error::WorkersKeepDying { deaths: ledger.fruitless_exits, rows, cause };
-        return vec![Action::Finish(Err(verdict))];
+        let deaths = ledger.barren_deaths + ledger.idle_exits;
+        return vec![Action::Finish(Err(Error::WorkersKeepDying { deaths, rows, cause }))];
     }
     let wanted = ledger.workers.min(n_unfinished);
     if snapshot.live < wanted {
@@ -159,19 +169,23 @@ pub(crate) fn decide(ledger: &mut Ledger, snapshot: &Snapshot<'_>) -> Vec<Action
 
 /// Frees the blocks of a dead worker, and finds out whether it, or its row, is to blame.
 fn judge(ledger: &mut Ledger, blocks: &[ClaimState], death: &Death) -> Result<Vec<Action>, Error> {
+    if let Some(Message { kind: MessageKind::Setup, text, .. }) = &death.message {
+        return Err(Error::WorkerSetup { message: text.clone() });
+    }
     let mut freed = Vec::new();
     let held = (0..blocks.len()).filter(|&block| blocks[block] == ClaimState::Claimed(death.owner));
     for block in held {
         let rows = ledger.blocks.get(block).map_or(0..0, |block| block.rows());
-        // A message about any other row is a stray store, or was left by a panic that the kernel caught.
-        if let Some(message) = death.message.as_ref().filter(|message| rows.contains(&message.row)) {
+        // A message about any other row than the one it was at is a stray store.
+        let about_this_row = |message: &&Message| message.row == death.row && rows.contains(&message.row);
+        if let Some(message) = death.message.as_ref().filter(about_this_row) {
             ledger.accept_failure(message);
-        } else if rows.contains(&death.row) && ledger.convicts(block, death.row) {
-            let cause = death.cause.clone();
-            return Err(Error::RowKillsWorkers { row: death.row, attempts: ROW_DEATHS_MAX, cause });
-        }
-        if block < ledger.limit {
+        } else if block < ledger.limit {
             ledger.rerun_rows += rows.len();
+            if rows.contains(&death.row) && ledger.convicts(block, death.row) {
+                let cause = death.cause.clone();
+                return Err(Error::RowKillsWorkers { row: death.row, attempts: ROW_DEATHS_MAX, cause });
+            }
         }
         freed.push(Action::Free { block, owner: death.owner });
     }
@@ -202,7 +216,7 @@ fn kernel_failure(failure: Message) -> Error {
     let Message { kind, row, text: message, location } = failure;
     match kind {
         MessageKind::KernelError => Error::KernelFailed { row, message },
-        MessageKind::Panic => {
+        MessageKind::Panic | MessageKind::PanicDraft | MessageKind::Setup => {
             let location = if location.is_empty() { "location unknown".to_owned() } else { location };
             Error::KernelPanicked { row, message, location }
         }
@@ -317,11 +331,40 @@ mod tests {
         let mut ledger = ledger();
         let state = blocks(&[(0, Done), (1, Claimed(A))]);
         let mut rows = (10..20).cycle();
-        for _ in 0..FRUITLESS_EXITS_MAX + 4 {
+        for _ in 0..BARREN_DEATHS_MAX + 2 * 2 {
             assert_eq!(run(&mut ledger, &state, &[killed(A, rows.next().unwrap())], 1), "free 1 of 0; spawn 1; ");
         }
         let verdict = run(&mut ledger, &state, &[killed(A, 11)], 1);
-        assert!(verdict.contains("37 workers died") && verdict.contains("rows 10..100"), "{verdict}");
+        let deaths = format!("{} workers died", BARREN_DEATHS_MAX + 5);
+        assert!(verdict.contains(&deaths) && verdict.contains("rows 10..100"), "{verdict}");
+    }
+
+    #[test]
+    fn workers_that_die_before_they_hold_a_block_try_the_patience_less() {
+        let mut ledger = ledger();
+        for _ in 0..IDLE_EXITS_MAX + 2 * 2 {
+            assert_eq!(run(&mut ledger, &blocks(&[]), &[killed(A, usize::MAX)], 1), "spawn 1; ");
+        }
+        assert!(run(&mut ledger, &blocks(&[]), &[killed(A, usize::MAX)], 1).starts_with("fail: 1029 workers died"));
+    }
+
+    #[test]
+    fn a_row_beyond_a_known_failure_is_not_convicted() {
+        let mut ledger = ledger();
+        let state = blocks(&[(3, Claimed(B)), (5, Claimed(A))]);
+        for _ in 0..2 {
+            run(&mut ledger, &state, &[killed(A, 55)], 1);
+        }
+        assert_eq!(run(&mut ledger, &state, &[failed(B, 33)], 1), "free 3 of 1; limit 3; spawn 1; ");
+        assert_eq!(run(&mut ledger, &state, &[killed(A, 55)], 1), "free 5 of 0; spawn 1; ");
+    }
+
+    #[test]
+    fn a_worker_that_cannot_be_set_up_ends_the_call_with_the_reason() {
+        let mut death = failed(A, 0);
+        death.message.as_mut().unwrap().kind = MessageKind::Setup;
+        let verdict = run(&mut ledger(), &blocks(&[]), &[death], 1);
+        assert_eq!(verdict, "fail: a worker could not be set up: row 0; ");
     }
 
     #[test]

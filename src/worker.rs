@@ -14,13 +14,13 @@ use std::fmt;
 use std::ops::{ControlFlow, Range};
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
 use std::ptr;
-use std::sync::Once;
 use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use crate::blocks::RowBlocks;
 use crate::control::{Claim, Control, Fault, MessageKind, Owner, Slot};
-use crate::sys::process::{Pid, die_with, exit_now};
+use crate::sys::process::{Exit, Pid, die_with, exit_now};
 use crate::sys::{fpu, futex, procfs, shared, signal};
 
 /// Runs the kernel on the rows of a won block and writes their output. On `Break` the kernel has failed and the slot
@@ -48,10 +48,20 @@ pub(crate) const ABANDON: u32 = 2;
 const EXIT_FINISHED: i32 = 0;
 /// The kernel failed; the slot says why. (101 is what a panicking Rust program exits with.)
 const EXIT_KERNEL_FAILED: i32 = 101;
-/// The parent was gone before this worker could be tied to it, or had no use for it.
+/// The parent was gone before this worker could be tied to it, or had no use for it: nobody reads this.
 const EXIT_UNWANTED: i32 = 102;
-/// An array could not be made read-only, so no kernel may run here.
-const EXIT_UNPROTECTED: i32 = 103;
+/// A system call of the setup failed, so no kernel may run here; the slot says which.
+const EXIT_SETUP_FAILED: i32 = 103;
+
+/// Whether a message of this kind may be believed of a worker that ended so: a stray store, or a panic that the kernel
+/// caught, is no failure.
+pub(crate) fn vouches_for(exit: Exit, kind: MessageKind) -> bool {
+    match kind {
+        MessageKind::PanicDraft => exit == Exit::Signal(libc::SIGABRT),
+        MessageKind::Panic | MessageKind::KernelError => matches!(exit, Exit::Code(EXIT_KERNEL_FAILED) | Exit::Unknown),
+        MessageKind::Setup => matches!(exit, Exit::Code(EXIT_SETUP_FAILED) | Exit::Unknown),
+    }
+}
 
 /// This process's slot; null in every process that is not a worker.
 static OWN_SLOT: AtomicPtr<Slot> = AtomicPtr::new(ptr::null_mut());
@@ -69,8 +79,10 @@ pub(crate) fn is_worker() -> bool {
 /// The worker's life. Never returns, and never unwinds into the parent's frames.
 pub(crate) fn live(job: &Job<'_>, parent: Pid, owner: Owner) -> ! {
     let slot = &job.control.slots()[usize::from(owner.slot)];
-    if !die_with(parent) {
-        exit_now(EXIT_UNWANTED);
+    match die_with(parent) {
+        Ok(true) => {}
+        Ok(false) => exit_now(EXIT_UNWANTED),
+        Err(error) => fail_setup(slot, "prctl(PR_SET_PDEATHSIG)", &error),
     }
     OWN_SLOT.store(ptr::from_ref(slot).cast_mut(), Ordering::Relaxed);
     signal::reset_dispositions();
@@ -80,8 +92,8 @@ pub(crate) fn live(job: &Job<'_>, parent: Pid, owner: Owner) -> ! {
     for range in job.read_only {
         // SAFETY: a whole mapping of a segment, listed under the registry's lock, which was held across the fork; a
         // store to it from now on is a fault, which is the intention.
-        if !unsafe { shared::make_read_only(range) } {
-            exit_now(EXIT_UNPROTECTED);
+        if let Err(error) = unsafe { shared::make_read_only(range) } {
+            fail_setup(slot, "mprotect of a segment", &error);
         }
     }
     fpu::set_default();
@@ -95,8 +107,8 @@ pub(crate) fn live(job: &Job<'_>, parent: Pid, owner: Owner) -> ! {
         Ok(ControlFlow::Continue(())) => EXIT_FINISHED,
         Ok(ControlFlow::Break(())) => EXIT_KERNEL_FAILED,
         Err(payload) => {
-            // The hook has written it already, unless the host has replaced our hook.
-            if !slot.has_message() {
+            // The hook has drafted it already, unless the host has replaced our hook.
+            if !slot.confirm_panic() {
                 slot.leave_message(MessageKind::Panic, PanicText(&*payload), "");
             }
             // Its destructor is the user's, and could panic again.
@@ -109,6 +121,11 @@ pub(crate) fn live(job: &Job<'_>, parent: Pid, owner: Owner) -> ! {
         slot.tally.note_memory(memory.private, memory.proportional);
     }
     exit_now(code)
+}
+
+fn fail_setup(slot: &Slot, what: &str, error: &std::io::Error) -> ! {
+    slot.leave_message(MessageKind::Setup, format_args!("{what}: {error}"), "");
+    exit_now(EXIT_SETUP_FAILED)
 }
 
 /// Claims, runs, publishes, until there is nothing left or the kernel fails. A failed block stays claimed.
@@ -146,22 +163,34 @@ fn next_claim<'a>(job: &Job<'a>, owner: Owner) -> Option<Claim<'a>> {
 ///
 /// Everywhere but in a worker it calls the hook that was there before. In a worker it writes message and place into the
 /// slot, so that they survive `panic = "abort"` too, and prints nothing: the caller gets a typed error.
+///
+/// Not while this thread unwinds (a call in a destructor): the hook cannot be changed then. Workers of that one call have
+/// the payload alone, without the place.
 pub(crate) fn install_panic_hook() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
+    static INSTALLED: Mutex<bool> = Mutex::new(false);
+    if std::thread::panicking() {
+        return;
+    }
+    let mut installed = INSTALLED.lock().unwrap_or_else(PoisonError::into_inner);
+    if !*installed {
+        *installed = true;
         let before = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info: &PanicHookInfo<'_>| match own_slot() {
             Some(slot) => note_panic(slot, info),
             None => before(info),
         }));
-    });
+    }
 }
 
 fn note_panic(slot: &Slot, info: &PanicHookInfo<'_>) {
     let message = PanicText(info.payload());
+    // What the runtime says before it aborts adds nothing to the panics that led to it.
+    if info.payload().downcast_ref::<&str>() == Some(&"panic in a destructor during cleanup") {
+        return;
+    }
     match info.location() {
-        Some(location) => slot.leave_message(MessageKind::Panic, message, location),
-        None => slot.leave_message(MessageKind::Panic, message, ""),
+        Some(location) => slot.draft_panic(message, location),
+        None => slot.draft_panic(message, ""),
     }
 }
 

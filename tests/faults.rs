@@ -8,7 +8,7 @@ mod shared;
 use std::os::fd::AsRawFd;
 use std::panic::panic_any;
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use ndarray::{Ix1, Ix2};
@@ -71,7 +71,7 @@ isolated_tests! {
         assert!(message.len() <= 3072 && message.len() > 3000 && message.chars().all(|c| c == 'ü'));
     }
 
-    fn a_panic_while_unwinding_is_still_a_panic_with_the_first_message() {
+    fn a_panic_while_unwinding_is_still_a_panic_with_both_messages() {
         struct Bomb;
         impl Drop for Bomb {
             fn drop(&mut self) {
@@ -84,7 +84,7 @@ isolated_tests! {
             assert!(row != 31, "first");
             std::mem::forget(bomb);
         }));
-        assert_eq!((row, &*message), (31, "first"));
+        assert_eq!((row, &*message), (31, "second (after an earlier panic on this row: first)"));
     }
 
     fn a_panic_is_reported_while_another_thread_is_stuck_in_a_panic_hook() {
@@ -114,6 +114,90 @@ isolated_tests! {
         std::panic::set_hook(Box::new(|_| {}));
         let (row, message, location) = panicked(harmed(&m, 2, |row| assert!(row != 57, "bad row {row}")));
         assert_eq!((row, &*message, &*location), (57, "bad row 57", "location unknown"));
+    }
+
+    fn a_caught_panic_is_not_blamed_for_what_comes_after_it() {
+        let m = matrix(100, 3);
+        let expected = harmed(&m, 1, |_| {}).unwrap().0;
+        let caught = |row: usize| std::panic::catch_unwind(move || assert!(row == usize::MAX, "harmless {row}")).is_err();
+
+        let outcome = fork().workers(2).map_rows(&m, |row| {
+            if row.index() == 57 && caught(57) { Err("my own words") } else { Ok(0.0) }
+        });
+        match outcome.unwrap_err() {
+            Error::KernelFailed { row: 57, message } => assert_eq!(message, "my own words"),
+            other => panic!("{other:?}"),
+        }
+
+        let (row, message, _) = panicked(harmed(&m, 2, |row| assert!(row != 57 || !caught(row), "the real one")));
+        assert_eq!((row, &*message), (57, "the real one (after an earlier panic on this row: harmless 57)"));
+
+        let kills = SharedWord::new();
+        let (sums, report) = harmed(&m, 2, |row| {
+            assert!(caught(row));
+            if row == 15 && first_time(&kills) { raise(Signal::SIGKILL) }
+        }).unwrap();
+        assert_eq!(sums, expected);
+        assert_eq!(report.deaths[0].cause, DeathCause::Signalled(9));
+    }
+
+    fn a_first_call_in_a_destructor_during_a_panic_works() {
+        struct SumsOnDrop;
+        impl Drop for SumsOnDrop {
+            fn drop(&mut self) {
+                let m = matrix(100, 3);
+                assert_eq!(harmed(&m, 2, |_| {}).unwrap().0.len(), 100);
+                let (row, message, _) = panicked(harmed(&m, 2, |row| assert!(row != 57, "bad row {row}")));
+                assert_eq!((row, &*message), (57, "bad row 57"));
+            }
+        }
+        let unwound = std::panic::catch_unwind(|| {
+            let _sums = SumsOnDrop;
+            panic!("unwinding");
+        });
+        assert_eq!(unwound.unwrap_err().downcast_ref::<&str>(), Some(&"unwinding"));
+        let m = matrix(100, 3);
+        let (_, _, location) = panicked(harmed(&m, 2, |row| assert!(row != 57)));
+        assert!(location.starts_with("tests/faults.rs:"), "{location}");
+    }
+
+    fn a_worker_has_the_default_signals_but_for_those_of_the_terminal() {
+        extern "C" fn nothing(_: libc::c_int) {}
+        let handler = SigAction::new(SigHandler::Handler(nothing), SaFlags::empty(), SigSet::empty());
+        #[allow(unsafe_code, reason = "installs a handler")]
+        // SAFETY: the handler does nothing.
+        unsafe {
+            sigaction(Signal::SIGUSR1, &handler).unwrap();
+        }
+        let m = matrix(10, 1);
+        let survived = harmed(&m, 2, |_| {
+            for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGPIPE] {
+                raise(signal);
+            }
+        });
+        assert!(survived.unwrap().1.deaths.is_empty());
+        let deaths = SharedWord::new();
+        let (_, report) = harmed(&m, 2, |row| if row == 3 && first_time(&deaths) { raise(Signal::SIGUSR1) }).unwrap();
+        assert_eq!(report.deaths[0].cause, DeathCause::Signalled(libc::SIGUSR1));
+        let blocked = fork().workers(1).map_rows(&m, |_| {
+            let status = std::fs::read_to_string("/proc/self/status").unwrap();
+            let mask = status.lines().find_map(|line| line.strip_prefix("SigBlk:")).unwrap().trim();
+            u64::from_str_radix(mask, 16).unwrap() as f64
+        });
+        assert_eq!(blocked.unwrap().view()[0], 0.0);
+    }
+
+    fn a_block_that_came_back_is_run_before_all_others() {
+        let m = matrix(100, 3);
+        let (deaths, done) = (SharedWord::new(), SharedWord::new());
+        let outcome = fork().workers(1).block_rows(1).map_rows(&m, |row| {
+            if row.index() == 0 {
+                if first_time(&deaths) { raise(Signal::SIGKILL) }
+                done.store(1, Ordering::Relaxed);
+            }
+            if done.load(Ordering::Relaxed) == 1 { Ok(0.0) } else { Err("row 0 is still to be done") }
+        });
+        outcome.unwrap();
     }
 
     fn a_panic_that_the_kernel_catches_is_no_failure() {
@@ -199,6 +283,21 @@ isolated_tests! {
         }
     }
 
+    fn an_output_that_somebody_truncates_during_a_call_is_named_not_handed_out() {
+        let name = isolated::unique_name("cut-output");
+        let m = matrix(100, 3);
+        let mut out = SharedArray::<f64, _>::zeros(name.as_str(), 100).unwrap();
+        let path = std::path::Path::new("/dev/shm").join(&name);
+        let outcome = fork().workers(1).map_rows_into(&m, &mut out, |row| {
+            if row.index() == 99 {
+                // What is cut off is done by then, and nobody touches it any more.
+                std::fs::File::options().write(true).open(&path).unwrap().set_len(4096 + 99 * 8).unwrap();
+            }
+            0.0
+        });
+        assert!(matches!(outcome.unwrap_err(), Error::Truncated { .. }));
+    }
+
     fn killing_random_workers_through_200_calls_changes_no_bit() {
         let m = matrix(2000, 500);
         let expected = harmed(&m, 1, |_| {}).unwrap().0;
@@ -206,6 +305,8 @@ isolated_tests! {
         let (mut deaths, mut kills) = (0, 0);
         std::thread::scope(|scope| {
             let killer = scope.spawn(|| kill_children_until(&over));
+            // Or a failure below would wait for the killer for ever.
+            let _end = OnDrop(|| over.store(true, Ordering::Relaxed));
             for round in 0..200 {
                 let (sums, report) = harmed(&m, 1 + round % 5, |_| {
                     // Some 5 us a row, so that a call lasts long enough to be hit.
@@ -225,27 +326,31 @@ isolated_tests! {
         let m = matrix(100, 3);
         let expected = harmed(&m, 1, |_| {}).unwrap().0;
         let times = SharedWord::new();
-        let (sums, report) = harmed(&m, 2, |row| if row == 50 && first_time(&times) { scribble_over_claim_words() }).unwrap();
+        let (sums, report) = harmed(&m, 2, |row| if row == 50 && first_time(&times) { scribble_over_the_control_block() }).unwrap();
         assert_eq!(sums, expected);
         assert!(report.rerun_rows >= 100);
-        match harmed(&m, 2, |row| if row == 50 { scribble_over_claim_words() }).unwrap_err() {
+        assert!(report.workers.iter().all(|worker| worker.rows <= 100 && worker.busy <= report.elapsed), "{report:?}");
+        assert!(!report.to_string().is_empty());
+        match harmed(&m, 2, |row| if row == 50 { scribble_over_the_control_block() }).unwrap_err() {
             Error::ControlCorrupted { .. } => {}
             other => panic!("{other:?}"),
         }
     }
 
-    fn signals_that_interrupt_every_system_call_have_no_effect() {
+    fn signals_that_interrupt_the_calling_thread_have_no_effect() {
         let m = matrix(200, 3);
         let expected = harmed(&m, 1, |_| {}).unwrap().0;
-        let _timer = alarm_every_millisecond();
-        for round in 0..50 {
-            let deaths = SharedWord::new();
-            let (sums, _) = harmed(&m, 1 + round % 3, |row| {
-                std::thread::sleep(Duration::from_micros(50));
-                if row == 100 && first_time(&deaths) { raise(Signal::SIGKILL) }
-            }).unwrap();
-            assert_eq!(sums, expected);
-        }
+        let interrupted = interrupt_this_thread_every_millisecond(|| {
+            for round in 0..50 {
+                let deaths = SharedWord::new();
+                let (sums, _) = harmed(&m, 1 + round % 3, |row| {
+                    std::thread::sleep(Duration::from_micros(50));
+                    if row == 100 && first_time(&deaths) { raise(Signal::SIGKILL) }
+                }).unwrap();
+                assert_eq!(sums, expected);
+            }
+        });
+        assert!(interrupted >= 100, "only {interrupted} signals came");
     }
 
     fn a_host_that_ignores_sigchld_gets_its_results() {
@@ -255,7 +360,9 @@ isolated_tests! {
         let deaths = SharedWord::new();
         let (sums, report) = harmed(&m, 2, |row| if row == 20 && first_time(&deaths) { raise(Signal::SIGKILL) }).unwrap();
         assert_eq!(sums, expected);
+        assert_eq!(report.deaths.len(), 1, "{report}");
         assert_eq!(report.deaths[0].cause, DeathCause::Unknown);
+        assert!(harmed(&m, 4, |_| {}).unwrap().1.deaths.is_empty(), "nobody died");
     }
 
     fn a_stranger_that_got_the_pid_of_a_dead_worker_is_not_signalled() {
@@ -293,7 +400,7 @@ isolated_tests! {
             outcome
         };
         match sums_with(0).unwrap_err() {
-            Error::ForkFailed(source) => assert_eq!(source.raw_os_error(), Some(libc::EMFILE)),
+            Error::Os { source, .. } => assert_eq!(source.raw_os_error(), Some(libc::EMFILE)),
             other => panic!("{other:?}"),
         }
         let report = sums_with(1).unwrap();
@@ -302,12 +409,12 @@ isolated_tests! {
     }
 
     fn a_caller_killed_at_any_instant_leaves_no_worker_and_no_volatile_name() {
-        let tag = format!("ROWFORK_TEST_VICTIM_{}", std::process::id());
+        let tag = format!("{VICTIM}={}", std::process::id());
         let mut random = Random(std::process::id().into());
         for round in 0..100 {
             let mut victim = Command::new(std::env::current_exe().unwrap())
                 .args(["victim_of_a_sigkill", "--exact", "--ignored", "--nocapture", "--test-threads=1"])
-                .env(&tag, "1")
+                .env(VICTIM, std::process::id().to_string())
                 .stdout(std::process::Stdio::null())
                 .spawn()
                 .unwrap();
@@ -323,9 +430,17 @@ isolated_tests! {
         rowfork::segment::sweep().unwrap();
         let left: Vec<_> = std::fs::read_dir("/dev/shm").unwrap()
             .filter_map(|entry| entry.unwrap().file_name().into_string().ok())
-            .filter(|name| name.starts_with("rowfork-victim-"))
+            .filter(|name| name.starts_with(&format!("rowfork-victim-{}-", std::process::id())))
             .collect();
         assert!(left.is_empty(), "{left:?}");
+    }
+}
+
+struct OnDrop<F: Fn()>(F);
+
+impl<F: Fn()> Drop for OnDrop<F> {
+    fn drop(&mut self) {
+        (self.0)();
     }
 }
 
@@ -333,8 +448,9 @@ isolated_tests! {
 #[test]
 #[ignore = "runs for ever; a part of another test"]
 fn victim_of_a_sigkill() {
+    let Ok(tag) = std::env::var(VICTIM) else { return };
     for round in 0.. {
-        let name = format!("rowfork-victim-{}-{round}", std::process::id());
+        let name = format!("rowfork-victim-{tag}-{}-{round}", std::process::id());
         let m = SharedArray::from_shape_fn(name.as_str(), (3000, 100), |(i, j)| (i + j) as f64).unwrap();
         let mut sums = fork().workers(3).row_sums(&m).unwrap();
         sums.publish(&format!("{name}-sums")).unwrap();
@@ -342,11 +458,14 @@ fn victim_of_a_sigkill() {
     }
 }
 
-/// Processes that run with this variable in their environment.
+/// In the environment of a victim and its workers: the process that killed it.
+const VICTIM: &str = "ROWFORK_TEST_VICTIM_OF";
+
+/// Processes that run with this entry in their environment.
 fn running_with(variable: &str) -> Vec<i32> {
     let has_it = |pid: i32| {
         let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-        environment.split(|&byte| byte == 0).any(|entry| entry.starts_with(variable.as_bytes()))
+        environment.split(|&byte| byte == 0).any(|entry| entry == variable.as_bytes())
     };
     let processes = isolated::processes().into_iter().map(|process| process.pid);
     processes.filter(|&pid| has_it(pid) && is_running(pid)).collect()
@@ -444,36 +563,36 @@ fn ignore_sigchld() {
     }
 }
 
-/// A SIGALRM every millisecond, whose handler does not ask for interrupted calls to be restarted.
-fn alarm_every_millisecond() -> impl Drop {
-    extern "C" fn nothing(_: libc::c_int) {}
-    struct Timer;
-    impl Drop for Timer {
-        fn drop(&mut self) {
-            set_timer(0);
-        }
+/// Runs `work` while a signal, whose handler does not ask for interrupted calls to be restarted, comes to this very thread
+/// every millisecond. Returns how many came.
+fn interrupt_this_thread_every_millisecond(work: impl FnOnce()) -> usize {
+    static HANDLED: AtomicUsize = AtomicUsize::new(0);
+    extern "C" fn count(_: libc::c_int) {
+        HANDLED.fetch_add(1, Ordering::Relaxed);
     }
-    fn set_timer(microseconds: libc::suseconds_t) {
-        let every = libc::timeval { tv_sec: 0, tv_usec: microseconds };
-        let timer = libc::itimerval { it_interval: every, it_value: every };
-        #[allow(unsafe_code, reason = "setitimer")]
-        // SAFETY: passes a valid structure.
-        unsafe {
-            libc::setitimer(libc::ITIMER_REAL, &raw const timer, std::ptr::null_mut());
-        }
-    }
-    let handler = SigAction::new(SigHandler::Handler(nothing), SaFlags::empty(), SigSet::empty());
+    let handler = SigAction::new(SigHandler::Handler(count), SaFlags::empty(), SigSet::empty());
     #[allow(unsafe_code, reason = "installs a handler")]
-    // SAFETY: the handler does nothing.
+    // SAFETY: the handler adds to an atomic.
     unsafe {
-        sigaction(Signal::SIGALRM, &handler).unwrap();
+        sigaction(Signal::SIGUSR1, &handler).unwrap();
     }
-    set_timer(1000);
-    Timer
+    let target = nix::sys::pthread::pthread_self();
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                nix::sys::pthread::pthread_kill(target, Signal::SIGUSR1).unwrap();
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        });
+        let _end = OnDrop(|| over.store(true, Ordering::Relaxed));
+        work();
+    });
+    HANDLED.load(Ordering::Relaxed)
 }
 
-/// In a worker: overwrites the claim words of this call, as a stray store might.
-fn scribble_over_claim_words() {
+/// In a worker: overwrites the control block of this call, slots and all, as a stray `memcpy` might.
+fn scribble_over_the_control_block() {
     let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
     // The control block and the tests' shared words are the anonymous shared mappings; the words are single pages.
     for line in maps.lines().filter(|line| line.contains("rw-s") && line.ends_with("/dev/zero (deleted)")) {
@@ -481,9 +600,8 @@ fn scribble_over_claim_words() {
         let start = usize::from_str_radix(start, 16).unwrap();
         let end = usize::from_str_radix(end, 16).unwrap();
         if end - start > 4096 {
-            // Behind the 128 bytes of the header lie ten claim words.
-            let words = std::ptr::with_exposed_provenance_mut::<u64>(start + 128);
-            for index in 0..10 {
+            let words = std::ptr::with_exposed_provenance_mut::<u64>(start);
+            for index in 0..(end - start) / 8 {
                 #[allow(unsafe_code, reason = "the stray store that the test is about")]
                 // SAFETY: mapped and writable as /proc says.
                 unsafe {

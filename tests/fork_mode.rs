@@ -202,6 +202,9 @@ isolated_tests! {
         let m = awkward((3, 2));
         assert!(matches!(fork().workers(0).row_sums(&m).unwrap_err(), Error::ZeroWorkers));
         assert!(matches!(fork().block_rows(0).row_sums(&m).unwrap_err(), Error::ZeroBlockRows));
+        let endless = SharedArray::<f64, _>::zeros(None, (1 << 40, 0)).unwrap();
+        let refused = fork().workers(0).row_sums(&endless).unwrap_err();
+        assert!(matches!(refused, Error::ZeroWorkers), "options come before the output: {refused}");
         match fork().workers(1 << 20).row_sums(&m).unwrap_err() {
             Error::TooManyWorkers { asked: 1_048_576, max: 65_536 } => {}
             other => panic!("{other}"),
@@ -228,6 +231,14 @@ isolated_tests! {
         assert_eq!((last.rows_done, last.rows_total), (40, 40));
         assert_eq!(last.remaining(), Some(Duration::ZERO));
         assert!(seen[0].rows_done > 0 && seen[0].rows_done < 40, "{:?}", seen[0]);
+    }
+
+    fn progress_is_seen_within_a_block() {
+        let m = SharedArray::<f64, _>::zeros(None, (30, 1)).unwrap();
+        let seen = RefCell::new(Vec::new());
+        let watched = fork().workers(1).block_rows(30).progress(|progress| seen.borrow_mut().push(progress.rows_done));
+        watched.map_rows(&m, |_| { std::thread::sleep(Duration::from_millis(10)); 0.0 }).unwrap();
+        assert!(seen.borrow().iter().any(|&rows| rows > 0 && rows < 30), "{seen:?}");
     }
 
     fn a_panic_in_the_progress_callback_leaves_no_worker() {

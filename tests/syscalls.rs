@@ -138,6 +138,14 @@ isolated_tests! {
         }
     }
 
+    fn a_worker_that_cannot_be_tied_to_its_parent_is_a_typed_error_that_says_so() {
+        if !strace_works() {
+            return;
+        }
+        let (done, output) = job_with(&std::process::id().to_string(), "prctl", "error=EPERM:when=1+");
+        assert!(!done && output.contains("WorkerSetup") && output.contains("PR_SET_PDEATHSIG"), "{output}");
+    }
+
     fn failed_system_calls_end_in_a_result_or_a_typed_error() {
         if !strace_works() {
             return;
@@ -146,7 +154,7 @@ isolated_tests! {
         let faults = [
             ("clone", "EAGAIN"), ("clone", "ENOMEM"), ("pidfd_open", "EMFILE"), ("pidfd_open", "ENOSYS"),
             ("waitid", "ECHILD"), ("fallocate", "ENOSPC"), ("linkat", "EEXIST"), ("linkat", "ENOSPC"),
-            ("madvise", "EINVAL"), ("madvise", "ENOMEM"), ("prctl", "EPERM"),
+            ("madvise", "EINVAL"), ("madvise", "ENOMEM"), ("prctl", "EPERM"), ("poll", "ENOMEM"),
         ];
         for (call, error) in faults {
             for n in 1..=2 {

@@ -9,11 +9,20 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    /// From this program's arguments; says what is possible, and ends, when one is not in `known`.
+    /// From this program's arguments; says what is possible, and ends, when one is not in `known` or lacks its value.
     pub(crate) fn from_args(usage: &str, known: &[&str]) -> Self {
         let words: Vec<String> = std::env::args().skip(1).collect();
-        if let Some(word) = words.iter().find(|word| word.starts_with('-') && !known.contains(&word.as_str())) {
-            eprintln!("{word} is not an option\nusage: {usage}");
+        let is_option = |word: &String| word.starts_with('-');
+        let complaint = words.iter().enumerate().filter(|(_, word)| is_option(word)).find_map(|(at, word)| {
+            let value = words.get(at + 1).filter(|next| !is_option(next));
+            match (known.contains(&word.as_str()), value) {
+                (false, _) => Some(format!("{word} is not an option")),
+                (true, None) => Some(format!("{word} needs a value")),
+                (true, Some(_)) => None,
+            }
+        });
+        if let Some(complaint) = complaint {
+            eprintln!("{complaint}\nusage: {usage}");
             std::process::exit(2);
         }
         Self { words }
@@ -56,7 +65,7 @@ pub(crate) fn rows_that_fit(n_rows: usize, row_bytes: usize) -> usize {
     if fitting < n_rows {
         println!(
             "notice: {n_rows} rows need {} MiB, {} MiB are free in /dev/shm and {} MiB in memory: {fitting} rows it is",
-            (n_rows * row_bytes) >> 20,
+            n_rows.saturating_mul(row_bytes) >> 20,
             shm >> 20,
             memory >> 20
         );

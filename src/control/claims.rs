@@ -77,6 +77,11 @@ impl<'a> Claims<'a> {
         decode(self.words[index].load(Ordering::Acquire), self.done_word(index))
     }
 
+    /// Whether any of the first `n` blocks is free.
+    pub(crate) fn any_free(&self, n: usize) -> bool {
+        (0..n).any(|index| self.state(index) == ClaimState::Free)
+    }
+
     /// All states, in order.
     pub(crate) fn states(&self) -> Vec<ClaimState> {
         (0..self.words.len()).map(|index| self.state(index)).collect()
@@ -181,6 +186,7 @@ mod tests {
         assert!(claims.try_claim(block(3), SECOND).is_none());
         let _ = claim; // dies without publishing
         claims.free(3, SECOND);
+        claims.free(3, Owner { generation: 1, ..FIRST });
         assert_eq!(claims.state(3), ClaimState::Claimed(FIRST), "another worker's death frees nothing");
         claims.free(3, FIRST);
         assert_eq!(claims.state(3), ClaimState::Free);

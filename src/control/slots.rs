@@ -11,6 +11,9 @@ use crate::sys::shared::AllAtomic;
 /// Bytes for a message and its location together.
 const TEXT_BYTES: usize = 3072 + 512;
 
+/// So much of an earlier panic's message is repeated behind a later one.
+const EARLIER_BYTES: usize = 512;
+
 /// A message longer than this is cut, so that the location still fits.
 const MESSAGE_BYTES: usize = 3072;
 
@@ -40,7 +43,8 @@ const _: () = assert!(size_of::<Slot>() == 4096);
 // SAFETY: atomics only, and padding that nobody reads.
 unsafe impl AllAtomic for Slot {}
 
-/// Counters for the report. Each has one writer, the worker; they survive its death.
+/// Counters for the report. Each has one writer, the worker; they survive its death. Whoever reads them believes nothing
+/// that cannot be.
 #[repr(C)]
 #[derive(Debug)]
 pub(crate) struct Tally {
@@ -56,8 +60,20 @@ pub(crate) struct Tally {
 /// Why a worker left a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum MessageKind {
-    Panic = 1,
-    KernelError = 2,
+    /// A panic that may yet be caught by the kernel itself; it counts only if the process aborts.
+    PanicDraft = 1,
+    /// A panic that ended the kernel.
+    Panic = 2,
+    /// The kernel returned an error.
+    KernelError = 3,
+    /// The worker could not be set up; no kernel ran.
+    Setup = 4,
+}
+
+impl MessageKind {
+    fn from_word(word: u32) -> Option<Self> {
+        [Self::PanicDraft, Self::Panic, Self::KernelError, Self::Setup].into_iter().find(|&kind| kind as u32 == word)
+    }
 }
 
 /// A worker's last words on a row.
@@ -88,34 +104,60 @@ impl Slot {
         usize::try_from(self.row.load(Ordering::Relaxed)).unwrap_or(usize::MAX)
     }
 
-    /// Leaves a message about the current row. Neither locks nor allocates. The first words on a row stand: what a
-    /// destructor adds while a panic unwinds says less.
+    /// Leaves a message about the current row, instead of any that is there. Neither locks nor allocates.
     pub(crate) fn leave_message(&self, kind: MessageKind, message: impl fmt::Display, location: impl fmt::Display) {
-        let row = self.row.load(Ordering::Relaxed);
-        if self.has_message() && self.message_row.load(Ordering::Relaxed) == row {
-            return;
-        }
         let message_len = self.write_text(0, MESSAGE_BYTES, message);
         let location_len = self.write_text(message_len, TEXT_BYTES - message_len, location);
         self.message_len.store(len_u32(message_len), Ordering::Relaxed);
         self.location_len.store(len_u32(location_len), Ordering::Relaxed);
-        self.message_row.store(row, Ordering::Relaxed);
+        self.message_row.store(self.row.load(Ordering::Relaxed), Ordering::Relaxed);
         // Release: pairs with the Acquire in `message`, so a kind that is seen comes with its text.
         self.kind.store(kind as u32, Ordering::Release);
     }
 
-    /// Whether a message lies here.
-    pub(crate) fn has_message(&self) -> bool {
-        self.kind.load(Ordering::Acquire) != 0
+    /// Notes a panic, from the panic hook. The kernel may yet catch it. When it comes on top of another on the same row
+    /// (a destructor that panics while the stack unwinds), the earlier words are kept behind it.
+    pub(crate) fn draft_panic(&self, message: impl fmt::Display, location: impl fmt::Display) {
+        let mut earlier = [0; EARLIER_BYTES];
+        match self.copy_draft(&mut earlier) {
+            Some(earlier) => {
+                let both = format_args!("{message} (after an earlier panic on this row: {earlier})");
+                self.leave_message(MessageKind::PanicDraft, both, location);
+            }
+            None => self.leave_message(MessageKind::PanicDraft, message, location),
+        }
+    }
+
+    /// The draft of a panic on the current row has ended the kernel. False when there is none.
+    pub(crate) fn confirm_panic(&self) -> bool {
+        let drafted = self.drafted_here();
+        if drafted {
+            self.kind.store(MessageKind::Panic as u32, Ordering::Release);
+        }
+        drafted
+    }
+
+    fn drafted_here(&self) -> bool {
+        self.kind.load(Ordering::Acquire) == MessageKind::PanicDraft as u32
+            && self.message_row.load(Ordering::Relaxed) == self.row.load(Ordering::Relaxed)
+    }
+
+    /// The words of the draft on this row, as far as they fit.
+    fn copy_draft<'b>(&self, buffer: &'b mut [u8; EARLIER_BYTES]) -> Option<&'b str> {
+        if !self.drafted_here() {
+            return None;
+        }
+        let len = (self.message_len.load(Ordering::Relaxed) as usize).min(buffer.len());
+        for (byte, cell) in buffer.iter_mut().zip(&self.text[..len]) {
+            *byte = cell.load(Ordering::Relaxed);
+        }
+        let whole = str::from_utf8(&buffer[..len]).map_or_else(|error| error.valid_up_to(), |_| len);
+        str::from_utf8(&buffer[..whole]).ok()
     }
 
     /// The message of a dead worker. Lengths and text are taken as untrusted: cut to what there is, made valid UTF-8.
     pub(crate) fn message(&self) -> Option<Message> {
-        let kind = match self.kind.load(Ordering::Acquire) {
-            1 => MessageKind::Panic,
-            2 => MessageKind::KernelError,
-            _ => return None,
-        };
+        let kind = MessageKind::from_word(self.kind.load(Ordering::Acquire))?;
         let message_len = (self.message_len.load(Ordering::Relaxed) as usize).min(TEXT_BYTES);
         let location_len = (self.location_len.load(Ordering::Relaxed) as usize).min(TEXT_BYTES - message_len);
         Some(Message {
@@ -260,6 +302,33 @@ mod tests {
             cell.store(0xff, Ordering::Relaxed);
         }
         assert_eq!(slot.message().unwrap().text.chars().count(), TEXT_BYTES);
+    }
+
+    #[test]
+    fn a_panic_counts_only_once_it_is_confirmed_on_its_row() {
+        let control = control();
+        let slot = &control.slots()[0];
+        slot.set_row(1);
+        assert!(!slot.confirm_panic());
+        slot.draft_panic("first", "a:1:1");
+        slot.set_row(2);
+        assert!(!slot.confirm_panic(), "the kernel caught it and went on");
+        slot.draft_panic("real", "b:1:1");
+        assert_eq!(slot.message().unwrap().kind, MessageKind::PanicDraft);
+        assert!(slot.confirm_panic());
+        let message = slot.message().unwrap();
+        assert_eq!((message.kind, &*message.text, message.row), (MessageKind::Panic, "real", 2));
+    }
+
+    #[test]
+    fn a_panic_on_top_of_another_keeps_the_earlier_words() {
+        let control = control();
+        let slot = &control.slots()[0];
+        slot.draft_panic("ü".repeat(3000), "a:1:1");
+        slot.draft_panic("second", "b:1:1");
+        let text = slot.message().unwrap().text;
+        assert!(text.starts_with("second (after an earlier panic on this row: üüü") && text.ends_with("ü)"), "{text}");
+        assert!(text.len() < 600, "{}", text.len());
     }
 
     #[test]

@@ -10,12 +10,17 @@ use super::{Row, one_value_per_row, with_new_output};
 use crate::array::{Element, SharedArray};
 use crate::control::MessageKind;
 use crate::error::Result;
-use crate::fork::Fork;
+use crate::fork::{Fork, RowCost};
 use crate::report::{Output, Report};
 
 /// What a kernel may return: a value, or a `Result` whose error ends the call and names the row.
 ///
 /// Implemented for every [`Element`] and for `Result` of one with any error that can be displayed.
+#[diagnostic::on_unimplemented(
+    message = "a kernel cannot return `{Self}`",
+    label = "the kernel returns this",
+    note = "a kernel returns an element (`f64`), or a `Result` of one with an error that implements `Display`"
+)]
 pub trait KernelReturn {
     /// The value that goes into the output.
     type Value: Element;
@@ -81,7 +86,7 @@ impl Fork<'_> {
         D: RemoveAxis,
         R: KernelReturn,
     {
-        with_new_output(input.n_rows(), |output| self.map_rows_into(input, output, kernel))
+        with_new_output(self, input.n_rows(), |output| self.map_rows_into(input, output, kernel))
     }
 
     /// As [`map_rows`](Self::map_rows), into an output that is there already, of shape `(rows,)`.
@@ -101,7 +106,7 @@ impl Fork<'_> {
         R: KernelReturn,
     {
         let rows = input.view();
-        one_value_per_row(self, input, output, |block_rows, values, slot| {
+        one_value_per_row(self, input, output, RowCost::Unknown, |block_rows, values, slot| {
             for (index, value) in block_rows.zip(values) {
                 slot.set_row(index);
                 match kernel(Row::new(index, rows.index_axis(Axis(0), index))).into_result() {

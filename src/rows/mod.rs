@@ -17,8 +17,8 @@ use ndarray::{Dimension, Ix1};
 use self::target::BlockTarget;
 use crate::array::{Element, SharedArray};
 use crate::control::{Claim, Slot};
-use crate::error::{DeathCause, Error, Result};
-use crate::fork::{Call, Fork};
+use crate::error::{Error, Result};
+use crate::fork::{Call, Fork, RowCost};
 use crate::report::{Output, Report};
 
 /// One value per row: checks the output, runs `kernel` on the rows of every block and the values to fill, and reports.
@@ -28,6 +28,7 @@ fn one_value_per_row<A: Element, D: Dimension, T: Element>(
     fork: &Fork<'_>,
     input: &SharedArray<A, D>,
     output: &mut SharedArray<T, Ix1>,
+    cost: RowCost,
     kernel: impl Fn(Range<usize>, &mut [T], &Slot) -> ControlFlow<()>,
 ) -> Result<Report> {
     let n_rows = input.n_rows();
@@ -48,20 +49,22 @@ fn one_value_per_row<A: Element, D: Dimension, T: Element>(
         input_pages: input.pages(),
         output_pages,
         output_mapping,
+        cost,
         run: &|claim: &mut Claim<'_>, slot: &Slot| kernel(claim.block().rows(), target.rows_mut(claim), slot),
     };
     let ran = fork.run(&call);
-    if let Err(Error::RowKillsWorkers { cause: DeathCause::MemoryFault { signal: libc::SIGBUS, .. }, .. }) = ran {
-        check_lengths(output)?;
-    }
+    // Whatever became of the call: an array that is shorter now is the news.
+    check_lengths(output)?;
     ran
 }
 
 /// The form of an operation that makes its own output.
 fn with_new_output<T: Element>(
+    fork: &Fork<'_>,
     n_rows: usize,
     fill: impl FnOnce(&mut SharedArray<T, Ix1>) -> Result<Report>,
 ) -> Result<Output<SharedArray<T, Ix1>>> {
+    fork.check()?;
     let mut output = SharedArray::output(Ix1(n_rows))?;
     let report = fill(&mut output)?;
     Ok(Output::new(output, report))

@@ -7,7 +7,7 @@ use ndarray::{Ix1, Ix2};
 use super::{one_value_per_row, with_new_output};
 use crate::array::SharedArray;
 use crate::error::Result;
-use crate::fork::Fork;
+use crate::fork::{Fork, RowCost};
 use crate::kernel::Kernel;
 use crate::report::{Output, Report};
 
@@ -65,7 +65,7 @@ impl Fork<'_> {
     /// # Ok::<(), rowfork::Error>(())
     /// ```
     pub fn row_sums(&self, input: &SharedArray<f64, Ix2>) -> Result<Output<SharedArray<f64, Ix1>>> {
-        with_new_output(input.n_rows(), |output| self.row_sums_into(input, output))
+        with_new_output(self, input.n_rows(), |output| self.row_sums_into(input, output))
     }
 
     /// As [`row_sums`](Self::row_sums), into an output of shape `(rows,)` that is there already: repeated calls then
@@ -79,7 +79,7 @@ impl Fork<'_> {
         let kernel = Kernel::get();
         let elements = input.as_slice();
         let step = (NOTE_BYTES / (n_columns * size_of::<f64>()).max(1)).max(1);
-        one_value_per_row(self, input, output, |rows, values, slot| {
+        one_value_per_row(self, input, output, RowCost::MemoryBound, |rows, values, slot| {
             for (index, values) in rows.step_by(step).zip(values.chunks_mut(step)) {
                 slot.set_row(index);
                 kernel.row_sums(&elements[index * n_columns..][..values.len() * n_columns], n_columns, values);

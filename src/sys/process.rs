@@ -6,7 +6,6 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout};
@@ -50,19 +49,10 @@ pub(crate) unsafe fn fork() -> io::Result<Side> {
     match unsafe { nix::unistd::fork() }? {
         ForkResult::Parent { child } => Ok(Side::Parent(child)),
         ForkResult::Child => {
-            FORKED_CHILD.store(true, Ordering::Relaxed);
             std::mem::forget(blocked);
             Ok(Side::Child)
         }
     }
-}
-
-/// Set in a child of [`fork`].
-static FORKED_CHILD: AtomicBool = AtomicBool::new(false);
-
-/// Whether this process was made by [`fork`]: the threads of its parent, rayon's among them, are not there.
-pub(crate) fn is_forked_child() -> bool {
-    FORKED_CHILD.load(Ordering::Relaxed)
 }
 
 /// Leaves at once: no destructor, no `atexit` handler of the parent's runs in a child.
@@ -85,8 +75,9 @@ pub(crate) fn own_pid() -> Pid {
 ///
 /// The check closes the race with a parent that died before the request. It compares with the parent's pid, not with
 /// 1: an orphan may go to a subreaper.
-pub(crate) fn die_with(parent: Pid) -> bool {
-    nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).is_ok() && nix::unistd::getppid() == parent
+pub(crate) fn die_with(parent: Pid) -> io::Result<bool> {
+    nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
+    Ok(nix::unistd::getppid() == parent)
 }
 
 /// A child process, by a descriptor that cannot come to mean another.
@@ -114,8 +105,8 @@ impl ChildFd {
         let _ = rustix::process::pidfd_send_signal(&self.fd, rustix::process::Signal::KILL);
     }
 
-    /// Reaps the child if it has ended: call only once its pidfd is readable (see [`wait_for_end`]), when "no such
-    /// child" means that somebody else has reaped it.
+    /// Waits until the child has ended (at once, when [`wait_for_end`] has said so) and reaps it. "No such child" means
+    /// that somebody else has reaped it, after its end.
     pub(crate) fn reap(&self) -> Exit {
         match self.wait_id(WaitIdOptions::EXITED) {
             Ok(Some(status)) => exit_of(&status),

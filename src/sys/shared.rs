@@ -24,15 +24,15 @@ pub(crate) unsafe trait AllAtomic: Sync {}
 // SAFETY: it is an atomic integer.
 unsafe impl AllAtomic for AtomicU64 {}
 
-/// Makes whole pages of this process's address space read-only: a store to them is a fault from now on. Returns whether
-/// it could be done.
+/// Makes whole pages of this process's address space read-only: a store to them is a fault from now on.
 ///
 /// # Safety
 /// `range` is page-aligned and mapped, and nobody is to store to it through a reference that it had before.
-pub(crate) unsafe fn make_read_only(range: &Range<usize>) -> bool {
-    let Some(start) = NonNull::new(ptr::with_exposed_provenance_mut::<c_void>(range.start)) else { return false };
+pub(crate) unsafe fn make_read_only(range: &Range<usize>) -> io::Result<()> {
+    let start = ptr::with_exposed_provenance_mut::<c_void>(range.start);
+    let start = NonNull::new(start).ok_or(io::ErrorKind::InvalidInput)?;
     // SAFETY: as the caller promises.
-    unsafe { mprotect(start, range.len(), ProtFlags::PROT_READ) }.is_ok()
+    Ok(unsafe { mprotect(start, range.len(), ProtFlags::PROT_READ) }?)
 }
 
 /// Zeroed anonymous memory that children of a fork share.

@@ -287,19 +287,6 @@ fn a_sweep_takes_dead_volatile_segments_and_nothing_else() {
 }
 
 #[test]
-fn the_first_name_of_a_program_sweeps_up_after_killed_ones() {
-    let names = Names::new();
-    let (dead, next) = (names.name("dead"), names.name("next"));
-    let mut victim = Holder::start(player(&format!("hold {dead}")));
-    assert_eq!(victim.says(), "ready");
-    victim.kill();
-    let mut program = Holder::start(player(&format!("hold {next}")));
-    assert_eq!(program.says(), "ready");
-    assert!(eventually(|| !shm(&dead).exists()));
-    program.let_go();
-}
-
-#[test]
 fn other_users_cannot_open_remove_or_cut_a_segment() {
     if !is_root() {
         return skip("only root can become another user");

@@ -5,6 +5,7 @@
 
 mod support;
 
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::process::Command;
 
 use ndarray::Ix1;
@@ -28,6 +29,11 @@ fn plays_a_role() {
             a_tiny_shm_is_never_overdrawn();
             racers_for_the_last_pages_get_them_or_an_error();
             a_sparse_file_on_a_full_shm_is_refused();
+        }
+        ["roomy"] => a_refused_sparse_file_stays_sparse(),
+        ["attach-fails", name] => {
+            // SAFETY: nobody else knows the name.
+            say(&unsafe { SharedArray::<f64, Ix1>::attach(name) }.unwrap_err().to_string());
         }
         ["file-size-limit", name] => limited_to_one_mib(name),
         ["birth", name, mib] => {
@@ -69,10 +75,16 @@ fn a_full_shm_is_an_error_with_numbers_never_a_signal() {
     if !is_root() {
         return skip("only root can mount a /dev/shm of its own");
     }
+    succeeds(as_player(with_a_shm_of("8m"), "tiny"));
+    succeeds(as_player(with_a_shm_of("160m"), "roomy"));
+}
+
+/// This binary with a `/dev/shm` of its own.
+fn with_a_shm_of(size: &str) -> Command {
     let mut command = Command::new("unshare");
-    let script = "mount -t tmpfs -o size=8m,mode=1777 rowfork-test /dev/shm && exec \"$0\" \"$@\"";
-    command.args(["--mount", "--propagation=private", "sh", "-c", script]).arg(std::env::current_exe().unwrap());
-    succeeds(as_player(command, "tiny"));
+    let script = format!("mount -t tmpfs -o size={size},mode=1777 rowfork-test /dev/shm && exec \"$0\" \"$@\"");
+    command.args(["--mount", "--propagation=private", "sh", "-c", &script]).arg(std::env::current_exe().unwrap());
+    command
 }
 
 fn available() -> u64 {
@@ -130,16 +142,67 @@ fn racers_for_the_last_pages_get_them_or_an_error() {
     }
 }
 
-fn a_sparse_file_on_a_full_shm_is_refused() {
+/// A file as NumPy makes it: a header, and nothing yet behind it.
+fn make_sparse(name: &str, len: usize) {
     let bytes = std::fs::read(support::golden("one_axis.npy")).unwrap();
-    let header = String::from_utf8_lossy(&bytes[10..128]).replace("(4,), }     ", "(500000,), }");
-    let file = std::fs::File::create(shm("sparse")).unwrap();
-    std::os::unix::fs::FileExt::write_all_at(&file, &[&bytes[..10], header.as_bytes()].concat(), 0).unwrap();
-    file.set_len(128 + 4_000_000).unwrap();
+    let text = String::from_utf8_lossy(&bytes[10..128]).replace("(4,)", &format!("({len},)"));
+    let header = format!("{:117}\n", text.trim_end());
+    let file = std::fs::File::create(shm(name)).unwrap();
+    file.write_all_at(&[&bytes[..10], header.as_bytes()].concat(), 0).unwrap();
+    file.set_len(128 + 8 * len as u64).unwrap();
+}
+
+/// Bytes of memory that a file has.
+fn allocated(name: &str) -> u64 {
+    std::fs::metadata(shm(name)).unwrap().blocks() * 512
+}
+
+/// 200 MiB, of which the first two steps of the allocation would find room.
+fn a_refused_sparse_file_stays_sparse() {
+    make_sparse("sparse", 200 * MIB / 8);
+    let before = (available(), allocated("sparse"));
+    // SAFETY: nobody else is in this mount namespace.
+    let refused = unsafe { SharedArray::<f64, Ix1>::attach("sparse") }.unwrap_err();
+    assert!(
+        matches!(refused, Error::ShmFull { need: 0xc80_0000, available, total: 0xa00_0000 } if available == before.0),
+        "{refused}"
+    );
+    assert_eq!((available(), allocated("sparse")), before);
+    std::fs::remove_file(shm("sparse")).unwrap();
+}
+
+#[test]
+fn an_attach_that_fails_midway_takes_back_what_it_gave_and_no_more() {
+    let names = Names::new();
+    let name = names.name("sparse");
+    make_sparse(&name, 200 * MIB / 8);
+    let file = std::fs::OpenOptions::new().write(true).open(shm(&name)).unwrap();
+    file.write_all_at(&[7; 4096], 100 << 20).unwrap();
+    let before = allocated(&name);
+    assert_eq!(before, 8192);
+    for fault in ["ENOSPC", "EIO"] {
+        let inject = format!("inject=fallocate:error={fault}:when=3");
+        let options = ["-e", &inject];
+        if let Some(command) = strace(&options, &format!("attach-fails {name}")) {
+            succeeds(command);
+            assert_eq!(allocated(&name), before, "{fault}");
+        }
+    }
+    let bytes = std::fs::read(shm(&name)).unwrap();
+    assert_eq!((&bytes[..6], &bytes[100 << 20..][..4096]), (&b"\x93NUMPY"[..], &[7; 4096][..]));
+    std::fs::remove_file(shm(&name)).unwrap();
+}
+
+fn a_sparse_file_on_a_full_shm_is_refused() {
+    make_sparse("sparse", 500_000);
     let rest = make(None, 6).unwrap();
     // SAFETY: nobody else is in this mount namespace.
     let refused = unsafe { SharedArray::<f64, Ix1>::attach("sparse") }.unwrap_err();
-    assert!(matches!(refused, Error::ShmFull { need: 4_000_128, .. }), "{refused}");
+    let missing = 976 * 4096; // the header's page is there
+    assert!(
+        matches!(refused, Error::ShmFull { need, available, .. } if (need, available) == (missing, (2 << 20) - 4096)),
+        "{refused}"
+    );
     assert_eq!(SharedArray::<f64, Ix1>::read_copy("sparse").unwrap().len(), 500_000);
     drop(rest);
     // SAFETY: as above.

@@ -3,15 +3,17 @@
 use std::fs::{File, TryLockError};
 use std::io;
 use std::num::NonZeroUsize;
+use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 
 use super::mapping::Mapped;
 use super::name::{self, os};
 use super::npy::{Layout, NpyFile, Wanted};
-use super::{Segment, reserve};
+use super::{Segment, birth, reserve};
 use crate::error::{Error, Result};
 use crate::sys::file;
+use crate::sys::memory::SMALL_PAGE;
 
 /// Opens, locks, checks and maps the segment called `name`.
 ///
@@ -47,14 +49,33 @@ fn lock_shared(file: &File, name: &str) -> Result<()> {
     }
 }
 
-/// Gives a sparse file the memory that it lacks: on a full `/dev/shm` even reading a hole is a SIGBUS.
+/// Gives a sparse file the memory that it lacks: on a full `/dev/shm` even reading a hole is a SIGBUS. Refused, it
+/// leaves the file as sparse as it was.
 fn fill_holes(npy: &NpyFile, total: usize) -> Result<()> {
-    let failed = |error| reserve::shm_error(&npy.file, total, error);
-    let sparse = npy.meta.blocks() * 512 < total as u64
-        || file::first_hole(&npy.file, 0).map_err(os("examine", &npy.path))? < total as u64;
-    if !sparse {
+    let (file, total) = (&npy.file, total as u64);
+    let allocated = npy.meta.blocks() * 512;
+    // Neither less than the file nor anything beyond its end: nothing is missing. (Asked first, since what a segment
+    // of zeros has reserved counts as holes until it is touched.)
+    if allocated == npy.meta.len().next_multiple_of(SMALL_PAGE as u64) {
         return Ok(());
     }
-    super::birth::check_memory(total.saturating_sub(usize::try_from(npy.meta.blocks() * 512).unwrap_or(usize::MAX)))?;
-    reserve::allocate_all(&npy.file, total).map_err(failed)
+    let holes = file::holes(file, 0..total).map_err(os("examine", &npy.path))?;
+    if holes.is_empty() {
+        return Ok(());
+    }
+    let missing = total.next_multiple_of(SMALL_PAGE as u64).saturating_sub(allocated);
+    birth::check_memory(missing)?;
+    birth::check_room(file, missing)?;
+    let filled = holes.iter().try_for_each(|hole| reserve::allocate_all(file, hole.clone()));
+    filled.map_err(|error| {
+        holes.iter().for_each(|hole| empty_again(file, hole));
+        reserve::shm_error_beside(file, missing, 0, error)
+    })
+}
+
+/// Takes back what was given to a hole. What somebody has written into it meanwhile is a hole no more, and stays.
+fn empty_again(file: &File, hole: &Range<u64>) {
+    for untouched in file::holes(file, hole.clone()).unwrap_or_default() {
+        let _ = file::punch(file, &untouched); // what cannot be given back goes with the file
+    }
 }

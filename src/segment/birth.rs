@@ -10,7 +10,6 @@ use std::io;
 use std::num::NonZeroUsize;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use shared_memory::{ShmemConf, ShmemError};
 
@@ -20,6 +19,7 @@ use super::name::{self, SHM_DIR, os};
 use super::reserve::{self, Fill};
 use super::{LASTING, Segment, VOLATILE};
 use crate::error::{Error, Result};
+use crate::sys::memory::SMALL_PAGE;
 use crate::sys::{file, limits};
 
 /// Makes a segment for an array of `shape`, of elements that NumPy calls `descr`, filled by `content` (zeros without).
@@ -34,29 +34,20 @@ pub(crate) fn birth(
     let total = header::data_bytes(shape, element_bytes).ok_or_else(overflow)? + DATA_OFFSET;
     let name = name.map(name::validated).transpose()?;
     if let Some(name) = name {
-        sweep_once();
         name::check_free(name)?;
     }
     check_file_size_limit(total)?;
-    check_memory(total)?;
+    check_memory(total as u64)?;
     let newborn = Newborn::new(name, total)?;
     let file = &newborn.file;
-    check_room(file, total)?;
-    file.set_len(total as u64).map_err(|e| reserve::shm_error(file, total, e))?;
+    check_room(file, total as u64)?;
+    file.set_len(total as u64).map_err(|e| reserve::shm_error(file, total as u64, e))?;
     let len = NonZeroUsize::new(total).ok_or_else(overflow)?;
     let mapping = Mapped::new(file, len, name::label(name)).map_err(os("map", Path::new(SHM_DIR)))?;
     file::lock_shared(file).map_err(os("lock", Path::new(SHM_DIR)))?;
     let pages = reserve::reserve(file, &mapping, huge_pages_allowed(), content)?;
     file.write_all_at(&header::of_segment(descr, shape), 0).map_err(os("write to", Path::new(SHM_DIR)))?;
     newborn.named(name, mapping, pages)
-}
-
-/// Removes, once per process and before its first name, what earlier programs left behind when they were killed.
-fn sweep_once() {
-    static SWEPT: AtomicBool = AtomicBool::new(false);
-    if !SWEPT.swap(true, Ordering::Relaxed) {
-        let _ = super::sweep::sweep(); // a failed sweep is no reason not to be born
-    }
 }
 
 /// `ROWFORK_HUGE_PAGES=never` forbids huge pages, to measure what they are worth.
@@ -72,20 +63,20 @@ fn check_file_size_limit(total: usize) -> Result<()> {
 
 /// Beyond its control group's memory, or the machine's, a process is killed rather than told. Looking takes longer
 /// than a small birth does, and a small birth is not what goes beyond.
-pub(super) fn check_memory(total: usize) -> Result<()> {
-    const LARGE: usize = 16 << 20;
-    match if total < LARGE { None } else { limits::memory_room() } {
-        Some(room) if total as u64 > room.available => {
-            Err(Error::MemoryLimit { need: total as u64, available: room.available, limit: room.limit })
+pub(crate) fn check_memory(need: u64) -> Result<()> {
+    const LARGE: u64 = 16 << 20;
+    match if need < LARGE { None } else { limits::memory_room() } {
+        Some(room) if need > room.available => {
+            Err(Error::MemoryLimit { need, available: room.available, limit: room.limit })
         }
         _ => Ok(()),
     }
 }
 
 /// Says no early; the reservation itself has the last word.
-fn check_room(file: &File, total: usize) -> Result<()> {
+pub(super) fn check_room(file: &File, need: u64) -> Result<()> {
     let room = file::room(file).map_err(os("examine", Path::new(SHM_DIR)))?;
-    let need = total.next_multiple_of(4096) as u64;
+    let need = need.next_multiple_of(SMALL_PAGE as u64);
     if room.total > 0 && need > room.available {
         return Err(Error::ShmFull { need, available: room.available, total: room.total });
     }

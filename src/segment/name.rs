@@ -4,7 +4,9 @@ use std::fs::{File, FileType, Metadata};
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::Once;
 
+use super::{reserve, sweep};
 use crate::error::{Error, Result};
 use crate::sys::file;
 
@@ -40,12 +42,24 @@ pub(crate) fn os(action: &'static str, path: &Path) -> impl FnOnce(io::Error) ->
     move |source| Error::Os { action, subject: path.display().to_string(), source }
 }
 
-/// `NameInUse` if anything at all stands at `name`, whoever owns it.
+/// `NameInUse` if anything at all stands at `name`, whoever owns it. What earlier programs left behind when they were
+/// killed is removed first.
 pub(super) fn check_free(name: &str) -> Result<()> {
+    sweep_once();
     match std::fs::symlink_metadata(path(name)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(os("look up", &path(name))(error)),
         Ok(_) => Err(in_use(name)),
+    }
+}
+
+/// Sweeps once per process; a second thread waits until it is done. Never in a forked child, where it may be for ever
+/// that another thread of the parent was at it.
+fn sweep_once() {
+    static SWEPT: Once = Once::new();
+    if reserve::at_home() {
+        // A failed sweep is no reason not to take a name.
+        SWEPT.call_once(|| drop(sweep::sweep()));
     }
 }
 

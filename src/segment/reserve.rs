@@ -12,6 +12,7 @@
 use std::fs::File;
 use std::io;
 use std::ops::Range;
+use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use rayon::prelude::*;
@@ -19,8 +20,8 @@ use rayon::prelude::*;
 use super::header::DATA_OFFSET;
 use super::mapping::Mapped;
 use crate::error::{Error, Result};
-use crate::sys::file;
 use crate::sys::memory::{HUGE_PAGE, SMALL_PAGE};
+use crate::sys::{file, process};
 
 /// What one thread fills at a time where chunks are too few to keep all threads busy.
 const SMALL_PIECE: usize = 32 << 10;
@@ -40,32 +41,39 @@ pub(crate) type Fill<'a> = dyn Fn(usize, &mut [u8]) -> Result<()> + Sync + 'a;
 /// Reserves all of `mapping` and fills it. The first error stops the other threads.
 pub(super) fn reserve(file: &File, mapping: &Mapped, huge: bool, content: Option<&Fill<'_>>) -> Result<Pages> {
     let total = mapping.map().len();
-    // Asked in this order: the question starts rayon's threads, which a small array has no use for.
-    let too_few = total < HUGE_PAGE || total.div_ceil(HUGE_PAGE) < 4 * rayon::current_num_threads();
+    // Asked in this order: the last question starts rayon's threads, which a small array has no use for, and whose
+    // home must be known by then.
+    let alone = !at_home();
+    let too_few = alone || total < HUGE_PAGE || total.div_ceil(HUGE_PAGE) < 4 * rayon::current_num_threads();
     let piece = if too_few { SMALL_PIECE } else { HUGE_PAGE };
     if total < HUGE_PAGE || !huge {
-        allocate_all(file, total).map_err(|e| shm_error(file, total, e))?;
+        allocate_all(file, 0..total as u64).map_err(|e| shm_error(file, total as u64, e))?;
         if let Some(fill) = content {
             each_piece(0..total, piece, |range| fill_piece(mapping, range, fill))?;
         }
         return Ok(Pages { huge_bytes: 0, small_bytes: total });
     }
-    let huge_bytes = AtomicU32::new(0);
+    let huge_pages = AtomicU32::new(0);
     each_piece(0..total, HUGE_PAGE, |chunk| {
-        if reserve_chunk(file, mapping, &chunk).map_err(|e| shm_error(file, total, e))? {
-            huge_bytes.fetch_add(1, Ordering::Relaxed); // a count; read after the threads have been joined
+        if reserve_chunk(file, mapping, &chunk).map_err(|e| shm_error(file, total as u64, e))? {
+            huge_pages.fetch_add(1, Ordering::Relaxed); // a count; read after the threads have been joined
         }
         content.map_or(Ok(()), |fill| each_piece(chunk, piece, |range| fill_piece(mapping, range, fill)))
     })?;
-    let huge_bytes = huge_bytes.into_inner() as usize * HUGE_PAGE;
+    let huge_bytes = huge_pages.into_inner() as usize * HUGE_PAGE;
     Ok(Pages { huge_bytes, small_bytes: total - huge_bytes })
 }
 
-/// Gives the first `total` bytes of a file small pages, where it has none. In steps: a signal that interrupts an older
-/// kernel costs one step only.
-pub(super) fn allocate_all(file: &File, total: usize) -> io::Result<()> {
-    const STEP: usize = 64 << 20;
-    (0..total).step_by(STEP).try_for_each(|at| file::allocate(file, at as u64, (total - at).min(STEP) as u64))
+/// Gives a range of a file small pages, where it has none. In steps: a signal that interrupts an older kernel costs
+/// one step only. An error leaves the steps before it as they are by then: allocated.
+pub(super) fn allocate_all(file: &File, Range { start, end }: Range<u64>) -> io::Result<()> {
+    const STEP: u64 = 64 << 20;
+    let mut at = start;
+    while at < end {
+        file::allocate(file, at, (end - at).min(STEP))?;
+        at += STEP;
+    }
+    Ok(())
 }
 
 /// Gives one chunk its memory; `true` if that is a huge page.
@@ -95,7 +103,7 @@ fn fill_piece(mapping: &Mapped, piece: Range<usize>, fill: &Fill<'_>) -> Result<
 fn each_piece(whole: Range<usize>, piece: usize, work: impl Fn(Range<usize>) -> Result<()> + Sync) -> Result<()> {
     let range = |i: usize| whole.start + i * piece..whole.end.min(whole.start + (i + 1) * piece);
     let pieces = whole.len().div_ceil(piece);
-    if pieces < 2 || !rayon_works_here() {
+    if pieces < 2 || !at_home() {
         return (0..pieces).try_for_each(|i| work(range(i)));
     }
     (0..pieces).into_par_iter().try_for_each(|i| work(range(i)))
@@ -107,31 +115,35 @@ pub(super) fn each_chunk(
     chunk: usize,
     work: impl Fn(usize, &mut [u8]) -> Result<()> + Sync,
 ) -> Result<()> {
-    if bytes.len() <= chunk || !rayon_works_here() {
+    if bytes.len() <= chunk || !at_home() {
         return bytes.chunks_mut(chunk).enumerate().try_for_each(|(i, part)| work(i * chunk, part));
     }
     bytes.par_chunks_mut(chunk).enumerate().try_for_each(|(i, part)| work(i * chunk, part))
 }
 
-/// Whether this is the process in which rayon's threads live. In a forked child they do not, and waiting for them
-/// would take for ever.
-fn rayon_works_here() -> bool {
+/// Whether this is the process that used segments first, where rayon's threads live and locks are let go of. In a
+/// forked child they are not, and waiting for them would take for ever. A worker of ours is a child even if its parent
+/// has never got here: the host may have used rayon by itself.
+pub(super) fn at_home() -> bool {
     static HOME: AtomicU32 = AtomicU32::new(0);
     let here = std::process::id();
     // Relaxed: one word, and a forked child gets its copy with all else.
-    match HOME.compare_exchange(0, here, Ordering::Relaxed, Ordering::Relaxed) {
-        Ok(_) => true,
-        Err(home) => home == here,
-    }
+    let home = HOME.compare_exchange(0, here, Ordering::Relaxed, Ordering::Relaxed).unwrap_or_else(|home| home);
+    (home == 0 || home == here) && !process::is_forked_child()
 }
 
-/// Names a failed reservation of `need` bytes.
-pub(super) fn shm_error(file: &File, need: usize, source: io::Error) -> Error {
+/// Names a failed reservation of `need` bytes for a segment that is being born: what it had taken until then is given
+/// back with it.
+pub(super) fn shm_error(file: &File, need: u64, source: io::Error) -> Error {
+    let taken = file.metadata().map_or(0, |meta| meta.blocks() * 512);
+    shm_error_beside(file, need, taken, source)
+}
+
+/// Likewise, where `taken` bytes have been or will be given back.
+pub(super) fn shm_error_beside(file: &File, need: u64, taken: u64, source: io::Error) -> Error {
     if source.raw_os_error() != Some(libc::ENOSPC) {
         return Error::Os { action: "reserve memory in", subject: super::name::SHM_DIR.to_owned(), source };
     }
     let room = file::room(file).unwrap_or(file::Room { available: 0, total: 0 });
-    // What we had taken ourselves until now is given back with the segment.
-    let taken = file.metadata().map_or(0, |meta| std::os::unix::fs::MetadataExt::blocks(&meta) * 512);
-    Error::ShmFull { need: need as u64, available: room.available.saturating_add(taken), total: room.total }
+    Error::ShmFull { need, available: room.available.saturating_add(taken), total: room.total }
 }

@@ -3,12 +3,14 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, FallocateFlags};
+use nix::unistd::Whence;
 
 /// Opens a file without a name in `dir`, readable and writable by this user only (`O_TMPFILE`, Linux 3.11).
 pub(crate) fn open_nameless(dir: &Path) -> io::Result<File> {
@@ -41,10 +43,34 @@ pub(crate) fn lock_shared(file: &File) -> io::Result<()> {
     }
 }
 
-/// Where the first hole at or after `offset` is; the end of the file counts as one.
-pub(crate) fn first_hole(file: &File, offset: u64) -> io::Result<u64> {
-    let at = nix::unistd::lseek(file, to_off(offset)?, nix::unistd::Whence::SeekHole)?;
-    u64::try_from(at).map_err(io::Error::other)
+/// The holes in a range of a file, in order. On tmpfs what is allocated but was never written or read counts as one.
+pub(crate) fn holes(file: &File, range: Range<u64>) -> io::Result<Vec<Range<u64>>> {
+    let mut found = Vec::new();
+    let mut at = range.start;
+    while at < range.end {
+        let start = seek(file, at, Whence::SeekHole)?.unwrap_or(range.end).min(range.end);
+        let end = if start < range.end { seek(file, start, Whence::SeekData)? } else { None };
+        at = end.unwrap_or(range.end).min(range.end);
+        if start < at {
+            found.push(start..at);
+        }
+    }
+    Ok(found)
+}
+
+/// Where the next hole or the next data are; `None` if there is none up to the end of the file.
+fn seek(file: &File, offset: u64, whence: Whence) -> io::Result<Option<u64>> {
+    match nix::unistd::lseek(file, to_off(offset)?, whence) {
+        Ok(at) => u64::try_from(at).map(Some).map_err(io::Error::other),
+        Err(Errno::ENXIO) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Takes the memory of a range away: it reads as zeros from then on.
+pub(crate) fn punch(file: &File, range: &Range<u64>) -> io::Result<()> {
+    let flags = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+    Ok(nix::fcntl::fallocate(file, flags, to_off(range.start)?, to_off(range.end - range.start)?)?)
 }
 
 /// Gives an open file without a name the name `path`; `EEXIST` if that is taken. Atomic.

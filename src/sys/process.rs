@@ -6,6 +6,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout};
@@ -49,10 +50,19 @@ pub(crate) unsafe fn fork() -> io::Result<Side> {
     match unsafe { nix::unistd::fork() }? {
         ForkResult::Parent { child } => Ok(Side::Parent(child)),
         ForkResult::Child => {
+            FORKED_CHILD.store(true, Ordering::Relaxed);
             std::mem::forget(blocked);
             Ok(Side::Child)
         }
     }
+}
+
+/// Set in the child of [`fork`], which has one thread: no ordering is needed.
+static FORKED_CHILD: AtomicBool = AtomicBool::new(false);
+
+/// Whether this process was made by [`fork`], or by a child of it.
+pub(crate) fn is_forked_child() -> bool {
+    FORKED_CHILD.load(Ordering::Relaxed)
 }
 
 /// Leaves at once: no destructor, no `atexit` handler of the parent's runs in a child.

@@ -1,0 +1,39 @@
+//! A kernel may make large arrays. rayon's threads fill them in the caller; in a forked worker there are none, and
+//! waiting for them would take for ever.
+
+#[path = "support/isolated.rs"]
+mod isolated;
+
+use ndarray::Ix1;
+use rayon::prelude::*;
+use rowfork::SharedArray;
+
+const MIB: usize = 1 << 20;
+
+/// An array of `mib` MiB, header included.
+fn filled(mib: usize) -> SharedArray<f64, Ix1> {
+    SharedArray::from_shape_fn(None, (mib * MIB - 4096) / 8, |i| i as f64).unwrap()
+}
+
+fn a_kernel_makes_and_reads_8_mib() {
+    let m = SharedArray::<f64, _>::zeros(None, (4, 8)).unwrap();
+    let last = rowfork::fork().workers(2).map_rows(&m, |_| *filled(8).view().last().unwrap()).unwrap();
+    assert_eq!(last.view().to_vec(), [(MIB - 513) as f64; 4]);
+}
+
+isolated_tests! {
+    fn where_the_host_has_used_rayon() {
+        assert_eq!((0..1000_usize).into_par_iter().sum::<usize>(), 499_500);
+        a_kernel_makes_and_reads_8_mib();
+    }
+
+    fn where_the_parent_has_made_zeros_of_one_huge_page() {
+        drop(SharedArray::<f64, _>::zeros(None, (2 * MIB - 4096) / 8).unwrap());
+        a_kernel_makes_and_reads_8_mib();
+    }
+
+    fn where_the_parent_has_filled_a_large_one() {
+        drop(filled(16));
+        a_kernel_makes_and_reads_8_mib();
+    }
+}

@@ -12,6 +12,9 @@ use std::path::PathBuf;
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Everything that can go wrong, by name and number.
+///
+/// An error's text is complete: where there is a [`source`](std::error::Error::source), its text is part of it. Whoever
+/// prints a chain of sources sees the reason twice.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -25,16 +28,20 @@ pub enum Error {
     },
     /// A file of that name exists; nothing was overwritten.
     #[error(
-        "segment name {name:?} is in use (owner uid {owner_uid}, {}); choose another name, or remove it first",
-        if *.live { "a process has it open" } else { "no rowfork process has it open" }
+        "segment name {name:?} is in use (owner uid {owner_uid}, {}",
+        match *.live {
+            Some(true) => "a process has it open); choose another name",
+            Some(false) => "no rowfork process has it open); choose another name, or remove it first",
+            None => "another user's, or may not be opened); choose another name",
+        }
     )]
     NameInUse {
         /// The segment name.
         name: String,
         /// Who owns the file.
         owner_uid: u32,
-        /// Whether some process holds the segment's lock.
-        live: bool,
+        /// Whether some process holds the segment's lock; `None` for another user's file, and for one that may not be opened.
+        live: Option<bool>,
     },
     /// No file of that name.
     #[error("no segment named {name:?} in /dev/shm")]
@@ -59,7 +66,10 @@ pub enum Error {
         kind: &'static str,
     },
     /// The segment belongs to another user.
-    #[error("segment {name:?} belongs to uid {owner_uid}, not to this process's uid {our_uid}")]
+    #[error(
+        "segment {name:?} belongs to uid {owner_uid}, not to this process's uid {our_uid}; `read_copy` reads what its \
+         mode allows"
+    )]
     NotOurs {
         /// The segment name.
         name: String,
@@ -118,9 +128,7 @@ pub enum Error {
         limit: String,
     },
     /// The process may not make a file of this size.
-    #[error(
-        "a segment of {need} bytes exceeds this process's file size limit of {limit} bytes (RLIMIT_FSIZE, ulimit -f)"
-    )]
+    #[error("a file of {need} bytes exceeds this process's file size limit of {limit} bytes (RLIMIT_FSIZE, ulimit -f)")]
     FileSizeLimit {
         /// Bytes needed.
         need: u64,
@@ -203,7 +211,7 @@ pub enum Error {
     #[error("rowfork was called from inside a kernel; a worker does not fork workers of its own")]
     InsideWorker,
     /// Not a single worker could be forked.
-    #[error("no worker could be forked (check ulimit -u, pids.max and free memory)")]
+    #[error("no worker could be forked: {0} (check ulimit -u, pids.max and free memory)")]
     ForkFailed(#[source] io::Error),
     /// A worker was forked, but a system call of its setup failed (a seccomp filter, or a limit).
     #[error("a worker could not be set up: {message}")]
@@ -256,7 +264,7 @@ pub enum Error {
         block: usize,
     },
     /// A system call failed in a way that no other variant names.
-    #[error("cannot {action} {subject}")]
+    #[error("cannot {action} {subject}: {source}")]
     Os {
         /// What was attempted: `open`, `map`, ...
         action: &'static str,

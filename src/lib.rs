@@ -58,7 +58,7 @@ mod supervise;
 mod sys;
 mod worker;
 
-pub use array::{Element, SharedArray};
+pub use array::{Element, SegmentName, SharedArray};
 pub use error::{DeathCause, Error, HeaderError, Result};
 pub use fork::{Fork, fork};
 pub use kernel::exact_sum;

@@ -64,6 +64,41 @@ fn a_segment_made_by_numpy_is_attached_written_and_never_removed() {
 }
 
 #[test]
+fn persist_changes_nothing_of_a_file_that_lasts_anyway() {
+    use std::os::unix::fs::PermissionsExt;
+    let names = Names::new();
+    let name = names.name("lasting");
+    std::fs::copy(golden("c_order.npy"), shm(&name)).unwrap();
+    for mode in [0o644, 0o1660] {
+        std::fs::set_permissions(shm(&name), std::fs::Permissions::from_mode(mode)).unwrap();
+        attach(&name).unwrap().persist().unwrap();
+        assert_eq!(std::fs::metadata(shm(&name)).unwrap().permissions().mode() & 0o7777, mode);
+    }
+    std::fs::remove_file(shm(&name)).unwrap();
+}
+
+#[test]
+fn a_file_is_written_beside_the_drafts_of_another_with_our_id() {
+    let dir = tempfile::tempdir().unwrap();
+    let draft = |i: u32| dir.path().join(format!(".rowfork-{}-{i}.tmp", std::process::id()));
+    let drafts: Vec<_> = (0..200).map(draft).collect();
+    for draft in &drafts {
+        std::fs::write(draft, "another's").unwrap();
+    }
+    let (elsewhere, path) = (dir.path().join("elsewhere"), dir.path().join("out.npy"));
+    std::fs::write(&elsewhere, "stays").unwrap();
+    std::os::unix::fs::symlink(&elsewhere, &path).unwrap();
+    let m = SharedArray::copy_from(None, &golden_array()).unwrap();
+    m.write_npy(&path).unwrap();
+    assert_eq!(std::fs::read(&path).unwrap(), std::fs::read(golden("c_order.npy")).unwrap());
+    assert_eq!(std::fs::read(&elsewhere).unwrap(), b"stays");
+    assert!(drafts.iter().all(|draft| std::fs::read(draft).unwrap() == b"another's"));
+    let nowhere = dir.path().join("no/such/out.npy");
+    let refused = m.write_npy(&nowhere).unwrap_err();
+    assert!(matches!(&refused, Error::Os { subject, .. } if *subject == nowhere.display().to_string()), "{refused}");
+}
+
+#[test]
 fn the_holes_of_a_sparse_file_get_memory_when_it_is_attached() {
     use std::os::unix::fs::MetadataExt;
     let names = Names::new();

@@ -141,7 +141,7 @@ fn a_nameless_array_has_no_name_until_it_is_published() {
     assert_eq!(SharedArray::<f64, Ix1>::read_copy(&name).unwrap(), m.view());
     assert!(matches!(m.publish(&other), Err(Error::AlreadyNamed { name: n }) if n == name));
     let mut second = SharedArray::<f64, _>::zeros(None, 3).unwrap();
-    assert!(matches!(second.publish(&name), Err(Error::NameInUse { live: true, .. })));
+    assert!(matches!(second.publish(&name), Err(Error::NameInUse { live: Some(true), .. })));
     second.publish(&other).unwrap();
 }
 
@@ -158,7 +158,7 @@ fn a_persisted_array_outlives_its_maker_until_removed() {
     let info = || segment::list().unwrap().into_iter().find(|s| s.name == name).unwrap();
     assert!(eventually(|| !info().live));
     assert_eq!((info().shape, info().bytes, info().volatile), (vec![3, 4], 4096 + 96, false));
-    assert!(eventually(|| matches!(make(&name), Err(Error::NameInUse { live: false, .. }))));
+    assert!(eventually(|| matches!(make(&name), Err(Error::NameInUse { live: Some(false), .. }))));
     assert!(eventually(|| segment::remove(&name).is_ok()));
     assert!(!shm(&name).exists());
 }
@@ -189,9 +189,9 @@ fn whatever_stands_at_a_name_is_neither_overwritten_nor_followed() {
     ];
     for (kind, put) in kinds {
         put();
-        assert!(matches!(make(&name), Err(Error::NameInUse { live: false, .. })), "{kind}");
+        assert!(matches!(make(&name), Err(Error::NameInUse { live: Some(false), .. })), "{kind}");
         let mut nameless = SharedArray::<f64, _>::zeros(None, 3).unwrap();
-        assert!(matches!(nameless.publish(&name), Err(Error::NameInUse { live: false, .. })), "{kind}");
+        assert!(matches!(nameless.publish(&name), Err(Error::NameInUse { live: Some(false), .. })), "{kind}");
         for refused in [attach(&name).map(drop), segment::remove(&name)] {
             match refused.unwrap_err() {
                 Error::NotRegular { kind: found, .. } => assert_eq!(found, kind),
@@ -297,6 +297,56 @@ fn other_users_cannot_open_remove_or_cut_a_segment() {
     let done = support::run(as_player(user_ids(NOBODY), &format!("stranger {name} 0")));
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stdout));
     assert_eq!(attach(&name).unwrap().view(), m.view());
+}
+
+#[test]
+fn another_users_file_at_a_name_is_told_by_its_owner() {
+    if !is_root() {
+        return skip("only root can give a file away");
+    }
+    let names = Names::new();
+    let name = names.name("squatted");
+    std::fs::write(shm(&name), "another's").unwrap();
+    std::os::unix::fs::chown(shm(&name), Some(65534), Some(65534)).unwrap();
+    let refused = make(&name).unwrap_err();
+    assert!(matches!(refused, Error::NameInUse { owner_uid: 65534, live: None, .. }), "{refused}");
+    assert!(refused.to_string().contains("uid 65534") && !refused.to_string().contains("remove it"), "{refused}");
+    std::fs::remove_file(shm(&name)).unwrap();
+}
+
+#[test]
+fn removal_is_advised_where_it_is_possible_only_and_the_reason_is_in_the_text() {
+    let names = Names::new();
+    let name = names.name("a");
+    let made = make(&name).unwrap();
+    let refused = make(&name).unwrap_err().to_string();
+    assert!(refused.contains("a process has it open") && !refused.contains("remove it"), "{refused}");
+    drop(made);
+    std::fs::write(shm(&name), "").unwrap();
+    let refused = make(&name).unwrap_err().to_string();
+    assert!(refused.contains("remove it first"), "{refused}");
+    std::fs::remove_file(shm(&name)).unwrap();
+    let refused = SharedArray::<f64, Ix2>::from_npy_file(None, "/no/such/file").unwrap_err();
+    assert_eq!(refused.to_string(), "cannot open /no/such/file: No such file or directory (os error 2)");
+    assert!(std::error::Error::source(&refused).is_some());
+}
+
+#[test]
+fn a_name_may_be_given_as_any_kind_of_string() {
+    let names = Names::new();
+    let name = names.name("a");
+    for made in [
+        SharedArray::<f64, Ix1>::zeros(&name, 3),
+        SharedArray::zeros(name.clone(), 3),
+        SharedArray::zeros(name.as_str(), 3),
+        SharedArray::zeros(Some(&*name), 3),
+    ] {
+        // All were made one after the other, and the first has the name.
+        match made {
+            Ok(made) => assert_eq!(made.name(), Some(&*name)),
+            Err(refused) => assert!(matches!(refused, Error::NameInUse { .. }), "{refused}"),
+        }
+    }
 }
 
 #[test]

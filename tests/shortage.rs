@@ -51,6 +51,13 @@ fn plays_a_role() {
             small.view_mut().fill(1.0);
         }
         ["huge"] => say(&format!("huge {}", make(None, 8).unwrap().pages().unwrap().huge_bytes)),
+        ["sweep"] => drop(segment::sweep().unwrap()),
+        ["list", name] => {
+            let names: Vec<String> = (0..20).map(|i| format!("{name}{i}")).collect();
+            let _made: Vec<_> = names.iter().map(|name| SharedArray::<f64, _>::zeros(name, 1).unwrap()).collect();
+            let listed = segment::list().unwrap();
+            assert_eq!(listed.iter().filter(|info| info.name.starts_with(name) && info.live).count(), 20);
+        }
         ["birth-fails", name] => {
             say(&make(Some(name), 1).unwrap_err().to_string());
         }
@@ -220,6 +227,21 @@ fn more_than_the_memory_there_is_is_an_error() {
 }
 
 #[test]
+fn a_sparse_file_beyond_the_memory_there_is_is_neither_attached_nor_copied() {
+    let names = Names::new();
+    let name = names.name("sparse");
+    make_sparse(&name, 1 << 38); // 2 TiB
+    let need = 128 + (1 << 41);
+    let copied = SharedArray::<f64, Ix1>::read_copy(&name).unwrap_err();
+    assert!(matches!(copied, Error::MemoryLimit { need: n, .. } if n == need - 128), "{copied}");
+    // SAFETY: nobody else knows the name.
+    let attached = unsafe { SharedArray::<f64, Ix1>::attach(&name) }.unwrap_err();
+    assert!(matches!(attached, Error::MemoryLimit { need: n, .. } if n == need + 3968 - 4096), "{attached}");
+    assert_eq!(allocated(&name), 4096);
+    std::fs::remove_file(shm(&name)).unwrap();
+}
+
+#[test]
 fn a_control_groups_memory_limit_is_an_error_not_a_kill() {
     let (v1, v2) = (std::path::Path::new("/sys/fs/cgroup/memory"), std::path::Path::new("/sys/fs/cgroup"));
     let (mount, limit) = if v1.is_dir() { (v1, "memory.limit_in_bytes") } else { (v2, "memory.max") };
@@ -311,7 +333,10 @@ fn without_o_tmpfile_a_birth_that_fails_takes_its_name_away() {
         let Some(command) = strace(&options, &format!("birth-fails {name}")) else { return };
         let said = succeeds(command);
         assert!(names.left().is_empty(), "{fault}");
-        assert!(!fault.ends_with("when=1") || said.contains("cannot make /dev/shm/rft"), "not born visibly: {said}");
+        if fault.ends_with("when=1") {
+            assert!(said.contains("cannot make /dev/shm/rft"), "not born visibly: {said}");
+            assert!(said.contains("(os error 12)"), "the reason is lost: {said}");
+        }
     }
 }
 
@@ -331,6 +356,33 @@ fn a_birth_that_fails_leaves_nothing() {
         succeeds(command);
         assert!(names.left().is_empty(), "{fault}");
     }
+}
+
+/// How often a player makes a system call, by `strace`'s own record.
+fn calls(options: &[&str], role: &str) -> Option<usize> {
+    let record = tempfile::NamedTempFile::new().unwrap();
+    let options = [options, &["-o", record.path().to_str().unwrap()]].concat();
+    succeeds(strace(&options, role)?);
+    let record = std::fs::read_to_string(record.path()).unwrap();
+    Some(record.lines().filter(|line| line.contains('(')).count())
+}
+
+#[test]
+fn a_sweep_opens_no_file_that_is_not_a_volatile_segment_of_ours() {
+    let names = Names::new();
+    let name = names.name("other");
+    std::fs::write(shm(&name), "some other program's").unwrap();
+    let path = shm(&name).into_os_string().into_string().unwrap();
+    let opened = calls(&["-P", &path, "-e", "trace=openat"], "sweep");
+    std::fs::remove_file(shm(&name)).unwrap();
+    assert!(opened.is_none_or(|n| n == 0), "opened {opened:?} times");
+}
+
+#[test]
+fn a_list_sleeps_no_longer_for_many_segments_than_for_one() {
+    let names = Names::new();
+    let slept = calls(&["-e", "trace=clock_nanosleep"], &format!("list {}", names.name("a")));
+    assert!(slept.is_none_or(|n| n <= 2), "slept {slept:?} times");
 }
 
 #[test]

@@ -5,10 +5,11 @@ use std::marker::PhantomData;
 use ndarray::{ArrayRef, Dimension, IntoDimension};
 
 use super::fill::{copy_range, fill_range};
-use super::{Element, SharedArray};
+use super::{Element, SegmentName, SharedArray};
 use crate::error::Result;
 use crate::segment::{self, Fill};
 
+#[expect(clippy::needless_pass_by_value, reason = "a name reads better without a borrow, and `None` has no type then")]
 impl<A: Element, D: Dimension> SharedArray<A, D> {
     /// An array of zeros, its memory reserved: writing to it can not fail.
     ///
@@ -26,8 +27,8 @@ impl<A: Element, D: Dimension> SharedArray<A, D> {
     /// [`MemoryLimit`](crate::Error::MemoryLimit),
     /// [`FileSizeLimit`](crate::Error::FileSizeLimit), [`Os`](crate::Error::Os) for what is left. Nothing is left
     /// behind.
-    pub fn zeros<'a>(name: impl Into<Option<&'a str>>, shape: impl IntoDimension<Dim = D>) -> Result<Self> {
-        Self::born(name.into(), shape.into_dimension(), None)
+    pub fn zeros(name: impl SegmentName, shape: impl IntoDimension<Dim = D>) -> Result<Self> {
+        Self::born(name.get(), shape.into_dimension(), None)
     }
 
     /// An array whose element at index `i` is `f(i)`. Threads of this process share the work, so `f` is called in no
@@ -38,8 +39,8 @@ impl<A: Element, D: Dimension> SharedArray<A, D> {
     ///
     /// # Panics
     /// If `f` panics. Nothing is left behind.
-    pub fn from_shape_fn<'a>(
-        name: impl Into<Option<&'a str>>,
+    pub fn from_shape_fn(
+        name: impl SegmentName,
         shape: impl IntoDimension<Dim = D>,
         f: impl Fn(D::Pattern) -> A + Sync + Send,
     ) -> Result<Self> {
@@ -48,7 +49,7 @@ impl<A: Element, D: Dimension> SharedArray<A, D> {
             fill_range(cast::<A>(bytes), &dim, offset / size_of::<A>(), &f);
             Ok(())
         };
-        Self::born(name.into(), dim.clone(), Some(&fill))
+        Self::born(name.get(), dim.clone(), Some(&fill))
     }
 
     /// A copy of an ndarray of any layout: C or Fortran order, strided, reversed, broadcast. Copied in parallel,
@@ -64,7 +65,7 @@ impl<A: Element, D: Dimension> SharedArray<A, D> {
     ///
     /// # Errors
     /// As [`zeros`](Self::zeros).
-    pub fn copy_from<'a>(name: impl Into<Option<&'a str>>, source: &ArrayRef<A, D>) -> Result<Self> {
+    pub fn copy_from(name: impl SegmentName, source: &ArrayRef<A, D>) -> Result<Self> {
         let dim = source.raw_dim();
         if let Some(slice) = source.as_slice() {
             let slice: &[u8] = bytemuck::cast_slice(slice);
@@ -72,13 +73,13 @@ impl<A: Element, D: Dimension> SharedArray<A, D> {
                 bytes.copy_from_slice(&slice[offset..offset + bytes.len()]);
                 Ok(())
             };
-            return Self::born(name.into(), dim, Some(&fill));
+            return Self::born(name.get(), dim, Some(&fill));
         }
         let fill = |offset, bytes: &mut [u8]| {
             copy_range(cast::<A>(bytes), &source.view().into_dyn(), offset / size_of::<A>());
             Ok(())
         };
-        Self::born(name.into(), dim, Some(&fill))
+        Self::born(name.get(), dim, Some(&fill))
     }
 
     /// The output of a call: nameless, reserved, zero.

@@ -10,6 +10,7 @@
 mod create;
 mod element;
 mod fill;
+mod name;
 mod open;
 
 use std::fmt;
@@ -18,6 +19,7 @@ use std::marker::PhantomData;
 use ndarray::{Array, ArrayView, ArrayViewMut, Dimension, Ix2};
 
 pub use self::element::Element;
+pub use self::name::SegmentName;
 
 use crate::error::Result;
 use crate::segment::{Pages, Segment};
@@ -26,6 +28,11 @@ use crate::segment::{Pages, Segment};
 ///
 /// It derefs to nothing and copies nothing: take a [`view`](Self::view) and use ndarray. Dropping it removes its name,
 /// if it was made here and not [`persist`](Self::persist)ed; other processes that are attached keep the memory.
+///
+/// # Other programs
+/// While its name is visible, another program of the same user can cut the file short, and touching the array is then a
+/// SIGBUS: `np.save("/dev/shm/NAME.npy", ...)` onto a live name does just that. To write from NumPy, map the array:
+/// `np.load(path, mmap_mode="r+")`. Nameless arrays are out of reach.
 ///
 /// # Fork safety
 /// A forked child may read it and may drop its copy: that unmaps and never unlinks. While the child lives the segment
@@ -120,6 +127,9 @@ impl<A: Element, D: Dimension> SharedArray<A, D> {
     /// `np.load("/dev/shm/NAME", mmap_mode="r")`. It goes with this process, or with the drop of this array, unless
     /// [`persist`](Self::persist)ed.
     ///
+    /// From then on any program of the same user can write to it, and cut it short: after an `np.save` onto the name
+    /// that is in use, touching the array is a SIGBUS. `np.load(path, mmap_mode="r+")` is the way to write.
+    ///
     /// ```
     /// use rowfork::SharedArray;
     /// let mut m = SharedArray::<f64, _>::zeros(None, 10)?;
@@ -138,7 +148,8 @@ impl<A: Element, D: Dimension> SharedArray<A, D> {
     }
 
     /// Lets a named array outlive this process: drop no longer removes it, nor does a sweep. Remove it with
-    /// [`remove`](crate::segment::remove).
+    /// [`remove`](crate::segment::remove). An attached array may be another program's: what lasts already, as every
+    /// file that rowfork did not make, is not changed.
     ///
     /// # Errors
     /// [`Nameless`](crate::Error::Nameless) without a name; [`Os`](crate::Error::Os) if the file belongs to another

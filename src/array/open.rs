@@ -1,9 +1,11 @@
-#![allow(unsafe_code, reason = "declares attaching unsafe")]
+#![allow(unsafe_code, reason = "declares attaching unsafe; allocates zeros")]
 //! Shared arrays from what is there already, and back to disk.
 //!
 //! # Safety
-//! Does nothing unsafe itself; [`SharedArray::attach`] passes on what only its caller can know.
+//! [`SharedArray::attach`] passes on what only its caller can know. Memory for a copy comes from the global allocator in
+//! the layout of the vector that it is made into.
 
+use std::alloc;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::marker::PhantomData;
@@ -12,11 +14,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use ndarray::{Array, Dimension};
 
-use super::{Element, SharedArray};
+use super::{Element, SegmentName, SharedArray};
 use crate::error::{Error, Result};
 use crate::segment::{self, Layout, NpyFile, Wanted, os};
 use crate::sys::{file, limits};
 
+#[expect(clippy::needless_pass_by_value, reason = "a name reads better without a borrow, and `None` has no type then")]
 impl<A: Element, D: Dimension> SharedArray<A, D> {
     const WANTED: Wanted = Wanted { descr: A::DESCR, size: size_of::<A>(), align: align_of::<A>(), axes: D::NDIM };
 
@@ -54,15 +57,14 @@ impl<A: Element, D: Dimension> SharedArray<A, D> {
     /// the file meanwhile: it is read, not mapped.
     ///
     /// # Errors
-    /// As [`attach`](Self::attach), and [`Os`](Error::Os) if there is not enough memory.
+    /// As [`attach`](Self::attach), and [`MemoryLimit`](Error::MemoryLimit) or [`Os`](Error::Os) if there is not enough
+    /// memory.
     pub fn read_copy(name: &str) -> Result<Array<A, D>> {
         let npy = NpyFile::open_name(segment::validated(name)?, false)?;
         let layout = npy.layout(Self::WANTED)?;
-        let len = layout.data_bytes / size_of::<A>();
-        let mut elements: Vec<A> = Vec::new();
-        let no_memory = |_| os("hold a copy of", &segment::path_of(name))(io::ErrorKind::OutOfMemory.into());
-        elements.try_reserve_exact(len).map_err(no_memory)?;
-        elements.resize(len, A::zeroed());
+        segment::check_memory(layout.data_bytes as u64)?;
+        let no_memory = || os("hold a copy of", &segment::path_of(name))(io::ErrorKind::OutOfMemory.into());
+        let mut elements = zeros_from_the_system::<A>(layout.data_bytes / size_of::<A>()).ok_or_else(no_memory)?;
         npy.read_all(&layout, bytemuck::cast_slice_mut(&mut elements))?;
         let shape = dim_of::<D>(&layout);
         // The layout's byte count is its shape's, so this cannot fail; if it did, no half answer.
@@ -76,15 +78,15 @@ impl<A: Element, D: Dimension> SharedArray<A, D> {
     /// As [`zeros`](Self::zeros), and [`NotAFile`](Error::NotAFile), [`Npy`](Error::Npy),
     /// [`WrongDtype`](Error::WrongDtype), [`WrongDimension`](Error::WrongDimension), [`Truncated`](Error::Truncated),
     /// [`Os`](Error::Os) if the file cannot be opened or read.
-    pub fn from_npy_file<'a>(name: impl Into<Option<&'a str>>, path: impl AsRef<Path>) -> Result<Self> {
+    pub fn from_npy_file(name: impl SegmentName, path: impl AsRef<Path>) -> Result<Self> {
         let npy = NpyFile::open_path(path.as_ref())?;
         let layout = npy.layout(Self::WANTED)?;
         let fill = |offset, bytes: &mut [u8]| npy.read_data(&layout, offset, bytes);
-        Self::born(name.into(), dim_of(&layout), Some(&fill))
+        Self::born(name.get(), dim_of(&layout), Some(&fill))
     }
 
-    /// Writes a `.npy` file, byte for byte the one that `np.save` would write. A file of that name is replaced at the end, in one go: nobody ever
-    /// sees half of it.
+    /// Writes a `.npy` file, byte for byte the one that `np.save` would write. A file of that name is replaced at the
+    /// end, in one go: nobody ever sees half of it. So is a symbolic link; what it leads to stays as it was.
     ///
     /// # Errors
     /// [`DiskFull`](Error::DiskFull), [`FileSizeLimit`](Error::FileSizeLimit), [`Os`](Error::Os). The half-written
@@ -105,6 +107,19 @@ impl<A: Element, D: Dimension> SharedArray<A, D> {
     }
 }
 
+/// Zeros that are not written but had: no page is touched before it is read into.
+fn zeros_from_the_system<A: Element>(len: usize) -> Option<Vec<A>> {
+    let layout = alloc::Layout::array::<A>(len).ok()?;
+    if layout.size() == 0 {
+        return Some(vec![A::zeroed(); len]);
+    }
+    // SAFETY: the size is not 0, as just checked.
+    let start = unsafe { alloc::alloc_zeroed(layout) };
+    #[expect(clippy::same_length_and_capacity, reason = "all of what was allocated is elements")]
+    // SAFETY: had from the global allocator, in the layout of so many elements; bytes of zero are one (`Pod`).
+    (!start.is_null()).then(|| unsafe { Vec::from_raw_parts(start.cast(), len, len) })
+}
+
 /// The dimension that a checked layout describes.
 fn dim_of<D: Dimension>(layout: &Layout) -> D {
     let mut dim = D::zeros(layout.shape.len());
@@ -121,10 +136,16 @@ struct Draft {
 impl Draft {
     fn beside(target: &Path) -> Result<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        let count = COUNT.fetch_add(1, Ordering::Relaxed); // only has to differ
-        let path = target.with_file_name(format!(".rowfork-{}-{count}.tmp", std::process::id()));
-        let file = OpenOptions::new().write(true).create_new(true).open(&path).map_err(os("make", &path))?;
-        Ok(Self { file, path })
+        loop {
+            let count = COUNT.fetch_add(1, Ordering::Relaxed); // only has to differ
+            let path = target.with_file_name(format!(".rowfork-{}-{count}.tmp", std::process::id()));
+            match OpenOptions::new().write(true).create_new(true).open(&path) {
+                Ok(file) => return Ok(Self { file, path }),
+                // Of a program with our id, killed before or in another container.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(os("make a draft of", target)(error)),
+            }
+        }
     }
 
     fn failed(&self, target: &Path, need: usize, error: io::Error) -> Error {

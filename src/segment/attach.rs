@@ -68,7 +68,9 @@ fn fill_holes(npy: &NpyFile, total: usize) -> Result<()> {
     birth::check_room(file, missing)?;
     let filled = holes.iter().try_for_each(|hole| reserve::allocate_all(file, hole.clone()));
     filled.map_err(|error| {
-        holes.iter().for_each(|hole| empty_again(file, hole));
+        for hole in &holes {
+            empty_again(file, hole);
+        }
         reserve::shm_error_beside(file, missing, 0, error)
     })
 }

@@ -114,11 +114,16 @@ impl Newborn {
     /// A file made by `O_CREAT | O_EXCL` under its own name, through the `shared_memory` crate.
     fn visible(name: &str, total: usize) -> Result<Self> {
         let path = name::path(name);
-        let failed = |error: ShmemError| os("make", &path)(io::Error::other(error));
-        let mut made = match ShmemConf::new().os_id(name).size(total).create() {
-            Ok(made) => made,
-            Err(ShmemError::MappingIdExists | ShmemError::LinkExists) => return Err(name::in_use(name)),
-            Err(error) => return Err(failed(error)),
+        let failed = |error| os("make", &path)(io_error(error));
+        let mut made = loop {
+            match ShmemConf::new().os_id(name).size(total).create() {
+                Ok(made) => break made,
+                Err(ShmemError::MappingIdExists | ShmemError::LinkExists) => {}
+                Err(error) => return Err(failed(error)),
+            }
+            if let Some(error) = name::in_use(name)? {
+                return Err(error);
+            }
         };
         // Its drop would unlink by name, in any process that inherited it; ours looks at pid and inode first.
         made.set_owner(false);
@@ -131,7 +136,8 @@ impl Newborn {
             Ok((file, meta)) if meta.uid() == name::our_uid() && meta.len() == total as u64 => {
                 Ok(Self { file, visible: Visible(Some((name.to_owned(), meta))) })
             }
-            Ok(_) => Err(name::in_use(name)), // replaced under our hands: not ours to remove
+            // Replaced under our hands: not ours to remove.
+            Ok(_) => Err(name::in_use(name)?.unwrap_or_else(|| os("make", &path)(io::ErrorKind::NotFound.into()))),
             Err(error) => {
                 let _ = std::fs::remove_file(&path);
                 Err(error)
@@ -165,13 +171,27 @@ impl Drop for Visible {
 
 /// `linkat`, with a taken name told apart.
 pub(super) fn link(file: &File, name: &str) -> Result<()> {
-    file::link(file, &name::path(name)).map_err(|error| {
-        if error.kind() == io::ErrorKind::AlreadyExists {
-            name::in_use(name)
-        } else {
-            os("name", &name::path(name))(error)
+    loop {
+        match file::link(file, &name::path(name)) {
+            Ok(()) => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(os("name", &name::path(name))(error)),
         }
-    })
+        if let Some(error) = name::in_use(name)? {
+            return Err(error);
+        }
+        // It was taken and is free again.
+    }
+}
+
+/// What the system said, where `shared_memory` passes it on.
+fn io_error(error: ShmemError) -> io::Error {
+    match error {
+        ShmemError::MapCreateFailed(errno) | ShmemError::MapOpenFailed(errno) => {
+            io::Error::from_raw_os_error(errno.cast_signed())
+        }
+        other => io::Error::other(other),
+    }
 }
 
 /// 128 random bits: nobody can be waiting at that name.

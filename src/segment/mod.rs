@@ -15,13 +15,13 @@ pub(crate) mod registry;
 mod reserve;
 mod sweep;
 
-use std::fs::{File, Permissions};
+use std::fs::{File, Metadata, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
 
 pub(crate) use self::attach::attach;
-pub(crate) use self::birth::birth;
+pub(crate) use self::birth::{birth, check_memory};
 pub(crate) use self::header::{DATA_OFFSET, of_file as npy_file_header};
 pub(crate) use self::name::{os, path as path_of, validated};
 pub(crate) use self::npy::{Layout, NpyFile, Wanted};
@@ -39,6 +39,11 @@ const VOLATILE: u32 = 0o1600;
 const LASTING: u32 = 0o600;
 /// The bit that tells them apart.
 const STICKY: u32 = 0o1000;
+
+/// Whether a file's mode says that it goes with its maker.
+fn is_volatile(meta: &Metadata) -> bool {
+    meta.mode() & 0o7777 == VOLATILE
+}
 
 /// An open, mapped, locked segment.
 #[derive(Debug)]
@@ -108,10 +113,13 @@ impl Segment {
         Ok(())
     }
 
-    /// Lets a named segment outlive its maker.
+    /// Lets a named segment outlive its maker. What is not volatile lasts already, and may be somebody else's.
     pub(crate) fn persist(&mut self) -> Result<()> {
         if self.name.is_none() {
             return Err(Error::Nameless);
+        }
+        if !is_volatile(&self.file.metadata().map_err(os("examine", &self.path()))?) {
+            return Ok(());
         }
         self.file.set_permissions(Permissions::from_mode(LASTING)).map_err(os("change the mode of", &self.path()))
     }

@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Once;
+use std::time::Duration;
 
 use super::{reserve, sweep};
 use crate::error::{Error, Result};
@@ -46,11 +47,7 @@ pub(crate) fn os(action: &'static str, path: &Path) -> impl FnOnce(io::Error) ->
 /// killed is removed first.
 pub(super) fn check_free(name: &str) -> Result<()> {
     sweep_once();
-    match std::fs::symlink_metadata(path(name)) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(os("look up", &path(name))(error)),
-        Ok(_) => Err(in_use(name)),
-    }
+    in_use(name)?.map_or(Ok(()), Err)
 }
 
 /// Sweeps once per process; a second thread waits until it is done. Never in a forked child, where it may be for ever
@@ -63,12 +60,21 @@ fn sweep_once() {
     }
 }
 
-/// The `NameInUse` error for `name`.
-pub(super) fn in_use(name: &str) -> Error {
+/// The `NameInUse` error for `name`; `None` if nothing stands there (any more).
+pub(super) fn in_use(name: &str) -> Result<Option<Error>> {
     let path = path(name);
-    let owner_uid = std::fs::symlink_metadata(&path).map_or(0, |meta| meta.uid());
-    let live = open_regular(name, false).is_ok_and(|(file, _)| is_live(&file));
-    Error::NameInUse { name: name.to_owned(), owner_uid, live }
+    let owner_uid = match std::fs::symlink_metadata(&path) {
+        Ok(meta) => meta.uid(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(os("look up", &path)(error)),
+    };
+    let live = match (owner_uid == our_uid()).then(|| open_regular(name, false)) {
+        Some(Ok((file, _))) => Some(is_live(&file)),
+        Some(Err(Error::NameNotFound { .. })) => return Ok(None),
+        Some(Err(Error::NotRegular { .. })) => Some(false),
+        None | Some(Err(_)) => None,
+    };
+    Ok(Some(Error::NameInUse { name: name.to_owned(), owner_uid, live }))
 }
 
 /// Opens the regular file called `name`; whatever else stands there is refused by kind.
@@ -98,20 +104,30 @@ pub(super) fn our_uid() -> u32 {
 }
 
 /// Whether some process is attached. The lock is free for an instant only to be looked at, so one look that finds
-/// it taken may have met another onlooker: hence three.
+/// it taken may have met another onlooker: hence as many as [`LOOKS`].
 pub(super) fn is_live(file: &File) -> bool {
-    (0..3).all(|attempt| {
-        if attempt > 0 {
-            std::thread::sleep(std::time::Duration::from_millis(1));
+    (0..LOOKS).all(|look| {
+        if look > 0 {
+            std::thread::sleep(BETWEEN_LOOKS);
         }
-        match file.try_lock() {
-            Ok(()) => {
-                let _ = file.unlock();
-                false
-            }
-            Err(_) => true,
-        }
+        is_locked(file)
     })
+}
+
+/// How often a lock must be found taken.
+pub(super) const LOOKS: u32 = 3;
+/// Time enough for another onlooker to let go.
+pub(super) const BETWEEN_LOOKS: Duration = Duration::from_millis(1);
+
+/// One look.
+pub(super) fn is_locked(file: &File) -> bool {
+    match file.try_lock() {
+        Ok(()) => {
+            let _ = file.unlock();
+            false
+        }
+        Err(_) => true,
+    }
 }
 
 /// Whether `name` still leads to the very file that `meta` describes.

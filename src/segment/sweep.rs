@@ -1,13 +1,14 @@
 //! Listing, removing, and sweeping up after programs that were killed. Acts on descriptors and inodes, never on what
 //! a name happens to point at; everything in `/dev/shm` that is not a segment by its layout is left alone.
 
+use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use super::header::DATA_OFFSET;
+use super::is_volatile;
 use super::name::{self, SHM_DIR, os};
 use super::npy::NpyFile;
-use super::{LASTING, STICKY};
 use crate::error::{Error, HeaderError, Result};
 
 /// What stands in `/dev/shm` under one name.
@@ -44,19 +45,27 @@ pub struct SegmentInfo {
 /// # Errors
 /// [`Os`](crate::Error::Os) if `/dev/shm` cannot be read.
 pub fn list() -> Result<Vec<SegmentInfo>> {
-    let mut found: Vec<SegmentInfo> = names()?.into_iter().filter_map(|name| examine(&name)).collect();
+    let mut found: Vec<SegmentInfo> = names()?.iter().filter_map(|name| examine(name)).collect();
+    // As `name::is_live`, for all at a time.
+    for _ in 1..name::LOOKS {
+        if found.iter().any(|info| info.live) {
+            std::thread::sleep(name::BETWEEN_LOOKS);
+        }
+        found.retain_mut(|info| !info.live || examine(&info.name).map(|now| *info = now).is_some());
+    }
     found.sort_unstable_by(|a, b| a.name.cmp(&b.name));
     Ok(found)
 }
 
+/// What stands there, with one look at the lock.
 fn examine(name: &str) -> Option<SegmentInfo> {
     let npy = open_segment(name).ok()?;
     Some(SegmentInfo {
         name: name.to_owned(),
         bytes: npy.meta.size(),
         owner_uid: npy.meta.uid(),
-        volatile: is_volatile(&npy),
-        live: name::is_live(&npy.file),
+        volatile: is_volatile(&npy.meta),
+        live: name::is_locked(&npy.file),
         dtype: npy.header.descr,
         shape: npy.header.shape,
     })
@@ -105,9 +114,13 @@ pub fn remove(name: &str) -> Result<()> {
 pub fn sweep() -> Result<Vec<String>> {
     let mut swept = names()?;
     swept.retain(|name| {
+        let ours = |meta: &Metadata| meta.is_file() && meta.uid() == name::our_uid() && is_volatile(meta);
+        // Most files are not ours, and are not even opened.
+        if !std::fs::symlink_metadata(name::path(name)).is_ok_and(|meta| ours(&meta)) {
+            return false;
+        }
         let Ok(npy) = open_segment(name) else { return false };
-        let ours = npy.meta.uid() == name::our_uid();
-        ours && is_volatile(&npy) && unlink_unused(name, &npy).unwrap_or(false)
+        ours(&npy.meta) && unlink_unused(name, &npy).unwrap_or(false)
     });
     Ok(swept)
 }
@@ -123,10 +136,6 @@ fn unlink_unused(name: &str, npy: &NpyFile) -> Result<bool> {
     }
     std::fs::remove_file(&npy.path).map_err(os("remove", &npy.path))?;
     Ok(true)
-}
-
-fn is_volatile(npy: &NpyFile) -> bool {
-    npy.meta.mode() & 0o7777 == STICKY | LASTING
 }
 
 /// Opens what is a segment by its layout.

@@ -1,8 +1,10 @@
-//! What killed programs leave in `/dev/shm`, and who sweeps it up. In a `/dev/shm` of its own: the programs of other
+//! What killed programs leave in `/dev/shm`, who sweeps it up, and what a core dump holds of it. In a `/dev/shm` of its own: the programs of other
 //! tests sweep, too.
 
 mod support;
 
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 
 use ndarray::Ix1;
@@ -41,8 +43,18 @@ fn plays_a_role() {
             }
             std::thread::scope(|scope| {
                 let makers = ["a", "b"].map(|name| scope.spawn(move || zeros(Some(name)).map(drop)));
-                makers.into_iter().for_each(|maker| maker.join().unwrap().unwrap());
+                for maker in makers {
+                    maker.join().unwrap().unwrap();
+                }
             });
+        }
+        ["dumps-core"] => {
+            use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
+            let unlimited = setrlimit(Resource::RLIMIT_CORE, RLIM_INFINITY, RLIM_INFINITY).is_ok();
+            say(if unlimited { "unlimited" } else { "limited" });
+            let made = SharedArray::from_shape_fn(None, (64 << 20) / 8, |i| i as f64 + 0.5).unwrap();
+            assert_eq!(made.view()[1], 1.5);
+            std::process::abort();
         }
         _ => panic!("unknown role {role}"),
     }
@@ -80,4 +92,25 @@ fn a_killed_programs_published_name_does_not_block_its_next_start() {
 #[test]
 fn no_thread_is_refused_a_name_while_another_still_sweeps() {
     alone("two-threads");
+}
+
+#[test]
+fn the_core_dump_of_a_program_holds_none_of_its_segments() {
+    let pattern = std::fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap_or_default();
+    if pattern.trim() != "core" {
+        return skip(&format!("core dumps do not go to a file called core here, but to {:?}", pattern.trim()));
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = support::player("dumps-core");
+    let done = run({
+        command.current_dir(dir.path());
+        command
+    });
+    assert_eq!(done.status.signal(), Some(6));
+    if !String::from_utf8_lossy(&done.stdout).contains("> unlimited") {
+        return skip("core dumps are limited");
+    }
+    let core = std::fs::read_dir(dir.path()).unwrap().next().expect("a core dump").unwrap();
+    let written = core.metadata().unwrap().blocks() * 512;
+    assert!((4096..32 << 20).contains(&written), "a core dump of {written} bytes");
 }

@@ -209,6 +209,20 @@ fn what_is_not_a_plain_f64_array_is_refused_by_name() {
 }
 
 #[test]
+fn a_byte_order_is_one_mark_or_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.npy");
+    let whole = std::fs::read(golden("c_order.npy")).unwrap();
+    for (descr, accepted) in [("'<f8',  ", true), ("'=f8',  ", true), ("'f8',   ", true), ("'<<f8', ", false)] {
+        let at = whole.windows(7).position(|part| part == b"'<f8', ").unwrap();
+        let text = [&whole[..at], descr.as_bytes(), &whole[at + 7..126], b"\n", &whole[128..]].concat();
+        std::fs::write(&path, text).unwrap();
+        let read = SharedArray::<f64, Ix2>::from_npy_file(None, &path);
+        assert_eq!(read.is_ok(), accepted, "{descr} {:?}", read.err());
+    }
+}
+
+#[test]
 fn what_is_damaged_is_refused_by_attach_and_by_read_copy() {
     let names = Names::new();
     let name = names.name("bad");

@@ -118,6 +118,31 @@ fn writes_are_seen_by_all_who_are_attached_even_after_the_name_is_gone() {
 }
 
 #[test]
+fn what_is_removed_between_open_and_lock_is_not_attached() {
+    let names = Names::new();
+    let name = names.name("a");
+    std::fs::copy(support::golden("c_order.npy"), shm(&name)).unwrap();
+    let file = std::fs::File::open(shm(&name)).unwrap();
+    file.lock().unwrap();
+    std::thread::scope(|scope| {
+        let attaching = scope.spawn(|| attach(&name).map(drop));
+        let opened = |fd: std::io::Result<std::fs::DirEntry>| {
+            fd.is_ok_and(|fd| std::fs::read_link(fd.path()).is_ok_and(|to| to == shm(&name)))
+        };
+        assert!(eventually(|| std::fs::read_dir("/proc/self/fd")
+            .unwrap()
+            .filter_map(|fd| opened(fd).then_some(()))
+            .count()
+            == 2));
+        std::thread::sleep(std::time::Duration::from_millis(20)); // from open to lock
+        std::fs::remove_file(shm(&name)).unwrap();
+        file.unlock().unwrap();
+        let refused = attaching.join().unwrap().unwrap_err();
+        assert!(matches!(refused, Error::NameNotFound { .. }), "{refused}");
+    });
+}
+
+#[test]
 fn an_attached_array_never_takes_the_name_away() {
     let names = Names::new();
     let name = names.name("a");
@@ -341,7 +366,7 @@ fn a_name_may_be_given_as_any_kind_of_string() {
         SharedArray::zeros(name.as_str(), 3),
         SharedArray::zeros(Some(&*name), 3),
     ] {
-        // All were made one after the other, and the first has the name.
+        // They live all at a time, and the first has the name.
         match made {
             Ok(made) => assert_eq!(made.name(), Some(&*name)),
             Err(refused) => assert!(matches!(refused, Error::NameInUse { .. }), "{refused}"),

@@ -58,8 +58,8 @@ fn plays_a_role() {
             let listed = segment::list().unwrap();
             assert_eq!(listed.iter().filter(|info| info.name.starts_with(name) && info.live).count(), 20);
         }
-        ["birth-fails", name] => {
-            say(&make(Some(name), 1).unwrap_err().to_string());
+        ["birth-fails", name, mib] => {
+            say(&make(Some(name), mib.parse().unwrap()).unwrap_err().to_string());
         }
         _ => panic!("unknown role {role}"),
     }
@@ -82,15 +82,28 @@ fn a_full_shm_is_an_error_with_numbers_never_a_signal() {
     if !is_root() {
         return skip("only root can mount a /dev/shm of its own");
     }
-    succeeds(as_player(with_a_shm_of("8m"), "tiny"));
-    succeeds(as_player(with_a_shm_of("160m"), "roomy"));
+    succeeds(as_player(with_a_shm_of("8m", &[]), "tiny"));
+    succeeds(as_player(with_a_shm_of("160m", &[]), "roomy"));
 }
 
-/// This binary with a `/dev/shm` of its own.
-fn with_a_shm_of(size: &str) -> Command {
+#[test]
+fn what_cannot_fit_is_refused_before_anything_is_allocated() {
+    if !is_root() || strace(&[], "").is_none() {
+        return skip("needs root and strace");
+    }
+    let record = tempfile::NamedTempFile::new().unwrap();
+    let tracer = ["strace", "-f", "-qq", "-e", "trace=fallocate,ftruncate", "-o", record.path().to_str().unwrap()];
+    let said = succeeds(as_player(with_a_shm_of("8m", &tracer), "birth-fails a 9"));
+    assert!(said.contains("9437184 bytes needed, 8388608 of 8388608 available"), "{said}");
+    assert_eq!(std::fs::read_to_string(record.path()).unwrap(), "");
+}
+
+/// This binary with a `/dev/shm` of its own, started by way of `tracer`.
+fn with_a_shm_of(size: &str, tracer: &[&str]) -> Command {
     let mut command = Command::new("unshare");
     let script = format!("mount -t tmpfs -o size={size},mode=1777 rowfork-test /dev/shm && exec \"$0\" \"$@\"");
-    command.args(["--mount", "--propagation=private", "sh", "-c", &script]).arg(std::env::current_exe().unwrap());
+    command.args(["--mount", "--propagation=private", "sh", "-c", &script]).args(tracer);
+    command.arg(std::env::current_exe().unwrap());
     command
 }
 
@@ -330,7 +343,7 @@ fn without_o_tmpfile_a_birth_that_fails_takes_its_name_away() {
         // Of this path and the directory, the second to be opened is the nameless file; the first is the sweep.
         let no_tmpfile = "inject=openat:error=EOPNOTSUPP:when=2";
         let options = ["-P", "/dev/shm", "-P", &path, "-e", no_tmpfile, "-e", &inject];
-        let Some(command) = strace(&options, &format!("birth-fails {name}")) else { return };
+        let Some(command) = strace(&options, &format!("birth-fails {name} 1")) else { return };
         let said = succeeds(command);
         assert!(names.left().is_empty(), "{fault}");
         if fault.ends_with("when=1") {
@@ -352,7 +365,7 @@ fn a_birth_that_fails_leaves_nothing() {
         "linkat:error=EACCES",
     ] {
         let options = ["-e", &format!("inject={fault}")];
-        let Some(command) = strace(&options, &format!("birth-fails {}", names.name("a"))) else { return };
+        let Some(command) = strace(&options, &format!("birth-fails {} 1", names.name("a"))) else { return };
         succeeds(command);
         assert!(names.left().is_empty(), "{fault}");
     }

@@ -92,7 +92,7 @@ impl NpyFile {
         let Header { descr, shape, data_offset } = &self.header;
         let npy = |source| Error::Npy { path: self.path.clone(), source };
         // `=` and no mark at all mean the byte order of the machine, which is little endian.
-        let bare = |descr: &str| descr.trim_start_matches(['<', '=', '|']).to_owned();
+        let bare = |descr: &str| descr.strip_prefix(['<', '=', '|']).unwrap_or(descr).to_owned();
         if bare(descr) != bare(wanted.descr) {
             return Err(Error::WrongDtype { path: self.path.clone(), expected: wanted.descr, found: descr.clone() });
         }

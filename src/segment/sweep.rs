@@ -155,3 +155,26 @@ fn names() -> Result<Vec<String>> {
     // An entry that cannot be read any more, or whose name is not text, is not ours.
     Ok(entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::segment::birth;
+
+    #[test]
+    fn what_took_the_place_of_a_dead_segment_stays() {
+        let name = format!("rft-sweep-{}", std::process::id());
+        let path = name::path(&name);
+        let segment = birth(Some(&name), "<f8", 8, &[3], None).unwrap();
+        let npy = open_segment(&name).unwrap();
+        drop(segment);
+        std::fs::write(&path, "another's").unwrap();
+        // Another test's child may hold the lock for an instant.
+        while matches!(unlink_unused(&name, &npy), Ok(false)) {
+            std::thread::yield_now();
+        }
+        assert!(matches!(unlink_unused(&name, &npy), Err(Error::NameNotFound { .. })));
+        assert_eq!(std::fs::read(&path).unwrap(), b"another's");
+        std::fs::remove_file(path).unwrap();
+    }
+}

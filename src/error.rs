@@ -40,7 +40,8 @@ pub enum Error {
         name: String,
         /// Who owns the file.
         owner_uid: u32,
-        /// Whether some process holds the segment's lock; `None` for another user's file, and for one that may not be opened.
+        /// Whether some process holds the segment's lock; `None` for another user's file and one that may not be
+        /// opened.
         live: Option<bool>,
     },
     /// No file of that name.

@@ -86,6 +86,20 @@ fn a_small_birth() {
 
 #[test]
 #[ignore = "takes a while and needs a quiet machine"]
+fn a_copy_of_256_mib() {
+    let name = format!("rft-figures-copy-{}", std::process::id());
+    let made = SharedArray::from_shape_fn(&name, 1 << 25, |i| i as f64).unwrap();
+    let path = format!("/dev/shm/{name}");
+    for _ in 0..5 {
+        let (copy, copied) = timed(|| SharedArray::<f64, ndarray::Ix1>::read_copy(&name).unwrap());
+        assert_eq!(copy[copy.len() - 1].to_bits(), made.as_slice()[copy.len() - 1].to_bits());
+        let (_, read) = timed(|| SharedArray::<f64, ndarray::Ix1>::from_npy_file(None, &path).unwrap());
+        println!("read_copy {:6.1} ms, from_npy_file {:6.1} ms", copied * 1e3, read * 1e3);
+    }
+}
+
+#[test]
+#[ignore = "takes a while and needs a quiet machine"]
 fn placing_and_letting_go() {
     let mib: usize = std::env::var("ROWFORK_FIGURES_MIB").map_or(1024, |v| v.parse().unwrap());
     let source = Array2::from_shape_fn((mib * 256, COLUMNS), |(i, j)| f64::from(u32::try_from(i ^ j).unwrap()));

@@ -1,5 +1,5 @@
-//! What killed programs leave in `/dev/shm`, who sweeps it up, and what a core dump holds of it. In a `/dev/shm` of its own: the programs of other
-//! tests sweep, too.
+//! What killed programs leave in `/dev/shm`, who sweeps it up, and what a core dump holds of it. In a `/dev/shm` of its
+//! own: the programs of other tests sweep, too.
 
 mod support;
 

@@ -142,7 +142,7 @@ impl<A: Element, D: Dimension> SharedArray<A, D> {
     /// # Errors
     /// [`InvalidName`](crate::Error::InvalidName), [`NameInUse`](crate::Error::NameInUse);
     /// [`AlreadyNamed`](crate::Error::AlreadyNamed) if it has a name; [`Os`](crate::Error::Os) where there is neither
-    /// `/proc` nor Linux 6.10. The array stays as it was.
+    /// `/proc` nor Linux 6.10, and without `O_TMPFILE` (name the array at birth). The array stays as it was.
     pub fn publish(&mut self, name: &str) -> Result<()> {
         self.segment.publish(name)
     }

@@ -123,8 +123,8 @@ pub(super) fn parse(text: &[u8], data_offset: usize) -> Result<Header, HeaderErr
 }
 
 impl Header {
-    /// The axis lengths, and the number of data bytes for elements of `element_bytes`, if it fits the address space. Axes of length 0 are
-    /// left out of the check as they are in ndarray's: the others must fit even so.
+    /// The axis lengths, and the number of data bytes for elements of `element_bytes`, if it fits the address space.
+    /// Axes of length 0 are left out of the check as they are in ndarray's: the others must fit even so.
     pub(super) fn size(&self, element_bytes: usize) -> Result<(Vec<usize>, usize), HeaderError> {
         let overflow = || HeaderError::ShapeOverflow { shape: self.shape.clone(), element_bytes };
         let axes: Vec<usize> =

@@ -11,7 +11,7 @@ use super::header::{self, Header};
 use super::name::{self, kind_name, os};
 use super::reserve;
 use crate::error::{Error, HeaderError, Result};
-use crate::sys::memory::HUGE_PAGE;
+use crate::sys::memory::{self, HUGE_PAGE};
 
 /// An open `.npy` file whose header has been parsed.
 #[derive(Debug)]
@@ -123,8 +123,9 @@ impl NpyFile {
         Err(Error::Truncated { path: self.path.clone(), expected, actual: at + had as u64 })
     }
 
-    /// Reads all data, in parallel.
+    /// Reads all data, in parallel, into memory that is best not touched yet.
     pub(crate) fn read_all(&self, layout: &Layout, bytes: &mut [u8]) -> Result<()> {
+        memory::prefer_huge_pages(bytes);
         reserve::each_chunk(bytes, HUGE_PAGE, |offset, chunk| self.read_data(layout, offset, chunk))
     }
 }

@@ -1,10 +1,15 @@
+#![allow(unsafe_code, reason = "attaches to segments that only this test knows")]
+
 //! A kernel may make large arrays. rayon's threads fill them in the caller; in a forked worker there are none, and
 //! waiting for them would take for ever.
 
 #[path = "support/isolated.rs"]
 mod isolated;
 
-use ndarray::Ix1;
+use std::path::Path;
+
+use isolated::unique_name;
+use ndarray::{Array1, Array2, Ix1, Ix2};
 use rayon::prelude::*;
 use rowfork::SharedArray;
 
@@ -25,6 +30,22 @@ isolated_tests! {
     fn where_the_host_has_used_rayon() {
         assert_eq!((0..1000_usize).into_par_iter().sum::<usize>(), 499_500);
         a_kernel_makes_and_reads_8_mib();
+    }
+
+    fn where_the_host_has_used_rayon_and_the_parent_has_made_no_array() {
+        assert_eq!((0..1000_usize).into_par_iter().sum::<usize>(), 499_500);
+        let [input, output] = ["input", "output"].map(unique_name);
+        let path = |name: &str| Path::new("/dev/shm").join(name);
+        ndarray_npy::write_npy(path(&input), &Array2::<f64>::zeros((4, 8))).unwrap();
+        ndarray_npy::write_npy(path(&output), &Array1::<f64>::zeros(4)).unwrap();
+        // SAFETY: nobody else knows the names.
+        let m = unsafe { SharedArray::<f64, Ix2>::attach(&input) }.unwrap();
+        // SAFETY: as above.
+        let mut last = unsafe { SharedArray::<f64, Ix1>::attach(&output) }.unwrap();
+        std::fs::remove_file(path(&input)).unwrap();
+        std::fs::remove_file(path(&output)).unwrap();
+        rowfork::fork().workers(2).map_rows_into(&m, &mut last, |_| *filled(8).view().last().unwrap()).unwrap();
+        assert_eq!(last.view().to_vec(), [(MIB - 513) as f64; 4]);
     }
 
     fn where_the_parent_has_made_zeros_of_one_huge_page() {

@@ -31,6 +31,11 @@ fn plays_a_role() {
             a_sparse_file_on_a_full_shm_is_refused();
         }
         ["roomy"] => a_refused_sparse_file_stays_sparse(),
+        ["attach-of-9-mib-fails"] => {
+            make_sparse("sparse", 9 * MIB / 8);
+            // SAFETY: nobody else is in this mount namespace.
+            say(&unsafe { SharedArray::<f64, Ix1>::attach("sparse") }.unwrap_err().to_string());
+        }
         ["attach-fails", name] => {
             // SAFETY: nobody else knows the name.
             say(&unsafe { SharedArray::<f64, Ix1>::attach(name) }.unwrap_err().to_string());
@@ -95,6 +100,10 @@ fn what_cannot_fit_is_refused_before_anything_is_allocated() {
     let tracer = ["strace", "-f", "-qq", "-e", "trace=fallocate,ftruncate", "-o", record.path().to_str().unwrap()];
     let said = succeeds(as_player(with_a_shm_of("8m", &tracer), "birth-fails a 9"));
     assert!(said.contains("9437184 bytes needed, 8388608 of 8388608 available"), "{said}");
+    assert_eq!(std::fs::read_to_string(record.path()).unwrap(), "");
+    let tracer = ["strace", "-f", "-qq", "-e", "trace=fallocate", "-o", record.path().to_str().unwrap()];
+    let said = succeeds(as_player(with_a_shm_of("8m", &tracer), "attach-of-9-mib-fails"));
+    assert!(said.contains("9437184 bytes needed, 8384512 of 8388608 available"), "{said}");
     assert_eq!(std::fs::read_to_string(record.path()).unwrap(), "");
 }
 

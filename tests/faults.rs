@@ -1,166 +1,26 @@
 //! What happens to a call when its workers, or its caller, come to harm. Every fault is injected for real.
 
+#[path = "support/harmed.rs"]
+mod harmed;
 #[path = "support/isolated.rs"]
 mod isolated;
 #[path = "support/shared.rs"]
 mod shared;
 
 use std::os::fd::AsRawFd;
-use std::panic::panic_any;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use ndarray::{Ix1, Ix2};
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use rowfork::{DeathCause, Error, SharedArray, fork};
 
+use harmed::{first_time, harmed, matrix};
 use isolated::{children, descriptors, is_running};
 use shared::{SharedWord, raise};
 
-fn matrix(n_rows: usize, n_columns: usize) -> SharedArray<f64, Ix2> {
-    SharedArray::from_shape_fn(None, (n_rows, n_columns), |(i, j)| (i * 7 + j) as f64 * 0.1).unwrap()
-}
-
-fn bits(array: &SharedArray<f64, Ix1>) -> Vec<u64> {
-    array.view().iter().map(|value| value.to_bits()).collect()
-}
-
-/// Sums by a kernel that first does `harm` on each row.
-fn harmed(
-    m: &SharedArray<f64, Ix2>,
-    workers: usize,
-    harm: impl Fn(usize),
-) -> rowfork::Result<(Vec<u64>, rowfork::Report)> {
-    let kernel = |row: rowfork::Row<'_, f64, Ix1>| {
-        harm(row.index());
-        row.sum()
-    };
-    let (sums, report) = fork().workers(workers).block_rows(10).map_rows(m, kernel)?.into_parts();
-    Ok((bits(&sums), report))
-}
-
-fn panicked(outcome: rowfork::Result<(Vec<u64>, rowfork::Report)>) -> (usize, String, String) {
-    match outcome.unwrap_err() {
-        Error::KernelPanicked { row, message, location } => (row, message, location),
-        other => panic!("{other:?}"),
-    }
-}
-
-/// True for the first of all processes that ask.
-fn first_time(word: &SharedWord) -> bool {
-    word.fetch_add(1, Ordering::Relaxed) == 0
-}
-
 isolated_tests! {
-    fn a_panic_names_the_row_the_message_and_the_place() {
-        let m = matrix(100, 3);
-        let (row, message, location) = panicked(harmed(&m, 2, |row| assert!(row != 57, "bad row {row}")));
-        assert_eq!((row, &*message), (57, "bad row 57"));
-        assert!(location.starts_with("tests/faults.rs:"), "{location}");
-        let (row, message, _) = panicked(harmed(&m, 2, |row| assert!(row != 99, "plain")));
-        assert_eq!((row, &*message), (99, "plain"));
-    }
-
-    fn any_payload_of_a_panic_is_reported() {
-        let m = matrix(100, 3);
-        let (row, message, _) = panicked(harmed(&m, 2, |row| if row == 0 { panic_any(42) }));
-        assert_eq!((row, &*message), (0, "a payload that is not a string"));
-        let (_, message, _) = panicked(harmed(&m, 2, |_| panic!("{}", "ü".repeat(1 << 20))));
-        assert!(message.len() <= 3072 && message.len() > 3000 && message.chars().all(|c| c == 'ü'));
-    }
-
-    fn a_panic_while_unwinding_is_still_a_panic_with_both_messages() {
-        struct Bomb;
-        impl Drop for Bomb {
-            fn drop(&mut self) {
-                panic!("second");
-            }
-        }
-        let m = matrix(100, 3);
-        let (row, message, _) = panicked(harmed(&m, 2, |row| {
-            let bomb = Bomb;
-            assert!(row != 31, "first");
-            std::mem::forget(bomb);
-        }));
-        assert_eq!((row, &*message), (31, "second (after an earlier panic on this row: first)"));
-    }
-
-    fn a_panic_is_reported_while_another_thread_is_stuck_in_a_panic_hook() {
-        static STUCK: AtomicBool = AtomicBool::new(false);
-        static OVER: AtomicBool = AtomicBool::new(false);
-        std::panic::set_hook(Box::new(|_| {
-            STUCK.store(true, Ordering::Relaxed);
-            while !OVER.load(Ordering::Relaxed) {
-                std::thread::yield_now();
-            }
-        }));
-        let m = matrix(100, 3);
-        harmed(&m, 2, |_| {}).unwrap(); // wraps the host's hook
-        let stuck = std::thread::spawn(|| panic!("stuck"));
-        while !STUCK.load(Ordering::Relaxed) {
-            std::thread::yield_now();
-        }
-        let (row, message, _) = panicked(harmed(&m, 2, |row| assert!(row != 57, "bad row {row}")));
-        OVER.store(true, Ordering::Relaxed);
-        stuck.join().unwrap_err();
-        assert_eq!((row, &*message), (57, "bad row 57"));
-    }
-
-    fn a_hook_of_the_host_that_replaced_ours_costs_the_place_and_not_the_message() {
-        let m = matrix(100, 3);
-        harmed(&m, 1, |_| {}).unwrap();
-        std::panic::set_hook(Box::new(|_| {}));
-        let (row, message, location) = panicked(harmed(&m, 2, |row| assert!(row != 57, "bad row {row}")));
-        assert_eq!((row, &*message, &*location), (57, "bad row 57", "location unknown"));
-    }
-
-    fn a_caught_panic_is_not_blamed_for_what_comes_after_it() {
-        let m = matrix(100, 3);
-        let expected = harmed(&m, 1, |_| {}).unwrap().0;
-        let caught = |row: usize| std::panic::catch_unwind(move || assert!(row == usize::MAX, "harmless {row}")).is_err();
-
-        let outcome = fork().workers(2).map_rows(&m, |row| {
-            if row.index() == 57 && caught(57) { Err("my own words") } else { Ok(0.0) }
-        });
-        match outcome.unwrap_err() {
-            Error::KernelFailed { row: 57, message } => assert_eq!(message, "my own words"),
-            other => panic!("{other:?}"),
-        }
-
-        let (row, message, _) = panicked(harmed(&m, 2, |row| assert!(row != 57 || !caught(row), "the real one")));
-        assert_eq!((row, &*message), (57, "the real one (after an earlier panic on this row: harmless 57)"));
-
-        let kills = SharedWord::new();
-        let (sums, report) = harmed(&m, 2, |row| {
-            assert!(caught(row));
-            if row == 15 && first_time(&kills) { raise(Signal::SIGKILL) }
-        }).unwrap();
-        assert_eq!(sums, expected);
-        assert_eq!(report.deaths[0].cause, DeathCause::Signalled(9));
-    }
-
-    fn a_first_call_in_a_destructor_during_a_panic_works() {
-        struct SumsOnDrop;
-        impl Drop for SumsOnDrop {
-            fn drop(&mut self) {
-                let m = matrix(100, 3);
-                assert_eq!(harmed(&m, 2, |_| {}).unwrap().0.len(), 100);
-                let (row, message, _) = panicked(harmed(&m, 2, |row| assert!(row != 57, "bad row {row}")));
-                assert_eq!((row, &*message), (57, "bad row 57"));
-            }
-        }
-        let unwound = std::panic::catch_unwind(|| {
-            let _sums = SumsOnDrop;
-            panic!("unwinding");
-        });
-        assert_eq!(unwound.unwrap_err().downcast_ref::<&str>(), Some(&"unwinding"));
-        let m = matrix(100, 3);
-        let (_, _, location) = panicked(harmed(&m, 2, |row| assert!(row != 57)));
-        assert!(location.starts_with("tests/faults.rs:"), "{location}");
-    }
-
     fn a_worker_has_the_default_signals_but_for_those_of_the_terminal() {
         extern "C" fn nothing(_: libc::c_int) {}
         let handler = SigAction::new(SigHandler::Handler(nothing), SaFlags::empty(), SigSet::empty());
@@ -198,13 +58,6 @@ isolated_tests! {
             if done.load(Ordering::Relaxed) == 1 { Ok(0.0) } else { Err("row 0 is still to be done") }
         });
         outcome.unwrap();
-    }
-
-    fn a_panic_that_the_kernel_catches_is_no_failure() {
-        let m = matrix(100, 3);
-        let expected = harmed(&m, 1, |_| {}).unwrap().0;
-        let caught = harmed(&m, 2, |row| assert!(std::panic::catch_unwind(|| panic!("caught {row}")).is_err())).unwrap();
-        assert_eq!(caught.0, expected);
     }
 
     fn a_worker_killed_at_any_row_costs_its_block_and_no_bit() {

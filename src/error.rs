@@ -249,9 +249,11 @@ pub enum Error {
         cause: DeathCause,
     },
     /// Workers die faster than they finish blocks.
-    #[error("{deaths} workers died with no block finished in between (rows {rows:?} are unfinished); the last {cause}")]
+    #[error(
+        "{deaths} workers ended with no block finished in between (rows {rows:?} are unfinished); the last {cause}"
+    )]
     WorkersKeepDying {
-        /// Deaths in a row.
+        /// Ends of workers since a block was last finished.
         deaths: usize,
         /// From the first to past the last unfinished row.
         rows: Range<usize>,

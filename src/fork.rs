@@ -13,12 +13,12 @@ use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use crate::blocks::RowBlocks;
-use crate::control::{ClaimState, Control, Fault, MAX_WORKERS, Owner, Slot};
+use crate::control::{ClaimState, Control, Fault, MAX_WORKERS, Message, MessageKind, Owner, Slot};
 use crate::crew::Crew;
 use crate::error::{DeathCause, Error, Result};
 use crate::report::{BlockTimes, Progress, Report, WorkerDeath, WorkerReport};
 use crate::segment::{Pages, registry};
-use crate::supervise::{Action, Death, Ledger, Snapshot, decide};
+use crate::supervise::{Action, Death, Ledger, Snapshot, believable, decide};
 use crate::sys::futex;
 use crate::sys::process::{self, ChildFd, Exit, Side};
 use crate::sys::shared::SharedPages;
@@ -118,7 +118,8 @@ impl<'a> Fork<'a> {
     }
 
     /// Has every worker measure its private memory and its share of the shared at the end, for the report. Costs a walk
-    /// over its page tables, a few milliseconds per GiB of small pages.
+    /// over its page tables, a few milliseconds per GiB of small pages; the call waits up to 10 s for
+    /// workers that are at it.
     #[must_use]
     pub fn measure_memory(mut self, measure: bool) -> Self {
         self.measure_memory = measure;
@@ -302,12 +303,16 @@ impl<'a> Supervisor<'a> {
             Side::Parent(pid) => pid,
         };
         drop(registry);
-        // The child waits for `go` and so cannot have ended by itself: its pid is still its own.
+        // The child waits for `go`. If it ends before (its setup fails), it stays a zombie of ours and its pid its own,
+        // unless the host has its children reaped by others.
         let opened = ChildFd::open(pid);
         futex::store_and_wake(&slot.go, if opened.is_ok() { worker::GO } else { worker::ABANDON });
         opened.map_err(|source| {
             process::reap_by_pid(pid);
-            Error::Os { action: "open a pidfd (Linux 5.4) for", subject: format!("worker {pid}"), source }
+            match slot.message() {
+                Some(Message { kind: MessageKind::Setup, text: message, .. }) => Error::WorkerSetup { message },
+                _ => Error::Os { action: "open a pidfd (Linux 5.4) for", subject: format!("worker {pid}"), source },
+            }
         })
     }
 
@@ -323,13 +328,14 @@ impl<'a> Supervisor<'a> {
         let cause = self.cause_of(exit, slot.fault());
         let held = states.iter().position(|state| *state == ClaimState::Claimed(owner));
         let message = slot.message().filter(|message| worker::vouches_for(exit, message.kind));
+        let death = Death { owner, cause, row: slot.row(), message };
         // Without a block, a status of 0 or one that somebody else has taken is that of a worker that was done.
         let undone = held.is_some() || !matches!(exit, Exit::Code(0) | Exit::Unknown);
-        if message.is_none() && undone {
+        if undone && believable(&self.ledger, states, &death).is_none() {
             let rows = held.and_then(|block| self.blocks.get(block)).map(|block| block.rows());
-            self.deaths.push(WorkerDeath { worker: owner.slot.into(), cause: cause.clone(), rows });
+            self.deaths.push(WorkerDeath { worker: owner.slot.into(), cause: death.cause.clone(), rows });
         }
-        Death { owner, cause, row: slot.row(), message }
+        death
     }
 
     fn cause_of(&self, exit: Exit, fault: Option<Fault>) -> DeathCause {

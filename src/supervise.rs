@@ -136,6 +136,12 @@ pub(crate) fn decide(ledger: &mut Ledger, snapshot: &Snapshot<'_>) -> Vec<Action
     }
     let mut actions = Vec::new();
     let limit_before = ledger.limit;
+    // Failures first: no row beyond the lowest of them is convicted, in whatever order the workers ended.
+    for death in snapshot.deaths {
+        if let Some(message) = believable(ledger, snapshot.blocks, death) {
+            ledger.accept_failure(message);
+        }
+    }
     for death in snapshot.deaths {
         match judge(ledger, snapshot.blocks, death) {
             Ok(freed) => actions.extend(freed),
@@ -160,6 +166,13 @@ pub(crate) fn decide(ledger: &mut Ledger, snapshot: &Snapshot<'_>) -> Vec<Action
         let deaths = ledger.barren_deaths + ledger.idle_exits;
         return vec![Action::Finish(Err(Error::WorkersKeepDying { deaths, rows, cause }))];
     }
+    if let Some(message) = snapshot.deaths.iter().find_map(setup_failure) {
+        // The others can do the work, if there are any.
+        if snapshot.live == 0 {
+            return vec![Action::Finish(Err(Error::WorkerSetup { message: message.to_owned() }))];
+        }
+        return actions;
+    }
     let wanted = ledger.workers.min(n_unfinished);
     if snapshot.live < wanted {
         actions.push(Action::Spawn(wanted - snapshot.live));
@@ -167,20 +180,12 @@ pub(crate) fn decide(ledger: &mut Ledger, snapshot: &Snapshot<'_>) -> Vec<Action
     actions
 }
 
-/// Frees the blocks of a dead worker, and finds out whether it, or its row, is to blame.
+/// Frees the blocks of a dead worker, and finds out whether its row is to blame.
 fn judge(ledger: &mut Ledger, blocks: &[ClaimState], death: &Death) -> Result<Vec<Action>, Error> {
-    if let Some(Message { kind: MessageKind::Setup, text, .. }) = &death.message {
-        return Err(Error::WorkerSetup { message: text.clone() });
-    }
     let mut freed = Vec::new();
-    let held = (0..blocks.len()).filter(|&block| blocks[block] == ClaimState::Claimed(death.owner));
-    for block in held {
+    for block in held_by(blocks, death.owner) {
         let rows = ledger.blocks.get(block).map_or(0..0, |block| block.rows());
-        // A message about any other row than the one it was at is a stray store.
-        let about_this_row = |message: &&Message| message.row == death.row && rows.contains(&message.row);
-        if let Some(message) = death.message.as_ref().filter(about_this_row) {
-            ledger.accept_failure(message);
-        } else if block < ledger.limit {
+        if block < ledger.limit {
             ledger.rerun_rows += rows.len();
             if rows.contains(&death.row) && ledger.convicts(block, death.row) {
                 let cause = death.cause.clone();
@@ -190,6 +195,23 @@ fn judge(ledger: &mut Ledger, blocks: &[ClaimState], death: &Death) -> Result<Ve
         freed.push(Action::Free { block, owner: death.owner });
     }
     Ok(freed)
+}
+
+/// The kernel's own failure that a worker reports, if it is about the row that the worker was at, in a block that it held:
+/// anything else is a stray store.
+pub(crate) fn believable<'a>(ledger: &Ledger, blocks: &[ClaimState], death: &'a Death) -> Option<&'a Message> {
+    let message = death.message.as_ref().filter(|message| message.kind != MessageKind::Setup)?;
+    let held = blocks.get(ledger.blocks.block_of(message.row)) == Some(&ClaimState::Claimed(death.owner));
+    (held && message.row == death.row && message.row < ledger.blocks.n_rows()).then_some(message)
+}
+
+fn setup_failure(death: &Death) -> Option<&str> {
+    death.message.as_ref().filter(|message| message.kind == MessageKind::Setup).map(|message| &*message.text)
+}
+
+/// The blocks that a worker has claimed and not finished.
+fn held_by(blocks: &[ClaimState], owner: Owner) -> impl Iterator<Item = usize> {
+    (0..blocks.len()).filter(move |&block| blocks[block] == ClaimState::Claimed(owner))
 }
 
 fn restart_or_give_up(ledger: &mut Ledger, block: usize) -> Action {
@@ -335,7 +357,7 @@ mod tests {
             assert_eq!(run(&mut ledger, &state, &[killed(A, rows.next().unwrap())], 1), "free 1 of 0; spawn 1; ");
         }
         let verdict = run(&mut ledger, &state, &[killed(A, 11)], 1);
-        let deaths = format!("{} workers died", BARREN_DEATHS_MAX + 5);
+        let deaths = format!("{} workers ended", BARREN_DEATHS_MAX + 5);
         assert!(verdict.contains(&deaths) && verdict.contains("rows 10..100"), "{verdict}");
     }
 
@@ -345,7 +367,7 @@ mod tests {
         for _ in 0..IDLE_EXITS_MAX + 2 * 2 {
             assert_eq!(run(&mut ledger, &blocks(&[]), &[killed(A, usize::MAX)], 1), "spawn 1; ");
         }
-        assert!(run(&mut ledger, &blocks(&[]), &[killed(A, usize::MAX)], 1).starts_with("fail: 1029 workers died"));
+        assert!(run(&mut ledger, &blocks(&[]), &[killed(A, usize::MAX)], 1).starts_with("fail: 1029 workers ended"));
     }
 
     #[test]
@@ -360,10 +382,24 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_that_cannot_be_set_up_ends_the_call_with_the_reason() {
+    fn deaths_are_judged_alike_in_any_order() {
+        let state = blocks(&[(1, Claimed(B)), (5, Claimed(A))]);
+        for deaths in [[killed(A, 55), failed(B, 12)], [failed(B, 12), killed(A, 55)]] {
+            let mut ledger = ledger();
+            for _ in 0..2 {
+                run(&mut ledger, &state, &[killed(A, 55)], 1);
+            }
+            assert!(run(&mut ledger, &state, &deaths, 0).ends_with("limit 1; spawn 1; "));
+        }
+    }
+
+    #[test]
+    fn a_worker_that_cannot_be_set_up_ends_the_call_only_if_nobody_else_can_work() {
         let mut death = failed(A, 0);
         death.message.as_mut().unwrap().kind = MessageKind::Setup;
-        let verdict = run(&mut ledger(), &blocks(&[]), &[death], 1);
+        assert_eq!(run(&mut ledger(), &blocks(&[]), &[death.clone()], 1), "");
+        assert_eq!(run(&mut ledger(), &[Done; 10], &[death.clone()], 0), "finish; ");
+        let verdict = run(&mut ledger(), &blocks(&[]), &[death], 0);
         assert_eq!(verdict, "fail: a worker could not be set up: row 0; ");
     }
 

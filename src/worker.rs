@@ -10,7 +10,6 @@
 #![allow(unsafe_code, reason = "a slot pointer for the panic hook, a fault handler, mprotect")]
 
 use std::any::Any;
-use std::fmt;
 use std::ops::{ControlFlow, Range};
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
 use std::ptr;
@@ -57,8 +56,11 @@ const EXIT_SETUP_FAILED: i32 = 103;
 /// caught, is no failure.
 pub(crate) fn vouches_for(exit: Exit, kind: MessageKind) -> bool {
     match kind {
-        MessageKind::PanicDraft => exit == Exit::Signal(libc::SIGABRT),
-        MessageKind::Panic | MessageKind::KernelError => matches!(exit, Exit::Code(EXIT_KERNEL_FAILED) | Exit::Unknown),
+        MessageKind::PanicDraft => false,
+        MessageKind::Panic => {
+            matches!(exit, Exit::Code(EXIT_KERNEL_FAILED) | Exit::Signal(libc::SIGABRT) | Exit::Unknown)
+        }
+        MessageKind::KernelError => matches!(exit, Exit::Code(EXIT_KERNEL_FAILED) | Exit::Unknown),
         MessageKind::Setup => matches!(exit, Exit::Code(EXIT_SETUP_FAILED) | Exit::Unknown),
     }
 }
@@ -107,9 +109,11 @@ pub(crate) fn live(job: &Job<'_>, parent: Pid, owner: Owner) -> ! {
         Ok(ControlFlow::Continue(())) => EXIT_FINISHED,
         Ok(ControlFlow::Break(())) => EXIT_KERNEL_FAILED,
         Err(payload) => {
-            // The hook has drafted it already, unless the host has replaced our hook.
-            if !slot.confirm_panic() {
-                slot.leave_message(MessageKind::Panic, PanicText(&*payload), "");
+            // The hook has drafted it already, unless the host has replaced our hook, or the kernel has resumed an
+            // unwinding that it had caught.
+            let text = panic_text(&*payload);
+            if !slot.confirm_panic(text) {
+                slot.leave_message(MessageKind::Panic, text, "");
             }
             // Its destructor is the user's, and could panic again.
             std::mem::forget(payload);
@@ -124,7 +128,8 @@ pub(crate) fn live(job: &Job<'_>, parent: Pid, owner: Owner) -> ! {
 }
 
 fn fail_setup(slot: &Slot, what: &str, error: &std::io::Error) -> ! {
-    slot.leave_message(MessageKind::Setup, format_args!("{what}: {error}"), "");
+    // The number, not its text: looking that up takes a lock and allocates.
+    slot.leave_message(MessageKind::Setup, format_args!("{what}: errno {}", error.raw_os_error().unwrap_or(0)), "");
     exit_now(EXIT_SETUP_FAILED)
 }
 
@@ -182,15 +187,21 @@ pub(crate) fn install_panic_hook() {
     }
 }
 
+/// What the runtime says when a panic cannot unwind any further, just before it aborts. It adds nothing to the panic that
+/// led to it, but that one is now final.
+const ABORTING: [&str; 2] = ["panic in a destructor during cleanup", "panic in a function that cannot unwind"];
+
 fn note_panic(slot: &Slot, info: &PanicHookInfo<'_>) {
-    let message = PanicText(info.payload());
-    // What the runtime says before it aborts adds nothing to the panics that led to it.
-    if info.payload().downcast_ref::<&str>() == Some(&"panic in a destructor during cleanup") {
+    let text = panic_text(info.payload());
+    if ABORTING.contains(&text) && slot.confirm_panic("") {
         return;
     }
     match info.location() {
-        Some(location) => slot.draft_panic(message, location),
-        None => slot.draft_panic(message, ""),
+        Some(location) => slot.draft_panic(text, location),
+        None => slot.draft_panic(text, ""),
+    }
+    if cfg!(panic = "abort") {
+        slot.confirm_panic(text);
     }
 }
 
@@ -201,12 +212,7 @@ fn note_fault(signal: i32, address: usize) {
 }
 
 /// A panic's payload as text.
-struct PanicText<'a>(&'a (dyn Any + Send));
-
-impl fmt::Display for PanicText<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = self.0.downcast_ref::<&str>().copied();
-        let text = text.or_else(|| self.0.downcast_ref::<String>().map(String::as_str));
-        f.write_str(text.unwrap_or("a payload that is not a string"))
-    }
+fn panic_text(payload: &(dyn Any + Send)) -> &str {
+    let text = payload.downcast_ref::<&str>().copied();
+    text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("a payload that is not a string")
 }

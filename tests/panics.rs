@@ -103,6 +103,20 @@ isolated_tests! {
         let (row, message, _) = panicked(harmed(&m, 2, |row| assert!(row != 57 || !caught(row), "the real one")));
         assert_eq!((row, &*message), (57, "the real one (after an earlier panic on this row: harmless 57)"));
 
+        let (row, message, _) = panicked(harmed(&m, 2, |row| {
+            if row == 57 && caught(row) {
+                std::panic::resume_unwind(Box::new("resumed"));
+            }
+        }));
+        assert_eq!((row, &*message), (57, "resumed"));
+
+        let aborts = SharedWord::new();
+        let (sums, report) = harmed(&m, 2, |row| {
+            if row == 57 && caught(row) && first_time(&aborts) { std::process::abort() }
+        }).unwrap();
+        assert_eq!(sums, expected);
+        assert_eq!(report.deaths[0].cause, DeathCause::Signalled(6));
+
         let kills = SharedWord::new();
         let (sums, report) = harmed(&m, 2, |row| {
             assert!(caught(row));

@@ -60,7 +60,7 @@ pub(crate) struct Tally {
 /// Why a worker left a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum MessageKind {
-    /// A panic that may yet be caught by the kernel itself; it counts only if the process aborts.
+    /// A panic that may yet be caught by the kernel itself.
     PanicDraft = 1,
     /// A panic that ended the kernel.
     Panic = 2,
@@ -128,9 +128,12 @@ impl Slot {
         }
     }
 
-    /// The draft of a panic on the current row has ended the kernel. False when there is none.
-    pub(crate) fn confirm_panic(&self) -> bool {
-        let drafted = self.drafted_here();
+    /// The panic with this text, on the current row, is final. False when it has not been drafted.
+    pub(crate) fn confirm_panic(&self, text: &str) -> bool {
+        let len = (self.message_len.load(Ordering::Relaxed) as usize).min(text.len());
+        let same =
+            self.text.iter().zip(&text.as_bytes()[..len]).all(|(cell, &byte)| cell.load(Ordering::Relaxed) == byte);
+        let drafted = same && self.drafted_here();
         if drafted {
             self.kind.store(MessageKind::Panic as u32, Ordering::Release);
         }
@@ -309,13 +312,14 @@ mod tests {
         let control = control();
         let slot = &control.slots()[0];
         slot.set_row(1);
-        assert!(!slot.confirm_panic());
+        assert!(!slot.confirm_panic(""));
         slot.draft_panic("first", "a:1:1");
+        assert!(!slot.confirm_panic("another"));
         slot.set_row(2);
-        assert!(!slot.confirm_panic(), "the kernel caught it and went on");
+        assert!(!slot.confirm_panic("first"), "the kernel caught it and went on");
         slot.draft_panic("real", "b:1:1");
         assert_eq!(slot.message().unwrap().kind, MessageKind::PanicDraft);
-        assert!(slot.confirm_panic());
+        assert!(slot.confirm_panic("real"));
         let message = slot.message().unwrap();
         assert_eq!((message.kind, &*message.text, message.row), (MessageKind::Panic, "real", 2));
     }

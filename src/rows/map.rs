@@ -62,7 +62,11 @@ impl Fork<'_> {
     /// # Errors
     /// [`KernelFailed`](crate::Error::KernelFailed) or [`KernelPanicked`](crate::Error::KernelPanicked) with the lowest
     /// row that failed; [`RowKillsWorkers`](crate::Error::RowKillsWorkers) for a row that is fatal to three workers;
-    /// [`ShmFull`](crate::Error::ShmFull) and the like where the output cannot be made; the errors of the options.
+    /// [`ShmFull`](crate::Error::ShmFull) and the like where the output cannot be made;
+    /// [`Truncated`](crate::Error::Truncated) where another process has cut the input;
+    /// [`ForkFailed`](crate::Error::ForkFailed), [`WorkerSetup`](crate::Error::WorkerSetup) or [`Os`](crate::Error::Os)
+    /// where no worker can be had; [`WorkersKeepDying`](crate::Error::WorkersKeepDying),
+    /// [`ControlCorrupted`](crate::Error::ControlCorrupted); the errors of the options.
     ///
     /// # Fork safety
     /// See [`fork()`](crate::fork()).

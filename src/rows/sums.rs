@@ -48,8 +48,10 @@ impl Fork<'_> {
     ///
     /// # Errors
     /// Those of the options; [`ShmFull`](crate::Error::ShmFull) and the like where the output cannot be made;
-    /// [`ForkFailed`](crate::Error::ForkFailed); [`Truncated`](crate::Error::Truncated) where another process has cut the
-    /// input; [`WorkersKeepDying`](crate::Error::WorkersKeepDying).
+    /// [`ForkFailed`](crate::Error::ForkFailed), [`WorkerSetup`](crate::Error::WorkerSetup) or [`Os`](crate::Error::Os)
+    /// where no worker can be had; [`Truncated`](crate::Error::Truncated) where another process has cut the input;
+    /// [`RowKillsWorkers`](crate::Error::RowKillsWorkers), [`WorkersKeepDying`](crate::Error::WorkersKeepDying) or
+    /// [`ControlCorrupted`](crate::Error::ControlCorrupted) where somebody kills, or writes to, what is not theirs.
     ///
     /// # Fork safety
     /// Workers run no code but rowfork's own, which takes no lock: safe to call from a program of many threads.
@@ -72,7 +74,8 @@ impl Fork<'_> {
     /// place nothing.
     ///
     /// # Errors
-    /// As [`row_sums`](Self::row_sums), and [`WrongShape`](crate::Error::WrongShape) for an output of another length.
+    /// As [`row_sums`](Self::row_sums), and [`WrongShape`](crate::Error::WrongShape) for an output of another length. On
+    /// an error the output holds the sums of some rows and what it held before in the others.
     pub fn row_sums_into(&self, input: &SharedArray<f64, Ix2>, output: &mut SharedArray<f64, Ix1>) -> Result<Report> {
         let n_columns = input.shape()[1];
         // Chosen here: the choice reads the environment, which a worker should not.

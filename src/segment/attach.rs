@@ -54,16 +54,18 @@ fn lock_shared(file: &File, name: &str) -> Result<()> {
 fn fill_holes(npy: &NpyFile, total: usize) -> Result<()> {
     let (file, total) = (&npy.file, total as u64);
     let allocated = npy.meta.blocks() * 512;
-    // Neither less than the file nor anything beyond its end: nothing is missing. (Asked first, since what a segment
-    // of zeros has reserved counts as holes until it is touched.)
+    // As many blocks as the file has pages, so nothing is missing, unless somebody has allocated beyond its end. (Asked
+    // first, since what a segment of zeros has reserved counts as holes until it is touched.)
     if allocated == npy.meta.len().next_multiple_of(SMALL_PAGE as u64) {
         return Ok(());
     }
+    // One filler at a time: what one has reserved looks like a hole to another, who might give it back.
+    let _filling = file::FillLock::take(file).map_err(os("lock", &npy.path))?;
     let holes = file::holes(file, 0..total).map_err(os("examine", &npy.path))?;
     if holes.is_empty() {
         return Ok(());
     }
-    let missing = total.next_multiple_of(SMALL_PAGE as u64).saturating_sub(allocated);
+    let missing = total.next_multiple_of(SMALL_PAGE as u64).saturating_sub(allocated).max(SMALL_PAGE as u64);
     birth::check_memory(missing)?;
     birth::check_room(file, missing)?;
     let filled = holes.iter().try_for_each(|hole| reserve::allocate_all(file, hole.clone()));

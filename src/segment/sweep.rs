@@ -106,7 +106,7 @@ pub fn remove(name: &str) -> Result<()> {
 
 /// Removes what killed programs left behind: dead volatile segments of this user. Says which.
 ///
-/// Runs by itself before a process gives its first name. Lasting segments, those in use, those of other
+/// Runs by itself before a process (but for a worker) gives its first name. Lasting segments, those in use, those of other
 /// users, and everything that is not a rowfork segment are never touched.
 ///
 /// # Errors

@@ -84,6 +84,37 @@ pub(crate) fn link(file: &File, path: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// The right to change which bytes of a file have memory: an exclusive lock on its first byte that belongs to the open file
+/// (`F_OFD_SETLKW`), apart from its `flock`. Let go on drop, and with the descriptor.
+#[derive(Debug)]
+pub(crate) struct FillLock<'a>(&'a File);
+
+impl<'a> FillLock<'a> {
+    /// Waits for it. `file` must be open for writing.
+    pub(crate) fn take(file: &'a File) -> io::Result<Self> {
+        set_first_byte_lock(file, libc::F_WRLCK)?;
+        Ok(Self(file))
+    }
+}
+
+impl Drop for FillLock<'_> {
+    fn drop(&mut self) {
+        let _ = set_first_byte_lock(self.0, libc::F_UNLCK); // or it goes with the descriptor
+    }
+}
+
+fn set_first_byte_lock(file: &File, kind: libc::c_int) -> io::Result<()> {
+    let kind = libc::c_short::try_from(kind).map_err(io::Error::other)?;
+    let whence = libc::c_short::try_from(libc::SEEK_SET).map_err(io::Error::other)?;
+    let lock = libc::flock { l_type: kind, l_whence: whence, l_start: 0, l_len: 1, l_pid: 0 };
+    loop {
+        match nix::fcntl::fcntl(file, nix::fcntl::FcntlArg::F_OFD_SETLKW(&lock)) {
+            Err(Errno::EINTR) => {}
+            answer => return answer.map(|_| ()).map_err(io::Error::from),
+        }
+    }
+}
+
 /// What a file system has room for, in bytes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Room {

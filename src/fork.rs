@@ -69,7 +69,7 @@ pub(crate) enum RowCost {
 /// Calls whose workers are forked for that one call: the kernel may be any closure, with any captures, since a forked
 /// process has a copy (copy-on-write) of everything.
 ///
-/// Costs some 0.1 ms for each worker, and 36 ms more for each GiB of *private* memory that the calling process holds in
+/// A call costs some 0.3 ms, 0.1 ms more for each further worker, and 36 ms more for each GiB of *private* memory that the calling process holds in
 /// small pages (the kernel copies page tables); memory in [`SharedArray`](crate::SharedArray)s costs nothing.
 ///
 /// # Fork safety
@@ -146,7 +146,7 @@ impl<'a> Fork<'a> {
 
     /// Refuses options that make no sense, before anything is allocated.
     pub(crate) fn check(&self) -> Result<()> {
-        if worker::is_worker() {
+        if process::is_forked_child() {
             return Err(Error::InsideWorker);
         }
         match (self.workers, self.block_rows) {
@@ -239,7 +239,6 @@ impl<'a> Supervisor<'a> {
             Action::Restart => {
                 self.crew.end(Instant::now());
                 self.control.reset();
-                self.control.set_limit(self.ledger.limit());
                 self.spawn(self.crew.size())?;
             }
             Action::Spawn(n) => self.spawn(n)?,

@@ -73,11 +73,6 @@ fn own_slot() -> Option<&'static Slot> {
     unsafe { OWN_SLOT.load(Ordering::Relaxed).as_ref() }
 }
 
-/// Whether this process is a worker, where no call may be made.
-pub(crate) fn is_worker() -> bool {
-    own_slot().is_some()
-}
-
 /// The worker's life. Never returns, and never unwinds into the parent's frames.
 pub(crate) fn live(job: &Job<'_>, parent: Pid, owner: Owner) -> ! {
     let slot = &job.control.slots()[usize::from(owner.slot)];

@@ -272,3 +272,31 @@ fn arrays_without_elements_are_read_by_numpy_and_attached() {
         }
     }
 }
+
+#[test]
+fn the_holes_of_a_file_are_filled_by_one_at_a_time() {
+    use nix::fcntl::{FcntlArg, fcntl};
+    use std::os::unix::fs::FileExt;
+    let names = Names::new();
+    let name = names.name("holes");
+    let golden = std::fs::read(golden("one_axis.npy")).unwrap();
+    let header = String::from_utf8_lossy(&golden[10..128]).replace("(4,), }     ", "(500000,), }");
+    let file = std::fs::File::options().read(true).write(true).create_new(true).open(shm(&name)).unwrap();
+    file.write_all_at(&[&golden[..10], header.as_bytes()].concat(), 0).unwrap();
+    file.set_len(128 + 4_000_000).unwrap();
+    let lock = |kind: libc::c_int| {
+        let kind = libc::c_short::try_from(kind).unwrap();
+        let first_byte = libc::flock { l_type: kind, l_whence: 0, l_start: 0, l_len: 1, l_pid: 0 };
+        fcntl(&file, FcntlArg::F_OFD_SETLK(&first_byte)).unwrap();
+    };
+    lock(libc::F_WRLCK); // another process fills
+    std::thread::scope(|scope| {
+        // SAFETY: nobody else knows the name.
+        let attaching = scope.spawn(|| unsafe { SharedArray::<f64, Ix1>::attach(&name) }.unwrap().len());
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        assert!(!attaching.is_finished(), "it fills although another does");
+        lock(libc::F_UNLCK);
+        assert_eq!(attaching.join().unwrap(), 500_000);
+    });
+    std::fs::remove_file(shm(&name)).unwrap();
+}

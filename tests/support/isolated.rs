@@ -6,7 +6,6 @@
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::os::unix::process::CommandExt;
-use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -157,10 +156,4 @@ impl Belongings {
     fn of_this_process() -> Self {
         Self { descriptors: descriptors(), children: children(), names: own_names() }
     }
-}
-
-/// Whether a program is on the path.
-pub(crate) fn has_program(name: &str) -> bool {
-    std::env::var_os("PATH")
-        .is_some_and(|path| std::env::split_paths(&path).any(|dir| Path::new(&dir).join(name).is_file()))
 }

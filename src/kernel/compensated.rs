@@ -40,22 +40,22 @@
 
 #![expect(clippy::many_single_char_names, reason = "the letters of the papers and of the proof")]
 
-use super::lanes::{Lanes, two_sum};
+use super::lanes::{Lanes, last_terms, two_sum};
 use crate::sys::prefetch::prefetch;
 
 /// Running sum, its first-order error and the magnitudes of what that drops, in every lane.
 #[derive(Clone, Copy)]
-struct Compensated<const N: usize> {
-    s: Lanes<N>,
-    c: Lanes<N>,
-    dropped: Lanes<N>,
+pub(super) struct Compensated<const N: usize> {
+    pub(super) s: Lanes<N>,
+    pub(super) c: Lanes<N>,
+    pub(super) dropped: Lanes<N>,
 }
 
 impl<const N: usize> Compensated<N> {
-    const ZERO: Self = Self { s: Lanes::ZERO, c: Lanes::ZERO, dropped: Lanes::ZERO };
+    pub(super) const ZERO: Self = Self { s: Lanes::ZERO, c: Lanes::ZERO, dropped: Lanes::ZERO };
 
     #[inline(always)]
-    fn push(&mut self, x: Lanes<N>) {
+    pub(super) fn push(&mut self, x: Lanes<N>) {
         let (s, e) = two_sum(self.s, x);
         let (c, d) = two_sum(self.c, e);
         *self = Self { s, c, dropped: self.dropped + d.abs() };
@@ -63,7 +63,7 @@ impl<const N: usize> Compensated<N> {
 
     /// The sum of both, lane by lane: step 1 of the proof. Adds three additions to the `k` of step 2.
     #[inline(always)]
-    fn merge(self, other: Self) -> Self {
+    pub(super) fn merge(self, other: Self) -> Self {
         let (s, e) = two_sum(self.s, other.s);
         let (c, d1) = two_sum(self.c, other.c);
         let (c, d2) = two_sum(c, e);
@@ -77,7 +77,7 @@ impl<const N: usize> Compensated<N> {
 
     /// Every lane holds the sum of all lanes. As many operations as on halved vectors, and no narrow code.
     #[inline(always)]
-    fn combined(self) -> Self {
+    pub(super) fn combined(self) -> Self {
         let mut all = self;
         let mut by = N / 2;
         while by > 0 {
@@ -90,7 +90,7 @@ impl<const N: usize> Compensated<N> {
 
 /// No fewer than the additions of merging lanes, three at a time: 8 of them one by one, or up to 1024 by halving. See
 /// `k` in step 2 of the proof.
-const MERGE_ADDITIONS: usize = 32;
+pub(super) const MERGE_ADDITIONS: usize = 32;
 
 /// `M` of step 3 of the proof: covers what `dropped` stands for and the rounding of `l - M` and `l + M`, when each
 /// magnitude in `dropped` went through at most `additions` additions.
@@ -111,26 +111,15 @@ fn bounds(s: f64, c: f64, dropped: f64, additions: usize) -> (f64, f64) {
 
 /// All terms of one row, term `j` in lane `j % N`.
 #[inline(always)]
-fn accumulate<const N: usize>(row: &[f64]) -> Compensated<N> {
+pub(super) fn accumulate<const N: usize>(row: &[f64]) -> Compensated<N> {
     let mut lanes = Compensated::<N>::ZERO;
     let (chunks, tail) = row.as_chunks::<N>();
     for chunk in chunks {
         lanes.push(Lanes(*chunk));
     }
     if !tail.is_empty() {
-        // Zeros change nothing. Where the row allows it they are blended into its last N terms, for a copy of variable
-        // length costs more than the additions.
-        let mut last = [0.0; N];
-        if let Some(end) = row.last_chunk::<N>() {
-            for (i, a) in last.iter_mut().enumerate() {
-                *a = if i + tail.len() >= N { end[i] } else { 0.0 };
-            }
-        } else {
-            for (a, x) in last.iter_mut().zip(tail) {
-                *a = *x;
-            }
-        }
-        lanes.push(Lanes(last));
+        // The zeros that come with them change nothing.
+        lanes.push(Lanes(last_terms(row, tail)));
     }
     lanes
 }

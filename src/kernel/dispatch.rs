@@ -11,7 +11,7 @@
 use std::hint::black_box;
 use std::sync::OnceLock;
 
-use super::{compensated, refine};
+use super::{compensated, refine, single_precision};
 use crate::sys::fpu::DefaultFpu;
 
 /// An instruction set the kernels are compiled for, from the least to the most.
@@ -91,21 +91,26 @@ impl Kernel {
 /// What a table entry compiles, with the signatures the methods below rely on.
 type RowSums = unsafe fn(&[f64], usize, &mut [f64]);
 type Sum = unsafe fn(&[f64]) -> f64;
+type RowSumsF32 = unsafe fn(&[f32], usize, &mut [f32]);
 #[cfg(test)]
-type Tier = unsafe fn(&[f64]) -> Option<f64>;
+type Tier<X> = unsafe fn(&[X]) -> Option<X>;
 
 struct Compiled {
     row_sums: RowSums,
     sum: Sum,
+    row_sums_f32: RowSumsF32,
     /// The tiers by themselves, for the tests.
     #[cfg(test)]
-    tiers: [Tier; 2],
+    tiers: [Tier<f64>; 2],
+    #[cfg(test)]
+    tiers_f32: [Tier<f32>; 2],
 }
 
 /// Compiles the kernels under the given attributes, with so many lanes.
 ///
 /// One vector of 512 bits, two of the others: more would run out of registers, and the additions of *successive* terms
-/// overlap anyway, for of thirteen only three are a chain.
+/// overlap anyway, for of thirteen only three are a chain. The plain sums of floats are little else than chains, and have
+/// twice as many lanes.
 macro_rules! compile {
     ($name:ident, lanes: $lanes:literal, $(#[$feature:meta])?) => {
         mod $name {
@@ -128,6 +133,18 @@ macro_rules! compile {
                 super::refine::sum_row::<N>(row)
             }
 
+            $(#[$feature])?
+            fn row_sums_f32(rows: &[f32], n_columns: usize, out: &mut [f32]) {
+                super::single_precision::row_sums::<{ 2 * N }, N>(rows, n_columns, out, |row| refine_f32(row));
+            }
+
+            $(#[$feature])?
+            #[cold]
+            #[inline(never)]
+            fn refine_f32(row: &[f32]) -> f32 {
+                super::single_precision::refine::<N>(row)
+            }
+
             #[cfg(test)]
             $(#[$feature])?
             pub(super) fn tier_one(row: &[f64]) -> Option<f64> {
@@ -140,11 +157,26 @@ macro_rules! compile {
                 crate::kernel::three_term::sum_row::<N>(row)
             }
 
+            #[cfg(test)]
+            $(#[$feature])?
+            fn plain_f32(row: &[f32]) -> Option<f32> {
+                super::single_precision::sum_row::<{ 2 * N }>(row)
+            }
+
+            #[cfg(test)]
+            $(#[$feature])?
+            fn compensated_f32(row: &[f32]) -> Option<f32> {
+                super::single_precision::sum_compensated::<N>(row)
+            }
+
             pub(super) const COMPILED: super::Compiled = super::Compiled {
                 row_sums,
                 sum,
+                row_sums_f32,
                 #[cfg(test)]
                 tiers: [tier_one, tier_two],
+                #[cfg(test)]
+                tiers_f32: [plain_f32, compensated_f32],
             };
         }
     };
@@ -173,7 +205,7 @@ impl Kernel {
     /// # Panics
     /// If `rows` is not of that length.
     pub(crate) fn row_sums(self, rows: &[f64], n_columns: usize, out: &mut [f64]) {
-        assert_eq!(Some(rows.len()), n_columns.checked_mul(out.len()), "rows x columns is not the length of the data");
+        assert_shape(rows, n_columns, out);
         let _fpu = DefaultFpu::new();
         // Hidden from the compiler so that nothing of it is moved across the guard: see `DefaultFpu`.
         let row_sums = black_box(self.compiled().row_sums);
@@ -189,6 +221,16 @@ impl Kernel {
         unsafe { sum(row) }
     }
 
+    /// The `f32` nearest the exact sum of each row; the rest as for [`Kernel::row_sums`].
+    pub(crate) fn row_sums_f32(self, rows: &[f32], n_columns: usize, out: &mut [f32]) {
+        assert_shape(rows, n_columns, out);
+        let _fpu = DefaultFpu::new();
+        // Hidden for the same reason.
+        let row_sums = black_box(self.compiled().row_sums_f32);
+        // SAFETY: `self` is the proof that the processor has the instructions.
+        unsafe { row_sums(rows, n_columns, out) };
+    }
+
     /// What tier `tier` (one or two) says of a row when it is asked alone.
     #[cfg(test)]
     pub(super) fn tier(self, tier: usize, row: &[f64]) -> Option<f64> {
@@ -196,4 +238,17 @@ impl Kernel {
         // SAFETY: `self` is the proof that the processor has the instructions.
         unsafe { tier(row) }
     }
+
+    /// What the plain (one) or the compensated (two) sum says of a row of floats when it is asked alone.
+    #[cfg(test)]
+    pub(super) fn tier_f32(self, tier: usize, row: &[f32]) -> Option<f32> {
+        let tier = self.compiled().tiers_f32[tier - 1];
+        // SAFETY: `self` is the proof that the processor has the instructions.
+        unsafe { tier(row) }
+    }
+}
+
+#[track_caller]
+fn assert_shape<X, Y>(rows: &[X], n_columns: usize, out: &[Y]) {
+    assert_eq!(Some(rows.len()), n_columns.checked_mul(out.len()), "rows x columns is not the length of the data");
 }

@@ -28,6 +28,17 @@ impl<const N: usize> Lanes<N> {
         Self(out)
     }
 
+    /// The larger of both in every lane; where either is NaN, that of `self`.
+    #[inline(always)]
+    pub(super) fn max(self, other: Self) -> Self {
+        let mut out = self.0;
+        for (a, b) in out.iter_mut().zip(&other.0) {
+            // `f64::max` would look for NaN, too.
+            *a = if *b > *a { *b } else { *a };
+        }
+        Self(out)
+    }
+
     /// Lane `i` of the result is lane `(i + by) % N`.
     #[inline(always)]
     pub(super) fn rotated(self, by: usize) -> Self {
@@ -63,6 +74,25 @@ impl<const N: usize> Sub for Lanes<N> {
         }
         Self(out)
     }
+}
+
+/// The terms of `tail`, with which `row` ends and which are fewer than `N`, and zeros, in any order.
+///
+/// Where the row allows it zeros are blended into its last `N` terms, for a copy of variable length costs more than the
+/// additions.
+#[inline(always)]
+pub(super) fn last_terms<T: Copy + Default, const N: usize>(row: &[T], tail: &[T]) -> [T; N] {
+    let mut last = [T::default(); N];
+    if let Some(end) = row.last_chunk::<N>() {
+        for (i, a) in last.iter_mut().enumerate() {
+            *a = if i + tail.len() >= N { end[i] } else { T::default() };
+        }
+    } else {
+        for (a, x) in last.iter_mut().zip(tail) {
+            *a = *x;
+        }
+    }
+    last
 }
 
 /// Knuth's `TwoSum`: `(s, e)` with `s = fl(a + b)` and `s + e = a + b` exactly, whatever the magnitudes of `a` and `b`.

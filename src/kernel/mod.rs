@@ -11,13 +11,18 @@
 //! | `refine.rs` | the way down for the others |
 //! | `three_term.rs` | tier two: the same with three terms |
 //! | `superaccumulator.rs` | tier three: fixed point, exact |
+//! | `single_precision.rs` | rows of `f32`: a plain sum that proves itself; the tiers for the others |
+//! | `summand.rs` | the element types, for callers generic over them |
 
 #![expect(clippy::inline_always, reason = "what is not inlined is compiled for the baseline: see lanes.rs")]
+#![cfg_attr(not(test), expect(dead_code, reason = "element types other than f64 have no callers yet"))]
 
 mod compensated;
 mod dispatch;
 mod lanes;
 mod refine;
+mod single_precision;
+mod summand;
 mod superaccumulator;
 mod three_term;
 
@@ -25,6 +30,8 @@ mod three_term;
 mod tests;
 
 pub(crate) use dispatch::Kernel;
+#[cfg_attr(not(test), expect(unused_imports, reason = "as above"))]
+pub(crate) use summand::Summand;
 
 /// The double nearest the exact sum of `values`, ties to even: correctly rounded, like Python's `math.fsum`, at the
 /// speed of memory.

@@ -9,7 +9,7 @@ use super::{superaccumulator, three_term};
 pub(super) fn sum_row<const N: usize>(row: &[f64]) -> f64 {
     #[cfg(test)]
     super::tests::REFINED.set(super::tests::REFINED.get() + 1);
-    if let Some(sum) = sum_if_not_finite(row) {
+    if let Some(sum) = sum_if_not_finite(row.iter().copied()) {
         return sum;
     }
     three_term::sum_row::<N>(row).unwrap_or_else(|| superaccumulator::sum_finite(row))
@@ -18,11 +18,11 @@ pub(super) fn sum_row<const N: usize>(row: &[f64]) -> f64 {
 /// The sum of a row with a NaN or an infinity in it, as IEEE 754 gives it for any order of the terms; else `None`.
 ///
 /// Always the same NaN: which of several NaN an addition hands on depends on the instruction and the operand order.
-fn sum_if_not_finite(row: &[f64]) -> Option<f64> {
+pub(super) fn sum_if_not_finite(row: impl Iterator<Item = f64>) -> Option<f64> {
     let (mut plus, mut minus) = (false, false);
-    for value in row.iter().filter(|value| !value.is_finite()) {
-        plus |= *value == f64::INFINITY;
-        minus |= *value == f64::NEG_INFINITY;
+    for value in row.filter(|value| !value.is_finite()) {
+        plus |= value == f64::INFINITY;
+        minus |= value == f64::NEG_INFINITY;
         if value.is_nan() || (plus && minus) {
             return Some(CANONICAL_NAN);
         }

@@ -21,20 +21,35 @@ const LOW_32: i64 = 0xffff_ffff;
 /// if and only if the exact sum rounds to one.
 pub(super) fn sum_finite(values: &[f64]) -> f64 {
     let mut sum = Superaccumulator::new();
-    for batch in values.chunks(TERMS_PER_PROPAGATION) {
-        sum.add_batch(batch);
-        sum.propagate();
-    }
-    sum.round()
+    sum.add(values);
+    sum.round(Rounding::ToNearest)
 }
 
-struct Superaccumulator {
+/// What becomes of a sum that is no double.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rounding {
+    /// The nearest one; of two the even one.
+    ToNearest,
+    /// That of its neighbours whose last bit is set, so that it can be rounded once more to fewer bits. For sums of
+    /// floats, which are far from the largest double.
+    ToOdd,
+}
+
+pub(super) struct Superaccumulator {
     limbs: [i64; LIMBS],
 }
 
 impl Superaccumulator {
-    const fn new() -> Self {
+    pub(super) const fn new() -> Self {
         Self { limbs: [0; LIMBS] }
+    }
+
+    /// Adds finite doubles.
+    pub(super) fn add(&mut self, values: &[f64]) {
+        for batch in values.chunks(TERMS_PER_PROPAGATION) {
+            self.add_batch(batch);
+            self.propagate();
+        }
     }
 
     /// Adds at most [`TERMS_PER_PROPAGATION`] finite doubles; a propagation must follow before the next batch.
@@ -69,8 +84,8 @@ impl Superaccumulator {
         self.limbs[LIMBS - 1] += carry;
     }
 
-    /// The nearest double; the limbs must be propagated.
-    fn round(mut self) -> f64 {
+    /// The sum as a double.
+    pub(super) fn round(mut self, rounding: Rounding) -> f64 {
         let negative = self.limbs[LIMBS - 1] < 0;
         if negative {
             for limb in &mut self.limbs {
@@ -78,12 +93,12 @@ impl Superaccumulator {
             }
             self.propagate();
         }
-        let magnitude = f64::from_bits(self.round_magnitude());
+        let magnitude = f64::from_bits(self.round_magnitude(rounding));
         if negative { -magnitude } else { magnitude }
     }
 
-    /// The bits of the nearest double of a sum that is not negative.
-    fn round_magnitude(&self) -> u64 {
+    /// The bits of the rounded double of a sum that is not negative.
+    fn round_magnitude(&self, rounding: Rounding) -> u64 {
         let limb = |k: usize| self.limbs[k].cast_unsigned();
         let Some(top) = self.limbs.iter().rposition(|&limb| limb != 0) else {
             return 0;
@@ -110,13 +125,15 @@ impl Superaccumulator {
         let significand = window >> 11;
         let half = (window >> 10) & 1 == 1;
         let sticky = window & ((1 << 10) - 1) != 0 || rest != 0 || below;
-        let up = half && (sticky || significand & 1 == 1);
         // `significand` brings the implicit bit, which counts one into the exponent field; a carry out of it by
         // rounding up lands there by itself and makes MAX + half an ulp infinity.
         let exponent = leading - 52;
         if exponent >= 0x7fe {
             return f64::INFINITY.to_bits();
         }
-        (exponent << 52) + significand + u64::from(up)
+        match rounding {
+            Rounding::ToNearest => (exponent << 52) + significand + u64::from(half && (sticky || significand & 1 == 1)),
+            Rounding::ToOdd => (exponent << 52) + (significand | u64::from(half || sticky)),
+        }
     }
 }

@@ -93,7 +93,7 @@ fn certify(total: ThreeTerm<1>, additions: usize) -> Option<f64> {
 }
 
 /// `a + b` rounded to odd: exact if it can be, else the neighbour with the last bit set.
-fn add_to_odd(a: f64, b: f64) -> f64 {
+pub(super) fn add_to_odd(a: f64, b: f64) -> f64 {
     let (w, e) = two_sum(a, b);
     if e == 0.0 || w.to_bits() & 1 == 1 {
         w

@@ -32,6 +32,28 @@ fn the_callers_control_word_changes_no_bit_and_is_given_back() {
 }
 
 #[test]
+fn nor_does_it_change_a_bit_of_the_sums_of_floats() {
+    let tiny = f32::from_bits(1);
+    // Subnormals; a middle and what decides it; and what is left to fixed point.
+    let row = [tiny * 3.0, f32::MIN_POSITIVE, -tiny, -f32::MIN_POSITIVE, 1e-40];
+    let middle = [1.0, 2f32.powi(-24), 2f32.powi(-60)];
+    let wide = [1.0, 2f32.powi(-24), tiny, 1e38, -1e38, 1e20, -1e20];
+    let kernels: Vec<_> = kernels().collect();
+    for word in [0x8040, 0x2000 | 0x8040, 0x4000, 0x6000].map(|bits| 0x1f80 | bits) {
+        for row in [row.as_slice(), &middle, &wide, &row.repeat(50), &middle.repeat(99), &wide.repeat(1_000)] {
+            let expected = oracle::exact_sum_f32(row).to_bits();
+            for kernel in &kernels {
+                let mut out = [0.0; 9];
+                let rows = row.repeat(9);
+                let ((), after) = fpu::under(word, || kernel.row_sums_f32(&rows, row.len(), &mut out));
+                assert_eq!(out.map(f32::to_bits), [expected; 9], "{word:#x} on {}", kernel.isa().name());
+                assert_eq!(after & !0x3f, word, "the caller's word comes back");
+            }
+        }
+    }
+}
+
+#[test]
 fn a_worker_can_take_the_default_control_word_for_good() {
     let ((), after) = fpu::under(0x1f80 | 0x8040, fpu::set_default);
     assert_eq!(after & !0x3f, 0x1f80);

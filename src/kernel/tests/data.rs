@@ -43,7 +43,17 @@ impl Random {
         }
     }
 
-    fn shuffle(&mut self, row: &mut [f64]) {
+    pub(super) fn any_finite_f32(&mut self) -> f32 {
+        loop {
+            #[expect(clippy::cast_possible_truncation, reason = "any 32 of the bits")]
+            let x = f32::from_bits(self.bits() as u32);
+            if x.is_finite() {
+                return x;
+            }
+        }
+    }
+
+    pub(super) fn shuffle<T>(&mut self, row: &mut [T]) {
         for i in (1..row.len()).rev() {
             row.swap(i, self.below(i + 1));
         }

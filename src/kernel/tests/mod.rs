@@ -6,13 +6,15 @@ mod block;
 #[cfg(target_arch = "x86_64")]
 mod control_word;
 mod data;
+mod data_f32;
 mod oracle;
 mod single;
+mod single_precision;
 
 use std::cell::Cell;
 
 use super::dispatch::Isa;
-use super::{Kernel, superaccumulator};
+use super::{Kernel, single_precision as floats, superaccumulator};
 
 thread_local! {
     /// How many rows this thread has sent below tier one; counted by `refine::sum_row`.
@@ -33,6 +35,46 @@ fn kernels() -> impl Iterator<Item = Kernel> {
 
 fn bits(sums: &[f64]) -> Vec<u64> {
     sums.iter().map(|sum| sum.to_bits()).collect()
+}
+
+/// The same for floats: by every kernel at every alignment, alone and among other rows, and by every tier alone.
+#[track_caller]
+fn check_f32(what: &str, row: &[f32]) {
+    let expected = oracle::exact_sum_f32(row);
+    let agree = |sum: f32, by: &str, kernel: Kernel| {
+        assert_eq!(
+            sum.to_bits(),
+            expected.to_bits(),
+            "{what}, {} terms, {by} on {}: {sum:e}, not {expected:e}",
+            row.len(),
+            kernel.isa().name(),
+        );
+    };
+    let mut shifted = vec![0.0; row.len() + 16];
+    for alignment in 0..16 {
+        let row_here = &mut shifted[alignment..][..row.len()];
+        row_here.copy_from_slice(row);
+        for kernel in kernels() {
+            let mut sum = [-7.0];
+            kernel.row_sums_f32(row_here, row.len(), &mut sum);
+            agree(sum[0], "row_sums", kernel);
+        }
+    }
+    for kernel in kernels() {
+        let mut sums = [-7.0; 9];
+        kernel.row_sums_f32(&row.repeat(9), row.len(), &mut sums);
+        for sum in sums {
+            agree(sum, "row_sums of nine", kernel);
+        }
+        for (tier, name) in [(1, "the plain sum"), (2, "the compensated sum")] {
+            if let Some(sum) = kernel.tier_f32(tier, row) {
+                agree(sum, name, kernel);
+            }
+        }
+        if row.iter().all(|x| x.is_finite()) {
+            agree(floats::sum_finite(row), "fixed point", kernel);
+        }
+    }
 }
 
 /// Sums `row` by every kernel at every alignment, and by every tier alone; all must agree with the oracle.

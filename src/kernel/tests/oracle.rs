@@ -1,5 +1,7 @@
 //! The naive judge: big integers, one rounding, and no step in common with the code it judges.
 
+use std::cmp::Ordering;
+
 use num_bigint::{BigInt, BigUint, Sign};
 
 /// What [`exact_sum`](crate::exact_sum) promises for `values`.
@@ -14,6 +16,58 @@ pub(super) fn exact_sum(values: &[f64]) -> f64 {
         (false, true) => f64::NEG_INFINITY,
         (false, false) => round(&values.iter().map(|x| units(*x)).sum()),
     }
+}
+
+/// The same for floats: the `f32` nearest the exact sum.
+pub(super) fn exact_sum_f32(values: &[f32]) -> f32 {
+    let nan = f32::from_bits(0x7fc0_0000);
+    if values.iter().any(|x| x.is_nan()) {
+        return nan;
+    }
+    match (values.contains(&f32::INFINITY), values.contains(&f32::NEG_INFINITY)) {
+        (true, true) => nan,
+        (true, false) => f32::INFINITY,
+        (false, true) => f32::NEG_INFINITY,
+        (false, false) => round_f32(&values.iter().map(|x| units_f32(*x)).sum()),
+    }
+}
+
+/// A finite float as a multiple of 2^-149.
+fn units_f32(x: f32) -> BigInt {
+    let bits = x.abs().to_bits();
+    let (exponent, fraction) = (bits >> 23, bits & ((1 << 23) - 1));
+    let magnitude =
+        if exponent == 0 { BigInt::from(fraction) } else { BigInt::from(fraction + (1 << 23)) << (exponent - 1) };
+    if x.is_sign_negative() { -magnitude } else { magnitude }
+}
+
+/// The float nearest `sum * 2^-149`, ties to even: the floats are gone through by halving, no bits are shifted.
+fn round_f32(sum: &BigInt) -> f32 {
+    let magnitude = BigInt::from(sum.magnitude().clone());
+    let infinity = f32::INFINITY.to_bits();
+    // The bits of floats that are not negative are in their order; past the largest comes what would follow it, 2^128.
+    let units = |bits: u32| if bits == infinity { BigInt::from(1) << 277 } else { units_f32(f32::from_bits(bits)) };
+    let (mut low, mut high) = (0, infinity);
+    while low < high {
+        let middle = (low + high).div_ceil(2);
+        if units(middle) <= magnitude {
+            low = middle;
+        } else {
+            high = middle - 1;
+        }
+    }
+    let nearest = if low == infinity {
+        infinity
+    } else {
+        let (below, above) = (&magnitude - units(low), units(low + 1) - &magnitude);
+        match below.cmp(&above) {
+            Ordering::Less => low,
+            Ordering::Greater => low + 1,
+            Ordering::Equal => low + low % 2,
+        }
+    };
+    let nearest = f32::from_bits(nearest);
+    if sum.sign() == Sign::Minus { -nearest } else { nearest }
 }
 
 /// A finite double as a multiple of 2^-1074.
@@ -68,5 +122,25 @@ fn the_oracle_agrees_with_the_hardware_on_two_terms() {
         if near.is_finite() {
             assert_eq!(exact_sum(&[a, -near]).to_bits(), (a - near + 0.0).to_bits(), "{a:e} - {near:e}");
         }
+    }
+}
+
+#[test]
+fn the_oracle_rounds_doubles_to_floats_as_the_hardware_does() {
+    let mut random = super::data::Random::new(12);
+    let check = |a: f32, b: f32| {
+        // Of two floats the double sum may be rounded, but never to a middle that it is not: 53 >= 2 * 24 + 2.
+        #[expect(clippy::cast_possible_truncation, reason = "this rounding is what is compared")]
+        let expected = (f64::from(a) + f64::from(b)) as f32 + 0.0;
+        assert_eq!(exact_sum_f32(&[a, b]).to_bits(), expected.to_bits(), "{a:e} + {b:e}");
+    };
+    for _ in 0..5_000 {
+        let (a, b) = (random.any_finite_f32(), random.any_finite_f32());
+        check(a, b);
+        check(a, -a);
+        let exponent = 0x7f80_0000 & a.to_bits();
+        let near = f32::from_bits(exponent | (b.to_bits() & 0x807f_ffff));
+        check(a, near);
+        check(a, near / 2f32.powi(24));
     }
 }

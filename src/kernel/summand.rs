@@ -1,0 +1,48 @@
+//! The element types whose rows have exact sums, for callers that are generic over them.
+//!
+//! Called by the engine. Which algorithm and which instructions a type gets is the business of `dispatch.rs`.
+
+use super::Kernel;
+
+/// An element type whose rows have exact sums.
+pub(crate) trait Summand: Copy + Send + Sync + 'static {
+    /// For floats their own type, the sum being rounded once; for integers 64 bits with the sign of the terms.
+    type Sum: Copy + Send + Sync + 'static;
+
+    /// The sum of each row: `rows` holds `sums.len()` rows of `n_columns` elements, one after the other. Allocates
+    /// nothing, takes no lock, and does not depend on the caller's rounding mode, FTZ or DAZ.
+    ///
+    /// # Errors
+    /// The first row whose sum does not fit; those before it are summed, those after it left alone. Only integers of 64
+    /// bits come to that, but for rows of 2^31 elements.
+    ///
+    /// # Panics
+    /// If `rows` is not of that length.
+    fn row_sums(kernel: Kernel, rows: &[Self], n_columns: usize, sums: &mut [Self::Sum]) -> Result<(), Overflow>;
+}
+
+/// A row whose integer sum does not fit its type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Overflow {
+    /// Its index within the sums asked for.
+    pub(crate) row: usize,
+    pub(crate) sum: i128,
+}
+
+impl Summand for f64 {
+    type Sum = Self;
+
+    fn row_sums(kernel: Kernel, rows: &[Self], n_columns: usize, sums: &mut [Self]) -> Result<(), Overflow> {
+        kernel.row_sums(rows, n_columns, sums);
+        Ok(())
+    }
+}
+
+impl Summand for f32 {
+    type Sum = Self;
+
+    fn row_sums(kernel: Kernel, rows: &[Self], n_columns: usize, sums: &mut [Self]) -> Result<(), Overflow> {
+        kernel.row_sums_f32(rows, n_columns, sums);
+        Ok(())
+    }
+}

@@ -11,7 +11,9 @@
 use std::hint::black_box;
 use std::sync::OnceLock;
 
-use super::{compensated, refine, single_precision};
+use super::integers::Integer;
+use super::summand::Overflow;
+use super::{compensated, integers, refine, single_precision};
 use crate::sys::fpu::DefaultFpu;
 
 /// An instruction set the kernels are compiled for, from the least to the most.
@@ -92,6 +94,8 @@ impl Kernel {
 type RowSums = unsafe fn(&[f64], usize, &mut [f64]);
 type Sum = unsafe fn(&[f64]) -> f64;
 type RowSumsF32 = unsafe fn(&[f32], usize, &mut [f32]);
+type IntegerRowSums<X> = unsafe fn(&[X], usize, &mut [<X as Integer>::Sum]) -> Result<(), Overflow>;
+type RowCounts = unsafe fn(&[u8], usize, &mut [u64]);
 #[cfg(test)]
 type Tier<X> = unsafe fn(&[X]) -> Option<X>;
 
@@ -99,6 +103,7 @@ struct Compiled {
     row_sums: RowSums,
     sum: Sum,
     row_sums_f32: RowSumsF32,
+    row_counts: RowCounts,
     /// The tiers by themselves, for the tests.
     #[cfg(test)]
     tiers: [Tier<f64>; 2],
@@ -114,6 +119,8 @@ struct Compiled {
 macro_rules! compile {
     ($name:ident, lanes: $lanes:literal, $(#[$feature:meta])?) => {
         mod $name {
+            use super::{Integer, Overflow};
+
             const N: usize = $lanes;
 
             $(#[$feature])?
@@ -145,6 +152,21 @@ macro_rules! compile {
                 super::single_precision::refine::<N>(row)
             }
 
+            // Not in the table, which is not generic.
+            $(#[$feature])?
+            pub(super) fn integer_row_sums<X: Integer>(
+                rows: &[X],
+                n_columns: usize,
+                out: &mut [X::Sum],
+            ) -> Result<(), Overflow> {
+                super::integers::row_sums(rows, n_columns, out)
+            }
+
+            $(#[$feature])?
+            fn row_counts(rows: &[u8], n_columns: usize, out: &mut [u64]) {
+                super::integers::row_counts(rows, n_columns, out);
+            }
+
             #[cfg(test)]
             $(#[$feature])?
             pub(super) fn tier_one(row: &[f64]) -> Option<f64> {
@@ -173,6 +195,7 @@ macro_rules! compile {
                 row_sums,
                 sum,
                 row_sums_f32,
+                row_counts,
                 #[cfg(test)]
                 tiers: [tier_one, tier_two],
                 #[cfg(test)]
@@ -229,6 +252,36 @@ impl Kernel {
         let row_sums = black_box(self.compiled().row_sums_f32);
         // SAFETY: `self` is the proof that the processor has the instructions.
         unsafe { row_sums(rows, n_columns, out) };
+    }
+
+    /// The sum of each row of integers; shapes and panics as for [`Kernel::row_sums`].
+    ///
+    /// # Errors
+    /// The first row whose sum does not fit; those before it are summed.
+    pub(crate) fn integer_row_sums<X: Integer>(
+        self,
+        rows: &[X],
+        n_columns: usize,
+        out: &mut [X::Sum],
+    ) -> Result<(), Overflow> {
+        assert_shape(rows, n_columns, out);
+        let row_sums: IntegerRowSums<X> = match self.isa {
+            Isa::Scalar => scalar::integer_row_sums::<X>,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => avx2::integer_row_sums::<X>,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => avx512::integer_row_sums::<X>,
+        };
+        // SAFETY: `self` is the proof that the processor has the instructions.
+        unsafe { row_sums(rows, n_columns, out) }
+    }
+
+    /// The number of bytes other than zero in each row; shapes and panics as for [`Kernel::row_sums`].
+    pub(crate) fn row_counts(self, rows: &[u8], n_columns: usize, out: &mut [u64]) {
+        assert_shape(rows, n_columns, out);
+        let row_counts = self.compiled().row_counts;
+        // SAFETY: `self` is the proof that the processor has the instructions.
+        unsafe { row_counts(rows, n_columns, out) };
     }
 
     /// What tier `tier` (one or two) says of a row when it is asked alone.

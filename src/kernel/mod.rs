@@ -12,6 +12,7 @@
 //! | `three_term.rs` | tier two: the same with three terms |
 //! | `superaccumulator.rs` | tier three: fixed point, exact |
 //! | `single_precision.rs` | rows of `f32`: a plain sum that proves itself; the tiers for the others |
+//! | `integers.rs` | rows of integers, and of bytes to be counted |
 //! | `summand.rs` | the element types, for callers generic over them |
 
 #![expect(clippy::inline_always, reason = "what is not inlined is compiled for the baseline: see lanes.rs")]
@@ -19,6 +20,7 @@
 
 mod compensated;
 mod dispatch;
+mod integers;
 mod lanes;
 mod refine;
 mod single_precision;
@@ -31,7 +33,7 @@ mod tests;
 
 pub(crate) use dispatch::Kernel;
 #[cfg_attr(not(test), expect(unused_imports, reason = "as above"))]
-pub(crate) use summand::Summand;
+pub(crate) use summand::{Overflow, Summand};
 
 /// The double nearest the exact sum of `values`, ties to even: correctly rounded, like Python's `math.fsum`, at the
 /// speed of memory.

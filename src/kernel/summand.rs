@@ -46,3 +46,20 @@ impl Summand for f32 {
         Ok(())
     }
 }
+
+macro_rules! integers {
+    ($($sum:ty: $($type:ty)*;)*) => {$($(
+        impl Summand for $type {
+            type Sum = $sum;
+
+            fn row_sums(kernel: Kernel, rows: &[Self], n_columns: usize, sums: &mut [$sum]) -> Result<(), Overflow> {
+                kernel.integer_row_sums(rows, n_columns, sums)
+            }
+        }
+    )*)*};
+}
+
+integers! {
+    i64: i8 i16 i32 i64;
+    u64: u8 u16 u32 u64;
+}

@@ -7,6 +7,7 @@ mod block;
 mod control_word;
 mod data;
 mod data_f32;
+mod integers;
 mod oracle;
 mod single;
 mod single_precision;

@@ -23,6 +23,9 @@
 //!    the rounding, at most `u (m + M)`, of `s - M` and `s + M`: `fl(s - M) <= T <= fl(s + M)`.
 //! 4. *Conclusion.* Rounding to `f32` is monotone: if both ends give the same, so does `T`. An infinity or a NaN among the
 //!    terms makes `s` or `M` such, and an end NaN, which equals nothing.
+//! 5. *Zero is positive.* `s` starts from +0.0 and never is -0.0. For an end to round to -0.0 and the other to zero, `M`
+//!    would have to be less than 2^-149, which no `M` is that is not zero: `m` was at least `2^52 g`, and `g` is at least
+//!    2^-149. Nor is, of compensated sums, what was dropped: all errors are multiples of `g`.
 //!
 //! # Proof of the last rounding
 //! Where the sum is known as `h + l`, two doubles, to round it to a double first would be wrong if that fell on the
@@ -127,8 +130,7 @@ fn accumulate<const L: usize>(piece: &[f32]) -> Plain<L> {
 /// Both ends of the interval in which the rounded sum lies; equal if it is proved: step 4 of the proof.
 #[inline(always)]
 fn bounds(s: f64, bound: f64) -> (f32, f32) {
-    // An end may be -0.0, which no sum is.
-    ((s - bound) as f32 + 0.0, (s + bound) as f32 + 0.0)
+    ((s - bound) as f32, (s + bound) as f32)
 }
 
 /// The `f32` nearest `s + c` and what `dropped` stands for, if that is proved: as in tier one of the doubles, the ends
@@ -138,7 +140,7 @@ fn nearest_compensated(total: &Compensated<1>, additions: usize) -> Option<f32> 
     let (h, l) = two_sum(total.s.0[0], total.c.0[0]);
     let margin = margin(total.dropped.0[0], l, additions);
     let (low, high) = (add_to_odd(h, l - margin) as f32, add_to_odd(h, l + margin) as f32);
-    (low == high).then_some(low + 0.0)
+    (low == high).then_some(low)
 }
 
 /// A longer row is summed in pieces of this length: in each, fewer bits are needed for the sum to be exact, and its
@@ -287,11 +289,15 @@ fn proved_or_refined<const N: usize>(
 pub(super) fn refine<const N: usize>(row: &[f32]) -> f32 {
     #[cfg(test)]
     super::tests::REFINED.set(super::tests::REFINED.get() + 1);
+    // Not `all`, which stops early: that would be one term at a time.
+    let all_finite = row.iter().fold(true, |all_finite, x| all_finite & x.is_finite());
+    if all_finite {
+        return sum_compensated::<N>(row).unwrap_or_else(|| sum_finite(row));
+    }
     match sum_if_not_finite(row.iter().map(|x| f64::from(*x))) {
+        Some(infinity) if infinity.is_infinite() => infinity as f32,
         // Which NaN a conversion gives is not promised.
-        Some(sum) if sum.is_nan() => CANONICAL_NAN,
-        Some(infinity) => infinity as f32,
-        None => sum_compensated::<N>(row).unwrap_or_else(|| sum_finite(row)),
+        _ => CANONICAL_NAN,
     }
 }
 

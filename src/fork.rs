@@ -233,7 +233,7 @@ impl<'a> Supervisor<'a> {
         match action {
             Action::Free { block, owner } => {
                 self.control.claims().free(block, owner);
-                self.control.rewind_to(block);
+                self.control.hand_back(block);
             }
             Action::Limit(limit) => self.control.set_limit(limit),
             Action::Restart => {

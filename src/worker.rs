@@ -131,7 +131,8 @@ fn fail_setup(slot: &Slot, what: &str, error: &std::io::Error) -> ! {
 /// Claims, runs, publishes, until there is nothing left or the kernel fails. A failed block stays claimed.
 fn work(job: &Job<'_>, slot: &Slot, owner: Owner) -> ControlFlow<()> {
     let mut last = Instant::now();
-    while let Some(mut claim) = next_claim(job, owner) {
+    let mut next = usize::MAX;
+    while let Some(mut claim) = next_claim(job, owner, &mut next) {
         let rows = claim.block().rows();
         slot.set_row(rows.start);
         (job.run)(&mut claim, slot)?;
@@ -143,20 +144,27 @@ fn work(job: &Job<'_>, slot: &Slot, owner: Owner) -> ControlFlow<()> {
     ControlFlow::Continue(())
 }
 
-/// Wins the next free block: in order from the cursor, and past its end wherever a dead worker's block is free again.
-fn next_claim<'a>(job: &Job<'a>, owner: Owner) -> Option<Claim<'a>> {
+/// Wins a block: one that came back from a dead worker, else the one after the last, else wherever there is most to do.
+/// `None` when no block is free.
+///
+/// So every worker goes through a stretch of memory of its own from start to end: the processor's prefetch likes that, and
+/// a huge page is mapped by one worker, where blocks dealt out in turn would have every worker map every page.
+fn next_claim<'a>(job: &Job<'a>, owner: Owner, next: &mut usize) -> Option<Claim<'a>> {
     let claims = job.control.claims();
     let limit = job.control.limit().min(claims.len());
-    loop {
-        let index = job.control.next_block();
-        if index >= limit {
-            break;
-        }
-        if let Some(claim) = claims.try_claim(job.blocks.get(index)?, owner) {
-            return Some(claim);
-        }
+    let claim = |index: usize| claims.try_claim(job.blocks.get(index)?, owner);
+    if let Some(won) = job.control.take_returned().filter(|&index| index < limit).and_then(claim) {
+        return Some(won);
     }
-    (0..limit).find_map(|index| claims.try_claim(job.blocks.get(index)?, owner))
+    loop {
+        if *next < limit
+            && let Some(won) = claim(*next)
+        {
+            *next += 1;
+            return Some(won);
+        }
+        *next = claims.clear_way(limit)?;
+    }
 }
 
 /// Installs the panic hook, once per process, in the parent: the child cannot, since the hook is behind a lock.

@@ -77,6 +77,25 @@ impl<'a> Claims<'a> {
         decode(self.words[index].load(Ordering::Acquire), self.done_word(index))
     }
 
+    /// Where a worker should begin that has none of the first `n` blocks yet, or has reached what others have done: as far
+    /// from the others as can be, so that it has a long way to go through memory in order. `None` when no block is free.
+    ///
+    /// That is the longest run of free blocks: its middle if somebody is at work right before it, and on the way into it;
+    /// else its start.
+    pub(crate) fn clear_way(&self, n: usize) -> Option<usize> {
+        let (mut longest, mut start) = (0..0, 0);
+        for index in 0..n {
+            if self.state(index) != ClaimState::Free {
+                start = index + 1;
+            } else if index + 1 - start > longest.len() {
+                longest = start..index + 1;
+            }
+        }
+        let first = longest.clone().next()?;
+        let pursued = first > 0 && matches!(self.state(first - 1), ClaimState::Claimed(_));
+        Some(if pursued { first + longest.len() / 2 } else { first })
+    }
+
     /// Whether any of the first `n` blocks is free.
     pub(crate) fn any_free(&self, n: usize) -> bool {
         (0..n).any(|index| self.state(index) == ClaimState::Free)
@@ -194,6 +213,21 @@ mod tests {
         assert_eq!(claims.state(3), ClaimState::Done);
         claims.free(3, SECOND);
         assert_eq!(claims.state(3), ClaimState::Done, "done is for ever");
+    }
+
+    #[test]
+    fn workers_begin_far_from_each_other() {
+        let words = words(10);
+        let claims = Claims::new(&words, 42);
+        assert_eq!(claims.clear_way(10), Some(0));
+        let first = claims.try_claim(block(0), FIRST).unwrap();
+        assert_eq!(claims.clear_way(10), Some(5), "the middle of 1..10");
+        let _second = claims.try_claim(block(5), SECOND).unwrap();
+        assert_eq!(claims.clear_way(10), Some(3), "of 1..5 and 6..10 the first");
+        assert_eq!(claims.clear_way(3), Some(2));
+        first.publish();
+        assert_eq!(claims.clear_way(10), Some(1), "nobody is on the way to block 1");
+        assert_eq!((claims.clear_way(1), claims.clear_way(0)), (None, None));
     }
 
     #[test]

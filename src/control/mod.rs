@@ -20,17 +20,19 @@ use crate::sys::shared::{AllAtomic, SharedPages};
 #[repr(C, align(64))]
 #[derive(Debug)]
 struct Header {
-    /// Hint: the block to try next. Own cache line, since every claim writes it.
-    cursor: AtomicU64,
-    _line: [AtomicU64; 7],
+    /// Hint: a block that came back from a dead worker, or [`NONE`].
+    returned: AtomicU64,
     /// Blocks from here on need not be done. Written by the supervisor only.
     limit: AtomicU64,
 }
 
-// SAFETY: atomics only; the rest of its 128 bytes is padding that nobody reads.
+// SAFETY: atomics only; the rest of its 64 bytes is padding that nobody reads.
 unsafe impl AllAtomic for Header {}
 
-const _: () = assert!(size_of::<Header>() == 128 && align_of::<Slot>() <= 4096);
+const _: () = assert!(size_of::<Header>() == 64 && align_of::<Slot>() <= 4096);
+
+/// No block.
+const NONE: u64 = u64::MAX;
 
 /// The control block of one call: claim words and worker slots in anonymous shared memory.
 #[derive(Debug)]
@@ -60,22 +62,27 @@ impl Control {
         control
     }
 
-    /// Frees every block and rewinds the cursor. Only while no worker lives.
+    /// Frees every block. Only while no worker lives.
     pub(crate) fn reset(&self) {
-        self.header().cursor.store(0, Ordering::Relaxed);
+        self.header().returned.store(NONE, Ordering::Relaxed);
         self.set_limit(self.n_blocks);
         self.claims().free_all();
     }
 
-    /// Draws the number of the block to try next. May be past the last block.
-    pub(crate) fn next_block(&self) -> usize {
-        usize::try_from(self.header().cursor.fetch_add(1, Ordering::Relaxed)).unwrap_or(usize::MAX)
+    /// Has the next worker that looks for a block try this one first: it came back from a dead worker. Lowest first, so
+    /// that a row that kills is tried again at once, and found out, before the workers go on to others.
+    pub(crate) fn hand_back(&self, block: usize) {
+        self.header().returned.fetch_min(block as u64, Ordering::Relaxed);
     }
 
-    /// Has the workers look at `block` next: it came back from a dead worker. Lowest first, so that a row that kills is
-    /// tried again at once, and found out, before the workers go on to others.
-    pub(crate) fn rewind_to(&self, block: usize) {
-        self.header().cursor.fetch_min(block as u64, Ordering::Relaxed);
+    /// The block that came back, for one who asks. May be any number.
+    pub(crate) fn take_returned(&self) -> Option<usize> {
+        let returned = &self.header().returned;
+        // Nearly always there is none, and no need to write to a line that all workers read.
+        if returned.load(Ordering::Relaxed) == NONE {
+            return None;
+        }
+        usize::try_from(returned.swap(NONE, Ordering::Relaxed)).ok()
     }
 
     /// Blocks from this one on need not be done.

@@ -29,6 +29,34 @@ const MOST_BLOCK_BYTES: usize = 4 << 20;
 /// Outputs of many rows are cut at multiples of this, so that no two workers write to one cache line.
 const CACHE_LINE_BYTES: usize = 64;
 
+/// The most groups that a fold is cut into: so many accumulators it needs.
+const MAX_FOLD_GROUPS: usize = 64;
+
+/// How an operation wants its rows cut.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Cut {
+    /// Rows of unknown cost, with so many bytes of output each.
+    Balanced { output_row_bytes: usize },
+    /// Rows that take the time of reading and writing them.
+    MemoryBound { input_row_bytes: usize, output_row_bytes: usize },
+    /// These blocks, whatever the options say: the result depends on them.
+    Fixed(RowBlocks),
+}
+
+impl Cut {
+    /// The blocks for `n_rows` rows, where the caller may have asked for a number of rows per block.
+    pub(crate) fn blocks(&self, n_rows: usize, block_rows: Option<usize>) -> RowBlocks {
+        match (self, block_rows) {
+            (Self::Fixed(blocks), _) => blocks.clone(),
+            (_, Some(block_rows)) => RowBlocks::with_block_rows(n_rows, block_rows),
+            (&Self::Balanced { output_row_bytes }, None) => RowBlocks::balanced(n_rows, output_row_bytes),
+            (&Self::MemoryBound { input_row_bytes, output_row_bytes }, None) => {
+                RowBlocks::memory_bound(n_rows, input_row_bytes, output_row_bytes)
+            }
+        }
+    }
+}
+
 /// The cut of `n_rows` rows into blocks of `block_rows`; the last block may be shorter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RowBlocks {
@@ -54,7 +82,7 @@ impl RowBlocks {
 
     /// For rows that take the time of reading them: no more blocks than there is work for.
     pub(crate) fn memory_bound(n_rows: usize, input_row_bytes: usize, output_row_bytes: usize) -> Self {
-        let total_bytes = n_rows.saturating_mul(input_row_bytes);
+        let total_bytes = n_rows.saturating_mul(input_row_bytes.max(output_row_bytes));
         let block_bytes = (total_bytes / MEMORY_BOUND_BLOCKS).clamp(LEAST_BLOCK_BYTES, MOST_BLOCK_BYTES);
         let n_blocks = (total_bytes / block_bytes).clamp(1, MAX_BLOCKS);
         Self::aligned(n_rows, n_blocks, output_row_bytes)
@@ -73,6 +101,17 @@ impl RowBlocks {
     /// Blocks of `block_rows` rows, or of more where that would make over [`MAX_BLOCKS`] of them.
     pub(crate) fn with_block_rows(n_rows: usize, block_rows: usize) -> Self {
         Self { n_rows, block_rows: block_rows.max(n_rows.div_ceil(MAX_BLOCKS)).max(1) }
+    }
+
+    /// The groups of a fold: never other ones for the same number of rows, so that a fold has the same bits whatever the
+    /// options.
+    pub(crate) fn fold_groups(n_rows: usize) -> Self {
+        Self { n_rows, block_rows: n_rows.div_ceil(MAX_FOLD_GROUPS).max(1) }
+    }
+
+    /// All rows in one block.
+    pub(crate) fn single(n_rows: usize) -> Self {
+        Self { n_rows, block_rows: n_rows.max(1) }
     }
 
     /// How many blocks there are; 0 for no rows.
@@ -147,6 +186,15 @@ mod tests {
     fn a_block_size_that_would_make_too_many_blocks_is_enlarged() {
         assert_eq!(RowBlocks::with_block_rows(10_000_000, 1).len(), 4096);
         assert_eq!(RowBlocks::with_block_rows(10, 3).len(), 4);
+    }
+
+    #[test]
+    fn a_fold_has_at_most_64_groups_whatever_is_asked_for() {
+        for (n_rows, groups) in [(0, 0), (1, 1), (63, 63), (64, 64), (65, 33), (1_000_000, 64)] {
+            let cut = Cut::Fixed(RowBlocks::fold_groups(n_rows));
+            assert_eq!(cut.blocks(n_rows, None).len(), groups);
+            assert_eq!(cut.blocks(n_rows, Some(1)), cut.blocks(n_rows, None));
+        }
     }
 
     proptest! {

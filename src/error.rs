@@ -194,6 +194,69 @@ pub enum Error {
         /// The shape given.
         found: Vec<usize>,
     },
+    /// A selection reaches beyond an axis.
+    #[error("{what} {index} asked for, but there are {len} (the first is 0)")]
+    SelectionOutOfRange {
+        /// `row`, `column`, `index` (of another axis) or `axis`.
+        what: &'static str,
+        /// The index asked for; negative ones count from the end.
+        index: isize,
+        /// How many there are.
+        len: usize,
+    },
+    /// Inputs whose rows are to be taken together have different numbers of them.
+    #[error("input {input} has {found} rows, and input 0 has {expected}; inputs that are taken together need as many")]
+    UnequalRows {
+        /// Which input, counted from 0.
+        input: usize,
+        /// The rows of input 0.
+        expected: usize,
+        /// The rows of this one.
+        found: usize,
+    },
+    /// An array without axes has no rows.
+    #[error("input {input} has no axes, hence no rows; at least 1 axis is needed")]
+    NoRows {
+        /// Which input, counted from 0.
+        input: usize,
+    },
+    /// An accumulator that can hold nothing.
+    #[error("the accumulator has {found} bytes (shape {shape:?}), at least {needed} are needed")]
+    EmptyAccumulator {
+        /// Its shape; empty for a plain value.
+        shape: Vec<usize>,
+        /// Its size in bytes.
+        found: usize,
+        /// The least possible.
+        needed: usize,
+    },
+    /// The sum of a row of integers does not fit the type of the sums.
+    #[error("the sum of row {row} is {sum}, beyond the range of {dtype} ({min} to {max})")]
+    SumOverflow {
+        /// The row; no lower one overflows.
+        row: usize,
+        /// The exact sum.
+        sum: i128,
+        /// The type of the sums, as NumPy calls it.
+        dtype: &'static str,
+        /// The least that it holds.
+        min: i128,
+        /// The most that it holds.
+        max: i128,
+    },
+    /// An update in place ended before its time, so some rows are new and the others old.
+    #[error(
+        "the update was interrupted: {source}; rows {} are updated, {} may be half updated, all others are as they were",
+        Ranges(.updated), Ranges(.torn)
+    )]
+    UpdateInterrupted {
+        /// What ended it.
+        source: Box<Error>,
+        /// The rows that are updated, in order.
+        updated: Vec<Range<usize>>,
+        /// The rows that were being updated: what they hold is unknown.
+        torn: Vec<Range<usize>>,
+    },
     /// A call with zero workers can never end.
     #[error("workers is 0; at least 1 is needed (leave it out for one per core)")]
     ZeroWorkers,
@@ -239,7 +302,13 @@ pub enum Error {
         message: String,
     },
     /// The same row was under a worker each time one died.
-    #[error("row {row} was running at the death of {attempts} workers in a row; the last {cause}")]
+    #[error(
+        "row {row} was running {}{cause}",
+        match *.attempts {
+            1 => "when its worker ".to_owned(),
+            _ => format!("at the death of {attempts} workers in a row; the last "),
+        }
+    )]
     RowKillsWorkers {
         /// The row.
         row: usize,
@@ -276,6 +345,17 @@ pub enum Error {
         /// The system's answer.
         source: io::Error,
     },
+}
+
+/// Row ranges as people write them: `0..3, 7..9`, or `none`.
+struct Ranges<'a>(&'a [Range<usize>]);
+
+impl fmt::Display for Ranges<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some((first, others)) = self.0.split_first() else { return f.write_str("none") };
+        write!(f, "{first:?}")?;
+        others.iter().try_for_each(|range| write!(f, ", {range:?}"))
+    }
 }
 
 /// How a worker died.

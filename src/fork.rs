@@ -12,7 +12,7 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use crate::blocks::RowBlocks;
+use crate::blocks::{Cut, RowBlocks};
 use crate::control::{ClaimState, Control, Fault, MAX_WORKERS, Message, MessageKind, Owner, Slot};
 use crate::crew::Crew;
 use crate::error::{DeathCause, Error, Result};
@@ -47,23 +47,18 @@ pub struct Fork<'a> {
 /// What an operation asks of the executor.
 pub(crate) struct Call<'a> {
     pub(crate) n_rows: usize,
-    pub(crate) input_row_bytes: usize,
-    pub(crate) output_row_bytes: usize,
+    pub(crate) cut: Cut,
+    pub(crate) bytes_read: u64,
+    pub(crate) bytes_written: u64,
     pub(crate) input_pages: Option<Pages>,
     pub(crate) output_pages: Option<Pages>,
     /// The address of the output's mapping, the one segment that workers may write to.
     pub(crate) output_mapping: usize,
-    pub(crate) cost: RowCost,
+    /// The output is the input, so that a block that was begun cannot be run again.
+    pub(crate) in_place: bool,
+    /// A part of a larger call, which shows its own progress.
+    pub(crate) silent: bool,
     pub(crate) run: &'a BlockFn<'a>,
-}
-
-/// What is known of the time that a row takes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum RowCost {
-    /// That of reading it: a kernel of our own.
-    MemoryBound,
-    /// Anything: a user's kernel.
-    Unknown,
 }
 
 /// Calls whose workers are forked for that one call: the kernel may be any closure, with any captures, since a forked
@@ -131,17 +126,14 @@ impl<'a> Fork<'a> {
         let began = Instant::now();
         self.check()?;
         let workers = self.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
-        let blocks = match (self.block_rows, call.cost) {
-            (Some(block_rows), _) => RowBlocks::with_block_rows(call.n_rows, block_rows),
-            (None, RowCost::Unknown) => RowBlocks::balanced(call.n_rows, call.output_row_bytes),
-            (None, RowCost::MemoryBound) => {
-                RowBlocks::memory_bound(call.n_rows, call.input_row_bytes, call.output_row_bytes)
-            }
-        };
+        let blocks = call.cut.blocks(call.n_rows, self.block_rows);
         let workers = workers.min(blocks.len());
         let mut supervisor = Supervisor::new(self, call, blocks, workers, began)?;
-        supervisor.run()?;
-        Ok(supervisor.report())
+        match supervisor.run() {
+            Ok(()) => Ok(supervisor.report()),
+            Err(error) if call.in_place => Err(supervisor.interrupted(error)),
+            Err(error) => Err(error),
+        }
     }
 
     /// Refuses options that make no sense, before anything is allocated.
@@ -198,10 +190,11 @@ impl<'a> Supervisor<'a> {
             source,
         })?;
         worker::install_panic_hook();
+        let ledger = Ledger::new(blocks.clone(), workers);
         Ok(Self {
             options,
             call,
-            ledger: Ledger::new(blocks.clone(), workers),
+            ledger: if call.in_place { ledger.in_place() } else { ledger },
             control: Control::in_pages(pages, blocks.len(), workers, nonce),
             blocks,
             crew: Crew::new(workers),
@@ -357,8 +350,12 @@ impl<'a> Supervisor<'a> {
         (mapping.address != self.call.output_mapping).then(|| (*mapping.label).to_owned())
     }
 
+    fn progress_callback(&self) -> Option<&'a ProgressFn<'a>> {
+        self.options.progress.as_deref().filter(|_| !self.call.silent)
+    }
+
     fn show_progress(&mut self, states: &[ClaimState]) {
-        let Some(callback) = &self.options.progress else { return };
+        let Some(callback) = self.progress_callback() else { return };
         let now = Instant::now();
         if now < self.next_progress {
             return;
@@ -373,7 +370,7 @@ impl<'a> Supervisor<'a> {
     }
 
     fn show_end(&self) {
-        if let Some(callback) = &self.options.progress {
+        if let Some(callback) = self.progress_callback() {
             let rows = self.blocks.n_rows();
             callback(&Progress { rows_done: rows, rows_total: rows, elapsed: self.began.elapsed() });
         }
@@ -395,11 +392,45 @@ impl<'a> Supervisor<'a> {
         states.iter().enumerate().map(rows_of).sum()
     }
 
+    /// What has become of the rows of a call in place that has failed: no worker touches them any more.
+    fn interrupted(mut self, source: Error) -> Error {
+        self.crew.end(Instant::now());
+        let states = self.control.claims().states();
+        let all = 0..self.blocks.n_rows();
+        let (mut updated, mut torn) = (Vec::new(), Vec::new());
+        if states.contains(&ClaimState::Corrupt) {
+            torn.push(all);
+        } else {
+            for (index, state) in states.into_iter().enumerate() {
+                let rows = self.blocks.get(index).map_or(0..0, |block| block.rows());
+                match state {
+                    ClaimState::Done => updated.push(rows),
+                    ClaimState::Claimed(owner) => {
+                        let slot = self.control.slots().get(usize::from(owner.slot));
+                        let at = self.ledger.torn_at(index).or_else(|| slot.map(Slot::row));
+                        match at.filter(|row| rows.contains(row)) {
+                            Some(row) => {
+                                updated.push(rows.start..row);
+                                torn.push(row..row + 1);
+                            }
+                            None => torn.push(rows),
+                        }
+                    }
+                    ClaimState::Free | ClaimState::Corrupt => {}
+                }
+            }
+        }
+        let (updated, torn) = (joined(updated), joined(torn));
+        if updated.is_empty() && torn.is_empty() {
+            return source;
+        }
+        Error::UpdateInterrupted { source: Box::new(source), updated, torn }
+    }
+
     fn report(self) -> Report {
         let elapsed = self.began.elapsed();
         let tallies: Vec<_> = self.control.slots().iter().map(|slot| &slot.tally).collect();
         let rows = self.blocks.n_rows();
-        let bytes = |row_bytes: usize| rows as u64 * row_bytes as u64;
         Report {
             rows,
             blocks: self.blocks.len(),
@@ -411,8 +442,8 @@ impl<'a> Supervisor<'a> {
                 .collect(),
             deaths: self.deaths,
             rerun_rows: self.ledger.rerun_rows,
-            bytes_read: bytes(self.call.input_row_bytes),
-            bytes_written: bytes(self.call.output_row_bytes),
+            bytes_read: self.call.bytes_read,
+            bytes_written: self.call.bytes_written,
             input_pages: self.call.input_pages,
             output_pages: self.call.output_pages,
         }
@@ -422,6 +453,18 @@ impl<'a> Supervisor<'a> {
 /// The mappings that a worker must not write to.
 fn read_only_ranges(registry: &registry::Guard, output: usize) -> Vec<Range<usize>> {
     registry.mappings().iter().filter(|mapping| mapping.address != output).map(registry::Mapping::range).collect()
+}
+
+/// Ranges in order, without empty ones, and those that touch made one.
+fn joined(ranges: Vec<Range<usize>>) -> Vec<Range<usize>> {
+    let mut joined: Vec<Range<usize>> = Vec::new();
+    for range in ranges.into_iter().filter(|range| !range.is_empty()) {
+        match joined.last_mut() {
+            Some(last) if last.end == range.start => last.end = range.end,
+            _ => joined.push(range),
+        }
+    }
+    joined
 }
 
 fn watch_error(source: std::io::Error) -> Error {

@@ -2,8 +2,10 @@
 //! output without copying anything: threads' speed, processes' isolation.
 //!
 //! - [`SharedArray`] is an ndarray that lives in a segment: a `.npy` file under `/dev/shm`, which NumPy maps as it is.
-//! - [`fork()`] makes calls whose workers live for that one call: [`Fork::row_sums`] for exact sums,
-//!   [`Fork::map_rows`] for any function of a row. The closure may capture anything.
+//!   It has any number of dimensions and any [element type](#element-types); a row is index `i` of axis 0, so that a
+//!   row of an n x height x width stack is an image.
+//! - [`fork()`] makes calls whose workers live for that one call. The functions that they run, called kernels, are
+//!   closures and may capture anything.
 //! - [`Output`] is a result with its [`Report`]; [`Error`] is everything that can go wrong, by name and number.
 //! - [`segment`] lists, removes and sweeps segments. [`exact_sum`] and [`exact_row_sums`] are the exact sums alone.
 //!
@@ -26,12 +28,238 @@
 //! # Ok::<(), rowfork::Error>(())
 //! ```
 //!
+//! # Which operation for which job
+//!
+//! | operation | you have | you get | use it for |
+//! |---|---|---|---|
+//! | [`map_rows`](Fork::map_rows) | rows | a value per row | norms, scores, tests, a model's prediction |
+//! | [`row_sums`](Fork::row_sums) | rows | the exact sum of each | totals and means that must not depend on the machine; counting `true` |
+//! | [`transform_rows`](Fork::transform_rows) | rows | a row per row, of any shape and type | softmax, ranks, moving windows, thumbnails, several values per row |
+//! | [`map_blocks`](Fork::map_blocks) | rows | the same, for many rows at once | matrix products, ndarray's operations along an axis |
+//! | [`update_rows`](Fork::update_rows) | an array of your own | the array, changed in place | clipping, scaling, filling, when there is no room for a second array |
+//! | [`update_rows_with`](Fork::update_rows_with) | the same, and rows of other arrays | the same | `y += a * x`, dividing rows by their totals |
+//! | [`fold_rows`](Fork::fold_rows) | rows | one value | least and largest, counts, the best row |
+//! | [`fold_rows_array`](Fork::fold_rows_array) | rows | one array | column sums and means, histograms, X<sup>T</sup>X |
+//! | [`run_tasks`](Fork::run_tasks) | a number of tasks | a value per task | simulations, files to read, parameters to try |
+//!
+//! Each has a form that ends in `_into`, which fills an array that is there already (one with a name, or that of the
+//! last call); `update_rows` needs none. Where the table says rows, the input is any of [`Rows`]: an array, [a part of
+//! one](#some-rows-some-columns), or [several together](#several-inputs). Recipes for what is not in the table (ranks,
+//! z-scores, medians, correlations, masks) are in `docs/COOKBOOK.md`, and the programs in `examples/` are there to be
+//! changed.
+//!
+//! | in Python | here |
+//! |---|---|
+//! | `shared_memory.SharedMemory` and `np.ndarray(..., buffer=shm.buf)` | [`SharedArray`]: memory and array in one |
+//! | `Pool(4).map(f, m)`, `np.apply_along_axis(f, 1, m)` | `fork().workers(4)` and [`map_rows`](Fork::map_rows) or [`transform_rows`](Fork::transform_rows) |
+//! | `Pool(4).map(f, range(n))`, joblib's `Parallel` | [`run_tasks`](Fork::run_tasks) |
+//! | `starmap` over `zip(a, b)` | [several inputs](#several-inputs) |
+//! | `functools.reduce` over the results | [`fold_rows`](Fork::fold_rows) |
+//! | `initializer=`, `global` tables, arguments that are pickled | captures: a forked worker has what the closure has |
+//! | an exception in a worker | an [`Error`] that names the row |
+//!
+//! ## `map_rows`: a value per row
+//! The kernel gets a [`Row`], an ndarray view that knows its [`index`](Row::index). What it returns is the element type
+//! of the result.
+//!
+//! ```
+//! use rowfork::SharedArray;
+//!
+//! let m = SharedArray::from_shape_fn(None, (100, 3), |(i, j)| (i * j) as f64)?;
+//! let weights: Vec<f64> = (0..100).map(f64::from).collect();
+//!
+//! let scores = rowfork::fork().map_rows(&m, |row| weights[row.index()] * row.dot(&row).sqrt())?;
+//! assert_eq!(scores.shape(), [100]);
+//! assert_eq!(scores.view()[2], 2.0 * 20f64.sqrt());
+//! # Ok::<(), rowfork::Error>(())
+//! ```
+//!
+//! ## `row_sums`: exact sums
+//! The number nearest the true sum, whatever is added to what; integers are summed as `i64` or `u64`, and what does not
+//! fit is an error ([`Summand`]).
+//!
+//! ```
+//! use ndarray::array;
+//! use rowfork::SharedArray;
+//!
+//! let m = SharedArray::copy_from(None, &array![[1e16, 1.0, -1e16], [0.1, 0.2, 0.3]])?;
+//! assert_eq!(rowfork::fork().row_sums(&m)?.as_slice(), [1.0, 0.6]);
+//! # Ok::<(), rowfork::Error>(())
+//! ```
+//!
+//! ## `transform_rows`: a row per row
+//! Say how wide the rows of the output are (or what shape they have), and write to the one that the kernel is given.
+//! Its element type follows from what is written.
+//!
+//! ```
+//! use rowfork::SharedArray;
+//!
+//! let m = SharedArray::from_shape_fn(None, (100, 3), |(i, j)| (i + j) as f64)?;
+//! let shares = rowfork::fork().transform_rows(&m, 3, |row, out| {
+//!     let total = row.sum();
+//!     for (share, x) in out.iter_mut().zip(row) {
+//!         *share = (x / total) as f32;
+//!     }
+//! })?;
+//! assert_eq!(shares.view()[[1, 2]], 0.5);
+//! # Ok::<(), rowfork::Error>(())
+//! ```
+//!
+//! ## `map_blocks`: many rows at once
+//! The kernel gets a [`Block`] of rows on end, as a view of as many dimensions as the array, and the block of the
+//! output to fill.
+//!
+//! ```
+//! use ndarray::array;
+//! use rowfork::SharedArray;
+//!
+//! let points = SharedArray::from_shape_fn(None, (1000, 2), |(i, j)| (i * (j + 1)) as f64)?;
+//! let quarter_turn = array![[0.0, 1.0], [-1.0, 0.0]];
+//! let turned = rowfork::fork().map_blocks(&points, 2, |block, out| out.assign(&block.dot(&quarter_turn)))?;
+//! assert_eq!(turned.view().row(7), array![-14.0, 7.0]);
+//! # Ok::<(), rowfork::Error>(())
+//! ```
+//!
+//! ## `update_rows`: in place
+//! The kernel gets a [`RowMut`]. A worker that dies here ends the call, since a row that was changed cannot be run
+//! again; the error says which rows are new.
+//!
+//! ```
+//! use rowfork::SharedArray;
+//!
+//! let mut m = SharedArray::from_shape_fn(None, (100, 3), |(i, j)| (i + j) as f32)?;
+//! let report = rowfork::fork().update_rows(&mut m, |row| {
+//!     row.mapv_inplace(|x| x.min(50.0));
+//!     *row /= 50.0;
+//! })?;
+//! assert_eq!((m.view()[[25, 0]], m.view()[[99, 2]], report.rows), (0.5, 1.0, 100));
+//! # Ok::<(), rowfork::Error>(())
+//! ```
+//!
+//! ## `fold_rows`: one value
+//! What an accumulator begins with, how a row enters it, how one accumulator enters another. It is any plain data
+//! ([`Pod`](bytemuck::Pod)). The result has the same bits for any number of workers.
+//!
+//! ```
+//! use rowfork::SharedArray;
+//!
+//! let m = SharedArray::from_shape_fn(None, (100, 3), |(i, j)| i as f64 - (10 * j) as f64)?;
+//! let least_and_largest = rowfork::fork().fold_rows(
+//!     &m,
+//!     [f64::INFINITY, f64::NEG_INFINITY],
+//!     |range, row| *range = row.fold(*range, |[least, largest], &x| [least.min(x), largest.max(x)]),
+//!     |range, other| *range = [range[0].min(other[0]), range[1].max(other[1])],
+//! )?;
+//! assert_eq!(*least_and_largest, [-20.0, 99.0]);
+//! # Ok::<(), rowfork::Error>(())
+//! ```
+//!
+//! ## `fold_rows_array`: one array
+//! The same with accumulators that are arrays, of the shape of the one to begin with.
+//!
+//! ```
+//! use ndarray::{Array1, array};
+//! use rowfork::SharedArray;
+//!
+//! let m = SharedArray::from_shape_fn(None, (100, 3), |(i, j)| (i * j) as f64)?;
+//! let sums = rowfork::fork().fold_rows_array(
+//!     &m,
+//!     &Array1::zeros(3),
+//!     |sums, row| *sums += &row,
+//!     |sums, others| *sums += others,
+//! )?;
+//! assert_eq!(&sums.view() / 100.0, array![0.0, 49.5, 99.0]);
+//! # Ok::<(), rowfork::Error>(())
+//! ```
+//!
+//! ## `run_tasks`: no input
+//! The kernel gets the number of its task. Let random numbers follow from it (see the example `monte_carlo`), and the
+//! result is the same for any number of workers.
+//!
+//! ```
+//! let areas = rowfork::fork().run_tasks(10, |task| std::f64::consts::PI * (task as f64).powi(2))?;
+//! assert_eq!(areas.view()[1], std::f64::consts::PI);
+//! # Ok::<(), rowfork::Error>(())
+//! ```
+//!
+//! ## Several inputs
+//! A tuple of up to four inputs is an input: the kernel gets a tuple of rows. They need as many rows, and may differ in
+//! all else. A row of a vector has one element, its [`value`](Row::value). The
+//! `&output` of one call is an input of the next.
+//!
+//! ```
+//! use rowfork::SharedArray;
+//!
+//! let m = SharedArray::from_shape_fn(None, (100, 3), |(i, j)| (i + j) as f64)?;
+//! let counts = SharedArray::from_shape_fn(None, (100, 3), |(_, j)| j as u8)?;
+//! let largest = rowfork::fork().map_rows(&m, |row| row.fold(0.0, |a: f64, &b| a.max(b)))?;
+//!
+//! let scaled = rowfork::fork().map_rows((&m, &counts, &largest), |(row, counts, largest)| {
+//!     row.iter().zip(&counts).map(|(x, &n)| x * f64::from(n)).sum::<f64>() / largest.value()
+//! })?;
+//! assert_eq!(scaled.view()[2], (3.0 + 2.0 * 4.0) / 4.0);
+//! # Ok::<(), rowfork::Error>(())
+//! ```
+//!
+//! ## Some rows, some columns
+//! [`rows`](SharedArray::rows), [`columns`](SharedArray::columns) and [`slice_axis`](SharedArray::slice_axis) take a
+//! range, or an ndarray [`Slice`](ndarray::Slice) with a step, and give a [`Selection`]: an input, without a copy.
+//!
+//! ```
+//! use ndarray::Slice;
+//! use rowfork::SharedArray;
+//!
+//! let m = SharedArray::from_shape_fn(None, (100, 6), |(i, j)| (i * 6 + j) as f64)?;
+//! let even_columns = m.rows(10..20)?.columns(Slice::new(0, None, 2))?;
+//! let sums = rowfork::fork().row_sums(even_columns)?;
+//! assert_eq!(sums.as_slice()[0], 60.0 + 62.0 + 64.0);
+//! # Ok::<(), rowfork::Error>(())
+//! ```
+//!
+//! # Element types
+//! `f64`, `f32`, `i8` to `i64`, `u8` to `u64`, and [`Bool`], which is NumPy's `bool`: see [`Element`]. A kernel may
+//! return a plain `bool`, and a `usize`, which becomes a `u64`. It may not return a tuple, a `Vec` or a `String`: several
+//! numbers per row are a row of [`transform_rows`](Fork::transform_rows).
+//!
+//! # Kernels and errors
+//! A kernel returns what the operation wants (a value, or nothing where it writes to what it is given), or a `Result`
+//! of that with any error that can be displayed. An `Err` or a panic ends the call with an error that names the row,
+//! the lowest one that failed. A worker that dies (a fault in C code, a kill, `exit`) costs one block, which is run
+//! again, save in `update_rows`; only a row that is fatal to three workers ends the call. Inputs that do not fit each
+//! other are refused before anything is forked.
+//!
+//! ```
+//! use rowfork::{Error, SharedArray};
+//!
+//! let m = SharedArray::from_shape_fn(None, (100, 3), |(i, j)| i as f64 - j as f64)?;
+//! let roots = rowfork::fork().map_rows(&m, |row| {
+//!     let sum = row.sum();
+//!     // Where no other line tells the error's type, say it.
+//!     if sum >= 0.0 { Ok(sum.sqrt()) } else { Err(format!("no root of {sum}")) }
+//! });
+//! match roots {
+//!     Err(Error::KernelFailed { row: 0, message }) => assert_eq!(message, "no root of -3"),
+//!     other => panic!("{other:?}"),
+//! }
+//!
+//! // A kernel that only has `?` to say it:
+//! let parsed = rowfork::fork().run_tasks(3, |task| {
+//!     let digits = format!("{task}5");
+//!     Ok::<f64, std::num::ParseFloatError>(digits.parse::<f64>()? + 1.0)
+//! })?;
+//! assert_eq!(parsed.as_slice(), [6.0, 16.0, 26.0]);
+//! # Ok::<(), rowfork::Error>(())
+//! ```
+//!
+//! Print an [`Error`] with `{}`, which is whole sentences with the way out; a `main` that returns it prints `{:?}`,
+//! which is the variant and its numbers.
+//!
 //! # What a kernel may do
-//! A forked worker is a copy of the calling thread alone. Arithmetic, allocation, reading what was captured, calling C, and
-//! threads of its own are fine. Not fine: printing, logging, or any lock, pool or runtime that other threads of the
+//! A forked worker is a copy of the calling thread alone. Arithmetic, allocation, reading what was captured, calling C,
+//! and threads of its own are fine. Not fine: printing, logging, or any lock, pool or runtime that other threads of the
 //! caller use (a lock held at the fork is held for ever in the worker), and relying on changes to captured values (they
-//! stay in the worker). A kernel must be a pure function of its row, its captures and the row's index: a row is run again
-//! when its worker dies.
+//! stay in the worker). A kernel must be a pure function of its row, its captures and the row's index: a row is run
+//! again when its worker dies. Every shared array but the output of the call is read-only in a worker.
 //!
 //! # Platform
 //! Linux 5.4, little endian, 64 bits. See the README for what is less on older kernels and in small containers.
@@ -58,14 +286,21 @@ mod supervise;
 mod sys;
 mod worker;
 
-pub use array::{Element, SegmentName, SharedArray};
+pub use {bytemuck, ndarray};
+
+pub use array::{Bool, Element, SegmentName, Selection, SharedArray};
 pub use error::{DeathCause, Error, HeaderError, Result};
 pub use fork::{Fork, fork};
 pub use kernel::exact_sum;
 pub use report::{BlockTimes, Output, Progress, Report, WorkerDeath, WorkerReport};
-pub use rows::{KernelReturn, Row, exact_row_sums};
+pub use rows::{Block, KernelReturn, Row, RowMut, Rows, Summand, exact_row_sums};
 
 /// Compiles and runs the README's program.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// Compiles and runs the recipes.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/COOKBOOK.md")]
+struct Cookbook;

@@ -188,6 +188,16 @@ fn count(counter: &AtomicU64) -> usize {
 }
 
 impl Report {
+    /// Of a call in two parts: this account, with the time and the deaths of the second part.
+    pub(crate) fn followed_by(mut self, second: Self) -> Self {
+        self.elapsed += second.elapsed;
+        for worker in &mut self.workers {
+            worker.wait += second.elapsed;
+        }
+        self.deaths.extend(second.deaths);
+        self
+    }
+
     /// Input and output bytes per second of the whole call, in units of 10^9.
     #[must_use]
     pub fn gigabytes_per_second(&self) -> f64 {
@@ -206,15 +216,11 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
-            f,
-            "{} rows in {} blocks, {:.3} ms, {:.1} GB/s, efficiency {:.0} %",
-            self.rows,
-            self.blocks,
-            self.elapsed.as_secs_f64() * 1e3,
-            self.gigabytes_per_second(),
-            self.efficiency() * 100.0
-        )?;
+        write!(f, "{} rows in {} blocks, {:.3} ms", self.rows, self.blocks, self.elapsed.as_secs_f64() * 1e3)?;
+        if self.bytes_read > 0 {
+            write!(f, ", {:.1} GB/s", self.gigabytes_per_second())?;
+        }
+        writeln!(f, ", efficiency {:.0} %", self.efficiency() * 100.0)?;
         for (index, worker) in self.workers.iter().enumerate() {
             write!(
                 f,

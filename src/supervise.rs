@@ -65,7 +65,12 @@ pub(crate) struct Ledger {
     workers: usize,
     /// Blocks from here on need not be done: a row at or before its start has failed.
     limit: usize,
-    failure: Option<Message>,
+    /// The lowest row that ends the call so far, and with what.
+    failure: Option<(usize, Error)>,
+    /// The output is the input: a block that was begun cannot be run again.
+    in_place: bool,
+    /// In place only, per block whose worker has ended in it: the row that the worker was at; untrusted.
+    torn: HashMap<usize, usize>,
     /// Per block: the row that was running at its last death, and at how many deaths in a row.
     blame: HashMap<usize, (usize, u32)>,
     done_at_last_exit: usize,
@@ -85,6 +90,8 @@ impl Ledger {
             blocks,
             workers,
             failure: None,
+            in_place: false,
+            torn: HashMap::new(),
             blame: HashMap::new(),
             done_at_last_exit: 0,
             barren_deaths: 0,
@@ -94,16 +101,26 @@ impl Ledger {
         }
     }
 
+    /// For a call whose blocks cannot be run again.
+    pub(crate) fn in_place(self) -> Self {
+        Self { in_place: true, ..self }
+    }
+
+    /// Where the worker was that ended in this block, if one did; untrusted. In place only.
+    pub(crate) fn torn_at(&self, block: usize) -> Option<usize> {
+        self.torn.get(&block).copied()
+    }
+
     /// Blocks from here on need not be done.
     pub(crate) fn limit(&self) -> usize {
         self.limit
     }
 
-    /// Takes a kernel's own failure as the answer if it is the lowest so far.
-    fn accept_failure(&mut self, message: &Message) {
-        if self.failure.as_ref().is_none_or(|known| message.row < known.row) {
-            self.limit = self.limit.min(self.blocks.block_of(message.row));
-            self.failure = Some(message.clone());
+    /// Takes what happened on a row as the answer if no lower row has one.
+    fn accept_failure(&mut self, row: usize, error: impl FnOnce() -> Error) {
+        if self.failure.as_ref().is_none_or(|known| row < known.0) {
+            self.limit = self.limit.min(self.blocks.block_of(row));
+            self.failure = Some((row, error()));
         }
     }
 
@@ -139,7 +156,7 @@ pub(crate) fn decide(ledger: &mut Ledger, snapshot: &Snapshot<'_>) -> Vec<Action
     // Failures first: no row beyond the lowest of them is convicted, in whatever order the workers ended.
     for death in snapshot.deaths {
         if let Some(message) = believable(ledger, snapshot.blocks, death) {
-            ledger.accept_failure(message);
+            ledger.accept_failure(message.row, || kernel_failure(message.clone()));
         }
     }
     for death in snapshot.deaths {
@@ -156,7 +173,11 @@ pub(crate) fn decide(ledger: &mut Ledger, snapshot: &Snapshot<'_>) -> Vec<Action
     let unfinished = || (0..ledger.limit).filter(|&block| snapshot.blocks[block] != ClaimState::Done);
     let n_unfinished = unfinished().count();
     if n_unfinished == 0 {
-        actions.push(Action::Finish(ledger.failure.take().map_or(Ok(()), |failure| Err(kernel_failure(failure)))));
+        // In place nobody is killed in the middle of a row that can be finished: workers leave after their block.
+        let draining = ledger.in_place && ledger.failure.is_some() && snapshot.live > 0;
+        if !draining {
+            actions.push(Action::Finish(ledger.failure.take().map_or(Ok(()), |(_, error)| Err(error))));
+        }
         return actions;
     }
     let n_done = snapshot.blocks.iter().filter(|&&state| state == ClaimState::Done).count();
@@ -185,6 +206,15 @@ fn judge(ledger: &mut Ledger, blocks: &[ClaimState], death: &Death) -> Result<Ve
     let mut freed = Vec::new();
     for block in held_by(blocks, death.owner) {
         let rows = ledger.blocks.get(block).map_or(0..0, |block| block.rows());
+        if ledger.in_place {
+            ledger.torn.insert(block, death.row);
+            let row = if rows.contains(&death.row) { death.row } else { rows.start };
+            if believable(ledger, blocks, death).is_none() {
+                let cause = death.cause.clone();
+                ledger.accept_failure(row, || Error::RowKillsWorkers { row, attempts: 1, cause });
+            }
+            continue;
+        }
         if block < ledger.limit {
             ledger.rerun_rows += rows.len();
             if rows.contains(&death.row) && ledger.convicts(block, death.row) {
@@ -215,7 +245,7 @@ fn held_by(blocks: &[ClaimState], owner: Owner) -> impl Iterator<Item = usize> {
 }
 
 fn restart_or_give_up(ledger: &mut Ledger, block: usize) -> Action {
-    if ledger.restarted {
+    if ledger.restarted || ledger.in_place {
         return Action::Finish(Err(Error::ControlCorrupted { block }));
     }
     ledger.restarted = true;
@@ -442,6 +472,29 @@ mod tests {
         let mut death = failed(A, 55);
         death.row = 15;
         assert_eq!(run(&mut ledger(), &state, &[death], 1), "free 1 of 0; spawn 1; ");
+    }
+
+    #[test]
+    fn in_place_a_death_ends_the_call_once_the_others_have_left() {
+        let mut ledger = ledger().in_place();
+        let state = blocks(&[(0, Done), (1, Done), (2, Claimed(A)), (3, Claimed(B))]);
+        assert_eq!(run(&mut ledger, &state, &[killed(A, 27)], 1), "limit 2; ");
+        assert_eq!((ledger.torn_at(2), ledger.torn_at(3), ledger.rerun_rows), (Some(27), None, 0));
+        let state = blocks(&[(0, Done), (1, Done), (2, Claimed(A)), (3, Done)]);
+        assert_eq!(run(&mut ledger, &state, &[], 1), "");
+        let end = run(&mut ledger, &state, &[], 0);
+        assert_eq!(end, "fail: row 27 was running when its worker was killed by SIGKILL; ");
+    }
+
+    #[test]
+    fn in_place_rows_below_a_failure_are_still_done_and_a_corrupt_word_ends_the_call() {
+        let mut ledger = ledger().in_place();
+        let state = blocks(&[(0, Done), (2, Claimed(A))]);
+        assert_eq!(run(&mut ledger, &state, &[failed(A, 27)], 0), "limit 2; spawn 1; ");
+        let state = blocks(&[(0, Done), (1, Claimed(B)), (2, Claimed(A))]);
+        assert_eq!(run(&mut ledger, &state, &[], 1), "");
+        let state = blocks(&[(0, Done), (1, Claimed(B)), (2, Claimed(A)), (9, Corrupt)]);
+        assert!(run(&mut ledger, &state, &[], 0).starts_with("fail: the control block was overwritten in block 9"));
     }
 
     #[test]

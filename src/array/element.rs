@@ -1,21 +1,134 @@
 //! What may be an element of a shared array.
 
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::ops::Not;
+
+use bytemuck::{Pod, Zeroable};
+
 /// An element type: plain bytes, and a name that NumPy knows it by.
 ///
-/// Sealed: implemented for `f64`. Every bit pattern must be a value, since any program may write to a segment.
-pub trait Element: bytemuck::Pod + Send + Sync + std::fmt::Debug + sealed::Sealed {
+/// Sealed. Every bit pattern must be a value, since any program may write to a segment; hence [`Bool`].
+///
+/// | Rust | NumPy | in the file |
+/// |---|---|---|
+/// | `f64`, `f32` | `float64`, `float32` | `<f8`, `<f4` |
+/// | `i8`, `i16`, `i32`, `i64` | `int8` to `int64` | <code>&#124;i1</code>, `<i2`, `<i4`, `<i8` |
+/// | `u8`, `u16`, `u32`, `u64` | `uint8` to `uint64` | <code>&#124;u1</code>, `<u2`, `<u4`, `<u8` |
+/// | [`Bool`] | `bool` | <code>&#124;b1</code> |
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be an element of a shared array",
+    label = "not an element type",
+    note = "elements are f64, f32, i8 to i64, u8 to u64 and rowfork::Bool"
+)]
+pub trait Element: Pod + Send + Sync + fmt::Debug + sealed::Sealed {
     /// The `descr` in the `.npy` header, byte order included.
     const DESCR: &'static str;
 }
 
-impl Element for f64 {
-    const DESCR: &'static str = "<f8";
+macro_rules! elements {
+    ($($type:ty: $descr:literal)*) => {$(
+        impl Element for $type {
+            const DESCR: &'static str = $descr;
+        }
+        impl sealed::Sealed for $type {}
+    )*};
 }
 
-#[cfg(target_endian = "big")]
-compile_error!("rowfork's segments are little endian");
+elements! {
+    f64: "<f8" f32: "<f4"
+    i8: "|i1" i16: "<i2" i32: "<i4" i64: "<i8"
+    u8: "|u1" u16: "<u2" u32: "<u4" u64: "<u8"
+    Bool: "|b1"
+}
+
+/// A truth value in shared memory: NumPy's `bool`, one byte. 0 is false; this crate and NumPy write 1 for true, and any
+/// other byte that some program may have written is true as well.
+///
+/// A `bool` cannot be an element itself, since most bytes are no `bool`. A kernel may return one all the same.
+///
+/// ```
+/// use ndarray::array;
+/// use rowfork::{Bool, SharedArray};
+///
+/// let m = SharedArray::copy_from(None, &array![[1.0, 2.0], [-1.0, 3.0]])?;
+/// let positive = rowfork::fork().map_rows(&m, |row| row.iter().all(|&x| x > 0.0))?;
+/// assert_eq!(positive.view().mapv(bool::from), array![true, false]);
+/// assert!(positive.view()[0] == true && !positive.view()[1].get());
+///
+/// let mask = SharedArray::copy_from(None, &array![true, false].mapv(Bool::from))?;
+/// assert_eq!(mask.view()[1], Bool::FALSE);
+/// # Ok::<(), rowfork::Error>(())
+/// ```
+#[derive(Clone, Copy, Default, Pod, Zeroable)]
+#[repr(transparent)]
+pub struct Bool(u8);
+
+impl Bool {
+    /// The byte 1.
+    pub const TRUE: Self = Self(1);
+    /// The byte 0.
+    pub const FALSE: Self = Self(0);
+
+    /// Whether the byte is not 0.
+    #[must_use]
+    pub const fn get(self) -> bool {
+        self.0 != 0
+    }
+}
+
+impl From<bool> for Bool {
+    fn from(value: bool) -> Self {
+        Self(value.into())
+    }
+}
+
+impl From<Bool> for bool {
+    fn from(value: Bool) -> Self {
+        value.get()
+    }
+}
+
+impl PartialEq for Bool {
+    fn eq(&self, other: &Self) -> bool {
+        self.get() == other.get()
+    }
+}
+
+impl Eq for Bool {}
+
+impl PartialEq<bool> for Bool {
+    fn eq(&self, other: &bool) -> bool {
+        self.get() == *other
+    }
+}
+
+impl Hash for Bool {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.get().hash(state);
+    }
+}
+
+impl Not for Bool {
+    type Output = Self;
+
+    fn not(self) -> Self {
+        (!self.get()).into()
+    }
+}
+
+impl fmt::Debug for Bool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.get().fmt(f)
+    }
+}
+
+impl fmt::Display for Bool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.get().fmt(f)
+    }
+}
 
 mod sealed {
     pub trait Sealed {}
-    impl Sealed for f64 {}
 }

@@ -12,21 +12,25 @@ mod element;
 mod fill;
 mod name;
 mod open;
+mod selection;
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::ops::{Index, IndexMut};
 
-use ndarray::{Array, ArrayView, ArrayViewMut, Dimension, Ix2};
+use ndarray::{Array, ArrayView, ArrayViewMut, Dimension, IndexLonger, Ix2, NdIndex};
 
-pub use self::element::Element;
+pub use self::element::{Bool, Element};
 pub use self::name::SegmentName;
+pub use self::selection::Selection;
 
 use crate::error::Result;
 use crate::segment::{Pages, Segment};
 
-/// An `n`-dimensional array in shared memory, in C order: the bytes behind it are a `.npy` file under `/dev/shm`.
+/// An `n`-dimensional array in shared memory, in C order: the bytes behind it are a `.npy` file under `/dev/shm`. `A` is any
+/// [`Element`], `D` any dimension of ndarray's.
 ///
-/// It derefs to nothing and copies nothing: take a [`view`](Self::view) and use ndarray. Dropping it removes its name,
+/// It derefs to nothing and copies nothing: take a [`view`](Self::view) and use ndarray, or index it. Dropping it removes its name,
 /// if it was made here and not [`persist`](Self::persist)ed; other processes that are attached keep the memory.
 ///
 /// # Other programs
@@ -43,7 +47,7 @@ use crate::segment::{Pages, Segment};
 /// let name = format!("rowfork-doc-array-{}", std::process::id());
 /// let m = SharedArray::from_shape_fn(name.as_str(), (3, 4), |(i, j)| (10 * i + j) as f64)?;
 /// assert_eq!(m.shape(), [3, 4]);
-/// assert_eq!(m.view()[[2, 3]], 23.0);
+/// assert_eq!(m[[2, 3]], 23.0);
 /// assert!(std::path::Path::new("/dev/shm").join(&name).exists());
 /// drop(m);
 /// assert!(!std::path::Path::new("/dev/shm").join(&name).exists());
@@ -170,9 +174,32 @@ impl<A: Element, D: Dimension> SharedArray<A, D> {
         self.segment.data().as_ptr().cast()
     }
 
+    /// Axis lengths, as ndarray has them.
+    pub(crate) fn dim(&self) -> D {
+        self.dim.clone()
+    }
+
     /// The segment that it lives in.
     pub(crate) fn segment(&self) -> &Segment {
         &self.segment
+    }
+}
+
+/// `sums[3]`, `m[[2, 3]]`: one element. Many are quicker through one [`view`](SharedArray::view).
+///
+/// # Panics
+/// Outside of the array.
+impl<A: Element, D: Dimension, I: NdIndex<D>> Index<I> for SharedArray<A, D> {
+    type Output = A;
+
+    fn index(&self, index: I) -> &A {
+        IndexLonger::index(&self.view(), index)
+    }
+}
+
+impl<A: Element, D: Dimension, I: NdIndex<D>> IndexMut<I> for SharedArray<A, D> {
+    fn index_mut(&mut self, index: I) -> &mut A {
+        IndexLonger::index(self.view_mut(), index)
     }
 }
 

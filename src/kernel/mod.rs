@@ -16,7 +16,6 @@
 //! | `summand.rs` | the element types, for callers generic over them |
 
 #![expect(clippy::inline_always, reason = "what is not inlined is compiled for the baseline: see lanes.rs")]
-#![cfg_attr(not(test), expect(dead_code, reason = "element types other than f64 have no callers yet"))]
 
 mod compensated;
 mod dispatch;
@@ -32,7 +31,6 @@ mod three_term;
 mod tests;
 
 pub(crate) use dispatch::Kernel;
-#[cfg_attr(not(test), expect(unused_imports, reason = "as above"))]
 pub(crate) use summand::{Overflow, Summand};
 
 /// The double nearest the exact sum of `values`, ties to even: correctly rounded, like Python's `math.fsum`, at the

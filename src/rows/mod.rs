@@ -1,56 +1,116 @@
-//! The public operations over the rows of a shared array. Each turns its kernel into a function of a won block and hands
+//! The public operations over the rows of shared arrays. Each turns its kernel into a function of a won block and hands
 //! it to an executor; no process is known here.
+//!
+//! | file | what |
+//! |---|---|
+//! | `source.rs` | `Rows`: one input or several, and parts of them |
+//! | `row.rs`, `kernel_return.rs` | what a kernel is called with, and what it may return |
+//! | `map.rs`, `tasks.rs` | a value per row, a value per task |
+//! | `transform.rs`, `map_blocks.rs` | rows to rows, blocks to blocks |
+//! | `update.rs` | rows in place |
+//! | `fold.rs` | all rows to one value or array |
+//! | `sums.rs` | exact sums: a kernel of our own |
+//! | `target.rs` | the part of the output that belongs to a won block |
 
+#![expect(clippy::needless_pass_by_value, reason = "inputs are references, or parts that read best made in place")]
+
+mod fold;
+mod kernel_return;
 mod map;
+mod map_blocks;
 mod row;
+mod source;
 mod sums;
 mod target;
+mod tasks;
+mod transform;
+mod update;
 
-pub use map::KernelReturn;
-pub use row::Row;
-pub use sums::exact_row_sums;
+pub use kernel_return::KernelReturn;
+pub use row::{Block, Row, RowMut};
+pub use source::Rows;
+pub use sums::{Summand, exact_row_sums};
 
+use std::fmt;
 use std::ops::{ControlFlow, Range};
 
-use ndarray::{Dimension, Ix1};
+use ndarray::Dimension;
 
-use self::target::BlockTarget;
+use self::target::{BlockTarget, Share};
 use crate::array::{Element, SharedArray};
-use crate::control::{Claim, Slot};
+use crate::blocks::{Cut, RowBlocks};
+use crate::control::{Claim, MessageKind, Slot};
 use crate::error::{Error, Result};
-use crate::fork::{Call, Fork, RowCost};
+use crate::fork::{Call, Fork};
 use crate::report::{Output, Report};
 
-/// One value per row: checks the output, runs `kernel` on the rows of every block and the values to fill, and reports.
+/// How rows are cut into blocks, and what of the output belongs to a block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Plan {
+    /// A part of the output for every row; rows that may take any time.
+    Rows,
+    /// The same; rows that take the time of reading them.
+    QuickRows,
+    /// The output's rows are changed where they are.
+    InPlace,
+    /// A part of the output for every fold group.
+    Groups,
+    /// The whole output for all rows together; the last step of a larger operation.
+    Whole,
+}
+
+/// One call: checks that inputs and output fit, runs `kernel` on the rows of every block and the elements of the output
+/// that belong to it, and reports.
 ///
 /// A segment that somebody else has truncated is reported as that, not as the memory fault that it causes.
-fn one_value_per_row<A: Element, D: Dimension, T: Element>(
+fn run<I: Rows, T: Element, D: Dimension>(
     fork: &Fork<'_>,
-    input: &SharedArray<A, D>,
-    output: &mut SharedArray<T, Ix1>,
-    cost: RowCost,
+    inputs: &I,
+    output: &mut SharedArray<T, D>,
+    plan: Plan,
     kernel: impl Fn(Range<usize>, &mut [T], &Slot) -> ControlFlow<()>,
 ) -> Result<Report> {
-    let n_rows = input.n_rows();
-    if output.shape() != [n_rows] {
-        return Err(Error::WrongShape { what: "output", expected: vec![n_rows], found: output.shape().to_vec() });
+    inputs.check_rows(0)?;
+    let n_rows = inputs.n_rows();
+    if matches!(plan, Plan::Rows | Plan::QuickRows) && output.shape().first() != Some(&n_rows) {
+        let found = output.shape().to_vec();
+        let expected = [n_rows].into_iter().chain(found.iter().copied().skip(1)).collect();
+        return Err(Error::WrongShape { what: "output", expected, found });
     }
-    let check_lengths = |output: &SharedArray<T, Ix1>| {
-        input.segment().check_length()?;
+    let check_lengths = |output: &SharedArray<T, D>| {
+        inputs.check_lengths()?;
         output.segment().check_length()
     };
     check_lengths(output)?;
+
+    let (input_row_bytes, output_bytes) = (inputs.row_bytes(), output.len() * size_of::<T>());
+    let output_row_bytes = output_bytes / n_rows.max(1);
+    let groups = RowBlocks::fold_groups(n_rows);
+    let share = match plan {
+        Plan::Rows | Plan::QuickRows | Plan::InPlace => Share::PerRow(output.len() / n_rows.max(1)),
+        Plan::Groups => Share::PerBlock(output.len() / groups.len().max(1)),
+        Plan::Whole => Share::PerBlock(output.len()),
+    };
+    let cut = match plan {
+        Plan::Rows | Plan::InPlace => Cut::Balanced { output_row_bytes },
+        Plan::QuickRows => Cut::MemoryBound { input_row_bytes, output_row_bytes },
+        Plan::Groups => Cut::Fixed(groups),
+        Plan::Whole => Cut::Fixed(RowBlocks::single(n_rows)),
+    };
+    let in_place = plan == Plan::InPlace;
     let (output_pages, output_mapping) = (output.pages(), output.segment().address());
-    let target = BlockTarget::new(output);
+    let target = BlockTarget::new(output, share);
     let call = Call {
         n_rows,
-        input_row_bytes: input.len() / n_rows.max(1) * size_of::<A>(),
-        output_row_bytes: size_of::<T>(),
-        input_pages: input.pages(),
+        cut,
+        bytes_read: n_rows as u64 * input_row_bytes as u64 + if in_place { output_bytes as u64 } else { 0 },
+        bytes_written: output_bytes as u64,
+        input_pages: if in_place { output_pages } else { inputs.pages() },
         output_pages,
         output_mapping,
-        cost,
-        run: &|claim: &mut Claim<'_>, slot: &Slot| kernel(claim.block().rows(), target.rows_mut(claim), slot),
+        in_place,
+        silent: plan == Plan::Whole,
+        run: &|claim: &mut Claim<'_>, slot: &Slot| kernel(claim.block().rows(), target.part_mut(claim), slot),
     };
     let ran = fork.run(&call);
     // Whatever became of the call: an array that is shorter now is the news.
@@ -58,14 +118,44 @@ fn one_value_per_row<A: Element, D: Dimension, T: Element>(
     ran
 }
 
-/// The form of an operation that makes its own output.
-fn with_new_output<T: Element>(
-    fork: &Fork<'_>,
-    n_rows: usize,
-    fill: impl FnOnce(&mut SharedArray<T, Ix1>) -> Result<Report>,
-) -> Result<Output<SharedArray<T, Ix1>>> {
+/// Calls `kernel` for some rows of `inputs`, in order, each with its place among them, and leaves word of the first that
+/// fails.
+fn each_row<I: Rows, E: fmt::Display>(
+    inputs: &I,
+    rows: Range<usize>,
+    slot: &Slot,
+    mut kernel: impl FnMut(usize, I::Row) -> Result<(), E>,
+) -> ControlFlow<()> {
+    for (place, row) in inputs.iter(rows.clone()).enumerate() {
+        slot.set_row(rows.start + place);
+        if let Err(error) = kernel(place, row) {
+            slot.leave_message(MessageKind::KernelError, error, "");
+            return ControlFlow::Break(());
+        }
+    }
+    ControlFlow::Continue(())
+}
+
+/// Checks what can be checked before the output of an operation is made.
+fn check(fork: &Fork<'_>, inputs: &impl Rows) -> Result<()> {
     fork.check()?;
-    let mut output = SharedArray::output(Ix1(n_rows))?;
+    inputs.check_rows(0)
+}
+
+/// The form of an operation that makes its own output.
+fn with_new_output<T: Element, D: Dimension>(
+    dim: D,
+    fill: impl FnOnce(&mut SharedArray<T, D>) -> Result<Report>,
+) -> Result<Output<SharedArray<T, D>>> {
+    let mut output = SharedArray::output(dim)?;
     let report = fill(&mut output)?;
     Ok(Output::new(output, report))
+}
+
+/// `n` of what has the shape `part`.
+fn stacked<D: Dimension>(n: usize, part: &D) -> D::Larger {
+    let mut dim = D::Larger::zeros(part.ndim() + 1);
+    dim[0] = n;
+    dim.slice_mut()[1..].copy_from_slice(part.slice());
+    dim
 }

@@ -1,18 +1,27 @@
 //! `row_sums`: the exact sum of each row.
 
-use std::ops::ControlFlow;
+use std::cell::RefCell;
+use std::ops::{ControlFlow, Range};
 
-use ndarray::{Ix1, Ix2};
+use bytemuck::Zeroable;
+use ndarray::{ArrayView, ArrayViewMut, Axis, Dimension, Ix1, RemoveAxis, Slice};
 
-use super::{one_value_per_row, with_new_output};
-use crate::array::SharedArray;
-use crate::error::Result;
-use crate::fork::{Fork, RowCost};
-use crate::kernel::Kernel;
+use super::{Plan, check, run, with_new_output};
+use crate::array::{Bool, Element, Selection, SharedArray};
+use crate::control::{MessageKind, Slot};
+use crate::error::{Error, Result};
+use crate::fork::Fork;
+use crate::kernel::{Kernel, Overflow};
 use crate::report::{Output, Report};
 
 /// Bytes of input between two notes of the row that a worker is at, some 50 us. (Every 64 KiB costs 3 %.)
 const NOTE_BYTES: usize = 1 << 20;
+
+/// Rows that do not lie on end are gathered into a buffer of this size, which stays in the first cache.
+const GATHER_BYTES: usize = 16 << 10;
+
+/// From here on a row by itself is as quick as several gathered.
+const LONG_ROW_BYTES: usize = 2 << 10;
 
 /// The exact sum of each row of a slice, in the calling thread: what [`Fork::row_sums`] runs in its workers, for those
 /// who bring threads of their own.
@@ -38,16 +47,61 @@ pub fn exact_row_sums(rows: &[f64], n_columns: usize, sums: &mut [f64]) {
     Kernel::get().row_sums(rows, n_columns, sums);
 }
 
+/// An element type whose rows [`Fork::row_sums`] adds up, and the type of the sums. Implemented for every [`Element`].
+///
+/// | elements | sums | |
+/// |---|---|---|
+/// | `f64` | `f64` | the double nearest the exact sum |
+/// | `f32` | `f32` | the `f32` nearest the exact sum: rounded once, not by way of a double |
+/// | `i8` to `i64` | `i64` | exact, or [`SumOverflow`](crate::Error::SumOverflow) |
+/// | `u8` to `u64` | `u64` | exact, or [`SumOverflow`](crate::Error::SumOverflow) |
+/// | [`Bool`] | `u64` | how many are true |
+pub trait Summand: Element {
+    /// The type of the sums.
+    type Sum: Element;
+
+    /// The sums of rows on end; stops at the first that does not fit, with its place and the exact sum.
+    #[doc(hidden)]
+    fn sum_rows(rows: &[Self], n_columns: usize, sums: &mut [Self::Sum]) -> Result<(), (usize, i128)>;
+}
+
+macro_rules! summands {
+    ($($type:ty => $sum:ty),+) => {$(
+        impl Summand for $type {
+            type Sum = $sum;
+
+            fn sum_rows(rows: &[Self], n_columns: usize, sums: &mut [$sum]) -> Result<(), (usize, i128)> {
+                let summed = <$type as crate::kernel::Summand>::row_sums(Kernel::get(), rows, n_columns, sums);
+                summed.map_err(|Overflow { row, sum }| (row, sum))
+            }
+        }
+    )+};
+}
+
+summands!(f64 => f64, f32 => f32, i8 => i64, i16 => i64, i32 => i64, i64 => i64, u8 => u64, u16 => u64, u32 => u64, u64 => u64);
+
+impl Summand for Bool {
+    type Sum = u64;
+
+    fn sum_rows(rows: &[Self], n_columns: usize, sums: &mut [u64]) -> Result<(), (usize, i128)> {
+        Kernel::get().row_counts(bytemuck::cast_slice(rows), n_columns, sums);
+        Ok(())
+    }
+}
+
 impl Fork<'_> {
-    /// The sum of each row, correctly rounded: the double nearest to the exact sum of the row's elements, as Python's
-    /// `math.fsum` (see [`exact_sum`](crate::exact_sum) for NaN, infinities and zeros). The same bits, therefore, for
-    /// every number of workers, block size, machine and crash.
+    /// The exact sum of each row, rounded once to the type of the sums: for doubles the double nearest to the exact sum of
+    /// the row's elements, as Python's `math.fsum` (see [`exact_sum`](crate::exact_sum) for NaN, infinities and zeros);
+    /// for `f32` the nearest `f32`; for integers the sum itself, as `i64` or `u64` (see [`Summand`]). The same bits,
+    /// therefore, for every number of workers, block size, machine and crash.
     ///
-    /// `input` has shape `(rows, columns)`; the result has shape `(rows,)` and is nameless until
-    /// [published](SharedArray::publish). Rows of no columns have the sum 0.
+    /// `input` is an array or a [part](Selection) of one, of shape `(rows, columns)` or of more axes, whose elements are
+    /// then summed over all but the first. The result has shape `(rows,)` and is nameless until
+    /// [published](SharedArray::publish). Rows of no elements have the sum 0.
     ///
     /// # Errors
-    /// Those of the options; [`ShmFull`](crate::Error::ShmFull) and the like where the output cannot be made;
+    /// [`SumOverflow`](crate::Error::SumOverflow) with the lowest row of integers whose sum does not fit;
+    /// those of the options; [`ShmFull`](crate::Error::ShmFull) and the like where the output cannot be made;
     /// [`ForkFailed`](crate::Error::ForkFailed), [`WorkerSetup`](crate::Error::WorkerSetup) or [`Os`](crate::Error::Os)
     /// where no worker can be had; [`Truncated`](crate::Error::Truncated) where another process has cut the input;
     /// [`RowKillsWorkers`](crate::Error::RowKillsWorkers), [`WorkersKeepDying`](crate::Error::WorkersKeepDying) or
@@ -64,10 +118,18 @@ impl Fork<'_> {
     /// let m = SharedArray::copy_from(None, &array![[1e16, 1.0, -1e16], [0.1, 0.2, 0.3]])?;
     /// let sums = rowfork::fork().row_sums(&m)?;
     /// assert_eq!(sums.view(), array![1.0, 0.6]);
+    ///
+    /// let images = SharedArray::from_shape_fn(None, (10, 64, 64), |(i, _, _)| i as u8)?;
+    /// assert_eq!(rowfork::fork().row_sums(&images)?.view()[9], 9 * 64 * 64);
     /// # Ok::<(), rowfork::Error>(())
     /// ```
-    pub fn row_sums(&self, input: &SharedArray<f64, Ix2>) -> Result<Output<SharedArray<f64, Ix1>>> {
-        with_new_output(self, input.n_rows(), |output| self.row_sums_into(input, output))
+    pub fn row_sums<'s, A: Summand, D: RemoveAxis>(
+        &self,
+        input: impl Into<Selection<'s, A, D>>,
+    ) -> Result<Output<SharedArray<A::Sum, Ix1>>> {
+        let input = input.into();
+        check(self, &input)?;
+        with_new_output(Ix1(input.n_rows()), |output| self.row_sums_into(input, output))
     }
 
     /// As [`row_sums`](Self::row_sums), into an output of shape `(rows,)` that is there already: repeated calls then
@@ -76,18 +138,116 @@ impl Fork<'_> {
     /// # Errors
     /// As [`row_sums`](Self::row_sums), and [`WrongShape`](crate::Error::WrongShape) for an output of another length. On
     /// an error the output holds the sums of some rows and what it held before in the others.
-    pub fn row_sums_into(&self, input: &SharedArray<f64, Ix2>, output: &mut SharedArray<f64, Ix1>) -> Result<Report> {
-        let n_columns = input.shape()[1];
+    pub fn row_sums_into<'s, A: Summand, D: RemoveAxis>(
+        &self,
+        input: impl Into<Selection<'s, A, D>>,
+        output: &mut SharedArray<A::Sum, Ix1>,
+    ) -> Result<Report> {
+        let input = input.into();
         // Chosen here: the choice reads the environment, which a worker should not.
-        let kernel = Kernel::get();
-        let elements = input.as_slice();
-        let step = (NOTE_BYTES / (n_columns * size_of::<f64>()).max(1)).max(1);
-        one_value_per_row(self, input, output, RowCost::MemoryBound, |rows, values, slot| {
-            for (index, values) in rows.step_by(step).zip(values.chunks_mut(step)) {
-                slot.set_row(index);
-                kernel.row_sums(&elements[index * n_columns..][..values.len() * n_columns], n_columns, values);
+        Kernel::get();
+        let rows_of = RowReader::new(&input);
+        let summed = run(self, &input, output, Plan::QuickRows, |rows, sums, slot| {
+            let start = rows.start;
+            rows_of.pieces(rows, slot, |piece, elements| {
+                let sums = &mut sums[piece.start - start..piece.end - start];
+                A::sum_rows(elements, rows_of.row_len, sums).map_err(|(row, _)| row)
+            })
+        });
+        summed.map_err(|error| rows_of.overflow(error))
+    }
+}
+
+/// The rows of a part of an array, on end: as they lie where they do, else gathered in a buffer.
+struct RowReader<'s, 'v, A: Element, D: Dimension> {
+    input: &'v Selection<'s, A, D>,
+    row_len: usize,
+    /// Every worker writes to a copy of its own. Made before the fork, since workers allocate nothing.
+    buffer: RefCell<Vec<A>>,
+}
+
+impl<'s, 'v, A: Summand, D: RemoveAxis> RowReader<'s, 'v, A, D> {
+    fn new(input: &'v Selection<'s, A, D>) -> Self {
+        let row_len = input.shape().iter().skip(1).product();
+        let on_end = input.view().is_standard_layout();
+        let gathered = if on_end { 0 } else { Self::gathered_rows(row_len) * row_len };
+        Self { input, row_len, buffer: RefCell::new(vec![A::zeroed(); gathered]) }
+    }
+
+    fn gathered_rows(row_len: usize) -> usize {
+        (GATHER_BYTES / (row_len * size_of::<A>()).max(1)).max(1)
+    }
+
+    /// Calls `sum` with some rows on end at a time and their place, in order. When it fails, with the number of the row
+    /// within these, the slot tells which row it was.
+    fn pieces(
+        &self,
+        rows: Range<usize>,
+        slot: &Slot,
+        mut sum: impl FnMut(Range<usize>, &[A]) -> Result<(), usize>,
+    ) -> ControlFlow<()> {
+        let mut sum = |piece: Range<usize>, elements: &[A]| {
+            slot.set_row(piece.start);
+            sum(piece.clone(), elements).map_or_else(
+                |row| {
+                    slot.set_row(piece.start + row);
+                    slot.leave_message(MessageKind::KernelError, "the sum overflows", "");
+                    ControlFlow::Break(())
+                },
+                ControlFlow::Continue,
+            )
+        };
+        let block = self.input.view();
+        let block = block.slice_axis(Axis(0), Slice::from(rows.clone()));
+        let row_bytes = (self.row_len * size_of::<A>()).max(1);
+        if let Some(elements) = block.as_slice() {
+            let step = (NOTE_BYTES / row_bytes).max(1);
+            return stepped(rows.clone(), step).try_for_each(|piece| {
+                let within = piece.start - rows.start..piece.end - rows.start;
+                sum(piece, &elements[within.start * self.row_len..within.end * self.row_len])
+            });
+        }
+        let gathered = Self::gathered_rows(self.row_len);
+        let mut buffer = self.buffer.borrow_mut();
+        stepped(rows.clone(), if row_bytes >= LONG_ROW_BYTES { 1 } else { gathered }).try_for_each(|piece| {
+            let within = piece.start - rows.start..piece.end - rows.start;
+            let part = block.slice_axis(Axis(0), Slice::from(within));
+            match part.as_slice() {
+                Some(elements) => sum(piece, elements),
+                None => sum(piece, gather(&part, &mut buffer)),
             }
-            ControlFlow::Continue(())
         })
     }
+
+    /// What a kernel of ours fails with, in the words of a sum.
+    fn overflow(&self, error: Error) -> Error {
+        let Error::KernelFailed { row, .. } = error else { return error };
+        let elements: Vec<A> = self.input.view().index_axis(Axis(0), row).iter().copied().collect();
+        let mut sum = [A::Sum::zeroed()];
+        match A::sum_rows(&elements, self.row_len, &mut sum) {
+            Err((_, sum)) => {
+                let signed = A::Sum::DESCR == i64::DESCR;
+                let (dtype, min, max) = if signed {
+                    ("int64", i128::from(i64::MIN), i128::from(i64::MAX))
+                } else {
+                    ("uint64", 0, i128::from(u64::MAX))
+                };
+                Error::SumOverflow { row, sum, dtype, min, max }
+            }
+            Ok(()) => error,
+        }
+    }
+}
+
+/// `rows` in pieces of `step`.
+fn stepped(rows: Range<usize>, step: usize) -> impl Iterator<Item = Range<usize>> {
+    rows.clone().step_by(step).map(move |start| start..rows.end.min(start + step))
+}
+
+/// The elements of `part` in C order, in `buffer`, which is large enough.
+fn gather<'b, A: Element, D: Dimension>(part: &ArrayView<'_, A, D>, buffer: &'b mut [A]) -> &'b [A] {
+    let elements = &mut buffer[..part.len()];
+    let mut copy = ArrayViewMut::from_shape(part.raw_dim(), &mut *elements).expect("as many elements as the part");
+    copy.assign(part);
+    elements
 }

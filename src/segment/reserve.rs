@@ -35,6 +35,13 @@ pub struct Pages {
     pub small_bytes: usize,
 }
 
+impl Pages {
+    /// Of both together.
+    pub(crate) fn and(self, other: Self) -> Self {
+        Self { huge_bytes: self.huge_bytes + other.huge_bytes, small_bytes: self.small_bytes + other.small_bytes }
+    }
+}
+
 /// Fills the data bytes that start at the given offset (in bytes, header not counted).
 pub(crate) type Fill<'a> = dyn Fn(usize, &mut [u8]) -> Result<()> + Sync + 'a;
 

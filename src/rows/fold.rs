@@ -1,0 +1,248 @@
+//! `fold_rows`: all rows to one value, or to one array.
+//!
+//! The rows are cut into at most 64 groups, by their number alone. Workers fold each group from the identity into an
+//! accumulator of its own, in shared memory; then one worker combines these in order. So the order of all operations, and
+//! with it every bit of the result, depends on nothing but the number of rows.
+//!
+//! The last step is a call of its own, not the caller's work: the function that combines is the user's, and a crash in it
+//! must not be the caller's.
+
+use std::ops::ControlFlow;
+
+use bytemuck::Pod;
+use ndarray::{ArrayRef, ArrayView, ArrayViewMut, Dimension, Ix1, Ix2};
+
+use super::source::Indices;
+use super::{KernelReturn, Plan, Rows, check, each_row, run, with_new_output};
+use crate::array::{Element, SharedArray};
+use crate::blocks::RowBlocks;
+use crate::error::{Error, Result};
+use crate::fork::Fork;
+use crate::report::{Output, Report};
+
+/// Accumulators that different workers write to all the time lie so far apart: two cache lines, which processors fetch in
+/// pairs.
+const APART_BYTES: usize = 128;
+
+const FITS: &str = "as many elements as the shape has";
+
+fn shaped<'a, A, D: Dimension>(dim: &D, elements: &'a [A]) -> ArrayView<'a, A, D> {
+    ArrayView::from_shape(dim.clone(), elements).expect(FITS)
+}
+
+fn shaped_mut<'a, A, D: Dimension>(dim: &D, elements: &'a mut [A]) -> ArrayViewMut<'a, A, D> {
+    ArrayViewMut::from_shape(dim.clone(), elements).expect(FITS)
+}
+
+/// A fold has something to fold into.
+fn check_accumulator(shape: &[usize], bytes: usize) -> Result<()> {
+    if bytes > 0 { Ok(()) } else { Err(Error::EmptyAccumulator { shape: shape.to_vec(), found: bytes, needed: 1 }) }
+}
+
+/// An error of the last step, which names groups, as one that names rows.
+fn in_rows(error: Error, groups: &RowBlocks) -> Error {
+    let first_row = |group: usize| groups.get(group).map_or(group, |group| group.rows().start);
+    match error {
+        Error::KernelFailed { row, message } => Error::KernelFailed { row: first_row(row), message },
+        Error::KernelPanicked { row, message, location } => {
+            Error::KernelPanicked { row: first_row(row), message, location }
+        }
+        Error::RowKillsWorkers { row, attempts, cause } => {
+            Error::RowKillsWorkers { row: first_row(row), attempts, cause }
+        }
+        Error::WorkersKeepDying { deaths, cause, .. } => {
+            Error::WorkersKeepDying { deaths, rows: 0..groups.n_rows(), cause }
+        }
+        other => other,
+    }
+}
+
+impl Fork<'_> {
+    /// Folds all rows into one value: `fold` takes a row into an accumulator that began as `identity`, `combine` takes one
+    /// accumulator into another. For accumulators that are arrays (column sums) see
+    /// [`fold_rows_array`](Self::fold_rows_array).
+    ///
+    /// The accumulator is any [`Pod`] type: a number, an array like `[f64; 3]`, a `#[repr(C)]` struct that
+    /// derives it. `identity` must be neutral to `combine`, for it begins each of up to 64 groups of rows. The groups
+    /// follow from the number of rows alone and are combined in order, so the result has the same bits for every
+    /// number of workers, every option and every machine of the same arithmetic. `fold` and `combine` may return
+    /// `()` or a `Result`.
+    ///
+    /// # Errors
+    /// As [`map_rows`](Self::map_rows); [`EmptyAccumulator`](crate::Error::EmptyAccumulator) for a type of no bytes. When
+    /// `combine` fails, the row that is named is the first of the group that was to be taken in.
+    ///
+    /// # Fork safety
+    /// See [`fork()`](crate::fork()). Workers are forked twice: to fold, and one to combine.
+    ///
+    /// # Examples
+    /// ```
+    /// use rowfork::SharedArray;
+    ///
+    /// let m = SharedArray::from_shape_fn(None, (1000, 4), |(i, j)| (i * j) as f64)?;
+    /// // The row with the largest sum: its index and the sum.
+    /// let best = rowfork::fork().fold_rows(
+    ///     &m,
+    ///     [-1.0, f64::NEG_INFINITY],
+    ///     |best, row| if row.sum() > best[1] { *best = [row.index() as f64, row.sum()] },
+    ///     |best, other| if other[1] > best[1] { *best = *other },
+    /// )?;
+    /// assert_eq!(*best, [999.0, 999.0 * 6.0]);
+    /// # Ok::<(), rowfork::Error>(())
+    /// ```
+    pub fn fold_rows<I: Rows, T: Pod, R: KernelReturn<Value = ()>, C: KernelReturn<Value = ()>>(
+        &self,
+        input: I,
+        identity: T,
+        fold: impl Fn(&mut T, I::Row) -> R,
+        combine: impl Fn(&mut T, &T) -> C,
+    ) -> Result<Output<T>> {
+        let mut value = identity;
+        let report = self.fold_rows_into(input, identity, &mut value, fold, combine)?;
+        Ok(Output::new(value, report))
+    }
+
+    /// As [`fold_rows`](Self::fold_rows), into a value that is there already. On an error it is as it was.
+    ///
+    /// # Errors
+    /// As [`fold_rows`](Self::fold_rows).
+    pub fn fold_rows_into<I: Rows, T: Pod, R: KernelReturn<Value = ()>, C: KernelReturn<Value = ()>>(
+        &self,
+        input: I,
+        identity: T,
+        output: &mut T,
+        fold: impl Fn(&mut T, I::Row) -> R,
+        combine: impl Fn(&mut T, &T) -> C,
+    ) -> Result<Report> {
+        check(self, &input)?;
+        check_accumulator(&[], size_of::<T>())?;
+        let groups = RowBlocks::fold_groups(input.n_rows());
+        // As bytes: an accumulator need not be an element, and the parts of a segment need not be aligned to it.
+        let mut parts = SharedArray::<u8, Ix2>::output(Ix2(groups.len(), size_of::<T>()))?;
+        let folded = run(self, &input, &mut parts, Plan::Groups, |rows, part, slot| {
+            let mut accumulator = identity;
+            each_row(&input, rows, slot, |_, row| fold(&mut accumulator, row).into_result())?;
+            part.copy_from_slice(bytemuck::bytes_of(&accumulator));
+            ControlFlow::Continue(())
+        })?;
+        let part = |index: usize| -> T {
+            bytemuck::pod_read_unaligned(&parts.as_slice()[index * size_of::<T>()..][..size_of::<T>()])
+        };
+        if groups.len() < 2 {
+            *output = if groups.len() == 0 { identity } else { part(0) };
+            return Ok(folded);
+        }
+        let mut whole = SharedArray::<u8, Ix1>::output(Ix1(size_of::<T>()))?;
+        let combined = run(self, &&parts, &mut whole, Plan::Whole, |indices, whole, slot| {
+            let mut accumulator = part(0);
+            each_row(&Indices(groups.len()), 1..indices.end, slot, |_, group| {
+                combine(&mut accumulator, &part(group)).into_result()
+            })?;
+            whole.copy_from_slice(bytemuck::bytes_of(&accumulator));
+            ControlFlow::Continue(())
+        });
+        let combined = combined.map_err(|error| in_rows(error, &groups))?;
+        *output = bytemuck::pod_read_unaligned(whole.as_slice());
+        Ok(folded.followed_by(combined))
+    }
+
+    /// Folds all rows into one array of the shape of `identity`: as [`fold_rows`](Self::fold_rows), with accumulators that
+    /// are arrays in shared memory, so that no worker holds one of its own. There are as many as groups, at most 64;
+    /// with 1,000,000 columns of doubles they take 512 MB while the call runs.
+    ///
+    /// # Errors
+    /// As [`fold_rows`](Self::fold_rows), [`EmptyAccumulator`](crate::Error::EmptyAccumulator) for an identity without
+    /// elements, and [`ShmFull`](crate::Error::ShmFull) and the like where the accumulators find no room.
+    ///
+    /// # Fork safety
+    /// See [`fork()`](crate::fork()). Workers are forked twice: to fold, and one to combine.
+    ///
+    /// # Examples
+    /// ```
+    /// use ndarray::Array1;
+    /// use rowfork::SharedArray;
+    ///
+    /// let m = SharedArray::from_shape_fn(None, (1000, 4), |(i, j)| (i * j) as f64)?;
+    /// let sums = rowfork::fork().fold_rows_array(
+    ///     &m,
+    ///     &Array1::zeros(4),
+    ///     |sums, row| *sums += &row,
+    ///     |sums, others| *sums += others,
+    /// )?;
+    /// assert_eq!(sums.view()[3], 3.0 * 499_500.0);
+    /// # Ok::<(), rowfork::Error>(())
+    /// ```
+    pub fn fold_rows_array<I, A, D, R, C>(
+        &self,
+        input: I,
+        identity: &ArrayRef<A, D>,
+        fold: impl Fn(&mut ArrayRef<A, D>, I::Row) -> R,
+        combine: impl Fn(&mut ArrayRef<A, D>, &ArrayRef<A, D>) -> C,
+    ) -> Result<Output<SharedArray<A, D>>>
+    where
+        I: Rows,
+        A: Element,
+        D: Dimension,
+        R: KernelReturn<Value = ()>,
+        C: KernelReturn<Value = ()>,
+    {
+        check(self, &input)?;
+        check_accumulator(identity.shape(), identity.len() * size_of::<A>())?;
+        with_new_output(identity.raw_dim(), |output| self.fold_rows_array_into(input, identity, output, fold, combine))
+    }
+
+    /// As [`fold_rows_array`](Self::fold_rows_array), into an array that is there already, of the shape of `identity`. What it
+    /// holds does not enter the fold.
+    ///
+    /// # Errors
+    /// As [`fold_rows_array`](Self::fold_rows_array), and [`WrongShape`](crate::Error::WrongShape) for an output of another
+    /// shape. On an error the output may hold some of the result.
+    pub fn fold_rows_array_into<I, A, D, R, C>(
+        &self,
+        input: I,
+        identity: &ArrayRef<A, D>,
+        output: &mut SharedArray<A, D>,
+        fold: impl Fn(&mut ArrayRef<A, D>, I::Row) -> R,
+        combine: impl Fn(&mut ArrayRef<A, D>, &ArrayRef<A, D>) -> C,
+    ) -> Result<Report>
+    where
+        I: Rows,
+        A: Element,
+        D: Dimension,
+        R: KernelReturn<Value = ()>,
+        C: KernelReturn<Value = ()>,
+    {
+        check(self, &input)?;
+        check_accumulator(identity.shape(), identity.len() * size_of::<A>())?;
+        let dim = identity.raw_dim();
+        if output.shape() != dim.slice() {
+            let (expected, found) = (dim.slice().to_vec(), output.shape().to_vec());
+            return Err(Error::WrongShape { what: "output", expected, found });
+        }
+        let groups = RowBlocks::fold_groups(input.n_rows());
+        let part_len = dim.size().next_multiple_of(APART_BYTES / size_of::<A>());
+        let mut parts = SharedArray::<A, Ix2>::output(Ix2(groups.len(), part_len))?;
+        let folded = run(self, &input, &mut parts, Plan::Groups, |rows, part, slot| {
+            let mut accumulator = shaped_mut(&dim, &mut part[..dim.size()]);
+            accumulator.assign(identity);
+            each_row(&input, rows, slot, |_, row| fold(&mut accumulator, row).into_result())
+        })?;
+        if groups.len() == 0 {
+            output.view_mut().assign(identity);
+            return Ok(folded);
+        }
+        let part = |index: usize| shaped(&dim, &parts.as_slice()[index * part_len..][..dim.size()]);
+        if groups.len() == 1 {
+            output.view_mut().assign(&part(0));
+            return Ok(folded);
+        }
+        let combined = run(self, &&parts, output, Plan::Whole, |indices, whole, slot| {
+            let mut accumulator = shaped_mut(&dim, whole);
+            accumulator.assign(&part(0));
+            each_row(&Indices(groups.len()), 1..indices.end, slot, |_, group| {
+                combine(&mut accumulator, &part(group)).into_result()
+            })
+        });
+        Ok(folded.followed_by(combined.map_err(|error| in_rows(error, &groups))?))
+    }
+}

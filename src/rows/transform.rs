@@ -1,0 +1,85 @@
+//! `transform_rows`: rows to rows of any shape and type.
+
+use ndarray::{ArrayRef, ArrayViewMut, Axis, Dimension, IntoDimension, RemoveAxis};
+
+use super::{KernelReturn, Plan, Rows, check, each_row, run, stacked, with_new_output};
+use crate::array::{Element, SharedArray};
+use crate::error::Result;
+use crate::fork::Fork;
+use crate::report::{Output, Report};
+
+/// One axis more than a shape given as `S`.
+pub(super) type Larger<S> = <<S as IntoDimension>::Dim as Dimension>::Larger;
+
+impl Fork<'_> {
+    /// Calls `kernel` for every row with the row and a row of the output to fill, in forked workers. `row_shape` is the shape
+    /// of the output's rows: a width, or `(height, width)` for images. The output has the rows of the input as axis 0,
+    /// and is nameless until [published](SharedArray::publish).
+    ///
+    /// The output may have any element type, which follows from what the kernel does with it, or is said:
+    /// `transform_rows::<f32, _, _, _>(...)`. Its row is not cleared first: the kernel writes all of it. For the rest see
+    /// [`map_rows`](Self::map_rows).
+    ///
+    /// # Errors
+    /// As [`map_rows`](Self::map_rows). A kernel that assigns a row of another shape panics, which is
+    /// [`KernelPanicked`](crate::Error::KernelPanicked).
+    ///
+    /// # Fork safety
+    /// See [`fork()`](crate::fork()).
+    ///
+    /// # Examples
+    /// ```
+    /// use rowfork::SharedArray;
+    ///
+    /// let m = SharedArray::from_shape_fn(None, (100, 4), |(i, j)| (i * j) as f64)?;
+    /// // The least and the largest of each row, as f32.
+    /// let ranges = rowfork::fork().transform_rows(&m, 2, |row, out| {
+    ///     out[0] = row.fold(f64::INFINITY, |a, &b| a.min(b)) as f32;
+    ///     out[1] = row.fold(f64::NEG_INFINITY, |a, &b| a.max(b)) as f32;
+    /// })?;
+    /// assert_eq!(ranges.shape(), [100, 2]);
+    /// assert_eq!(ranges.view()[[7, 1]], 21.0);
+    /// # Ok::<(), rowfork::Error>(())
+    /// ```
+    pub fn transform_rows<T: Element, I: Rows, S: IntoDimension, R: KernelReturn<Value = ()>>(
+        &self,
+        input: I,
+        row_shape: S,
+        kernel: impl Fn(I::Row, &mut ArrayRef<T, <Larger<S> as Dimension>::Smaller>) -> R,
+    ) -> Result<Output<SharedArray<T, Larger<S>>>> {
+        check(self, &input)?;
+        let dim = stacked(input.n_rows(), &row_shape.into_dimension());
+        with_new_output(dim, |output| self.transform_rows_into(input, output, kernel))
+    }
+
+    /// As [`transform_rows`](Self::transform_rows), into an output that is there already. The shape of its rows is its own
+    /// affair; it needs as many of them as the input has.
+    ///
+    /// # Errors
+    /// As [`transform_rows`](Self::transform_rows), and [`WrongShape`](crate::Error::WrongShape) for an output of another
+    /// number of rows. On an error the output holds some new rows, perhaps one half-written for each worker, and what it
+    /// held before in the others.
+    pub fn transform_rows_into<T: Element, I: Rows, D: RemoveAxis, R: KernelReturn<Value = ()>>(
+        &self,
+        input: I,
+        output: &mut SharedArray<T, D>,
+        kernel: impl Fn(I::Row, &mut ArrayRef<T, D::Smaller>) -> R,
+    ) -> Result<Report> {
+        let dim = output.dim();
+        run(self, &input, output, Plan::Rows, |rows, values, slot| {
+            let mut block = block_view(&dim, rows.len(), values);
+            each_row(&input, rows, slot, |at, row| kernel(row, &mut block.index_axis_mut(Axis(0), at)).into_result())
+        })
+    }
+}
+
+/// `n_rows` rows of an array of shape `dim`, given their elements.
+pub(super) fn block_view<'a, T: Element, D: Dimension>(
+    dim: &D,
+    n_rows: usize,
+    values: &'a mut [T],
+) -> ArrayViewMut<'a, T, D> {
+    let mut dim = dim.clone();
+    dim[0] = n_rows;
+    ArrayViewMut::from_shape(dim, values).expect("the share of a block is its rows")
+}

@@ -1,0 +1,88 @@
+//! `update_rows`: rows changed in place.
+
+use ndarray::{Axis, RemoveAxis};
+
+use super::source::Indices;
+use super::transform::block_view;
+use super::{KernelReturn, Plan, RowMut, Rows, each_row, run};
+use crate::array::{Element, SharedArray};
+use crate::error::{Error, Result};
+use crate::fork::Fork;
+use crate::report::Report;
+
+impl Fork<'_> {
+    /// Calls `kernel` for every row with a [`RowMut`] to change in place, in forked workers. There is no second array: the
+    /// memory stays that of the input.
+    ///
+    /// A row that was changed cannot be run again, so a worker that dies in a block ends the call, and the error says which
+    /// rows are new, which may be half new, and leaves all others untouched. Where that is not enough,
+    /// [`transform_rows`](Self::transform_rows) into a second array survives deaths.
+    ///
+    /// # Errors
+    /// As [`map_rows`](Self::map_rows), but once any row has been touched the error is
+    /// [`UpdateInterrupted`](crate::Error::UpdateInterrupted) with the rows, and the former as its source.
+    ///
+    /// # Fork safety
+    /// See [`fork()`](crate::fork()).
+    ///
+    /// # Examples
+    /// ```
+    /// use rowfork::SharedArray;
+    ///
+    /// let mut m = SharedArray::from_shape_fn(None, (100, 4), |(i, j)| (i * 4 + j) as f32)?;
+    /// rowfork::fork().update_rows(&mut m, |row| {
+    ///     row.mapv_inplace(|x| x.min(50.0));
+    ///     *row /= 50.0;
+    /// })?;
+    /// assert_eq!(m.view()[[99, 0]], 1.0);
+    /// # Ok::<(), rowfork::Error>(())
+    /// ```
+    pub fn update_rows<A: Element, D: RemoveAxis, R: KernelReturn<Value = ()>>(
+        &self,
+        array: &mut SharedArray<A, D>,
+        kernel: impl Fn(&mut RowMut<'_, A, D::Smaller>) -> R,
+    ) -> Result<Report> {
+        let n_rows = array.n_rows();
+        self.update_rows_with(array, Indices(n_rows), |row, _| kernel(row))
+    }
+
+    /// As [`update_rows`](Self::update_rows), with the rows of other arrays beside: `inputs` is what
+    /// [`map_rows`](Self::map_rows) takes, with as many rows as `array`.
+    ///
+    /// # Errors
+    /// As [`update_rows`](Self::update_rows).
+    ///
+    /// # Examples
+    /// ```
+    /// use rowfork::SharedArray;
+    ///
+    /// let mut y = SharedArray::from_shape_fn(None, (100, 4), |(i, _)| i as f64)?;
+    /// let x = SharedArray::from_shape_fn(None, (100, 4), |(_, j)| j as f64)?;
+    /// rowfork::fork().update_rows_with(&mut y, &x, |y, x| y.scaled_add(2.0, &x))?; // y += 2 x
+    /// assert_eq!(y.view()[[10, 3]], 16.0);
+    /// # Ok::<(), rowfork::Error>(())
+    /// ```
+    pub fn update_rows_with<A: Element, D: RemoveAxis, I: Rows, R: KernelReturn<Value = ()>>(
+        &self,
+        array: &mut SharedArray<A, D>,
+        inputs: I,
+        kernel: impl Fn(&mut RowMut<'_, A, D::Smaller>, I::Row) -> R,
+    ) -> Result<Report> {
+        let dim = array.dim();
+        if dim.ndim() == 0 {
+            return Err(Error::NoRows { input: 0 });
+        }
+        inputs.check_rows(1)?;
+        let (expected, found) = (array.n_rows(), inputs.n_rows());
+        if found != expected {
+            return Err(Error::UnequalRows { input: 1, expected, found });
+        }
+        run(self, &inputs, array, Plan::InPlace, |rows, values, slot| {
+            let start = rows.start;
+            let mut block = block_view(&dim, rows.len(), values);
+            each_row(&inputs, rows, slot, |at, others| {
+                kernel(&mut RowMut::new(start + at, block.index_axis_mut(Axis(0), at)), others).into_result()
+            })
+        })
+    }
+}

@@ -44,6 +44,16 @@ impl Options {
         }))
     }
 
+    /// The number behind an option, which makes no sense as 0; `default` without the option.
+    pub(crate) fn count(&self, option: &str, default: usize) -> usize {
+        let count = self.number(option).unwrap_or(default);
+        if count == 0 {
+            eprintln!("{option} takes a number from 1 on");
+            std::process::exit(2);
+        }
+        count
+    }
+
     /// The argument that belongs to no option.
     pub(crate) fn plain(&self) -> Option<&str> {
         let is_value = |at: usize| at > 0 && self.words[at - 1].starts_with('-');
@@ -52,7 +62,8 @@ impl Options {
     }
 }
 
-/// At most `n_rows` rows of `row_bytes` bytes: fewer, with a notice, where /dev/shm or memory has no room for them.
+/// At most `n_rows` rows of `row_bytes` bytes: fewer, with a notice, where /dev/shm or memory has no room for them. One
+/// at least: where there is no room for that, rowfork says so.
 pub(crate) fn rows_that_fit(n_rows: usize, row_bytes: usize) -> usize {
     let shm =
         nix::sys::statvfs::statvfs("/dev/shm").map_or(u64::MAX, |stat| stat.blocks_available() * stat.block_size());
@@ -61,7 +72,7 @@ pub(crate) fn rows_that_fit(n_rows: usize, row_bytes: usize) -> usize {
     let memory = available.and_then(|kib| kib.parse().ok()).map_or(u64::MAX, |kib: u64| kib * 1024);
     // Outputs and everybody else want some, too.
     let room = usize::try_from(shm.min(memory)).unwrap_or(usize::MAX) / 10 * 7;
-    let fitting = n_rows.min(room / row_bytes.max(1));
+    let fitting = n_rows.min((room / row_bytes.max(1)).max(1));
     if fitting < n_rows {
         println!(
             "notice: {n_rows} rows need {} MiB, {} MiB are free in /dev/shm and {} MiB in memory: {fitting} rows it is",

@@ -69,6 +69,25 @@ isolated_tests! {
         println!("FIGURE 12 GiB: let go in {:.2?}", start.elapsed());
     }
 
+    #[ignore = "needs 10 GiB"]
+    fn folding_a_thousand_rows_of_a_million_columns_takes_no_private_memory() {
+        let (n_rows, n_columns) = (1000, 1_000_000);
+        let Some(m) = matrix(n_rows, n_columns) else { return };
+        let zeros = ndarray::Array1::zeros(n_columns);
+        let folded = fork().workers(2).measure_memory(true).fold_rows_array(
+            &m,
+            &zeros,
+            |sums, row| *sums += &row,
+            |sums, others| *sums += others,
+        );
+        let folded = folded.unwrap();
+        assert_eq!(folded.view()[0], 1000.0 * 1001.0 / 2.0);
+        assert!(folded.as_slice()[1..].iter().all(|&sum| sum == 500.0));
+        let private: Vec<u64> = folded.report().workers.iter().map(|worker| worker.private_bytes.unwrap()).collect();
+        println!("FIGURE folding 1000 x 1,000,000: private memory of the workers {private:?} bytes; {}", folded.report());
+        assert!(private.iter().all(|&bytes| bytes < 1 << 20));
+    }
+
     #[ignore = "needs 2 GiB"]
     fn all_processes_together_hold_the_matrix_once() {
         let (n_rows, n_columns) = (4096, 32_768);

@@ -1,0 +1,369 @@
+//! Every operation, over every element type, dimension, number of workers and form, gives bit for bit what a plain loop
+//! over an ordinary ndarray gives.
+//!
+//! One table: [`each_case`] walks it, and each operation has one function in [`operations`] that is called for every case
+//! of it. What fails says for which type, shape, number of workers and form.
+
+#[path = "support/isolated.rs"]
+mod isolated;
+#[path = "support/value.rs"]
+mod value;
+
+use std::fmt;
+
+use ndarray::{Array, Array1, ArrayView, Axis, Dimension, Ix1, Ix2, Ix3, Ix4, RemoveAxis, Slice};
+use rowfork::{Block, Bool, Element, Fork, Row, Rows, Selection, SharedArray, fork};
+
+use value::{Value, dim_of, values};
+
+const WORKERS: [usize; 3] = [1, 2, 5];
+
+/// None, one, and both sides of where the cut into fold groups, blocks and cache lines changes.
+const ROW_COUNTS: [usize; 6] = [0, 1, 64, 65, 1024, 1025];
+
+/// What operations take where an array of `A` and `D` is wanted: a reference to one, or a part of one.
+trait Input<'a, A: Value, D: RemoveAxis>:
+    Rows<Row = Row<'a, A, D::Smaller>, Block = Block<'a, A, D>> + Into<Selection<'a, A, D>> + Copy
+{
+}
+
+impl<'a, A: Value, D: RemoveAxis, I> Input<'a, A, D> for I where
+    I: Rows<Row = Row<'a, A, D::Smaller>, Block = Block<'a, A, D>> + Into<Selection<'a, A, D>> + Copy
+{
+}
+
+/// One cell of the table: an input in shared memory, the same elements in an ordinary array, a number of workers.
+struct Case<'a, A, D: Dimension, I> {
+    input: I,
+    serial: ArrayView<'a, A, D>,
+    workers: usize,
+}
+
+impl<A: Value, D: RemoveAxis, I> Case<'_, A, D, I> {
+    fn fork(&self) -> Fork<'static> {
+        fork().workers(self.workers)
+    }
+
+    fn n_rows(&self) -> usize {
+        self.serial.len_of(Axis(0))
+    }
+
+    /// One value for every row, by a plain loop.
+    fn each_row<T>(&self, kernel: impl Fn(usize, ArrayView<'_, A, D::Smaller>) -> T) -> Array1<T> {
+        self.serial.axis_iter(Axis(0)).enumerate().map(|(index, row)| kernel(index, row)).collect()
+    }
+
+    /// The result of a call that must succeed.
+    fn succeeds<T>(&self, form: &str, outcome: rowfork::Result<T>) -> T {
+        outcome.unwrap_or_else(|error| panic!("{self}, {form}: {error}"))
+    }
+
+    /// What a call gave is what the plain loop gave.
+    fn same<T: Element, E: Dimension>(&self, form: &str, found: &SharedArray<T, E>, expected: &Array<T, E>) {
+        assert_eq!(found.shape(), expected.shape(), "{self}, {form}: the shape");
+        for (at, (found, expected)) in found.as_slice().iter().zip(expected).enumerate() {
+            let same_bits = bytemuck::bytes_of(found) == bytemuck::bytes_of(expected);
+            assert!(same_bits, "{self}, {form}: element {at} is {found:?}, not {expected:?}");
+        }
+    }
+}
+
+impl<A: Value, D: RemoveAxis, I> fmt::Display for Case<'_, A, D, I> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of shape {:?}, {} workers", A::DESCR, self.serial.shape(), self.workers)
+    }
+}
+
+/// Every number of rows and of workers, for one type and one shape of rows.
+fn each_case<A: Value, D: RemoveAxis>(
+    row_shape: &[usize],
+    check: impl for<'a> Fn(&Case<'a, A, D, &'a SharedArray<A, D>>),
+) {
+    let mut shapes: Vec<Vec<usize>> = ROW_COUNTS.iter().map(|&n| [&[n], row_shape].concat()).collect();
+    if let Some((_, others)) = row_shape.split_last() {
+        shapes.push([&[5], others, &[0]].concat()); // rows of no elements
+    }
+    for shape in shapes {
+        let serial = values::<A, D>(dim_of(&shape));
+        let input = SharedArray::copy_from(None, &serial).unwrap();
+        for workers in WORKERS {
+            check(&Case { input: &input, serial: serial.view(), workers });
+        }
+    }
+}
+
+/// Selections of a larger array: some of its rows, turned round, and every other place along its last axis.
+fn each_selection<A: Value, D: RemoveAxis + Copy>(
+    row_shape: &[usize],
+    check: impl for<'a> Fn(&Case<'a, A, D, Selection<'a, A, D>>),
+) {
+    let last = Axis(row_shape.len());
+    for n_rows in [7, 70, 1030] {
+        let serial = values::<A, D>(dim_of(&[&[n_rows], row_shape].concat()));
+        let whole = SharedArray::copy_from(None, &serial).unwrap();
+        for (rows, others) in [
+            (Slice::new(2, Some(-1), 1), Slice::from(..)),
+            (Slice::new(0, None, -3), Slice::new(1, None, 2)),
+            (Slice::from(..), Slice::new(0, None, -1)),
+            (Slice::from(3..3), Slice::from(1..2)),
+        ] {
+            let input = whole.rows(rows).unwrap().slice_axis(last, others).unwrap();
+            let mut serial = serial.view();
+            serial.slice_axis_inplace(Axis(0), rows);
+            serial.slice_axis_inplace(last, others);
+            for workers in WORKERS {
+                check(&Case { input, serial: serial.clone(), workers });
+            }
+        }
+    }
+}
+
+/// The tests: every operation over the table.
+macro_rules! conforms {
+    ($($operation:ident)+) => {
+        isolated_tests! {$(
+            fn $operation() {
+                conforms!(@table $operation f64 f32 i64 u8);
+                each_case::<Bool, Ix2>(&[3], |case| operations::$operation(case));
+                each_selection::<f64, Ix2>(&[4], |case| operations::$operation(case));
+                each_selection::<u8, Ix3>(&[2, 4], |case| operations::$operation(case));
+            }
+        )+}
+    };
+    (@table $operation:ident $($A:ty)+) => {$(
+        each_case::<$A, Ix1>(&[], |case| operations::$operation(case));
+        each_case::<$A, Ix2>(&[3], |case| operations::$operation(case));
+        each_case::<$A, Ix3>(&[2, 3], |case| operations::$operation(case));
+        each_case::<$A, Ix4>(&[2, 1, 3], |case| operations::$operation(case));
+    )+};
+}
+
+conforms! {
+    map_rows transform_rows map_blocks update_rows update_rows_with fold_rows fold_rows_array row_sums run_tasks
+}
+
+/// Each operation in its forms: as it is, into an output that was there before, and with a kernel that returns a `Result`.
+mod operations {
+    use ndarray::{Array, Array2, ArrayRef, ArrayView, Axis, Ix1, Ix2, RemoveAxis};
+    use rowfork::{Block, Error, Row, RowMut, SharedArray};
+
+    use super::{Case, Input};
+    use crate::value::{Value, digest, dim_of, hash, values};
+
+    type Fallible<T = ()> = Result<T, String>;
+
+    pub(super) fn map_rows<'a, A: Value, D: RemoveAxis>(case: &Case<'a, A, D, impl Input<'a, A, D>>) {
+        let expected = case.each_row(|index, row| digest(index, &row));
+        let kernel = |row: Row<'_, A, D::Smaller>| digest(row.index(), &row);
+        let mapped = case.succeeds("plain", case.fork().map_rows(case.input, kernel));
+        case.same("plain", &mapped, &expected);
+        assert_eq!(mapped.report().rows, case.n_rows(), "{case}: the report");
+        let mut out = SharedArray::zeros(None, case.n_rows()).unwrap();
+        case.succeeds("into", case.fork().map_rows_into(case.input, &mut out, kernel));
+        case.same("into", &out, &expected);
+        let fallible = |row: Row<'_, A, D::Smaller>| Fallible::Ok(digest(row.index(), &row));
+        let mapped = case.succeeds("Result", case.fork().map_rows(case.input, fallible));
+        case.same("Result", &mapped, &expected);
+        case.succeeds("Result, into", case.fork().map_rows_into(case.input, &mut out, fallible));
+        case.same("Result, into", &out, &expected);
+    }
+
+    /// To rows of two words, and to rows of the input's own shape and type.
+    pub(super) fn transform_rows<'a, A: Value, D: RemoveAxis>(case: &Case<'a, A, D, impl Input<'a, A, D>>) {
+        let words = two_words(case);
+        let mixed = mixed(case);
+        let fill = |row: Row<'_, A, D::Smaller>, out: &mut ArrayRef<u64, Ix1>| {
+            out[0] = row.index() as u64;
+            out[1] = hash(row.index(), &row);
+        };
+        let transformed = case.succeeds("plain", case.fork().transform_rows(case.input, 2, fill));
+        case.same("plain", &transformed, &words);
+        let mix = |row: Row<'_, A, D::Smaller>, out: &mut ArrayRef<A, D::Smaller>| {
+            out.zip_mut_with(&row, |out, &x| *out = A::at(row.index()).mix(x));
+        };
+        let mut out = SharedArray::zeros(None, case.serial.raw_dim()).unwrap();
+        case.succeeds("into", case.fork().transform_rows_into(case.input, &mut out, mix));
+        case.same("into", &out, &mixed);
+        let fallible = |row: Row<'_, A, D::Smaller>, out: &mut ArrayRef<u64, Ix1>| {
+            fill(row, out);
+            Fallible::Ok(())
+        };
+        let transformed = case.succeeds("Result", case.fork().transform_rows(case.input, 2, fallible));
+        case.same("Result", &transformed, &words);
+    }
+
+    pub(super) fn map_blocks<'a, A: Value, D: RemoveAxis>(case: &Case<'a, A, D, impl Input<'a, A, D>>) {
+        let words = two_words(case);
+        let fill = |block: Block<'_, A, D>, out: &mut ArrayRef<u64, Ix2>| {
+            assert_eq!((block.len_of(Axis(0)), out.nrows()), (block.rows().len(), block.rows().len()));
+            for ((index, row), mut out) in block.rows().zip(block.axis_iter(Axis(0))).zip(out.rows_mut()) {
+                out[0] = index as u64;
+                out[1] = hash(index, &row);
+            }
+        };
+        let mapped = case.succeeds("plain", case.fork().map_blocks(case.input, 2, fill));
+        case.same("plain", &mapped, &words);
+        let mut out = SharedArray::zeros(None, (case.n_rows(), 2)).unwrap();
+        case.succeeds("into", case.fork().block_rows(3).map_blocks_into(case.input, &mut out, fill));
+        case.same("into, 3 rows a block", &out, &words);
+        let fallible = |block: Block<'_, A, D>, out: &mut ArrayRef<u64, Ix2>| {
+            fill(block, out);
+            Fallible::Ok(())
+        };
+        let mapped = case.succeeds("Result", case.fork().map_blocks(case.input, 2, fallible));
+        case.same("Result", &mapped, &words);
+        let mut out = SharedArray::zeros(None, case.serial.raw_dim()).unwrap();
+        let copy = |block: Block<'_, A, D>, out: &mut ArrayRef<A, D>| out.assign(&block);
+        case.succeeds("to its own shape", case.fork().map_blocks_into(case.input, &mut out, copy));
+        case.same("to its own shape", &out, &case.serial.to_owned());
+    }
+
+    pub(super) fn update_rows<'a, A: Value, D: RemoveAxis>(case: &Case<'a, A, D, impl Input<'a, A, D>>) {
+        let expected = mixed(case);
+        let mix = |row: &mut RowMut<'_, A, D::Smaller>| {
+            let index = row.index();
+            row.mapv_inplace(|x| A::at(index).mix(x));
+        };
+        let mut array = SharedArray::copy_from(None, &case.serial).unwrap();
+        let report = case.succeeds("plain", case.fork().update_rows(&mut array, mix));
+        case.same("plain", &array, &expected);
+        assert_eq!(report.rows, case.n_rows(), "{case}: the report");
+        let mut array = SharedArray::copy_from(None, &case.serial).unwrap();
+        let fallible = |row: &mut RowMut<'_, A, D::Smaller>| {
+            mix(row);
+            Fallible::Ok(())
+        };
+        case.succeeds("Result", case.fork().update_rows(&mut array, fallible));
+        case.same("Result", &array, &expected);
+    }
+
+    pub(super) fn update_rows_with<'a, A: Value, D: RemoveAxis>(case: &Case<'a, A, D, impl Input<'a, A, D>>) {
+        let shape = [&[case.n_rows()], &[2, 2][..]].concat();
+        let before: Array<f64, ndarray::Ix3> = values(dim_of(&shape));
+        let mut expected = before.clone();
+        for (index, (mut out, row)) in expected.outer_iter_mut().zip(case.serial.axis_iter(Axis(0))).enumerate() {
+            out[[1, 0]] += digest(index, &row).bits() as f64;
+        }
+        let add = |out: &mut RowMut<'_, f64, Ix2>, row: Row<'_, A, D::Smaller>| {
+            assert_eq!(out.index(), row.index());
+            out[[1, 0]] += digest(row.index(), &row).bits() as f64;
+        };
+        let mut array = SharedArray::copy_from(None, &before).unwrap();
+        case.succeeds("plain", case.fork().update_rows_with(&mut array, case.input, add));
+        case.same("plain", &array, &expected);
+        let mut array = SharedArray::copy_from(None, &before).unwrap();
+        let fallible = |out: &mut RowMut<'_, f64, Ix2>, row: Row<'_, A, D::Smaller>| {
+            add(out, row);
+            Fallible::Ok(())
+        };
+        case.succeeds("Result", case.fork().update_rows_with(&mut array, case.input, fallible));
+        case.same("Result", &array, &expected);
+    }
+
+    /// Composes x -> a x + b over all rows, in words: associative, but in no other order.
+    pub(super) fn fold_rows<'a, A: Value, D: RemoveAxis>(case: &Case<'a, A, D, impl Input<'a, A, D>>) {
+        let compose = |f: &mut [u64; 2], g: &[u64; 2]| {
+            *f = [f[0].wrapping_mul(g[0]), f[1].wrapping_mul(g[0]).wrapping_add(g[1])];
+        };
+        let mut expected = [1, 0];
+        case.each_row(|index, row| [hash(index, &row), index as u64])
+            .iter()
+            .for_each(|row| compose(&mut expected, row));
+        let fold = |f: &mut [u64; 2], row: Row<'_, A, D::Smaller>| {
+            compose(f, &[hash(row.index(), &row), row.index() as u64]);
+        };
+        let folded = case.succeeds("plain", case.fork().fold_rows(case.input, [1, 0], fold, compose));
+        assert_eq!(*folded, expected, "{case}, plain");
+        let mut out = [7, 7];
+        case.succeeds("into", case.fork().fold_rows_into(case.input, [1, 0], &mut out, fold, compose));
+        assert_eq!(out, expected, "{case}, into");
+        let fallible = |f: &mut [u64; 2], row: Row<'_, A, D::Smaller>| {
+            fold(f, row);
+            Fallible::Ok(())
+        };
+        let combine = |f: &mut [u64; 2], g: &[u64; 2]| {
+            compose(f, g);
+            Fallible::Ok(())
+        };
+        let folded = case.succeeds("Result", case.fork().fold_rows(case.input, [1, 0], fallible, combine));
+        assert_eq!(*folded, expected, "{case}, Result");
+    }
+
+    /// Sums over the rows, place by place. A row of no elements is an accumulator of none.
+    pub(super) fn fold_rows_array<'a, A: Value, D: RemoveAxis>(case: &Case<'a, A, D, impl Input<'a, A, D>>) {
+        let identity = Array::from_elem(case.serial.raw_dim().remove_axis(Axis(0)), A::zeroed());
+        let mut expected = identity.clone();
+        for row in case.serial.axis_iter(Axis(0)) {
+            expected.zip_mut_with(&row, |sum, &x| *sum = sum.plus(x));
+        }
+        let fold = |sums: &mut ArrayRef<A, D::Smaller>, row: Row<'_, A, D::Smaller>| {
+            sums.zip_mut_with(&row, |sum, &x| *sum = sum.plus(x));
+        };
+        let combine = |sums: &mut ArrayRef<A, D::Smaller>, others: &ArrayRef<A, D::Smaller>| {
+            sums.zip_mut_with(others, |sum, &x| *sum = sum.plus(x));
+        };
+        let folded = case.fork().fold_rows_array(case.input, &identity, fold, combine);
+        if identity.is_empty() {
+            assert!(matches!(folded.unwrap_err(), Error::EmptyAccumulator { found: 0, needed: 1, .. }), "{case}");
+            return;
+        }
+        let folded = case.succeeds("plain", folded);
+        case.same("plain", &folded, &expected);
+        let mut out = SharedArray::copy_from(None, &identity.mapv(|_| A::at(5))).unwrap();
+        case.succeeds("into", case.fork().fold_rows_array_into(case.input, &identity, &mut out, fold, combine));
+        case.same("into", &out, &expected);
+        let fallible = |sums: &mut ArrayRef<A, D::Smaller>, row: Row<'_, A, D::Smaller>| {
+            fold(sums, row);
+            Fallible::Ok(())
+        };
+        let combine = |sums: &mut ArrayRef<A, D::Smaller>, others: &ArrayRef<A, D::Smaller>| {
+            combine(sums, others);
+            Fallible::Ok(())
+        };
+        let folded = case.succeeds("Result", case.fork().fold_rows_array(case.input, &identity, fallible, combine));
+        case.same("Result", &folded, &expected);
+    }
+
+    /// The values have sums that are exact in any order, so that a plain loop is an oracle.
+    pub(super) fn row_sums<'a, A: Value, D: RemoveAxis>(case: &Case<'a, A, D, impl Input<'a, A, D>>) {
+        let expected = case.each_row(|_, row| A::sum(&row.iter().copied().collect::<Vec<A>>()));
+        let sums = case.succeeds("plain", case.fork().row_sums(case.input));
+        case.same("plain", &sums, &expected);
+        let mut out = SharedArray::zeros(None, case.n_rows()).unwrap();
+        case.succeeds("into", case.fork().row_sums_into(case.input, &mut out));
+        case.same("into", &out, &expected);
+    }
+
+    /// As many tasks as there are rows, which the tasks read by themselves.
+    pub(super) fn run_tasks<'a, A: Value, D: RemoveAxis>(case: &Case<'a, A, D, impl Input<'a, A, D>>) {
+        let expected = case.each_row(|index, row| digest(index, &row));
+        let row_at = |index: usize| -> ArrayView<'_, A, D::Smaller> { case.serial.index_axis(Axis(0), index) };
+        let task = |index: usize| digest(index, &row_at(index));
+        let done = case.succeeds("plain", case.fork().run_tasks(case.n_rows(), task));
+        case.same("plain", &done, &expected);
+        let mut out = SharedArray::zeros(None, case.n_rows()).unwrap();
+        case.succeeds("into", case.fork().run_tasks_into(&mut out, task));
+        case.same("into", &out, &expected);
+        let done = case.succeeds("Result", case.fork().run_tasks(case.n_rows(), |index| Fallible::Ok(task(index))));
+        case.same("Result", &done, &expected);
+    }
+
+    /// The rows' index and digest, by a plain loop.
+    fn two_words<'a, A: Value, D: RemoveAxis>(case: &Case<'a, A, D, impl Input<'a, A, D>>) -> Array2<u64> {
+        let mut words = Array2::zeros((case.n_rows(), 2));
+        for (index, row) in case.serial.axis_iter(Axis(0)).enumerate() {
+            words[[index, 0]] = index as u64;
+            words[[index, 1]] = hash(index, &row);
+        }
+        words
+    }
+
+    /// Every element mixed with the index of its row, by a plain loop.
+    fn mixed<'a, A: Value, D: RemoveAxis>(case: &Case<'a, A, D, impl Input<'a, A, D>>) -> Array<A, D> {
+        let mut mixed = case.serial.to_owned();
+        for (index, mut row) in mixed.axis_iter_mut(Axis(0)).enumerate() {
+            row.mapv_inplace(|x| A::at(index).mix(x));
+        }
+        mixed
+    }
+}

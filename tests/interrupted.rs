@@ -1,0 +1,229 @@
+//! What an update in place says after it was interrupted is what has become of the array: the rows that it calls updated
+//! hold the new values, the torn ones are those that a worker was at, and all others are as they were.
+
+#[path = "support/isolated.rs"]
+mod isolated;
+#[path = "support/shared.rs"]
+mod shared;
+
+use std::ops::Range;
+use std::os::fd::AsRawFd;
+use std::sync::atomic::Ordering;
+
+use ndarray::{Ix1, Ix2};
+use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::signal::Signal;
+use rowfork::{DeathCause, Error, Fork, RowMut, SharedArray, fork};
+
+use shared::{SharedWord, raise};
+
+const N_ROWS: usize = 200;
+const N_COLUMNS: usize = 4;
+
+fn old(row: usize, column: usize) -> u32 {
+    u32::try_from(row * 10 + column).unwrap()
+}
+
+fn array() -> SharedArray<u32, Ix2> {
+    SharedArray::from_shape_fn(None, (N_ROWS, N_COLUMNS), |(row, column)| old(row, column)).unwrap()
+}
+
+fn is_old(m: &SharedArray<u32, Ix2>, row: usize) -> bool {
+    (0..N_COLUMNS).all(|column| m.view()[[row, column]] == old(row, column))
+}
+
+fn is_new(m: &SharedArray<u32, Ix2>, row: usize) -> bool {
+    (0..N_COLUMNS).all(|column| m.view()[[row, column]] == old(row, column) + 1_000_000)
+}
+
+/// Updates half of a row, does the harm, and then the other half.
+fn update_with_harm(
+    fork: &Fork<'_>,
+    m: &mut SharedArray<u32, Ix2>,
+    harm: impl Fn(usize) -> Result<(), String>,
+) -> rowfork::Result<rowfork::Report> {
+    fork.update_rows(m, |row: &mut RowMut<'_, u32, Ix1>| {
+        let index = row.index();
+        row.iter_mut().take(N_COLUMNS / 2).for_each(|x| *x += 1_000_000);
+        harm(index)?;
+        row.iter_mut().skip(N_COLUMNS / 2).for_each(|x| *x += 1_000_000);
+        Ok::<(), String>(())
+    })
+}
+
+/// What the error says of the array, after a look at the array; with its source.
+fn claim(error: Error, m: &SharedArray<u32, Ix2>, what: &str) -> (Vec<Range<usize>>, Vec<Range<usize>>, Error) {
+    let Error::UpdateInterrupted { source, updated, torn } = error else { panic!("{what}: {error}") };
+    for ranges in [&updated, &torn] {
+        assert!(ranges.iter().all(|rows| rows.start < rows.end && rows.end <= N_ROWS), "{what}: {ranges:?}");
+        assert!(ranges.windows(2).all(|pair| pair[0].end < pair[1].start), "{what}: in order and joined: {ranges:?}");
+    }
+    let said = |ranges: &[Range<usize>], row| ranges.iter().any(|rows| rows.contains(&row));
+    for row in 0..N_ROWS {
+        match (said(&updated, row), said(&torn, row)) {
+            (true, false) => assert!(is_new(m, row), "{what}: row {row} is not new, and was said to be updated"),
+            (false, false) => assert!(is_old(m, row), "{what}: row {row} is not old, and was said to be untouched"),
+            (false, true) => assert!(!is_old(m, row), "{what}: row {row} is whole, and was said to be torn"),
+            (true, true) => panic!("{what}: row {row} is said to be updated and torn"),
+        }
+    }
+    (updated, torn, *source)
+}
+
+type Harm = (&'static str, fn(usize) -> Result<(), String>, fn(&Error, usize) -> bool);
+
+/// Every way for a kernel to end a call, and the error that it must be.
+const HARMS: [Harm; 5] = [
+    (
+        "an error",
+        |row| Err(format!("bad row {row}")),
+        |error, at| matches!(error, Error::KernelFailed { row, message } if *row == at && *message == format!("bad row {at}")),
+    ),
+    (
+        "a panic",
+        |row| panic!("bad row {row}"),
+        |error, at| matches!(error, Error::KernelPanicked { row, message, .. } if *row == at && *message == format!("bad row {at}")),
+    ),
+    (
+        "SIGKILL",
+        |_| {
+            raise(Signal::SIGKILL);
+            Ok(())
+        },
+        |error, at| matches!(error, Error::RowKillsWorkers { row, attempts: 1, cause: DeathCause::Signalled(9) } if *row == at),
+    ),
+    (
+        "exit",
+        |_| std::process::exit(0),
+        |error, at| matches!(error, Error::RowKillsWorkers { row, attempts: 1, cause: DeathCause::Exited(0) } if *row == at),
+    ),
+    (
+        "abort",
+        |_| std::process::abort(),
+        |error, at| matches!(error, Error::RowKillsWorkers { row, attempts: 1, cause: DeathCause::Signalled(6) } if *row == at),
+    ),
+];
+
+isolated_tests! {
+    fn an_interrupted_update_names_what_became_of_every_row() {
+        for (name, harm, is_source) in HARMS {
+            for workers in [1, 2, 5] {
+                for block_rows in [1, 10, N_ROWS] {
+                    for victim in [0, 1, 9, 10, 77, N_ROWS - 1] {
+                        let what = format!("{name} at row {victim}, {workers} workers, {block_rows} rows a block");
+                        let mut m = array();
+                        let options = fork().workers(workers).block_rows(block_rows);
+                        let error = update_with_harm(&options, &mut m, |row| if row == victim { harm(row) } else { Ok(()) });
+                        let (updated, torn, source) = claim(error.unwrap_err(), &m, &what);
+                        assert!(is_source(&source, victim), "{what}: {source}");
+                        assert_eq!(torn, [victim..victim + 1], "{what}");
+                        assert!(victim == 0 || updated[0].start == 0 && updated[0].end >= victim, "{what}: {updated:?}");
+                    }
+                }
+            }
+        }
+    }
+
+    fn a_failure_at_the_first_row_of_a_single_worker_leaves_all_others_alone() {
+        for (name, harm, _) in HARMS {
+            let mut m = array();
+            let error = update_with_harm(&fork().workers(1), &mut m, |row| if row == 0 { harm(row) } else { Ok(()) });
+            let (updated, torn, _) = claim(error.unwrap_err(), &m, name);
+            assert_eq!((updated, torn), (vec![], vec![0..1]), "{name}");
+        }
+    }
+
+    fn of_several_interruptions_the_lowest_row_is_the_source_and_all_are_torn() {
+        for (name, harm, is_source) in HARMS {
+            let mut m = array();
+            let both_begun = SharedWord::new();
+            let options = fork().workers(2).block_rows(100);
+            let error = update_with_harm(&options, &mut m, |row| {
+                if row != 20 && row != 170 {
+                    return Ok(());
+                }
+                both_begun.fetch_add(1, Ordering::AcqRel);
+                while both_begun.load(Ordering::Acquire) < 2 {
+                    std::thread::yield_now();
+                }
+                harm(row)
+            });
+            let (updated, torn, source) = claim(error.unwrap_err(), &m, name);
+            assert_eq!((updated, torn), (vec![0..20, 100..170], vec![20..21, 170..171]), "{name}");
+            assert!(is_source(&source, 20), "{name}: {source}");
+        }
+    }
+
+    fn blocks_that_others_have_begun_are_finished_not_torn() {
+        let mut m = array();
+        let (begun, dead) = (SharedWord::new(), SharedWord::new());
+        let error = update_with_harm(&fork().workers(2).block_rows(100), &mut m, |row| {
+            if row == 150 {
+                begun.store(1, Ordering::Release);
+                while dead.load(Ordering::Acquire) == 0 {
+                    std::thread::yield_now();
+                }
+                std::thread::sleep(std::time::Duration::from_millis(300)); // the supervisor has seen it by now
+            }
+            if row == 50 {
+                while begun.load(Ordering::Acquire) == 0 {
+                    std::thread::yield_now();
+                }
+                dead.store(1, Ordering::Release);
+                raise(Signal::SIGKILL);
+            }
+            Ok(())
+        });
+        let (updated, torn, _) = claim(error.unwrap_err(), &m, "SIGKILL");
+        assert_eq!((updated, torn), (vec![0..50, 100..200], vec![50..51]));
+    }
+
+    fn an_error_before_any_row_is_touched_is_the_plain_one_and_the_array_is_as_it_was() {
+        let mut m = array();
+        let fine = |_: usize| Ok(());
+        assert!(matches!(update_with_harm(&fork().workers(0), &mut m, fine), Err(Error::ZeroWorkers)));
+        assert!(matches!(update_with_harm(&fork().block_rows(0), &mut m, fine), Err(Error::ZeroBlockRows)));
+        assert!(matches!(update_with_harm(&fork().workers(1 << 20), &mut m, fine), Err(Error::TooManyWorkers { .. })));
+        let short = SharedArray::<f64, _>::zeros(None, N_ROWS - 1).unwrap();
+        let unequal = fork().update_rows_with(&mut m, &short, |row, _| row.fill(0));
+        assert!(matches!(unequal, Err(Error::UnequalRows { input: 1, expected: N_ROWS, found: 199 })), "{unequal:?}");
+        let next_fd = u64::try_from(std::fs::File::open("/dev/null").unwrap().as_raw_fd()).unwrap();
+        let (soft, hard) = nix::sys::resource::getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+        setrlimit(Resource::RLIMIT_NOFILE, next_fd, hard).unwrap();
+        let unwatched = update_with_harm(&fork().workers(2), &mut m, fine);
+        setrlimit(Resource::RLIMIT_NOFILE, soft, hard).unwrap();
+        assert!(matches!(unwatched, Err(Error::Os { .. })), "{unwatched:?}");
+        assert!((0..N_ROWS).all(|row| is_old(&m, row)));
+    }
+
+    fn the_text_of_an_interruption_says_the_cause_and_the_rows() {
+        let mut m = array();
+        let options = fork().workers(1).block_rows(10);
+        let error = update_with_harm(&options, &mut m, |row| if row == 37 { Err("no data".into()) } else { Ok(()) });
+        let text = error.unwrap_err().to_string();
+        assert!(text.contains("the kernel failed on row 37: no data"), "{text}");
+        assert!(text.contains("rows 0..37 are updated, 37..38 may be half updated"), "{text}");
+    }
+
+    fn the_rows_of_an_update_are_named_although_an_input_beside_it_was_truncated() {
+        let name = isolated::unique_name("beside");
+        let beside = SharedArray::<f64, Ix2>::zeros(name.as_str(), (N_ROWS, 512)).unwrap();
+        let path = std::path::Path::new("/dev/shm").join(&name);
+        let mut m = array();
+        let outcome = fork().workers(1).block_rows(10).update_rows_with(&mut m, &beside, |row, beside| {
+            if row.index() == 40 {
+                std::fs::File::options().write(true).open(&path).unwrap().set_len(8192).unwrap();
+            }
+            let more = if beside[0] == 0.0 { 1_000_000 } else { 0 };
+            row.mapv_inplace(|x| x + more);
+        });
+        match outcome.unwrap_err() {
+            Error::UpdateInterrupted { source, updated, .. } => {
+                assert!(matches!(*source, Error::Truncated { .. }), "{source}");
+                assert_eq!(updated, [0..40]);
+                assert!((0..40).all(|row| is_new(&m, row)));
+            }
+            other => panic!("rows are new, and the error does not say which: {other}"),
+        }
+    }
+}

@@ -304,3 +304,8 @@ struct Readme;
 #[cfg(doctest)]
 #[doc = include_str!("../docs/COOKBOOK.md")]
 struct Cookbook;
+
+/// What must not compile, beside what does.
+#[cfg(doctest)]
+#[doc = include_str!("../tests/compile_fail/README.md")]
+struct MustNotCompile;

@@ -6,7 +6,7 @@
 mod support;
 
 use ndarray::{Array0, Array1, Array2, Ix0, Ix1, Ix2, array};
-use rowfork::{Error, HeaderError, SharedArray, segment};
+use rowfork::{Bool, Error, HeaderError, SharedArray, segment};
 use support::{Names, golden, numpy, shm};
 
 fn attach(name: &str) -> rowfork::Result<SharedArray<f64, Ix2>> {
@@ -298,5 +298,165 @@ fn the_holes_of_a_file_are_filled_by_one_at_a_time() {
         lock(libc::F_UNLCK);
         assert_eq!(attaching.join().unwrap(), 500_000);
     });
+    std::fs::remove_file(shm(&name)).unwrap();
+}
+
+/// Values of every element type, its extremes first, and their text as NumPy prints it.
+trait Sample: rowfork::Element + PartialEq {
+    const DTYPE: &'static str;
+    fn samples() -> Vec<Self>;
+}
+
+macro_rules! samples {
+    ($($type:ty: $dtype:literal, [$($value:expr),+];)+) => {$(
+        impl Sample for $type {
+            const DTYPE: &'static str = $dtype;
+            fn samples() -> Vec<Self> {
+                vec![$($value),+]
+            }
+        }
+    )+};
+}
+
+samples! {
+    f64: "<f8", [f64::MIN, f64::MAX, 5e-324, -0.0, 0.1, f64::INFINITY];
+    f32: "<f4", [f32::MIN, f32::MAX, 1e-45, -0.0, 0.1, f32::INFINITY];
+    i8: "|i1", [i8::MIN, i8::MAX, -1, 0, 1, 42];
+    i16: "<i2", [i16::MIN, i16::MAX, -1, 0, 1, 4242];
+    i32: "<i4", [i32::MIN, i32::MAX, -1, 0, 1, 424_242];
+    i64: "<i8", [i64::MIN, i64::MAX, -1, 0, 1, 4_242_424_242];
+    u8: "|u1", [u8::MIN, u8::MAX, 1, 2, 3, 42];
+    u16: "<u2", [u16::MIN, u16::MAX, 1, 2, 3, 4242];
+    u32: "<u4", [u32::MIN, u32::MAX, 1, 2, 3, 424_242];
+    u64: "<u8", [u64::MIN, u64::MAX, 1, 2, 3, 4_242_424_242];
+    Bool: "|b1", [Bool::TRUE, Bool::FALSE, Bool::FALSE, Bool::TRUE, Bool::TRUE, Bool::FALSE];
+}
+
+/// The same claim of every element type.
+macro_rules! of_every_type {
+    ($($(#[$meta:meta])* fn $name:ident<$A:ident>($names:ident) $body:block)+) => {$(
+        #[test]
+        fn $name() {
+            fn claim<$A: Sample>($names: &Names) $body
+            let names = Names::new();
+            claim::<f64>(&names);
+            claim::<f32>(&names);
+            claim::<i8>(&names);
+            claim::<i16>(&names);
+            claim::<i32>(&names);
+            claim::<i64>(&names);
+            claim::<u8>(&names);
+            claim::<u16>(&names);
+            claim::<u32>(&names);
+            claim::<u64>(&names);
+            claim::<Bool>(&names);
+        }
+    )+};
+}
+
+/// Bytes as Python's `bytes.hex`.
+fn hex<A: Sample>(elements: &[A]) -> String {
+    use std::fmt::Write;
+    let bytes: &[u8] = bytemuck::cast_slice(elements);
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        write!(text, "{byte:02x}").unwrap();
+        text
+    })
+}
+
+fn samples<A: Sample>() -> Array2<A> {
+    Array2::from_shape_vec((2, 3), A::samples()).unwrap()
+}
+
+of_every_type! {
+    fn numpy_reads_every_type_as_its_own_where_it_is<A>(names) {
+        let name = names.name(&A::DTYPE[1..]);
+        let mut m = SharedArray::copy_from(None, &samples::<A>()).unwrap();
+        m.publish(&name).unwrap();
+        let script = "import sys, numpy as np\n\
+            a = np.load(sys.argv[1], mmap_mode='r')\n\
+            print(a.dtype.str, a.dtype == np.dtype(sys.argv[2]), a.shape, a.tobytes().hex())";
+        let Some(said) = numpy(script, &[shm(&name).to_str().unwrap(), A::DTYPE]) else { return };
+        assert_eq!(said, format!("{} True (2, 3) {}", A::DTYPE, hex(m.as_slice())));
+    }
+
+    fn every_type_that_numpy_maps_is_attached_read_and_written<A>(names) {
+        let name = names.name(&A::DTYPE[1..]);
+        let script = "import sys, numpy as np\n\
+            a = np.lib.format.open_memmap(sys.argv[1], mode='w+', dtype=sys.argv[2], shape=(2, 3))\n\
+            a[...] = np.frombuffer(bytes.fromhex(sys.argv[3]), dtype=sys.argv[2]).reshape(2, 3)";
+        let Some(_) = numpy(script, &[shm(&name).to_str().unwrap(), A::DTYPE, &hex(&A::samples())]) else { return };
+        // SAFETY: the names are this test's own, and writers and readers take turns.
+        let mut m: SharedArray<A, Ix2> = unsafe { SharedArray::attach(&name) }.unwrap();
+        assert_eq!(hex(m.as_slice()), hex(&A::samples()), "{}", A::DTYPE);
+        assert_eq!(hex(SharedArray::<A, Ix2>::read_copy(&name).unwrap().as_slice().unwrap()), hex(&A::samples()));
+        m.view_mut()[[1, 2]] = A::samples()[1];
+        let script = "import sys, numpy as np\na = np.load(sys.argv[1])\nprint(a.dtype.str, a[1, 2:].tobytes().hex())";
+        let said = numpy(script, &[shm(&name).to_str().unwrap()]).unwrap();
+        assert_eq!(said, format!("{} {}", A::DTYPE, hex(&A::samples()[1..2])));
+        drop(m);
+        std::fs::remove_file(shm(&name)).unwrap();
+    }
+
+    fn files_of_every_type_are_those_that_numpy_saves<A>(_names) {
+        let dir = tempfile::tempdir().unwrap();
+        let [ours, theirs] = ["ours.npy", "theirs.npy"].map(|file| dir.path().join(file));
+        let m = SharedArray::copy_from(None, &samples::<A>()).unwrap();
+        m.write_npy(&ours).unwrap();
+        let script = "import sys, numpy as np\n\
+            a = np.frombuffer(bytes.fromhex(sys.argv[3]), dtype=sys.argv[2]).reshape(2, 3)\n\
+            np.save(sys.argv[1], a)";
+        let Some(_) = numpy(script, &[theirs.to_str().unwrap(), A::DTYPE, &hex(&A::samples())]) else { return };
+        assert!(std::fs::read(&ours).unwrap() == std::fs::read(&theirs).unwrap(), "{}", A::DTYPE);
+        for path in [&ours, &theirs] {
+            let read = SharedArray::<A, Ix2>::from_npy_file(None, path).unwrap();
+            assert_eq!(hex(read.as_slice()), hex(&A::samples()), "{}", A::DTYPE);
+        }
+    }
+
+    fn a_type_is_taken_for_no_other<A>(names) {
+        let name = names.name(&A::DTYPE[1..]);
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.npy");
+        let m = SharedArray::copy_from(name.as_str(), &samples::<A>()).unwrap();
+        m.write_npy(&path).unwrap();
+        fn refused<A: Sample, B: Sample>(name: &str, path: &std::path::Path) {
+            if A::DTYPE == B::DTYPE {
+                return;
+            }
+            // SAFETY: it is refused; if it were not, this test writes nothing while it reads.
+            let attached = unsafe { SharedArray::<B, Ix2>::attach(name) };
+            let read = SharedArray::<B, Ix2>::from_npy_file(None, path);
+            for error in [attached.unwrap_err(), read.unwrap_err(), SharedArray::<B, Ix2>::read_copy(name).unwrap_err()] {
+                let Error::WrongDtype { expected, found, .. } = error else { panic!("{error}") };
+                assert_eq!((expected, &*found), (B::DTYPE, A::DTYPE));
+            }
+        }
+        refused::<A, f64>(&name, &path);
+        refused::<A, f32>(&name, &path);
+        refused::<A, i8>(&name, &path);
+        refused::<A, i64>(&name, &path);
+        refused::<A, u8>(&name, &path);
+        refused::<A, u64>(&name, &path);
+        refused::<A, Bool>(&name, &path);
+    }
+}
+
+#[test]
+fn bytes_of_a_truth_value_other_than_0_and_1_are_true() {
+    let names = Names::new();
+    let name = names.name("bool");
+    let script = "import sys, numpy as np\n\
+        a = np.lib.format.open_memmap(sys.argv[1], mode='w+', dtype='?', shape=(2, 3))\n\
+        a.view('u1')[...] = [[0, 1, 2], [255, 128, 0]]";
+    let Some(_) = numpy(script, &[shm(&name).to_str().unwrap()]) else { return };
+    // SAFETY: the name is this test's own, and writers and readers take turns.
+    let m: SharedArray<Bool, Ix2> = unsafe { SharedArray::attach(&name) }.unwrap();
+    assert_eq!(m.view().mapv(bool::from), array![[false, true, true], [true, true, false]]);
+    assert_eq!(m.view()[[0, 2]], m.view()[[1, 0]]);
+    assert_eq!(rowfork::fork().workers(2).row_sums(&m).unwrap().view(), array![2, 2]);
+    let any = rowfork::fork().workers(2).map_rows(&m, |row| row[2].get()).unwrap();
+    assert_eq!(any.as_slice(), [Bool::TRUE, Bool::FALSE]);
+    assert_eq!(bytemuck::cast_slice::<_, u8>(any.as_slice()), [1, 0], "what is written here is 1 or 0");
     std::fs::remove_file(shm(&name)).unwrap();
 }

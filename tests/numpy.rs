@@ -5,6 +5,8 @@
 
 mod support;
 
+use std::path::Path;
+
 use ndarray::{Array0, Array1, Array2, Ix0, Ix1, Ix2, array};
 use rowfork::{Bool, Error, HeaderError, SharedArray, segment};
 use support::{Names, golden, numpy, shm};
@@ -332,26 +334,23 @@ samples! {
     Bool: "|b1", [Bool::TRUE, Bool::FALSE, Bool::FALSE, Bool::TRUE, Bool::TRUE, Bool::FALSE];
 }
 
-/// The same claim of every element type.
+/// What a function gives for every element type.
 macro_rules! of_every_type {
-    ($($(#[$meta:meta])* fn $name:ident<$A:ident>($names:ident) $body:block)+) => {$(
-        #[test]
-        fn $name() {
-            fn claim<$A: Sample>($names: &Names) $body
-            let names = Names::new();
-            claim::<f64>(&names);
-            claim::<f32>(&names);
-            claim::<i8>(&names);
-            claim::<i16>(&names);
-            claim::<i32>(&names);
-            claim::<i64>(&names);
-            claim::<u8>(&names);
-            claim::<u16>(&names);
-            claim::<u32>(&names);
-            claim::<u64>(&names);
-            claim::<Bool>(&names);
-        }
-    )+};
+    ($function:ident($($argument:expr),*)) => {
+        [
+            $function::<f64>($($argument),*),
+            $function::<f32>($($argument),*),
+            $function::<i8>($($argument),*),
+            $function::<i16>($($argument),*),
+            $function::<i32>($($argument),*),
+            $function::<i64>($($argument),*),
+            $function::<u8>($($argument),*),
+            $function::<u16>($($argument),*),
+            $function::<u32>($($argument),*),
+            $function::<u64>($($argument),*),
+            $function::<Bool>($($argument),*),
+        ]
+    };
 }
 
 /// Bytes as Python's `bytes.hex`.
@@ -368,78 +367,117 @@ fn samples<A: Sample>() -> Array2<A> {
     Array2::from_shape_vec((2, 3), A::samples()).unwrap()
 }
 
-of_every_type! {
-    fn numpy_reads_every_type_as_its_own_where_it_is<A>(names) {
-        let name = names.name(&A::DTYPE[1..]);
-        let mut m = SharedArray::copy_from(None, &samples::<A>()).unwrap();
-        m.publish(&name).unwrap();
-        let script = "import sys, numpy as np\n\
-            a = np.load(sys.argv[1], mmap_mode='r')\n\
-            print(a.dtype.str, a.dtype == np.dtype(sys.argv[2]), a.shape, a.tobytes().hex())";
-        let Some(said) = numpy(script, &[shm(&name).to_str().unwrap(), A::DTYPE]) else { return };
-        assert_eq!(said, format!("{} True (2, 3) {}", A::DTYPE, hex(m.as_slice())));
-    }
+/// A path, a type and its samples as a script takes them: all types in one, since NumPy takes long to begin.
+fn case_in<A: Sample>(directory: &Path, prefix: &str) -> String {
+    let path = directory.join(format!("{prefix}{}", &A::DTYPE[1..]));
+    format!("{}:{}:{}", path.display(), A::DTYPE, hex(&A::samples()))
+}
 
-    fn every_type_that_numpy_maps_is_attached_read_and_written<A>(names) {
-        let name = names.name(&A::DTYPE[1..]);
-        let script = "import sys, numpy as np\n\
-            a = np.lib.format.open_memmap(sys.argv[1], mode='w+', dtype=sys.argv[2], shape=(2, 3))\n\
-            a[...] = np.frombuffer(bytes.fromhex(sys.argv[3]), dtype=sys.argv[2]).reshape(2, 3)";
-        let Some(_) = numpy(script, &[shm(&name).to_str().unwrap(), A::DTYPE, &hex(&A::samples())]) else { return };
+/// Begins a loop over the cases: `path`, `dtype` and `a`, the samples as NumPy has them.
+const EACH_CASE: &str = "import sys, numpy as np\n\
+    for path, dtype, samples in (case.split(':') for case in sys.argv[1:]):\n \
+    a = np.frombuffer(bytes.fromhex(samples), dtype=dtype).reshape(2, 3)\n ";
+
+/// Runs the body of such a loop.
+fn numpy_on_each(cases: &[String], body: &str) -> Option<String> {
+    let cases: Vec<&str> = cases.iter().map(String::as_str).collect();
+    numpy(&format!("{EACH_CASE}{body}"), &cases)
+}
+
+/// The name of the segment of a type.
+fn name_of<A: Sample>(names: &Names) -> String {
+    names.name(&A::DTYPE[1..])
+}
+
+#[test]
+fn numpy_reads_every_type_as_its_own_where_it_is() {
+    fn publish<A: Sample>(names: &Names) -> Box<dyn std::any::Any> {
+        let mut m = SharedArray::copy_from(None, &samples::<A>()).unwrap();
+        m.publish(&name_of::<A>(names)).unwrap();
+        Box::new(m)
+    }
+    fn expected<A: Sample>() -> String {
+        format!("{} True (2, 3) {}", A::DTYPE, hex(&A::samples()))
+    }
+    let names = Names::new();
+    let _published = of_every_type!(publish(&names));
+    let body = "m = np.load(path, mmap_mode='r'); \
+        print(m.dtype.str, m.dtype == np.dtype(dtype) and (m == a).all(), m.shape, m.tobytes().hex())";
+    let cases = of_every_type!(case_in(Path::new("/dev/shm"), &names.name("")));
+    let Some(said) = numpy_on_each(&cases, body) else { return };
+    assert_eq!(said.lines().collect::<Vec<_>>(), of_every_type!(expected()));
+}
+
+#[test]
+fn every_type_that_numpy_maps_is_attached_read_and_written() {
+    fn is_attached<A: Sample>(names: &Names) -> String {
+        let name = name_of::<A>(names);
         // SAFETY: the names are this test's own, and writers and readers take turns.
         let mut m: SharedArray<A, Ix2> = unsafe { SharedArray::attach(&name) }.unwrap();
         assert_eq!(hex(m.as_slice()), hex(&A::samples()), "{}", A::DTYPE);
         assert_eq!(hex(SharedArray::<A, Ix2>::read_copy(&name).unwrap().as_slice().unwrap()), hex(&A::samples()));
-        m.view_mut()[[1, 2]] = A::samples()[1];
-        let script = "import sys, numpy as np\na = np.load(sys.argv[1])\nprint(a.dtype.str, a[1, 2:].tobytes().hex())";
-        let said = numpy(script, &[shm(&name).to_str().unwrap()]).unwrap();
-        assert_eq!(said, format!("{} {}", A::DTYPE, hex(&A::samples()[1..2])));
-        drop(m);
+        m.view_mut()[[1, 2]] = A::samples()[0];
+        format!("{} {}", A::DTYPE, hex(&A::samples()[..1]))
+    }
+    let names = Names::new();
+    let cases = of_every_type!(case_in(Path::new("/dev/shm"), &names.name("")));
+    let body = "np.lib.format.open_memmap(path, mode='w+', dtype=dtype, shape=(2, 3))[...] = a";
+    let Some(_) = numpy_on_each(&cases, body) else { return };
+    let expected = of_every_type!(is_attached(&names));
+    let said = numpy_on_each(&cases, "m = np.load(path); print(m.dtype.str, m[1, 2:].tobytes().hex())").unwrap();
+    assert_eq!(said.lines().collect::<Vec<_>>(), expected);
+    for name in names.left() {
         std::fs::remove_file(shm(&name)).unwrap();
     }
+}
 
-    fn files_of_every_type_are_those_that_numpy_saves<A>(_names) {
-        let dir = tempfile::tempdir().unwrap();
-        let [ours, theirs] = ["ours.npy", "theirs.npy"].map(|file| dir.path().join(file));
-        let m = SharedArray::copy_from(None, &samples::<A>()).unwrap();
-        m.write_npy(&ours).unwrap();
-        let script = "import sys, numpy as np\n\
-            a = np.frombuffer(bytes.fromhex(sys.argv[3]), dtype=sys.argv[2]).reshape(2, 3)\n\
-            np.save(sys.argv[1], a)";
-        let Some(_) = numpy(script, &[theirs.to_str().unwrap(), A::DTYPE, &hex(&A::samples())]) else { return };
+#[test]
+fn files_of_every_type_are_those_that_numpy_saves() {
+    fn are_the_same<A: Sample>(dir: &Path) {
+        let [ours, theirs] = ["ours", "theirs-"].map(|prefix| dir.join(format!("{prefix}{}", &A::DTYPE[1..])));
+        let theirs = theirs.with_extension("npy");
+        SharedArray::copy_from(None, &samples::<A>()).unwrap().write_npy(&ours).unwrap();
         assert!(std::fs::read(&ours).unwrap() == std::fs::read(&theirs).unwrap(), "{}", A::DTYPE);
         for path in [&ours, &theirs] {
             let read = SharedArray::<A, Ix2>::from_npy_file(None, path).unwrap();
             assert_eq!(hex(read.as_slice()), hex(&A::samples()), "{}", A::DTYPE);
         }
     }
-
-    fn a_type_is_taken_for_no_other<A>(names) {
-        let name = names.name(&A::DTYPE[1..]);
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("a.npy");
-        let m = SharedArray::copy_from(name.as_str(), &samples::<A>()).unwrap();
-        m.write_npy(&path).unwrap();
-        fn refused<A: Sample, B: Sample>(name: &str, path: &std::path::Path) {
-            if A::DTYPE == B::DTYPE {
-                return;
-            }
-            // SAFETY: it is refused; if it were not, this test writes nothing while it reads.
-            let attached = unsafe { SharedArray::<B, Ix2>::attach(name) };
-            let read = SharedArray::<B, Ix2>::from_npy_file(None, path);
-            for error in [attached.unwrap_err(), read.unwrap_err(), SharedArray::<B, Ix2>::read_copy(name).unwrap_err()] {
-                let Error::WrongDtype { expected, found, .. } = error else { panic!("{error}") };
-                assert_eq!((expected, &*found), (B::DTYPE, A::DTYPE));
-            }
-        }
-        refused::<A, f64>(&name, &path);
-        refused::<A, f32>(&name, &path);
-        refused::<A, i8>(&name, &path);
-        refused::<A, i64>(&name, &path);
-        refused::<A, u8>(&name, &path);
-        refused::<A, u64>(&name, &path);
-        refused::<A, Bool>(&name, &path);
+    let dir = tempfile::tempdir().unwrap();
+    let cases = of_every_type!(case_in(dir.path(), "theirs-"));
+    if numpy_on_each(&cases, "np.save(path, a)").is_some() {
+        of_every_type!(are_the_same(dir.path()));
     }
+}
+
+#[test]
+fn a_type_is_taken_for_no_other() {
+    fn refuses<A: Sample, B: Sample>(name: &str, path: &Path) {
+        if A::DTYPE == B::DTYPE {
+            return;
+        }
+        // SAFETY: it is refused; if it were not, this test writes nothing while it reads.
+        let attached = unsafe { SharedArray::<A, Ix2>::attach(name) };
+        let read = SharedArray::<A, Ix2>::from_npy_file(None, path);
+        for error in [attached.unwrap_err(), read.unwrap_err(), SharedArray::<A, Ix2>::read_copy(name).unwrap_err()] {
+            let Error::WrongDtype { expected, found, .. } = error else { panic!("{error}") };
+            assert_eq!((expected, &*found), (A::DTYPE, B::DTYPE));
+        }
+    }
+    fn is_refused_by_others<B: Sample>(names: &Names, dir: &Path) {
+        let (name, path) = (name_of::<B>(names), dir.join(&B::DTYPE[1..]));
+        let m = SharedArray::copy_from(name.as_str(), &samples::<B>()).unwrap();
+        m.write_npy(&path).unwrap();
+        refuses::<f64, B>(&name, &path);
+        refuses::<f32, B>(&name, &path);
+        refuses::<i8, B>(&name, &path);
+        refuses::<i64, B>(&name, &path);
+        refuses::<u8, B>(&name, &path);
+        refuses::<u64, B>(&name, &path);
+        refuses::<Bool, B>(&name, &path);
+    }
+    let (names, dir) = (Names::new(), tempfile::tempdir().unwrap());
+    of_every_type!(is_refused_by_others(&names, dir.path()));
 }
 
 #[test]

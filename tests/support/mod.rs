@@ -5,6 +5,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// The variable that tells a re-run test binary which part to play.
@@ -142,8 +143,9 @@ pub(crate) fn hold() {
 
 /// What Python prints, without the newline; `None` (and the reason printed) where there is no NumPy.
 pub(crate) fn numpy(script: &str, args: &[&str]) -> Option<String> {
-    let probe = Command::new("python3").args(["-c", "import numpy"]).output();
-    if !probe.is_ok_and(|o| o.status.success()) {
+    static INSTALLED: OnceLock<bool> = OnceLock::new();
+    let probe = || Command::new("python3").args(["-c", "import numpy"]).output().is_ok_and(|o| o.status.success());
+    if !*INSTALLED.get_or_init(probe) {
         skip("python3 with numpy is not installed");
         return None;
     }

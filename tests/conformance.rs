@@ -112,7 +112,7 @@ fn each_selection<A: Value, D: RemoveAxis + Copy>(
             serial.slice_axis_inplace(Axis(0), rows);
             serial.slice_axis_inplace(last, others);
             for workers in WORKERS {
-                check(&Case { input, serial: serial.clone(), workers });
+                check(&Case { input, serial, workers });
             }
         }
     }
@@ -338,7 +338,7 @@ mod operations {
     pub(super) fn run_tasks<'a, A: Value, D: RemoveAxis>(case: &Case<'a, A, D, impl Input<'a, A, D>>) {
         let expected = case.each_row(|index, row| digest(index, &row));
         let row_at = |index: usize| -> ArrayView<'_, A, D::Smaller> { case.serial.index_axis(Axis(0), index) };
-        let task = |index: usize| digest(index, &row_at(index));
+        let task = |index: usize| digest(index, row_at(index));
         let done = case.succeeds("plain", case.fork().run_tasks(case.n_rows(), task));
         case.same("plain", &done, &expected);
         let mut out = SharedArray::zeros(None, case.n_rows()).unwrap();

@@ -156,6 +156,7 @@ isolated_tests! {
         assert!(sums[2..].iter().all(|sum| sum.is_nan()), "{sums:?}");
     }
 
+    #[allow(clippy::cast_possible_truncation, reason = "small numbers, exact in f32")]
     fn exact_kernel_the_zeros_of_f32_sums_are_those_of_f64_sums() {
         let rows = ndarray::array![[0.0, 0.0], [-0.0, -0.0], [0.0, -0.0], [1.5, -1.5], [-1.5, 1.5]];
         let wide = SharedArray::copy_from(None, &rows).unwrap();

@@ -88,7 +88,7 @@ impl Folding for ToArray {
             at_group()
         };
         let (sums, report) = fork.fold_rows_array(m, &Array1::zeros(3), fold, combine)?.into_parts();
-        Ok((to_bits(&sums.view()), report))
+        Ok((to_bits(sums.view()), report))
     }
 }
 

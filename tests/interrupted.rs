@@ -1,6 +1,8 @@
 //! What an update in place says after it was interrupted is what has become of the array: the rows that it calls updated
 //! hold the new values, the torn ones are those that a worker was at, and all others are as they were.
 
+#![allow(clippy::single_range_in_vec_init, reason = "lists of ranges of rows, of which there may be one")]
+
 #[path = "support/isolated.rs"]
 mod isolated;
 #[path = "support/shared.rs"]

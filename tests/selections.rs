@@ -138,11 +138,11 @@ isolated_tests! {
             let rows: Vec<Vec<f64>> = view.outer_iter().map(|row| row.iter().copied().collect()).collect();
             let sums = fork().workers(workers).row_sums(part.clone()).unwrap();
             let expected: Vec<f64> = rows.iter().map(|row| rowfork::exact_sum(row)).collect();
-            prop_assert_eq!(bits(&sums.view()), bits(&expected));
+            prop_assert_eq!(bits(sums.view()), bits(&expected));
             let in_order = |row: &mut dyn Iterator<Item = &f64>| row.fold(0.0, |sum, x| sum / 3.0 + x);
             let mapped = fork().workers(workers).map_rows(part, |row| in_order(&mut row.iter())).unwrap();
             let expected: Vec<f64> = rows.iter().map(|row| in_order(&mut row.iter())).collect();
-            prop_assert_eq!(bits(&mapped.view()), bits(&expected));
+            prop_assert_eq!(bits(mapped.view()), bits(&expected));
             Ok(())
         });
     }
@@ -160,7 +160,7 @@ isolated_tests! {
                 let sums = fork().workers(2).row_sums(part).unwrap();
                 let expected: Vec<f64> =
                     part.view().outer_iter().map(|row| rowfork::exact_sum(&row.to_vec())).collect();
-                assert_eq!(bits(&sums.view()), bits(&expected), "{n_columns} columns by {columns:?}");
+                assert_eq!(bits(sums.view()), bits(&expected), "{n_columns} columns by {columns:?}");
             }
         }
     }

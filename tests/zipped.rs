@@ -1,5 +1,7 @@
 //! Several inputs at once: the rows of a tuple are taken together, whatever their types, dimensions and layouts.
 
+#![allow(clippy::many_single_char_names, reason = "inputs have letters")]
+
 #[path = "support/isolated.rs"]
 mod isolated;
 #[path = "support/value.rs"]
@@ -45,7 +47,7 @@ fn every_operation<I: Rows + Copy>(
         });
         assert_eq!(blocks.unwrap().view(), each, "map_blocks of {what}");
         let mut array = SharedArray::from_shape_fn(None, (n_rows, 2), |(i, j)| (i * 2 + j) as u64).unwrap();
-        let updated: Array2<u64> = array.to_owned() + &each.view().insert_axis(Axis(1));
+        let updated: Array2<u64> = array.to_owned() + each.view().insert_axis(Axis(1));
         fork().update_rows_with(&mut array, input, |row, input| *row += hash_of(input)).unwrap();
         assert_eq!(array.view(), updated, "update_rows_with of {what}");
         // Not commutative, but associative.
@@ -53,7 +55,9 @@ fn every_operation<I: Rows + Copy>(
             *f = [f[0].wrapping_mul(g[0]), f[1].wrapping_mul(g[0]).wrapping_add(g[1])];
         };
         let mut serial = [1, 0];
-        expected.iter().for_each(|&hash| take_in(&mut serial, &[hash, 1]));
+        for &hash in expected {
+            take_in(&mut serial, &[hash, 1]);
+        }
         let folded = fork().fold_rows(input, [1, 0], |f, row| take_in(f, &[hash_of(row), 1]), take_in).unwrap();
         assert_eq!(*folded, serial, "fold_rows of {what}");
         let zero = Array1::<u64>::zeros(2);

@@ -42,7 +42,7 @@ macro_rules! floats {
 macro_rules! integers {
     ($($type:ty => $sum:ty),+) => {$(
         impl Value for $type {
-            #[allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "any bits will do")]
+            #[allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap, clippy::cast_sign_loss, reason = "any bits will do")]
             fn at(number: usize) -> Self {
                 // At most 47 bits, so that the sum of a row fits.
                 ((number as i64).wrapping_mul(0x9e37_79b9_7f4a_7c15_u64 as i64) >> 17) as $type
@@ -69,7 +69,7 @@ integers!(i8 => i64, i16 => i64, i32 => i64, i64 => i64, u8 => u64, u16 => u64, 
 
 impl Value for Bool {
     fn at(number: usize) -> Self {
-        (number % 3 == 0).into()
+        number.is_multiple_of(3).into()
     }
     fn mix(self, other: Self) -> Self {
         (self.get() && !other.get()).into()

@@ -157,6 +157,15 @@ isolated_tests! {
         assert_eq!(no_rows(refused(|fork| fork.update_rows(&mut none, |_| ()))), 0);
     }
 
+    fn a_kernel_that_assigns_a_row_of_another_shape_is_a_panic_of_its_row() {
+        let m = matrix(5);
+        let outcome = fork().workers(2).transform_rows::<f64, _, _, _>(&m, 2, |row, out| out.assign(&row));
+        match outcome.unwrap_err() {
+            Error::KernelPanicked { row: 0, message, .. } => assert!(message.contains("broadcast"), "{message}"),
+            other => panic!("{other}"),
+        }
+    }
+
     fn the_text_of_a_refusal_has_both_numbers() {
         let (a, b) = (matrix(5), matrix(6));
         let text = refused(|fork| fork.map_rows((&a, &b), |_| 0.0)).to_string();

@@ -16,7 +16,8 @@ use rowfork::{Block, Bool, Element, Fork, Row, Rows, Selection, SharedArray, for
 
 use value::{Value, dim_of, values};
 
-const WORKERS: [usize; 3] = [1, 2, 5];
+/// Numbers of workers, and of rows in a block where the default would make short ones only.
+const CREWS: [(usize, Option<usize>); 4] = [(1, None), (2, None), (5, None), (2, Some(400))];
 
 /// None, one, and both sides of where the cut into fold groups, blocks and cache lines changes.
 const ROW_COUNTS: [usize; 6] = [0, 1, 64, 65, 1024, 1025];
@@ -37,11 +38,13 @@ struct Case<'a, A, D: Dimension, I> {
     input: I,
     serial: ArrayView<'a, A, D>,
     workers: usize,
+    block_rows: Option<usize>,
 }
 
 impl<A: Value, D: RemoveAxis, I> Case<'_, A, D, I> {
     fn fork(&self) -> Fork<'static> {
-        fork().workers(self.workers)
+        let fork = fork().workers(self.workers);
+        if let Some(block_rows) = self.block_rows { fork.block_rows(block_rows) } else { fork }
     }
 
     fn n_rows(&self) -> usize {
@@ -70,7 +73,8 @@ impl<A: Value, D: RemoveAxis, I> Case<'_, A, D, I> {
 
 impl<A: Value, D: RemoveAxis, I> fmt::Display for Case<'_, A, D, I> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} of shape {:?}, {} workers", A::DESCR, self.serial.shape(), self.workers)
+        write!(f, "{} of shape {:?}, {} workers", A::DESCR, self.serial.shape(), self.workers)?;
+        self.block_rows.map_or(Ok(()), |rows| write!(f, ", {rows} rows a block"))
     }
 }
 
@@ -86,8 +90,8 @@ fn each_case<A: Value, D: RemoveAxis>(
     for shape in shapes {
         let serial = values::<A, D>(dim_of(&shape));
         let input = SharedArray::copy_from(None, &serial).unwrap();
-        for workers in WORKERS {
-            check(&Case { input: &input, serial: serial.view(), workers });
+        for (workers, block_rows) in CREWS {
+            check(&Case { input: &input, serial: serial.view(), workers, block_rows });
         }
     }
 }
@@ -111,8 +115,8 @@ fn each_selection<A: Value, D: RemoveAxis + Copy>(
             let mut serial = serial.view();
             serial.slice_axis_inplace(Axis(0), rows);
             serial.slice_axis_inplace(last, others);
-            for workers in WORKERS {
-                check(&Case { input, serial, workers });
+            for (workers, block_rows) in CREWS {
+                check(&Case { input, serial, workers, block_rows });
             }
         }
     }

@@ -36,6 +36,7 @@ use std::ops::{ControlFlow, Range};
 
 use ndarray::Dimension;
 
+use self::source::RowCheck;
 use self::target::{BlockTarget, Share};
 use crate::array::{Element, SharedArray};
 use crate::blocks::{Cut, RowBlocks};
@@ -70,7 +71,7 @@ fn run<I: Rows, T: Element, D: Dimension>(
     plan: Plan,
     kernel: impl Fn(Range<usize>, &mut [T], &Slot) -> ControlFlow<()>,
 ) -> Result<Report> {
-    inputs.check_rows(0)?;
+    inputs.check_rows(&mut RowCheck::default())?;
     let n_rows = inputs.n_rows();
     if matches!(plan, Plan::Rows | Plan::QuickRows) && output.shape().first() != Some(&n_rows) {
         let found = output.shape().to_vec();
@@ -114,8 +115,13 @@ fn run<I: Rows, T: Element, D: Dimension>(
     };
     let ran = fork.run(&call);
     // Whatever became of the call: an array that is shorter now is the news.
-    check_lengths(output)?;
-    ran
+    let Err(truncated) = check_lengths(output) else { return ran };
+    match ran {
+        Err(Error::UpdateInterrupted { updated, torn, .. }) => {
+            Err(Error::UpdateInterrupted { source: Box::new(truncated), updated, torn })
+        }
+        _ => Err(truncated),
+    }
 }
 
 /// Calls `kernel` for some rows of `inputs`, in order, each with its place among them, and leaves word of the first that
@@ -139,7 +145,7 @@ fn each_row<I: Rows, E: fmt::Display>(
 /// Checks what can be checked before the output of an operation is made.
 fn check(fork: &Fork<'_>, inputs: &impl Rows) -> Result<()> {
     fork.check()?;
-    inputs.check_rows(0)
+    inputs.check_rows(&mut RowCheck::default())
 }
 
 /// The form of an operation that makes its own output.

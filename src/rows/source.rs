@@ -4,9 +4,10 @@ use std::ops::Range;
 
 use ndarray::{ArrayView, Axis, Dimension, RemoveAxis, Slice};
 
+pub(super) use self::sealed::RowCheck;
 use super::{Block, Row};
 use crate::array::{Element, Selection, SharedArray};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::report::Output;
 use crate::segment::Pages;
 
@@ -56,13 +57,34 @@ pub trait Rows: sealed::Source {
 }
 
 pub(super) mod sealed {
-    use crate::error::Result;
+    use crate::error::{Error, Result};
     use crate::segment::Pages;
+
+    /// Looks at the parts of an input one after the other, tuples in tuples included.
+    #[derive(Debug, Default)]
+    pub struct RowCheck {
+        n_parts: usize,
+        n_rows: usize,
+    }
+
+    impl RowCheck {
+        /// The next part, of this shape.
+        pub(in crate::rows) fn part(&mut self, shape: &[usize]) -> Result<()> {
+            let input = self.n_parts;
+            let &found = shape.first().ok_or(Error::NoRows { input })?;
+            if input == 0 {
+                self.n_rows = found;
+            }
+            self.n_parts += 1;
+            let expected = self.n_rows;
+            if found == expected { Ok(()) } else { Err(Error::UnequalRows { input, expected, found }) }
+        }
+    }
 
     /// What the engine asks of an input.
     pub trait Source {
-        /// That it has rows at all, and as many in every part. `first` is the number of the first part.
-        fn check_rows(&self, first: usize) -> Result<()>;
+        /// That every part has rows at all, and as many as those before.
+        fn check_rows(&self, check: &mut RowCheck) -> Result<()>;
 
         /// `Truncated` if somebody has cut a segment since.
         fn check_lengths(&self) -> Result<()>;
@@ -76,8 +98,8 @@ pub(super) mod sealed {
 }
 
 impl<A: Element, D: RemoveAxis> sealed::Source for Selection<'_, A, D> {
-    fn check_rows(&self, first: usize) -> Result<()> {
-        if self.shape().is_empty() { Err(Error::NoRows { input: first }) } else { Ok(()) }
+    fn check_rows(&self, check: &mut RowCheck) -> Result<()> {
+        check.part(self.shape())
     }
 
     fn check_lengths(&self) -> Result<()> {
@@ -111,8 +133,8 @@ impl<'a, A: Element, D: RemoveAxis> Rows for Selection<'a, A, D> {
 }
 
 impl<A: Element, D: RemoveAxis> sealed::Source for &SharedArray<A, D> {
-    fn check_rows(&self, first: usize) -> Result<()> {
-        Selection::from(*self).check_rows(first)
+    fn check_rows(&self, check: &mut RowCheck) -> Result<()> {
+        check.part(self.shape())
     }
 
     fn check_lengths(&self) -> Result<()> {
@@ -146,8 +168,8 @@ impl<'a, A: Element, D: RemoveAxis> Rows for &'a SharedArray<A, D> {
 }
 
 impl<A: Element, D: RemoveAxis> sealed::Source for &Output<SharedArray<A, D>> {
-    fn check_rows(&self, first: usize) -> Result<()> {
-        Selection::from(*self).check_rows(first)
+    fn check_rows(&self, check: &mut RowCheck) -> Result<()> {
+        check.part(self.shape())
     }
 
     fn check_lengths(&self) -> Result<()> {
@@ -204,16 +226,9 @@ macro_rules! side_by_side {
     (@zip $a:expr, $b:expr, $c:expr, $d:expr) => { $a.zip($b).zip($c.zip($d)).map(|((a, b), (c, d))| (a, b, c, d)) };
     ($first:ident $first_at:tt $(, $other:ident $at:tt)+) => {
         impl<$first: Rows, $($other: Rows),+> sealed::Source for ($first, $($other),+) {
-            fn check_rows(&self, first: usize) -> Result<()> {
-                self.$first_at.check_rows(first)?;
-                let expected = self.$first_at.n_rows();
-                $(
-                    self.$at.check_rows(first + $at)?;
-                    let found = self.$at.n_rows();
-                    if found != expected {
-                        return Err(Error::UnequalRows { input: first + $at, expected, found });
-                    }
-                )+
+            fn check_rows(&self, check: &mut RowCheck) -> Result<()> {
+                self.$first_at.check_rows(check)?;
+                $(self.$at.check_rows(check)?;)+
                 Ok(())
             }
 
@@ -262,7 +277,7 @@ side_by_side!(I 0, J 1, K 2, L 3);
 pub(super) struct Indices(pub(super) usize);
 
 impl sealed::Source for Indices {
-    fn check_rows(&self, _first: usize) -> Result<()> {
+    fn check_rows(&self, _check: &mut RowCheck) -> Result<()> {
         Ok(())
     }
 

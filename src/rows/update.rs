@@ -2,11 +2,11 @@
 
 use ndarray::{Axis, RemoveAxis};
 
-use super::source::Indices;
+use super::source::{Indices, RowCheck};
 use super::transform::block_view;
 use super::{KernelReturn, Plan, RowMut, Rows, each_row, run};
 use crate::array::{Element, SharedArray};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::fork::Fork;
 use crate::report::Report;
 
@@ -69,14 +69,9 @@ impl Fork<'_> {
         kernel: impl Fn(&mut RowMut<'_, A, D::Smaller>, I::Row) -> R,
     ) -> Result<Report> {
         let dim = array.dim();
-        if dim.ndim() == 0 {
-            return Err(Error::NoRows { input: 0 });
-        }
-        inputs.check_rows(1)?;
-        let (expected, found) = (array.n_rows(), inputs.n_rows());
-        if found != expected {
-            return Err(Error::UnequalRows { input: 1, expected, found });
-        }
+        let mut rows = RowCheck::default();
+        rows.part(array.shape())?;
+        inputs.check_rows(&mut rows)?;
         run(self, &inputs, array, Plan::InPlace, |rows, values, slot| {
             let start = rows.start;
             let mut block = block_view(&dim, rows.len(), values);

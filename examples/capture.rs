@@ -3,10 +3,13 @@
 //!
 //! cargo run --release --example capture
 
+mod support;
+
 use std::collections::HashMap;
 use std::rc::Rc;
 
 use rowfork::SharedArray;
+use support::Options;
 
 /// Something that could not go to another thread, let alone through a pipe.
 struct Rates {
@@ -14,6 +17,7 @@ struct Rates {
 }
 
 fn main() -> Result<(), rowfork::Error> {
+    Options::from_args("capture", &[]);
     // A row per account: what it holds on each of 250 days, in the account's currency.
     let holdings =
         SharedArray::from_shape_fn(None, (10_000, 250), |(account, day)| ((account * 7 + day * 3) % 1000) as f64)?;

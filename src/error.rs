@@ -476,7 +476,7 @@ pub enum HeaderError {
     #[error("stored in Fortran order; save it in C order (numpy.ascontiguousarray)")]
     FortranOrder,
     /// The elements have the other byte order.
-    #[error("dtype {descr:?} is big endian; save it as little endian (array.astype('<f8'))")]
+    #[error("dtype {descr:?} is big endian; save it as little endian (array.astype('{}'))", .descr.replace('>', "<"))]
     BigEndian {
         /// The `descr` found.
         descr: String,

@@ -64,13 +64,14 @@ pub(crate) struct Call<'a> {
 /// Calls whose workers are forked for that one call: the kernel may be any closure, with any captures, since a forked
 /// process has a copy (copy-on-write) of everything.
 ///
-/// A call costs some 0.3 ms, 0.1 ms more for each further worker, and 36 ms more for each GiB of *private* memory that the calling process holds in
-/// small pages (the kernel copies page tables); memory in [`SharedArray`](crate::SharedArray)s costs nothing.
+/// A call costs some 0.3 ms, 0.1 ms more for each further worker, and 36 ms more for each GiB of *private* memory that the
+/// calling process holds in small pages (the kernel copies page tables); memory in [`SharedArray`](crate::SharedArray)s costs nothing.
 ///
 /// # Fork safety
 /// A worker is a copy of the calling *thread* alone. Locks that other threads held at that instant stay locked in it for
 /// ever: a kernel should not print, log, use a rayon or tokio pool of the caller, or take a lock that other threads use.
-/// Arithmetic, allocation, and threads of the kernel's own are fine. rowfork's own code in the worker takes no lock.
+/// Arithmetic, allocation, and threads of the kernel's own are fine. rowfork's own code in the worker takes no lock, and
+/// allocates nothing but for arrays of dynamic dimension (`IxDyn`) with more than four axes, whose shapes ndarray allocates.
 ///
 /// # Examples
 /// ```
@@ -104,8 +105,8 @@ impl<'a> Fork<'a> {
         self
     }
 
-    /// Calls `callback` in the calling thread while the workers run: at most ten times a second, and once at the end of
-    /// a call that succeeds.
+    /// Calls `callback` in the calling thread while the workers run: at most ten times a second, and once when all rows are
+    /// done. A panic in it ends the call and its workers (and leaves no account of the rows of an update in place).
     #[must_use]
     pub fn progress(mut self, callback: impl Fn(&Progress) + 'a) -> Self {
         self.progress = Some(Box::new(callback));
@@ -398,7 +399,7 @@ impl<'a> Supervisor<'a> {
         let states = self.control.claims().states();
         let all = 0..self.blocks.n_rows();
         let (mut updated, mut torn) = (Vec::new(), Vec::new());
-        if states.contains(&ClaimState::Corrupt) {
+        if matches!(source, Error::ControlCorrupted { .. }) || states.contains(&ClaimState::Corrupt) {
             torn.push(all);
         } else {
             for (index, state) in states.into_iter().enumerate() {

@@ -188,13 +188,21 @@ fn count(counter: &AtomicU64) -> usize {
 }
 
 impl Report {
-    /// Of a call in two parts: this account, with the time and the deaths of the second part.
-    pub(crate) fn followed_by(mut self, second: Self) -> Self {
+    /// Of a call in two parts: this account of the first, with the output, the time and the deaths of the second. What that
+    /// one calls rows stands for `rows_of` the first.
+    pub(crate) fn followed_by(mut self, second: &Self, rows_of: impl Fn(Range<usize>) -> Range<usize>) -> Self {
         self.elapsed += second.elapsed;
-        for worker in &mut self.workers {
-            worker.wait += second.elapsed;
+        for (index, worker) in self.workers.iter_mut().enumerate() {
+            let later = second.workers.get(index).cloned().unwrap_or_default();
+            worker.busy += later.busy;
+            worker.wait += second.elapsed.saturating_sub(later.busy);
+            worker.private_bytes = worker.private_bytes.max(later.private_bytes);
+            worker.proportional_bytes = worker.proportional_bytes.max(later.proportional_bytes);
         }
-        self.deaths.extend(second.deaths);
+        let later = second.deaths.iter().cloned();
+        self.deaths.extend(later.map(|death| WorkerDeath { rows: death.rows.map(&rows_of), ..death }));
+        self.bytes_written = second.bytes_written;
+        self.output_pages = second.output_pages;
         self
     }
 

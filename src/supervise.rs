@@ -209,7 +209,8 @@ fn judge(ledger: &mut Ledger, blocks: &[ClaimState], death: &Death) -> Result<Ve
         if ledger.in_place {
             ledger.torn.insert(block, death.row);
             let row = if rows.contains(&death.row) { death.row } else { rows.start };
-            if believable(ledger, blocks, death).is_none() {
+            let told = believable(ledger, blocks, death).map(|message| ledger.blocks.block_of(message.row));
+            if told != Some(block) {
                 let cause = death.cause.clone();
                 ledger.accept_failure(row, || Error::RowKillsWorkers { row, attempts: 1, cause });
             }
@@ -484,6 +485,14 @@ mod tests {
         assert_eq!(run(&mut ledger, &state, &[], 1), "");
         let end = run(&mut ledger, &state, &[], 0);
         assert_eq!(end, "fail: row 27 was running when its worker was killed by SIGKILL; ");
+    }
+
+    #[test]
+    fn in_place_a_second_block_in_a_dead_workers_name_ends_the_call_too() {
+        let mut ledger = ledger().in_place();
+        let state = blocks(&[(0, Done), (1, Claimed(A)), (3, Claimed(A))]);
+        let end = run(&mut ledger, &state, &[failed(A, 33)], 0);
+        assert!(end.starts_with("limit 1; fail: row 10 was running when its worker exited"), "{end}");
     }
 
     #[test]

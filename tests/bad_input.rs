@@ -56,9 +56,9 @@ isolated_tests! {
         assert_eq!(unequal(|fork| fork.map_rows_into((&a, &b), &mut out, |_| 0.0)), expected);
         assert_eq!(unequal(|fork| fork.transform_rows::<f64, _, _, _>((&a, &b), 2, |_, _| ())), expected);
         let mut wide = matrix(5);
-        assert_eq!(unequal(|fork| fork.transform_rows_into((&a, &b), &mut wide, |_, _| ())), expected);
+        assert_eq!(unequal(|fork| fork.transform_rows_into((&a, &b), 3, &mut wide, |_, _| ())), expected);
         assert_eq!(unequal(|fork| fork.map_blocks::<f64, _, _, _>((&a, &b), 2, |_, _| ())), expected);
-        assert_eq!(unequal(|fork| fork.map_blocks_into((&a, &b), &mut wide, |_, _| ())), expected);
+        assert_eq!(unequal(|fork| fork.map_blocks_into((&a, &b), 3, &mut wide, |_, _| ())), expected);
         assert_eq!(unequal(|fork| fork.fold_rows((&a, &b), 0.0, |_, _| (), |_, _| ())), expected);
         let identity = Array1::<f64>::zeros(3);
         assert_eq!(unequal(|fork| fork.fold_rows_array((&a, &b), &identity, |_, _| (), |_, _| ())), expected);
@@ -98,14 +98,18 @@ isolated_tests! {
         assert_eq!(misshapen(|fork| fork.row_sums_into(&m, &mut short)), (vec![5], vec![4]));
         let mut rows = SharedArray::<u8, _>::zeros(None, (6, 2, 7)).unwrap();
         let expected = (vec![5, 2, 7], vec![6, 2, 7]);
-        assert_eq!(misshapen(|fork| fork.transform_rows_into(&m, &mut rows, |_, _| ())), expected);
-        assert_eq!(misshapen(|fork| fork.map_blocks_into(&m, &mut rows, |_, _| ())), expected);
+        assert_eq!(misshapen(|fork| fork.transform_rows_into(&m, (2, 7), &mut rows, |_, _| ())), expected);
+        assert_eq!(misshapen(|fork| fork.map_blocks_into(&m, (2, 7), &mut rows, |_, _| ())), expected);
+        let mut narrow = matrix(5);
+        let too_narrow = (vec![5, 4], vec![5, 3]);
+        assert_eq!(misshapen(|fork| fork.transform_rows_into(&m, 4, &mut narrow, |_, _| ())), too_narrow);
+        assert_eq!(misshapen(|fork| fork.map_blocks_into(&m, 4, &mut narrow, |_, _| ())), too_narrow);
         let mut sums = SharedArray::<f64, _>::zeros(None, (3, 1)).unwrap();
         let identity = Array2::<f64>::zeros((1, 3));
         let folded = |fork: Fork<'static>| fork.fold_rows_array_into(&m, &identity, &mut sums, |_, _| (), |_, _| ());
         assert_eq!(misshapen(folded), (vec![1, 3], vec![3, 1]));
         let mut none = SharedArray::<f64, IxDyn>::zeros(None, vec![]).unwrap();
-        assert_eq!(misshapen(|fork| fork.transform_rows_into(&m, &mut none, |_, _| ())), (vec![5], vec![]));
+        assert_eq!(misshapen(|fork| fork.transform_rows_into(&m, IxDyn(&[]), &mut none, |_, _| ())), (vec![5], vec![]));
     }
 
     fn a_row_a_column_an_index_or_an_axis_that_there_is_not_is_named() {

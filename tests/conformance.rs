@@ -148,13 +148,16 @@ conforms! {
 
 /// Each operation in its forms: as it is, into an output that was there before, and with a kernel that returns a `Result`.
 mod operations {
-    use ndarray::{Array, Array2, ArrayRef, ArrayView, Axis, Ix1, Ix2, RemoveAxis};
+    use ndarray::{Array, Array2, ArrayView, ArrayViewMut, Axis, Dimension, Ix1, Ix2, RemoveAxis};
     use rowfork::{Block, Error, Row, RowMut, SharedArray};
 
     use super::{Case, Input};
     use crate::value::{Value, digest, dim_of, hash, values};
 
     type Fallible<T = ()> = Result<T, String>;
+
+    /// What rows of an array of dimension `D` are stacked to: `D` again, which the compiler does not know.
+    type Stacked<D> = <<D as Dimension>::Smaller as Dimension>::Larger;
 
     pub(super) fn map_rows<'a, A: Value, D: RemoveAxis>(case: &Case<'a, A, D, impl Input<'a, A, D>>) {
         let expected = case.each_row(|index, row| digest(index, &row));
@@ -176,19 +179,20 @@ mod operations {
     pub(super) fn transform_rows<'a, A: Value, D: RemoveAxis>(case: &Case<'a, A, D, impl Input<'a, A, D>>) {
         let words = two_words(case);
         let mixed = mixed(case);
-        let fill = |row: Row<'_, A, D::Smaller>, out: &mut ArrayRef<u64, Ix1>| {
+        let fill = |row: Row<'_, A, D::Smaller>, out: &mut ArrayViewMut<'_, u64, Ix1>| {
             out[0] = row.index() as u64;
             out[1] = hash(row.index(), &row);
         };
         let transformed = case.succeeds("plain", case.fork().transform_rows(case.input, 2, fill));
         case.same("plain", &transformed, &words);
-        let mix = |row: Row<'_, A, D::Smaller>, out: &mut ArrayRef<A, D::Smaller>| {
+        let row_shape = case.serial.raw_dim().remove_axis(Axis(0));
+        let mut out = SharedArray::zeros(None, dim_of::<Stacked<D>>(case.serial.shape())).unwrap();
+        let into = case.fork().transform_rows_into(case.input, row_shape, &mut out, |row, out| {
             out.zip_mut_with(&row, |out, &x| *out = A::at(row.index()).mix(x));
-        };
-        let mut out = SharedArray::zeros(None, case.serial.raw_dim()).unwrap();
-        case.succeeds("into", case.fork().transform_rows_into(case.input, &mut out, mix));
-        case.same("into", &out, &mixed);
-        let fallible = |row: Row<'_, A, D::Smaller>, out: &mut ArrayRef<u64, Ix1>| {
+        });
+        case.succeeds("into", into);
+        case.same("into", &out, &mixed.to_shape(out.view().raw_dim()).unwrap().to_owned());
+        let fallible = |row: Row<'_, A, D::Smaller>, out: &mut ArrayViewMut<'_, u64, Ix1>| {
             fill(row, out);
             Fallible::Ok(())
         };
@@ -198,9 +202,9 @@ mod operations {
 
     pub(super) fn map_blocks<'a, A: Value, D: RemoveAxis>(case: &Case<'a, A, D, impl Input<'a, A, D>>) {
         let words = two_words(case);
-        let fill = |block: Block<'_, A, D>, out: &mut ArrayRef<u64, Ix2>| {
-            assert_eq!((block.len_of(Axis(0)), out.nrows()), (block.rows().len(), block.rows().len()));
-            for ((index, row), mut out) in block.rows().zip(block.axis_iter(Axis(0))).zip(out.rows_mut()) {
+        let fill = |block: Block<'_, A, D>, out: &mut ArrayViewMut<'_, u64, Ix2>| {
+            assert_eq!((block.len_of(Axis(0)), out.nrows()), (block.row_range().len(), block.row_range().len()));
+            for ((index, row), mut out) in block.row_range().zip(block.axis_iter(Axis(0))).zip(out.rows_mut()) {
                 out[0] = index as u64;
                 out[1] = hash(index, &row);
             }
@@ -208,18 +212,19 @@ mod operations {
         let mapped = case.succeeds("plain", case.fork().map_blocks(case.input, 2, fill));
         case.same("plain", &mapped, &words);
         let mut out = SharedArray::zeros(None, (case.n_rows(), 2)).unwrap();
-        case.succeeds("into", case.fork().block_rows(3).map_blocks_into(case.input, &mut out, fill));
+        case.succeeds("into", case.fork().block_rows(3).map_blocks_into(case.input, 2, &mut out, fill));
         case.same("into, 3 rows a block", &out, &words);
-        let fallible = |block: Block<'_, A, D>, out: &mut ArrayRef<u64, Ix2>| {
+        let fallible = |block: Block<'_, A, D>, out: &mut ArrayViewMut<'_, u64, Ix2>| {
             fill(block, out);
             Fallible::Ok(())
         };
         let mapped = case.succeeds("Result", case.fork().map_blocks(case.input, 2, fallible));
         case.same("Result", &mapped, &words);
-        let mut out = SharedArray::zeros(None, case.serial.raw_dim()).unwrap();
-        let copy = |block: Block<'_, A, D>, out: &mut ArrayRef<A, D>| out.assign(&block);
-        case.succeeds("to its own shape", case.fork().map_blocks_into(case.input, &mut out, copy));
-        case.same("to its own shape", &out, &case.serial.to_owned());
+        let row_shape = case.serial.raw_dim().remove_axis(Axis(0));
+        let mut out = SharedArray::<A, _>::zeros(None, dim_of::<Stacked<D>>(case.serial.shape())).unwrap();
+        let into = case.fork().map_blocks_into(case.input, row_shape, &mut out, |block, out| out.assign(&block));
+        case.succeeds("to its own shape", into);
+        case.same("to its own shape", &out, &case.serial.to_shape(out.view().raw_dim()).unwrap().to_owned());
     }
 
     pub(super) fn update_rows<'a, A: Value, D: RemoveAxis>(case: &Case<'a, A, D, impl Input<'a, A, D>>) {
@@ -300,10 +305,10 @@ mod operations {
         for row in case.serial.axis_iter(Axis(0)) {
             expected.zip_mut_with(&row, |sum, &x| *sum = sum.plus(x));
         }
-        let fold = |sums: &mut ArrayRef<A, D::Smaller>, row: Row<'_, A, D::Smaller>| {
+        let fold = |sums: &mut ArrayViewMut<'_, A, D::Smaller>, row: Row<'_, A, D::Smaller>| {
             sums.zip_mut_with(&row, |sum, &x| *sum = sum.plus(x));
         };
-        let combine = |sums: &mut ArrayRef<A, D::Smaller>, others: &ArrayRef<A, D::Smaller>| {
+        let combine = |sums: &mut ArrayViewMut<'_, A, D::Smaller>, others: &ArrayView<'_, A, D::Smaller>| {
             sums.zip_mut_with(others, |sum, &x| *sum = sum.plus(x));
         };
         let folded = case.fork().fold_rows_array(case.input, &identity, fold, combine);
@@ -316,11 +321,11 @@ mod operations {
         let mut out = SharedArray::copy_from(None, &identity.mapv(|_| A::at(5))).unwrap();
         case.succeeds("into", case.fork().fold_rows_array_into(case.input, &identity, &mut out, fold, combine));
         case.same("into", &out, &expected);
-        let fallible = |sums: &mut ArrayRef<A, D::Smaller>, row: Row<'_, A, D::Smaller>| {
+        let fallible = |sums: &mut ArrayViewMut<'_, A, D::Smaller>, row: Row<'_, A, D::Smaller>| {
             fold(sums, row);
             Fallible::Ok(())
         };
-        let combine = |sums: &mut ArrayRef<A, D::Smaller>, others: &ArrayRef<A, D::Smaller>| {
+        let combine = |sums: &mut ArrayViewMut<'_, A, D::Smaller>, others: &ArrayView<'_, A, D::Smaller>| {
             combine(sums, others);
             Fallible::Ok(())
         };

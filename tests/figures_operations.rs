@@ -28,7 +28,7 @@ fn transform_rows_against_rayon() {
         let (mut forked, mut threaded) = (zeros_like(&m), zeros_like(&m));
         let mut by_fork = || {
             fork()
-                .transform_rows_into(&m, &mut forked, |row, out| {
+                .transform_rows_into(&m, COLUMNS, &mut forked, |row, out| {
                     Zip::from(out).and(&row).for_each(|out, &x| *out = 2.0 * x + 1.0);
                 })
                 .unwrap();

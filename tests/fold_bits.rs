@@ -10,7 +10,7 @@ mod shared;
 
 use std::sync::atomic::Ordering;
 
-use ndarray::{Array1, ArrayRef, Axis, Ix1, Ix2};
+use ndarray::{Array1, ArrayView, ArrayViewMut, Axis, Ix1, Ix2};
 use nix::sys::signal::Signal;
 use rowfork::{DeathCause, Error, Fork, KernelReturn, Report, Row, SharedArray, fork};
 
@@ -79,11 +79,11 @@ impl Folding for ToArray {
         at_row: impl Fn(usize) -> R,
         at_group: impl Fn() -> C,
     ) -> rowfork::Result<(Vec<u64>, Report)> {
-        let fold = |sums: &mut ArrayRef<f64, Ix1>, row: Row<'_, f64, Ix1>| {
+        let fold = |sums: &mut ArrayViewMut<'_, f64, Ix1>, row: Row<'_, f64, Ix1>| {
             *sums += &row;
             at_row(row.index())
         };
-        let combine = |sums: &mut ArrayRef<f64, Ix1>, others: &ArrayRef<f64, Ix1>| {
+        let combine = |sums: &mut ArrayViewMut<'_, f64, Ix1>, others: &ArrayView<'_, f64, Ix1>| {
             *sums += others;
             at_group()
         };
@@ -113,6 +113,17 @@ fn failure(form: &impl Folding, workers: usize, at_row: impl Fn(usize), at_group
 }
 
 both_forms! {
+    fn the_report_speaks_of_rows_and_of_the_result(form) {
+        let m = awkward(N_ROWS);
+        let deaths = SharedWord::new();
+        let kill_once = || if first_time(&deaths) { raise(Signal::SIGKILL) };
+        let report = form.fold(&fork().workers(2), &m, |_| (), kill_once).unwrap().1;
+        assert_eq!((report.rows, report.bytes_read, report.bytes_written), (N_ROWS, 24 * N_ROWS as u64, 24));
+        // Of the last step, where the one block is all groups.
+        assert_eq!((report.deaths.len(), report.deaths[0].rows.clone()), (1, Some(0..N_ROWS)));
+        assert_eq!(report.workers.iter().map(|worker| worker.rows).sum::<usize>(), N_ROWS);
+    }
+
     fn a_fold_is_that_of_at_most_64_groups_of_rows_combined_in_order(form) {
         for n_rows in [1, 2, 63, 64, 65, 128, 129, N_ROWS] {
             let m = awkward(n_rows);

@@ -7,7 +7,7 @@ mod isolated;
 #[path = "support/value.rs"]
 mod value;
 
-use ndarray::{Array1, Array2, ArrayRef, Axis, Ix1, Ix2, Ix3, Ix4, IxDyn, Slice};
+use ndarray::{Array1, Array2, ArrayViewMut, Axis, Ix1, Ix2, Ix3, Ix4, IxDyn, Slice};
 use rowfork::{Bool, Rows, SharedArray, fork};
 
 use value::{Value, dim_of, hash, values};
@@ -37,12 +37,13 @@ fn every_operation<I: Rows + Copy>(
         let mut out = SharedArray::zeros(None, n_rows).unwrap();
         fork().map_rows_into(input, &mut out, |row| Ok::<_, String>(hash_of(row))).unwrap();
         assert_eq!(out.view(), each, "map_rows_into of {what}");
-        let transformed = fork().transform_rows(input, 3, |row, out: &mut ArrayRef<u64, Ix1>| out.fill(hash_of(row)));
+        let transformed =
+            fork().transform_rows(input, 3, |row, out: &mut ArrayViewMut<'_, u64, Ix1>| out.fill(hash_of(row)));
         assert!(
             transformed.unwrap().view().axis_iter(Axis(1)).all(|column| column == each),
             "transform_rows of {what}"
         );
-        let blocks = fork().block_rows(7).map_blocks(input, (), |block, out: &mut ArrayRef<u64, Ix1>| {
+        let blocks = fork().block_rows(7).map_blocks(input, (), |block, out: &mut ArrayViewMut<'_, u64, Ix1>| {
             out.assign(&Array1::from(hashes_of(block)));
         });
         assert_eq!(blocks.unwrap().view(), each, "map_blocks of {what}");
@@ -92,8 +93,8 @@ macro_rules! hash_of {
 macro_rules! hashes_of {
     ($first:ident $(, $part:ident)*) => {
         |($first, $($part),*)| {
-            let rows = $first.rows();
-            $(assert_eq!($part.rows(), rows);)*
+            let rows = $first.row_range();
+            $(assert_eq!($part.row_range(), rows);)*
             let at = |index: usize| {
                 let i = index - rows.start;
                 joined(&[hash(index, &$first.index_axis(Axis(0), i)) $(, hash(index, &$part.index_axis(Axis(0), i)))*])

@@ -3,6 +3,8 @@
 
 use std::time::Instant;
 
+use nix::sys::signal::{SigHandler, Signal, signal};
+
 /// The command line: options with a value (`--rows 1000`) and at most one plain argument.
 pub(crate) struct Options {
     words: Vec<String>,
@@ -11,6 +13,7 @@ pub(crate) struct Options {
 impl Options {
     /// From this program's arguments; says what is possible, and ends, when one is not in `known` or lacks its value.
     pub(crate) fn from_args(usage: &str, known: &[&str]) -> Self {
+        end_with_the_reader();
         let words: Vec<String> = std::env::args().skip(1).collect();
         let is_option = |word: &String| word.starts_with('-');
         let complaint = words.iter().enumerate().filter(|(_, word)| is_option(word)).find_map(|(at, word)| {
@@ -21,11 +24,14 @@ impl Options {
                 (true, Some(_)) => None,
             }
         });
+        let options = Self { words };
+        let unexpected = options.plain().filter(|_| !usage.contains("FILE"));
+        let complaint = complaint.or_else(|| Some(format!("{} is not expected", unexpected?)));
         if let Some(complaint) = complaint {
             eprintln!("{complaint}\nusage: {usage}");
             std::process::exit(2);
         }
-        Self { words }
+        options
     }
 
     /// The word behind an option.
@@ -60,6 +66,13 @@ impl Options {
         let at = (0..self.words.len()).find(|&at| !self.words[at].starts_with('-') && !is_value(at))?;
         Some(&self.words[at])
     }
+}
+
+/// Ends this program quietly when nobody reads what it prints any more (`| head -1`), where Rust would have it panic.
+#[allow(unsafe_code, reason = "the disposition of a signal is the process's")]
+fn end_with_the_reader() {
+    // SAFETY: no other thread yet, and no handler: the default action.
+    let _ = unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) };
 }
 
 /// At most `n_rows` rows of `row_bytes` bytes: fewer, with a notice, where /dev/shm or memory has no room for them. One

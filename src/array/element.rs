@@ -19,7 +19,9 @@ use bytemuck::{Pod, Zeroable};
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be an element of a shared array",
     label = "not an element type",
-    note = "elements are f64, f32, i8 to i64, u8 to u64 and rowfork::Bool"
+    note = "elements are f64, f32, i8 to i64, u8 to u64 and rowfork::Bool",
+    note = "a kernel may also return `bool`, `usize`, and a `Result` of any of these; for an `Option`, say `.ok_or(...)`; several \
+            values per row are `transform_rows`"
 )]
 pub trait Element: Pod + Send + Sync + fmt::Debug + sealed::Sealed {
     /// The `descr` in the `.npy` header, byte order included.

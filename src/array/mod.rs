@@ -103,7 +103,7 @@ impl<A: Element, D: Dimension> SharedArray<A, D> {
         self.dim.slice()
     }
 
-    /// The length of axis 0; 1 for an array without axes.
+    /// The length of axis 0; 1 for an array without axes (in which operations find no rows).
     #[must_use]
     pub fn n_rows(&self) -> usize {
         self.shape().first().copied().unwrap_or(1)

@@ -4,7 +4,7 @@
 //! supervisor, who takes counters at any time and messages only from the dead.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering, compiler_fence};
 
 use crate::sys::shared::AllAtomic;
 
@@ -94,9 +94,13 @@ pub(crate) struct Fault {
 }
 
 impl Slot {
-    /// Notes the row that the kernel is called for next.
+    /// Notes the row that the kernel is called for next. What the kernel stored for earlier rows comes before the note, what
+    /// it stores for this one after it: when a worker dies, the note parts the rows that are done from those not begun. (The
+    /// order of the program is enough, as the supervisor looks when the process is gone; no fence of the processor's.)
     pub(crate) fn set_row(&self, row: usize) {
+        compiler_fence(Ordering::SeqCst);
         self.row.store(row as u64, Ordering::Relaxed);
+        compiler_fence(Ordering::SeqCst);
     }
 
     /// The row last noted.

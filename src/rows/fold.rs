@@ -7,13 +7,13 @@
 //! The last step is a call of its own, not the caller's work: the function that combines is the user's, and a crash in it
 //! must not be the caller's.
 
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 
 use bytemuck::Pod;
 use ndarray::{ArrayRef, ArrayView, ArrayViewMut, Dimension, Ix1, Ix2};
 
 use super::source::Indices;
-use super::{KernelReturn, Plan, Rows, check, each_row, run, with_new_output};
+use super::{KernelReturn, Plan, Rows, check, check_shape, each_row, run, with_new_output};
 use crate::array::{Element, SharedArray};
 use crate::blocks::RowBlocks;
 use crate::error::{Error, Result};
@@ -37,6 +37,12 @@ fn shaped_mut<'a, A, D: Dimension>(dim: &D, elements: &'a mut [A]) -> ArrayViewM
 /// A fold has something to fold into.
 fn check_accumulator(shape: &[usize], bytes: usize) -> Result<()> {
     if bytes > 0 { Ok(()) } else { Err(Error::EmptyAccumulator { shape: shape.to_vec(), found: bytes, needed: 1 }) }
+}
+
+/// Groups in the report of the last step, as the rows that they stand for.
+fn rows_of(groups: &RowBlocks) -> impl Fn(Range<usize>) -> Range<usize> {
+    let start = |group: usize| groups.get(group).map_or(groups.n_rows(), |group| group.rows().start);
+    move |indices| start(indices.start)..start(indices.end)
 }
 
 /// An error of the last step, which names groups, as one that names rows.
@@ -119,6 +125,7 @@ impl Fork<'_> {
         let groups = RowBlocks::fold_groups(input.n_rows());
         // As bytes: an accumulator need not be an element, and the parts of a segment need not be aligned to it.
         let mut parts = SharedArray::<u8, Ix2>::output(Ix2(groups.len(), size_of::<T>()))?;
+        let mut whole = SharedArray::<u8, Ix1>::output(Ix1(size_of::<T>()))?;
         let folded = run(self, &input, &mut parts, Plan::Groups, |rows, part, slot| {
             let mut accumulator = identity;
             each_row(&input, rows, slot, |_, row| fold(&mut accumulator, row).into_result())?;
@@ -130,9 +137,8 @@ impl Fork<'_> {
         };
         if groups.len() < 2 {
             *output = if groups.len() == 0 { identity } else { part(0) };
-            return Ok(folded);
+            return Ok(Report { bytes_written: size_of::<T>() as u64, output_pages: whole.pages(), ..folded });
         }
-        let mut whole = SharedArray::<u8, Ix1>::output(Ix1(size_of::<T>()))?;
         let combined = run(self, &&parts, &mut whole, Plan::Whole, |indices, whole, slot| {
             let mut accumulator = part(0);
             each_row(&Indices(groups.len()), 1..indices.end, slot, |_, group| {
@@ -143,12 +149,12 @@ impl Fork<'_> {
         });
         let combined = combined.map_err(|error| in_rows(error, &groups))?;
         *output = bytemuck::pod_read_unaligned(whole.as_slice());
-        Ok(folded.followed_by(combined))
+        Ok(folded.followed_by(&combined, rows_of(&groups)))
     }
 
     /// Folds all rows into one array of the shape of `identity`: as [`fold_rows`](Self::fold_rows), with accumulators that
     /// are arrays in shared memory, so that no worker holds one of its own. There are as many as groups, at most 64;
-    /// with 1,000,000 columns of doubles they take 512 MB while the call runs.
+    /// with 1,000,000 columns of doubles they take 512 MB while the call runs, and an error about memory speaks of them all.
     ///
     /// # Errors
     /// As [`fold_rows`](Self::fold_rows), [`EmptyAccumulator`](crate::Error::EmptyAccumulator) for an identity without
@@ -176,8 +182,8 @@ impl Fork<'_> {
         &self,
         input: I,
         identity: &ArrayRef<A, D>,
-        fold: impl Fn(&mut ArrayRef<A, D>, I::Row) -> R,
-        combine: impl Fn(&mut ArrayRef<A, D>, &ArrayRef<A, D>) -> C,
+        fold: impl Fn(&mut ArrayViewMut<'_, A, D>, I::Row) -> R,
+        combine: impl Fn(&mut ArrayViewMut<'_, A, D>, &ArrayView<'_, A, D>) -> C,
     ) -> Result<Output<SharedArray<A, D>>>
     where
         I: Rows,
@@ -187,7 +193,7 @@ impl Fork<'_> {
         C: KernelReturn<Value = ()>,
     {
         check(self, &input)?;
-        check_accumulator(identity.shape(), identity.len() * size_of::<A>())?;
+        check_accumulator(identity.shape(), identity.len().saturating_mul(size_of::<A>()))?;
         with_new_output(identity.raw_dim(), |output| self.fold_rows_array_into(input, identity, output, fold, combine))
     }
 
@@ -202,8 +208,8 @@ impl Fork<'_> {
         input: I,
         identity: &ArrayRef<A, D>,
         output: &mut SharedArray<A, D>,
-        fold: impl Fn(&mut ArrayRef<A, D>, I::Row) -> R,
-        combine: impl Fn(&mut ArrayRef<A, D>, &ArrayRef<A, D>) -> C,
+        fold: impl Fn(&mut ArrayViewMut<'_, A, D>, I::Row) -> R,
+        combine: impl Fn(&mut ArrayViewMut<'_, A, D>, &ArrayView<'_, A, D>) -> C,
     ) -> Result<Report>
     where
         I: Rows,
@@ -213,12 +219,9 @@ impl Fork<'_> {
         C: KernelReturn<Value = ()>,
     {
         check(self, &input)?;
-        check_accumulator(identity.shape(), identity.len() * size_of::<A>())?;
+        check_accumulator(identity.shape(), identity.len().saturating_mul(size_of::<A>()))?;
         let dim = identity.raw_dim();
-        if output.shape() != dim.slice() {
-            let (expected, found) = (dim.slice().to_vec(), output.shape().to_vec());
-            return Err(Error::WrongShape { what: "output", expected, found });
-        }
+        check_shape(&dim, output)?;
         let groups = RowBlocks::fold_groups(input.n_rows());
         let part_len = dim.size().next_multiple_of(APART_BYTES / size_of::<A>());
         let mut parts = SharedArray::<A, Ix2>::output(Ix2(groups.len(), part_len))?;
@@ -227,14 +230,15 @@ impl Fork<'_> {
             accumulator.assign(identity);
             each_row(&input, rows, slot, |_, row| fold(&mut accumulator, row).into_result())
         })?;
+        let bytes_written = identity.len() as u64 * size_of::<A>() as u64;
         if groups.len() == 0 {
             output.view_mut().assign(identity);
-            return Ok(folded);
+            return Ok(Report { bytes_written, output_pages: output.pages(), ..folded });
         }
         let part = |index: usize| shaped(&dim, &parts.as_slice()[index * part_len..][..dim.size()]);
         if groups.len() == 1 {
             output.view_mut().assign(&part(0));
-            return Ok(folded);
+            return Ok(Report { bytes_written, output_pages: output.pages(), ..folded });
         }
         let combined = run(self, &&parts, output, Plan::Whole, |indices, whole, slot| {
             let mut accumulator = shaped_mut(&dim, whole);
@@ -243,6 +247,7 @@ impl Fork<'_> {
                 combine(&mut accumulator, &part(group)).into_result()
             })
         });
-        Ok(folded.followed_by(combined.map_err(|error| in_rows(error, &groups))?))
+        let combined = combined.map_err(|error| in_rows(error, &groups))?;
+        Ok(folded.followed_by(&combined, rows_of(&groups)))
     }
 }

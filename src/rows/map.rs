@@ -2,7 +2,7 @@
 
 use ndarray::Ix1;
 
-use super::{KernelReturn, Plan, Rows, check, each_row, run, with_new_output};
+use super::{KernelReturn, Plan, Rows, check, check_shape, each_row, run, with_new_output};
 use crate::array::{Element, SharedArray};
 use crate::error::Result;
 use crate::fork::Fork;
@@ -58,6 +58,7 @@ impl Fork<'_> {
         output: &mut SharedArray<R::Value, Ix1>,
         kernel: impl Fn(I::Row) -> R,
     ) -> Result<Report> {
+        check_shape(&Ix1(input.n_rows()), output)?;
         run(self, &input, output, Plan::Rows, |rows, values, slot| {
             each_row(&input, rows, slot, |at, row| kernel(row).into_result().map(|value| values[at] = value))
         })

@@ -2,10 +2,10 @@
 
 use std::ops::ControlFlow;
 
-use ndarray::{ArrayRef, IntoDimension, RemoveAxis};
+use ndarray::{ArrayViewMut, IntoDimension};
 
 use super::transform::{Larger, block_view};
-use super::{KernelReturn, Plan, Rows, check, run, stacked, with_new_output};
+use super::{KernelReturn, Plan, Rows, check, check_shape, run, stacked, with_new_output};
 use crate::array::{Element, SharedArray};
 use crate::control::MessageKind;
 use crate::error::Result;
@@ -49,26 +49,30 @@ impl Fork<'_> {
         &self,
         input: I,
         row_shape: S,
-        kernel: impl Fn(I::Block, &mut ArrayRef<T, Larger<S>>) -> R,
+        kernel: impl Fn(I::Block, &mut ArrayViewMut<'_, T, Larger<S>>) -> R,
     ) -> Result<Output<SharedArray<T, Larger<S>>>> {
         check(self, &input)?;
-        let dim = stacked(input.n_rows(), &row_shape.into_dimension());
-        with_new_output(dim, |output| self.map_blocks_into(input, output, kernel))
+        let row_shape = row_shape.into_dimension();
+        let dim = stacked(input.n_rows(), &row_shape);
+        with_new_output(dim, |output| self.map_blocks_into(input, row_shape, output, kernel))
     }
 
-    /// As [`map_blocks`](Self::map_blocks), into an output that is there already, with as many rows as the input.
+    /// As [`map_blocks`](Self::map_blocks), into an output that is there already, of as many rows as the input and of rows of
+    /// shape `row_shape`.
     ///
     /// # Errors
-    /// As [`map_blocks`](Self::map_blocks), and [`WrongShape`](crate::Error::WrongShape) for an output of another number of
-    /// rows. On an error the output holds some new rows, perhaps a block half-written for each worker, and what it held
-    /// before in the others.
-    pub fn map_blocks_into<T: Element, I: Rows, D: RemoveAxis, R: KernelReturn<Value = ()>>(
+    /// As [`map_blocks`](Self::map_blocks), and [`WrongShape`](crate::Error::WrongShape) for an output of another shape. On an
+    /// error the output holds some new rows, perhaps a block half-written for each worker, and what it held before in the
+    /// others.
+    pub fn map_blocks_into<T: Element, I: Rows, S: IntoDimension, R: KernelReturn<Value = ()>>(
         &self,
         input: I,
-        output: &mut SharedArray<T, D>,
-        kernel: impl Fn(I::Block, &mut ArrayRef<T, D>) -> R,
+        row_shape: S,
+        output: &mut SharedArray<T, Larger<S>>,
+        kernel: impl Fn(I::Block, &mut ArrayViewMut<'_, T, Larger<S>>) -> R,
     ) -> Result<Report> {
-        let dim = output.dim();
+        let dim = stacked(input.n_rows(), &row_shape.into_dimension());
+        check_shape(&dim, output)?;
         run(self, &input, output, Plan::QuickRows, |rows, values, slot| {
             let mut out = block_view(&dim, rows.len(), values);
             match kernel(input.block(rows), &mut out).into_result() {

@@ -60,7 +60,27 @@ enum Plan {
     Whole,
 }
 
-/// One call: checks that inputs and output fit, runs `kernel` on the rows of every block and the elements of the output
+impl Plan {
+    /// What of an output of `len` elements belongs to whom.
+    fn share(self, n_rows: usize, len: usize) -> Share {
+        match self {
+            Self::Rows | Self::QuickRows | Self::InPlace => Share::PerRow(len / n_rows.max(1)),
+            Self::Groups => Share::PerBlock(len / RowBlocks::fold_groups(n_rows).len().max(1)),
+            Self::Whole => Share::PerBlock(len),
+        }
+    }
+
+    fn cut(self, n_rows: usize, input_row_bytes: usize, output_row_bytes: usize) -> Cut {
+        match self {
+            Self::Rows | Self::InPlace => Cut::Balanced { output_row_bytes },
+            Self::QuickRows => Cut::MemoryBound { input_row_bytes, output_row_bytes },
+            Self::Groups => Cut::Fixed(RowBlocks::fold_groups(n_rows)),
+            Self::Whole => Cut::Fixed(RowBlocks::single(n_rows)),
+        }
+    }
+}
+
+/// One call: checks that the inputs fit each other, runs `kernel` on the rows of every block and the elements of the output
 /// that belong to it, and reports.
 ///
 /// A segment that somebody else has truncated is reported as that, not as the memory fault that it causes.
@@ -73,11 +93,6 @@ fn run<I: Rows, T: Element, D: Dimension>(
 ) -> Result<Report> {
     inputs.check_rows(&mut RowCheck::default())?;
     let n_rows = inputs.n_rows();
-    if matches!(plan, Plan::Rows | Plan::QuickRows) && output.shape().first() != Some(&n_rows) {
-        let found = output.shape().to_vec();
-        let expected = [n_rows].into_iter().chain(found.iter().copied().skip(1)).collect();
-        return Err(Error::WrongShape { what: "output", expected, found });
-    }
     let check_lengths = |output: &SharedArray<T, D>| {
         inputs.check_lengths()?;
         output.segment().check_length()
@@ -85,19 +100,8 @@ fn run<I: Rows, T: Element, D: Dimension>(
     check_lengths(output)?;
 
     let (input_row_bytes, output_bytes) = (inputs.row_bytes(), output.len() * size_of::<T>());
-    let output_row_bytes = output_bytes / n_rows.max(1);
-    let groups = RowBlocks::fold_groups(n_rows);
-    let share = match plan {
-        Plan::Rows | Plan::QuickRows | Plan::InPlace => Share::PerRow(output.len() / n_rows.max(1)),
-        Plan::Groups => Share::PerBlock(output.len() / groups.len().max(1)),
-        Plan::Whole => Share::PerBlock(output.len()),
-    };
-    let cut = match plan {
-        Plan::Rows | Plan::InPlace => Cut::Balanced { output_row_bytes },
-        Plan::QuickRows => Cut::MemoryBound { input_row_bytes, output_row_bytes },
-        Plan::Groups => Cut::Fixed(groups),
-        Plan::Whole => Cut::Fixed(RowBlocks::single(n_rows)),
-    };
+    let share = plan.share(n_rows, output.len());
+    let cut = plan.cut(n_rows, input_row_bytes, output_bytes / n_rows.max(1));
     let in_place = plan == Plan::InPlace;
     let (output_pages, output_mapping) = (output.pages(), output.segment().address());
     let target = BlockTarget::new(output, share);
@@ -118,6 +122,10 @@ fn run<I: Rows, T: Element, D: Dimension>(
     let Err(truncated) = check_lengths(output) else { return ran };
     match ran {
         Err(Error::UpdateInterrupted { updated, torn, .. }) => {
+            Err(Error::UpdateInterrupted { source: Box::new(truncated), updated, torn })
+        }
+        Ok(_) if in_place && n_rows > 0 => {
+            let (updated, torn) = (std::iter::once(0..n_rows).collect(), Vec::new());
             Err(Error::UpdateInterrupted { source: Box::new(truncated), updated, torn })
         }
         _ => Err(truncated),
@@ -146,6 +154,15 @@ fn each_row<I: Rows, E: fmt::Display>(
 fn check(fork: &Fork<'_>, inputs: &impl Rows) -> Result<()> {
     fork.check()?;
     inputs.check_rows(&mut RowCheck::default())
+}
+
+/// Refuses an output of another shape.
+fn check_shape<T: Element, D: Dimension>(dim: &D, output: &SharedArray<T, D>) -> Result<()> {
+    let (expected, found) = (dim.slice(), output.shape());
+    if expected == found {
+        return Ok(());
+    }
+    Err(Error::WrongShape { what: "output", expected: expected.to_vec(), found: found.to_vec() })
 }
 
 /// The form of an operation that makes its own output.

@@ -132,73 +132,51 @@ impl<'a, A: Element, D: RemoveAxis> Rows for Selection<'a, A, D> {
     }
 }
 
-impl<A: Element, D: RemoveAxis> sealed::Source for &SharedArray<A, D> {
-    fn check_rows(&self, check: &mut RowCheck) -> Result<()> {
-        check.part(self.shape())
-    }
+/// Inputs by reference, which are selections of everything.
+macro_rules! by_reference {
+    ($($array:ty),+) => {$(
+        impl<A: Element, D: RemoveAxis> sealed::Source for &$array {
+            fn check_rows(&self, check: &mut RowCheck) -> Result<()> {
+                check.part(self.shape())
+            }
 
-    fn check_lengths(&self) -> Result<()> {
-        Selection::from(*self).check_lengths()
-    }
+            fn check_lengths(&self) -> Result<()> {
+                self.segment().check_length()
+            }
 
-    fn row_bytes(&self) -> usize {
-        Selection::from(*self).row_bytes()
-    }
+            fn row_bytes(&self) -> usize {
+                Selection::from(*self).row_bytes()
+            }
 
-    fn pages(&self) -> Option<Pages> {
-        SharedArray::pages(self)
-    }
+            fn pages(&self) -> Option<Pages> {
+                self.segment().pages()
+            }
+        }
+
+        impl<'a, A: Element, D: RemoveAxis> Rows for &'a $array {
+            type Row = Row<'a, A, D::Smaller>;
+            type Block = Block<'a, A, D>;
+
+            fn n_rows(&self) -> usize {
+                (**self).n_rows()
+            }
+
+            fn iter(&self, rows: Range<usize>) -> impl Iterator<Item = Row<'a, A, D::Smaller>> {
+                rows_of(Selection::from(*self).view(), rows)
+            }
+
+            fn block(&self, rows: Range<usize>) -> Block<'a, A, D> {
+                block_of(Selection::from(*self).view(), rows)
+            }
+        }
+    )+};
 }
 
-impl<'a, A: Element, D: RemoveAxis> Rows for &'a SharedArray<A, D> {
-    type Row = Row<'a, A, D::Smaller>;
-    type Block = Block<'a, A, D>;
+by_reference!(SharedArray<A, D>, Output<SharedArray<A, D>>, Selection<'_, A, D>);
 
-    fn n_rows(&self) -> usize {
-        SharedArray::n_rows(self)
-    }
-
-    fn iter(&self, rows: Range<usize>) -> impl Iterator<Item = Row<'a, A, D::Smaller>> {
-        rows_of(self.view(), rows)
-    }
-
-    fn block(&self, rows: Range<usize>) -> Block<'a, A, D> {
-        block_of(self.view(), rows)
-    }
-}
-
-impl<A: Element, D: RemoveAxis> sealed::Source for &Output<SharedArray<A, D>> {
-    fn check_rows(&self, check: &mut RowCheck) -> Result<()> {
-        check.part(self.shape())
-    }
-
-    fn check_lengths(&self) -> Result<()> {
-        Selection::from(*self).check_lengths()
-    }
-
-    fn row_bytes(&self) -> usize {
-        Selection::from(*self).row_bytes()
-    }
-
-    fn pages(&self) -> Option<Pages> {
-        SharedArray::pages(self)
-    }
-}
-
-impl<'a, A: Element, D: RemoveAxis> Rows for &'a Output<SharedArray<A, D>> {
-    type Row = Row<'a, A, D::Smaller>;
-    type Block = Block<'a, A, D>;
-
-    fn n_rows(&self) -> usize {
-        SharedArray::n_rows(self)
-    }
-
-    fn iter(&self, rows: Range<usize>) -> impl Iterator<Item = Row<'a, A, D::Smaller>> {
-        rows_of(self.view(), rows)
-    }
-
-    fn block(&self, rows: Range<usize>) -> Block<'a, A, D> {
-        block_of(self.view(), rows)
+impl<'a, A: Element, D: Dimension> From<&Selection<'a, A, D>> for Selection<'a, A, D> {
+    fn from(selection: &Selection<'a, A, D>) -> Self {
+        selection.clone()
     }
 }
 
@@ -216,6 +194,8 @@ fn rows_of<A, D: RemoveAxis>(
 }
 
 fn block_of<A, D: RemoveAxis>(mut view: ArrayView<'_, A, D>, rows: Range<usize>) -> Block<'_, A, D> {
+    // A range beyond `isize::MAX` would count from the end.
+    assert!(rows.end <= view.len_of(Axis(0)), "rows {rows:?} of {}", view.len_of(Axis(0)));
     view.slice_axis_inplace(Axis(0), Slice::from(rows.clone()));
     Block::new(rows, view)
 }

@@ -3,10 +3,9 @@
 use std::cell::RefCell;
 use std::ops::{ControlFlow, Range};
 
-use bytemuck::Zeroable;
 use ndarray::{ArrayView, ArrayViewMut, Axis, Dimension, Ix1, RemoveAxis, Slice};
 
-use super::{Plan, check, run, with_new_output};
+use super::{Plan, check, check_shape, run, with_new_output};
 use crate::array::{Bool, Element, Selection, SharedArray};
 use crate::control::{MessageKind, Slot};
 use crate::error::{Error, Result};
@@ -17,7 +16,8 @@ use crate::report::{Output, Report};
 /// Bytes of input between two notes of the row that a worker is at, some 50 us. (Every 64 KiB costs 3 %.)
 const NOTE_BYTES: usize = 1 << 20;
 
-/// Rows that do not lie on end are gathered into a buffer of this size, which stays in the first cache.
+/// Rows that do not lie on end are gathered into a buffer of this size, which stays in the first cache, or of one row: the
+/// sum of a row is rounded once, so it is taken of the whole row.
 const GATHER_BYTES: usize = 16 << 10;
 
 /// From here on a row by itself is as quick as several gathered.
@@ -97,7 +97,8 @@ impl Fork<'_> {
     ///
     /// `input` is an array or a [part](Selection) of one, of shape `(rows, columns)` or of more axes, whose elements are
     /// then summed over all but the first. The result has shape `(rows,)` and is nameless until
-    /// [published](SharedArray::publish). Rows of no elements have the sum 0.
+    /// [published](SharedArray::publish). Rows of no elements have the sum 0. Where the elements of a row do not lie on end (every
+    /// other column), each worker holds a copy of one row at a time.
     ///
     /// # Errors
     /// [`SumOverflow`](crate::Error::SumOverflow) with the lowest row of integers whose sum does not fit;
@@ -144,17 +145,18 @@ impl Fork<'_> {
         output: &mut SharedArray<A::Sum, Ix1>,
     ) -> Result<Report> {
         let input = input.into();
+        check_shape(&Ix1(input.n_rows()), output)?;
         // Chosen here: the choice reads the environment, which a worker should not.
         Kernel::get();
-        let rows_of = RowReader::new(&input);
+        let rows_of = RowReader::new(&input)?;
         let summed = run(self, &input, output, Plan::QuickRows, |rows, sums, slot| {
             let start = rows.start;
             rows_of.pieces(rows, slot, |piece, elements| {
                 let sums = &mut sums[piece.start - start..piece.end - start];
-                A::sum_rows(elements, rows_of.row_len, sums).map_err(|(row, _)| row)
+                A::sum_rows(elements, rows_of.row_len, sums)
             })
         });
-        summed.map_err(|error| rows_of.overflow(error))
+        summed.map_err(overflow::<A>)
     }
 }
 
@@ -162,16 +164,23 @@ impl Fork<'_> {
 struct RowReader<'s, 'v, A: Element, D: Dimension> {
     input: &'v Selection<'s, A, D>,
     row_len: usize,
-    /// Every worker writes to a copy of its own. Made before the fork, since workers allocate nothing.
+    /// Every worker writes to a copy of its own. Its memory is had before the fork, since workers allocate nothing.
     buffer: RefCell<Vec<A>>,
 }
 
 impl<'s, 'v, A: Summand, D: RemoveAxis> RowReader<'s, 'v, A, D> {
-    fn new(input: &'v Selection<'s, A, D>) -> Self {
+    fn new(input: &'v Selection<'s, A, D>) -> Result<Self> {
         let row_len = input.shape().iter().skip(1).product();
-        let on_end = input.view().is_standard_layout();
-        let gathered = if on_end { 0 } else { Self::gathered_rows(row_len) * row_len };
-        Self { input, row_len, buffer: RefCell::new(vec![A::zeroed(); gathered]) }
+        let mut buffer = Vec::new();
+        if !input.view().is_standard_layout() {
+            let len = Self::gathered_rows(row_len) * row_len;
+            buffer.try_reserve_exact(len).map_err(|_| Error::Os {
+                action: "hold",
+                subject: format!("a row of {row_len} elements that do not lie on end"),
+                source: std::io::ErrorKind::OutOfMemory.into(),
+            })?;
+        }
+        Ok(Self { input, row_len, buffer: RefCell::new(buffer) })
     }
 
     fn gathered_rows(row_len: usize) -> usize {
@@ -179,19 +188,19 @@ impl<'s, 'v, A: Summand, D: RemoveAxis> RowReader<'s, 'v, A, D> {
     }
 
     /// Calls `sum` with some rows on end at a time and their place, in order. When it fails, with the number of the row
-    /// within these, the slot tells which row it was.
+    /// within these and its sum, the slot tells both.
     fn pieces(
         &self,
         rows: Range<usize>,
         slot: &Slot,
-        mut sum: impl FnMut(Range<usize>, &[A]) -> Result<(), usize>,
+        mut sum: impl FnMut(Range<usize>, &[A]) -> Result<(), (usize, i128)>,
     ) -> ControlFlow<()> {
         let mut sum = |piece: Range<usize>, elements: &[A]| {
             slot.set_row(piece.start);
             sum(piece.clone(), elements).map_or_else(
-                |row| {
+                |(row, sum)| {
                     slot.set_row(piece.start + row);
-                    slot.leave_message(MessageKind::KernelError, "the sum overflows", "");
+                    slot.leave_message(MessageKind::KernelError, sum, "");
                     ControlFlow::Break(())
                 },
                 ControlFlow::Continue,
@@ -218,25 +227,18 @@ impl<'s, 'v, A: Summand, D: RemoveAxis> RowReader<'s, 'v, A, D> {
             }
         })
     }
+}
 
-    /// What a kernel of ours fails with, in the words of a sum.
-    fn overflow(&self, error: Error) -> Error {
-        let Error::KernelFailed { row, .. } = error else { return error };
-        let elements: Vec<A> = self.input.view().index_axis(Axis(0), row).iter().copied().collect();
-        let mut sum = [A::Sum::zeroed()];
-        match A::sum_rows(&elements, self.row_len, &mut sum) {
-            Err((_, sum)) => {
-                let signed = A::Sum::DESCR == i64::DESCR;
-                let (dtype, min, max) = if signed {
-                    ("int64", i128::from(i64::MIN), i128::from(i64::MAX))
-                } else {
-                    ("uint64", 0, i128::from(u64::MAX))
-                };
-                Error::SumOverflow { row, sum, dtype, min, max }
-            }
-            Ok(()) => error,
-        }
-    }
+/// What a kernel of ours fails with, in the words of a sum: its message is the sum.
+fn overflow<A: Summand>(error: Error) -> Error {
+    let Error::KernelFailed { row, message } = &error else { return error };
+    let Ok(sum) = message.parse() else { return error };
+    let (dtype, min, max) = if A::Sum::DESCR == i64::DESCR {
+        ("int64", i128::from(i64::MIN), i128::from(i64::MAX))
+    } else {
+        ("uint64", 0, i128::from(u64::MAX))
+    };
+    Error::SumOverflow { row: *row, sum, dtype, min, max }
 }
 
 /// `rows` in pieces of `step`.
@@ -244,8 +246,11 @@ fn stepped(rows: Range<usize>, step: usize) -> impl Iterator<Item = Range<usize>
     rows.clone().step_by(step).map(move |start| start..rows.end.min(start + step))
 }
 
-/// The elements of `part` in C order, in `buffer`, which is large enough.
-fn gather<'b, A: Element, D: Dimension>(part: &ArrayView<'_, A, D>, buffer: &'b mut [A]) -> &'b [A] {
+/// The elements of `part` in C order, in `buffer`, which has room for them.
+fn gather<'b, A: Element, D: Dimension>(part: &ArrayView<'_, A, D>, buffer: &'b mut Vec<A>) -> &'b [A] {
+    if buffer.len() < part.len() {
+        buffer.resize(part.len(), A::zeroed());
+    }
     let elements = &mut buffer[..part.len()];
     let mut copy = ArrayViewMut::from_shape(part.raw_dim(), &mut *elements).expect("as many elements as the part");
     copy.assign(part);

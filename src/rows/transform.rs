@@ -1,8 +1,8 @@
 //! `transform_rows`: rows to rows of any shape and type.
 
-use ndarray::{ArrayRef, ArrayViewMut, Axis, Dimension, IntoDimension, RemoveAxis};
+use ndarray::{ArrayViewMut, Axis, Dimension, IntoDimension};
 
-use super::{KernelReturn, Plan, Rows, check, each_row, run, stacked, with_new_output};
+use super::{KernelReturn, Plan, Rows, check, check_shape, each_row, run, stacked, with_new_output};
 use crate::array::{Element, SharedArray};
 use crate::error::Result;
 use crate::fork::Fork;
@@ -17,8 +17,8 @@ impl Fork<'_> {
     /// and is nameless until [published](SharedArray::publish).
     ///
     /// The output may have any element type, which follows from what the kernel does with it, or is said:
-    /// `transform_rows::<f32, _, _, _>(...)`. Its row is not cleared first: the kernel writes all of it. For the rest see
-    /// [`map_rows`](Self::map_rows).
+    /// `transform_rows::<f32, _, _, _>(...)`. The kernel must write all of its row, and not read it before: a row that is
+    /// run again after a death holds what the dead worker wrote. For the rest see [`map_rows`](Self::map_rows).
     ///
     /// # Errors
     /// As [`map_rows`](Self::map_rows). A kernel that assigns a row of another shape panics, which is
@@ -45,27 +45,30 @@ impl Fork<'_> {
         &self,
         input: I,
         row_shape: S,
-        kernel: impl Fn(I::Row, &mut ArrayRef<T, <Larger<S> as Dimension>::Smaller>) -> R,
+        kernel: impl Fn(I::Row, &mut ArrayViewMut<'_, T, <Larger<S> as Dimension>::Smaller>) -> R,
     ) -> Result<Output<SharedArray<T, Larger<S>>>> {
         check(self, &input)?;
-        let dim = stacked(input.n_rows(), &row_shape.into_dimension());
-        with_new_output(dim, |output| self.transform_rows_into(input, output, kernel))
+        let row_shape = row_shape.into_dimension();
+        let dim = stacked(input.n_rows(), &row_shape);
+        with_new_output(dim, |output| self.transform_rows_into(input, row_shape, output, kernel))
     }
 
-    /// As [`transform_rows`](Self::transform_rows), into an output that is there already. The shape of its rows is its own
-    /// affair; it needs as many of them as the input has.
+    /// As [`transform_rows`](Self::transform_rows), into an output that is there already, of as many rows as the input and of
+    /// rows of shape `row_shape`.
     ///
     /// # Errors
     /// As [`transform_rows`](Self::transform_rows), and [`WrongShape`](crate::Error::WrongShape) for an output of another
-    /// number of rows. On an error the output holds some new rows, perhaps one half-written for each worker, and what it
-    /// held before in the others.
-    pub fn transform_rows_into<T: Element, I: Rows, D: RemoveAxis, R: KernelReturn<Value = ()>>(
+    /// shape. On an error the output holds some new rows, perhaps one half-written for each worker, and what it held before
+    /// in the others.
+    pub fn transform_rows_into<T: Element, I: Rows, S: IntoDimension, R: KernelReturn<Value = ()>>(
         &self,
         input: I,
-        output: &mut SharedArray<T, D>,
-        kernel: impl Fn(I::Row, &mut ArrayRef<T, D::Smaller>) -> R,
+        row_shape: S,
+        output: &mut SharedArray<T, Larger<S>>,
+        kernel: impl Fn(I::Row, &mut ArrayViewMut<'_, T, <Larger<S> as Dimension>::Smaller>) -> R,
     ) -> Result<Report> {
-        let dim = output.dim();
+        let dim = stacked(input.n_rows(), &row_shape.into_dimension());
+        check_shape(&dim, output)?;
         run(self, &input, output, Plan::Rows, |rows, values, slot| {
             let mut block = block_view(&dim, rows.len(), values);
             each_row(&input, rows, slot, |at, row| kernel(row, &mut block.index_axis_mut(Axis(0), at)).into_result())

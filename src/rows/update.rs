@@ -12,7 +12,8 @@ use crate::report::Report;
 
 impl Fork<'_> {
     /// Calls `kernel` for every row with a [`RowMut`] to change in place, in forked workers. There is no second array: the
-    /// memory stays that of the input.
+    /// memory stays that of the input. It is always all rows of an array; a kernel that is to change some of the columns
+    /// slices its row.
     ///
     /// A row that was changed cannot be run again, so a worker that dies in a block ends the call, and the error says which
     /// rows are new, which may be half new, and leaves all others untouched. Where that is not enough,

@@ -9,7 +9,7 @@ use ndarray::parallel::prelude::*;
 use ndarray::{Array1, Axis, Ix1, Ix2, Zip};
 use rowfork::{SharedArray, fork};
 
-use timing::{COLUMNS, abba, mib, small_or_huge};
+use timing::{COLUMNS, abba, mib, small_or_huge, use_pages};
 
 fn zeros_like(m: &SharedArray<f64, Ix2>) -> SharedArray<f64, Ix2> {
     SharedArray::zeros(None, (m.n_rows(), COLUMNS)).expect("room in /dev/shm")
@@ -102,6 +102,7 @@ fn fold_rows_against_rayon() {
 #[test]
 #[ignore = "takes a while and needs a quiet machine"]
 fn rows_of_eight_columns_against_rayon() {
+    use_pages(true);
     let n_rows = mib() << 14;
     let m = SharedArray::from_shape_fn(None, (n_rows, 8), |(i, j)| (i * 8 + j) as f64).expect("room in /dev/shm");
     let (mut forked, mut threaded) = (SharedArray::<f64, Ix1>::zeros(None, n_rows).unwrap(), vec![0.0; n_rows]);

@@ -97,6 +97,7 @@ impl Slot {
     /// Notes the row that the kernel is called for next. What the kernel stored for earlier rows comes before the note, what
     /// it stores for this one after it: when a worker dies, the note parts the rows that are done from those not begun. (The
     /// order of the program is enough, as the supervisor looks when the process is gone; no fence of the processor's.)
+    #[inline]
     pub(crate) fn set_row(&self, row: usize) {
         compiler_fence(Ordering::SeqCst);
         self.row.store(row as u64, Ordering::Relaxed);

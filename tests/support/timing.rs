@@ -45,13 +45,18 @@ pub(crate) fn mib() -> usize {
     std::env::var("ROWFORK_FIGURES_MIB").map_or(1024, |mib| mib.parse().expect("a number of MiB"))
 }
 
-/// A matrix of [`COLUMNS`] columns in 2 MiB or in 4 KiB pages.
-pub(crate) fn small_or_huge(huge: bool, mib: usize) -> SharedArray<f64, Ix2> {
+/// Has all arrays made from now on in 2 MiB or in 4 KiB pages.
+pub(crate) fn use_pages(huge: bool) {
     #[allow(unsafe_code, reason = "the switch is an environment variable")]
     // SAFETY: the tests of this file are run alone, as their header says: no other thread reads the environment.
     unsafe {
         std::env::set_var("ROWFORK_HUGE_PAGES", if huge { "always" } else { "never" });
     }
+}
+
+/// A matrix of [`COLUMNS`] columns in 2 MiB or in 4 KiB pages.
+pub(crate) fn small_or_huge(huge: bool, mib: usize) -> SharedArray<f64, Ix2> {
+    use_pages(huge);
     let m = SharedArray::from_shape_fn(None, (mib * 128, COLUMNS), |(i, j)| ((i * 7 + j * 13) % 1009) as f64 - 500.3);
     m.expect("room in /dev/shm")
 }

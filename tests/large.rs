@@ -85,7 +85,9 @@ isolated_tests! {
         assert!(folded.as_slice()[1..].iter().all(|&sum| sum == 500.0));
         let private: Vec<u64> = folded.report().workers.iter().map(|worker| worker.private_bytes.unwrap()).collect();
         println!("FIGURE folding 1000 x 1,000,000: private memory of the workers {private:?} bytes; {}", folded.report());
-        assert!(private.iter().all(|&bytes| bytes < 1 << 20));
+        // Less than half an accumulator, one huge page included: shared memory that nobody else has mapped yet counts as
+        // private, and of the result's last pages that is so until the caller reads them.
+        assert!(private.iter().all(|&bytes| bytes < (1 << 20) + (2 << 20)));
     }
 
     #[ignore = "needs 2 GiB"]

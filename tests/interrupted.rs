@@ -228,4 +228,25 @@ isolated_tests! {
             other => panic!("rows are new, and the error does not say which: {other}"),
         }
     }
+
+    fn an_update_that_was_through_before_an_input_was_truncated_says_that_all_rows_are_new() {
+        let name = isolated::unique_name("beside");
+        let beside = SharedArray::<f64, Ix2>::zeros(name.as_str(), (N_ROWS, 512)).unwrap();
+        let path = std::path::Path::new("/dev/shm").join(&name);
+        let mut m = array();
+        let outcome = fork().workers(1).update_rows_with(&mut m, &beside, |row, _| {
+            if row.index() == N_ROWS - 1 {
+                std::fs::File::options().write(true).open(&path).unwrap().set_len(8192).unwrap();
+            }
+            row.mapv_inplace(|x| x + 1_000_000);
+        });
+        match outcome.unwrap_err() {
+            Error::UpdateInterrupted { source, updated, torn } => {
+                assert!(matches!(*source, Error::Truncated { .. }), "{source}");
+                assert_eq!((updated, torn), (std::iter::once(0..N_ROWS).collect(), vec![]));
+                assert!((0..N_ROWS).all(|row| is_new(&m, row)));
+            }
+            other => panic!("all rows are new, and the error does not say so: {other}"),
+        }
+    }
 }

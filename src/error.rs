@@ -244,9 +244,9 @@ pub enum Error {
         /// The most that it holds.
         max: i128,
     },
-    /// An update in place ended before its time, so some rows are new and the others old.
+    /// An update in place failed when rows had been changed already: some, or, where an input was found cut at the end, all.
     #[error(
-        "the update was interrupted: {source}; rows {} are updated, {} may be half updated, all others are as they were",
+        "the update failed: {source}; rows {} are updated, {} may be half updated, all others are as they were",
         Ranges(.updated), Ranges(.torn)
     )]
     UpdateInterrupted {

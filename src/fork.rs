@@ -64,7 +64,7 @@ pub(crate) struct Call<'a> {
 /// Calls whose workers are forked for that one call: the kernel may be any closure, with any captures, since a forked
 /// process has a copy (copy-on-write) of everything.
 ///
-/// A call costs some 0.3 ms, 0.1 ms more for each further worker, and 36 ms more for each GiB of *private* memory that the
+/// A call costs some 0.4 ms, 0.1 ms more for each further worker, and 36 ms more for each GiB of *private* memory that the
 /// calling process holds in small pages (the kernel copies page tables); memory in [`SharedArray`](crate::SharedArray)s costs nothing.
 ///
 /// # Fork safety

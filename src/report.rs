@@ -97,7 +97,7 @@ pub struct Report {
     pub block_times: Option<BlockTimes>,
     /// Workers that died before their work was done, in the order seen.
     pub deaths: Vec<WorkerDeath>,
-    /// Rows that were given to another worker after a death.
+    /// Rows that were given to another worker after a death. (When the worker dies that combines a fold, no row is run again.)
     pub rerun_rows: usize,
     /// Bytes of input rows read, each counted once.
     pub bytes_read: u64,
@@ -148,7 +148,7 @@ pub struct WorkerDeath {
     pub worker: usize,
     /// How it died.
     pub cause: DeathCause,
-    /// The rows of the block that it held, if it held one.
+    /// The rows of the block that it held, if it held one. For the worker that combines a fold: all.
     pub rows: Option<Range<usize>>,
 }
 

@@ -112,6 +112,32 @@ isolated_tests! {
         assert_eq!(misshapen(|fork| fork.transform_rows_into(&m, IxDyn(&[]), &mut none, |_, _| ())), (vec![5], vec![]));
     }
 
+    fn of_two_mistakes_the_one_in_the_input_is_named_first() {
+        let (m, other) = (matrix(5), matrix(4));
+        let none = SharedArray::copy_from(None, &ArrayD::<f64>::zeros(vec![])).unwrap();
+        let mut long = SharedArray::<f64, _>::zeros(None, 9).unwrap();
+        let mut wide = matrix(9);
+        assert!(matches!(refused(|fork| fork.map_rows_into(&none, &mut long, |_| 0.0)), Error::NoRows { input: 0 }));
+        assert!(matches!(refused(|fork| fork.row_sums_into(&none, &mut long)), Error::NoRows { input: 0 }));
+        assert!(matches!(refused(|fork| fork.workers(0).row_sums_into(&m, &mut long)), Error::ZeroWorkers));
+        assert_eq!(unequal(|fork| fork.map_rows_into((&m, &other), &mut long, |_| 0.0)), (1, 5, 4));
+        assert_eq!(unequal(|fork| fork.transform_rows_into((&m, &other), 3, &mut wide, |_, _| ())), (1, 5, 4));
+        assert_eq!(unequal(|fork| fork.map_blocks_into((&m, &other), 3, &mut wide, |_, _| ())), (1, 5, 4));
+    }
+
+    fn an_output_that_somebody_has_cut_is_refused_by_a_fold_of_any_number_of_rows() {
+        let name = isolated::unique_name("cut");
+        let mut out = SharedArray::<f64, _>::zeros(name.as_str(), 10_000).unwrap();
+        let file = std::fs::File::options().write(true).open(format!("/dev/shm/{name}")).unwrap();
+        file.set_len(8192).unwrap();
+        let identity = Array1::<f64>::zeros(10_000);
+        for n_rows in [0, 1, 65] {
+            let m = matrix(n_rows);
+            let folded = |fork: Fork<'static>| fork.fold_rows_array_into(&m, &identity, &mut out, |_, _| (), |_, _| ());
+            assert!(matches!(refused(folded), Error::Truncated { actual: 8192, .. }), "{n_rows} rows");
+        }
+    }
+
     fn a_row_a_column_an_index_or_an_axis_that_there_is_not_is_named() {
         let (m, images) = (matrix(5), SharedArray::<u8, _>::zeros(None, (5, 6, 7)).unwrap());
         let beyond = |error: Error| match error {

@@ -290,4 +290,18 @@ isolated_tests! {
         let counted = fork().workers(2).fold_rows(&m, Odd([0; 3]), count, |n, m| n.0[2] = n.0[2].wrapping_add(m.0[2]));
         assert_eq!(*counted.unwrap(), Odd([0, 0, 232]), "1000 modulo 256");
     }
+
+    fn an_accumulator_that_a_kernel_turns_round_is_as_it_was_for_the_next_row() {
+        let m = SharedArray::from_shape_fn(None, (640, 3), |(_, j)| j as f64).unwrap();
+        let turned = fork().workers(2).fold_rows_array(
+            &m,
+            &Array1::zeros(3),
+            |sums, row| {
+                sums.invert_axis(Axis(0));
+                *sums += &row;
+            },
+            |sums, others| *sums += others,
+        );
+        assert_eq!(turned.unwrap().as_slice(), [1280.0, 640.0, 0.0]);
+    }
 }

@@ -249,4 +249,17 @@ isolated_tests! {
             other => panic!("all rows are new, and the error does not say so: {other}"),
         }
     }
+
+    fn nothing_is_said_of_the_rows_of_an_array_that_was_itself_truncated() {
+        let name = isolated::unique_name("cut");
+        let mut m = SharedArray::<i64, Ix2>::zeros(name.as_str(), (N_ROWS, 512)).unwrap();
+        let path = std::path::Path::new("/dev/shm").join(&name);
+        let outcome = fork().workers(1).update_rows(&mut m, |row| {
+            row.fill(1);
+            if row.index() == N_ROWS - 1 {
+                std::fs::File::options().write(true).open(&path).unwrap().set_len(8192).unwrap();
+            }
+        });
+        assert!(matches!(outcome.unwrap_err(), Error::Truncated { actual: 8192, .. }));
+    }
 }

@@ -127,6 +127,12 @@ impl<'a, A: Element, D: Dimension> From<&'a SharedArray<A, D>> for Selection<'a,
     }
 }
 
+impl<'a, A: Element, D: Dimension> From<&Selection<'a, A, D>> for Selection<'a, A, D> {
+    fn from(selection: &Selection<'a, A, D>) -> Self {
+        selection.clone()
+    }
+}
+
 impl<A: Element, D: Dimension> SharedArray<A, D> {
     /// Some of the rows, without a copy: a range (negative ends count from the last), or a [`Slice`] with a step. See
     /// [`Selection`].

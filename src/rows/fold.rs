@@ -222,21 +222,26 @@ impl Fork<'_> {
         check_accumulator(identity.shape(), identity.len().saturating_mul(size_of::<A>()))?;
         let dim = identity.raw_dim();
         check_shape(&dim, output)?;
+        // The caller itself may come to write to it.
+        output.segment().check_length()?;
         let groups = RowBlocks::fold_groups(input.n_rows());
         let part_len = dim.size().next_multiple_of(APART_BYTES / size_of::<A>());
         let mut parts = SharedArray::<A, Ix2>::output(Ix2(groups.len(), part_len))?;
+        // A view anew for every row: the kernel may turn it round, and the next row must not see that.
         let folded = run(self, &input, &mut parts, Plan::Groups, |rows, part, slot| {
             let mut accumulator = shaped_mut(&dim, &mut part[..dim.size()]);
             accumulator.assign(identity);
-            each_row(&input, rows, slot, |_, row| fold(&mut accumulator, row).into_result())
+            each_row(&input, rows, slot, |_, row| fold(&mut accumulator.view_mut(), row).into_result())
         })?;
         let bytes_written = identity.len() as u64 * size_of::<A>() as u64;
         if groups.len() == 0 {
+            output.segment().check_length()?;
             output.view_mut().assign(identity);
             return Ok(Report { bytes_written, output_pages: output.pages(), ..folded });
         }
         let part = |index: usize| shaped(&dim, &parts.as_slice()[index * part_len..][..dim.size()]);
         if groups.len() == 1 {
+            output.segment().check_length()?;
             output.view_mut().assign(&part(0));
             return Ok(Report { bytes_written, output_pages: output.pages(), ..folded });
         }
@@ -244,7 +249,7 @@ impl Fork<'_> {
             let mut accumulator = shaped_mut(&dim, whole);
             accumulator.assign(&part(0));
             each_row(&Indices(groups.len()), 1..indices.end, slot, |_, group| {
-                combine(&mut accumulator, &part(group)).into_result()
+                combine(&mut accumulator.view_mut(), &part(group)).into_result()
             })
         });
         let combined = combined.map_err(|error| in_rows(error, &groups))?;

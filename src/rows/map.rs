@@ -58,6 +58,7 @@ impl Fork<'_> {
         output: &mut SharedArray<R::Value, Ix1>,
         kernel: impl Fn(I::Row) -> R,
     ) -> Result<Report> {
+        check(self, &input)?;
         check_shape(&Ix1(input.n_rows()), output)?;
         run(self, &input, output, Plan::Rows, |rows, values, slot| {
             each_row(&input, rows, slot, |at, row| kernel(row).into_result().map(|value| values[at] = value))

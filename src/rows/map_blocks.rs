@@ -71,6 +71,7 @@ impl Fork<'_> {
         output: &mut SharedArray<T, Larger<S>>,
         kernel: impl Fn(I::Block, &mut ArrayViewMut<'_, T, Larger<S>>) -> R,
     ) -> Result<Report> {
+        check(self, &input)?;
         let dim = stacked(input.n_rows(), &row_shape.into_dimension());
         check_shape(&dim, output)?;
         run(self, &input, output, Plan::QuickRows, |rows, values, slot| {

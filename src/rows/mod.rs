@@ -120,8 +120,10 @@ fn run<I: Rows, T: Element, D: Dimension>(
     let ran = fork.run(&call);
     // Whatever became of the call: an array that is shorter now is the news.
     let Err(truncated) = check_lengths(output) else { return ran };
+    // What is said of rows changed in place holds while they are there.
+    let in_place = in_place && output.segment().check_length().is_ok();
     match ran {
-        Err(Error::UpdateInterrupted { updated, torn, .. }) => {
+        Err(Error::UpdateInterrupted { updated, torn, .. }) if in_place => {
             Err(Error::UpdateInterrupted { source: Box::new(truncated), updated, torn })
         }
         Ok(_) if in_place && n_rows > 0 => {

@@ -271,20 +271,24 @@ macro_rules! assign_operators {
 
 assign_operators!(AddAssign add_assign, SubAssign sub_assign, MulAssign mul_assign, DivAssign div_assign);
 
-/// `2.0 * &row`, as ndarray has it for its arrays.
+/// `2 * &row`, as ndarray has it for its arrays.
 macro_rules! scalar_operators {
-    ($($scalar:ty: $($operator:ident $method:ident),+;)+) => {$($(
-        impl<D: Dimension> $operator<&Row<'_, $scalar, D>> for $scalar {
+    ($wrapper:ident: $($scalar:ident)+) => {$(
+        scalar_operators!(@each $wrapper $scalar: Add add, Sub sub, Mul mul, Div div);
+    )+};
+    (@each $wrapper:ident $scalar:ident: $($operator:ident $method:ident),+) => {$(
+        impl<D: Dimension> $operator<&$wrapper<'_, $scalar, D>> for $scalar {
             type Output = Array<$scalar, D>;
 
-            fn $method(self, row: &Row<'_, $scalar, D>) -> Array<$scalar, D> {
-                self.$method(&row.view)
+            fn $method(self, view: &$wrapper<'_, $scalar, D>) -> Array<$scalar, D> {
+                self.$method(&view.view)
             }
         }
-    )+)+};
+    )+};
 }
 
-scalar_operators!(f64: Add add, Sub sub, Mul mul, Div div; f32: Add add, Sub sub, Mul mul, Div div;);
+scalar_operators!(Row: f64 f32 i8 i16 i32 i64 u8 u16 u32 u64);
+scalar_operators!(Block: f64 f32 i8 i16 i32 i64 u8 u16 u32 u64);
 
 #[cfg(test)]
 mod tests {
@@ -336,6 +340,8 @@ mod tests {
         );
         let mut sums = ndarray::Array2::zeros((3, 2));
         sums += &block;
-        assert_eq!(sums, m);
+        assert_eq!((sums, 2.0 * &block), (m.clone(), 2.0 * &m));
+        let bytes = array![[1_u8, 2], [3, 4]];
+        assert_eq!((2 * &Row::new(0, bytes.row(0)), &Block::new(0..2, bytes.view()) / 2), (array![2, 4], &bytes / 2));
     }
 }

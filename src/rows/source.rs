@@ -132,7 +132,7 @@ impl<'a, A: Element, D: RemoveAxis> Rows for Selection<'a, A, D> {
     }
 }
 
-/// Inputs by reference, which are selections of everything.
+/// Inputs by reference, which are selections.
 macro_rules! by_reference {
     ($($array:ty),+) => {$(
         impl<A: Element, D: RemoveAxis> sealed::Source for &$array {
@@ -173,12 +173,6 @@ macro_rules! by_reference {
 }
 
 by_reference!(SharedArray<A, D>, Output<SharedArray<A, D>>, Selection<'_, A, D>);
-
-impl<'a, A: Element, D: Dimension> From<&Selection<'a, A, D>> for Selection<'a, A, D> {
-    fn from(selection: &Selection<'a, A, D>) -> Self {
-        selection.clone()
-    }
-}
 
 impl<'a, A: Element, D: Dimension> From<&'a Output<SharedArray<A, D>>> for Selection<'a, A, D> {
     fn from(output: &'a Output<SharedArray<A, D>>) -> Self {

@@ -145,6 +145,7 @@ impl Fork<'_> {
         output: &mut SharedArray<A::Sum, Ix1>,
     ) -> Result<Report> {
         let input = input.into();
+        check(self, &input)?;
         check_shape(&Ix1(input.n_rows()), output)?;
         // Chosen here: the choice reads the environment, which a worker should not.
         Kernel::get();

@@ -67,6 +67,7 @@ impl Fork<'_> {
         output: &mut SharedArray<T, Larger<S>>,
         kernel: impl Fn(I::Row, &mut ArrayViewMut<'_, T, <Larger<S> as Dimension>::Smaller>) -> R,
     ) -> Result<Report> {
+        check(self, &input)?;
         let dim = stacked(input.n_rows(), &row_shape.into_dimension());
         check_shape(&dim, output)?;
         run(self, &input, output, Plan::Rows, |rows, values, slot| {

@@ -106,12 +106,7 @@ impl RowBlocks {
     /// The groups of a fold: never other ones for the same number of rows, so that a fold has the same bits whatever the
     /// options.
     pub(crate) fn fold_groups(n_rows: usize) -> Self {
-        Self { n_rows, block_rows: n_rows.div_ceil(MAX_FOLD_GROUPS).max(1) }
-    }
-
-    /// All rows in one block.
-    pub(crate) fn single(n_rows: usize) -> Self {
-        Self { n_rows, block_rows: n_rows.max(1) }
+        Self::with_block_rows(n_rows, n_rows.div_ceil(MAX_FOLD_GROUPS))
     }
 
     /// How many blocks there are; 0 for no rows.

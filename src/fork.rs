@@ -16,6 +16,7 @@ use crate::blocks::{Cut, RowBlocks};
 use crate::control::{ClaimState, Control, Fault, MAX_WORKERS, Message, MessageKind, Owner, Slot};
 use crate::crew::Crew;
 use crate::error::{DeathCause, Error, Result};
+use crate::interrupted::interrupted;
 use crate::report::{BlockTimes, Progress, Report, WorkerDeath, WorkerReport};
 use crate::segment::{Pages, registry};
 use crate::supervise::{Action, Death, Ledger, Snapshot, believable, decide};
@@ -396,36 +397,11 @@ impl<'a> Supervisor<'a> {
     /// What has become of the rows of a call in place that has failed: no worker touches them any more.
     fn interrupted(mut self, source: Error) -> Error {
         self.crew.end(Instant::now());
-        let states = self.control.claims().states();
-        let all = 0..self.blocks.n_rows();
-        let (mut updated, mut torn) = (Vec::new(), Vec::new());
-        if matches!(source, Error::ControlCorrupted { .. }) || states.contains(&ClaimState::Corrupt) {
-            torn.push(all);
-        } else {
-            for (index, state) in states.into_iter().enumerate() {
-                let rows = self.blocks.get(index).map_or(0..0, |block| block.rows());
-                match state {
-                    ClaimState::Done => updated.push(rows),
-                    ClaimState::Claimed(owner) => {
-                        let slot = self.control.slots().get(usize::from(owner.slot));
-                        let at = self.ledger.torn_at(index).or_else(|| slot.map(Slot::row));
-                        match at.filter(|row| rows.contains(row)) {
-                            Some(row) => {
-                                updated.push(rows.start..row);
-                                torn.push(row..row + 1);
-                            }
-                            None => torn.push(rows),
-                        }
-                    }
-                    ClaimState::Free | ClaimState::Corrupt => {}
-                }
-            }
-        }
-        let (updated, torn) = (joined(updated), joined(torn));
-        if updated.is_empty() && torn.is_empty() {
-            return source;
-        }
-        Error::UpdateInterrupted { source: Box::new(source), updated, torn }
+        let slots = self.control.slots();
+        let row_at = |block: usize, owner: Owner| {
+            self.ledger.torn_at(block).or_else(|| slots.get(usize::from(owner.slot)).map(Slot::row))
+        };
+        interrupted(&self.blocks, &self.control.claims().states(), row_at, source)
     }
 
     fn report(self) -> Report {
@@ -454,18 +430,6 @@ impl<'a> Supervisor<'a> {
 /// The mappings that a worker must not write to.
 fn read_only_ranges(registry: &registry::Guard, output: usize) -> Vec<Range<usize>> {
     registry.mappings().iter().filter(|mapping| mapping.address != output).map(registry::Mapping::range).collect()
-}
-
-/// Ranges in order, without empty ones, and those that touch made one.
-fn joined(ranges: Vec<Range<usize>>) -> Vec<Range<usize>> {
-    let mut joined: Vec<Range<usize>> = Vec::new();
-    for range in ranges.into_iter().filter(|range| !range.is_empty()) {
-        match joined.last_mut() {
-            Some(last) if last.end == range.start => last.end = range.end,
-            _ => joined.push(range),
-        }
-    }
-    joined
 }
 
 fn watch_error(source: std::io::Error) -> Error {

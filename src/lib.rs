@@ -278,6 +278,7 @@ mod control;
 mod crew;
 mod error;
 mod fork;
+mod interrupted;
 mod kernel;
 mod report;
 mod rows;

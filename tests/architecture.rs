@@ -15,6 +15,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("array", 2),
     ("report", 2),
     ("supervise", 2),
+    ("interrupted", 2),
     ("worker", 2),
     ("crew", 2),
     ("fork", 3),
@@ -27,6 +28,7 @@ const APART: &[(&str, &[&str])] = &[
     ("control", &["segment", "kernel", "error"]),
     ("segment", &["control", "kernel", "blocks"]),
     ("supervise", &["sys", "segment", "worker", "crew", "array"]),
+    ("interrupted", &["sys", "segment", "worker", "crew", "array"]),
 ];
 
 fn sources(directory: &Path) -> Vec<PathBuf> {

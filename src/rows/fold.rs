@@ -39,15 +39,19 @@ fn check_accumulator(shape: &[usize], bytes: usize) -> Result<()> {
     if bytes > 0 { Ok(()) } else { Err(Error::EmptyAccumulator { shape: shape.to_vec(), found: bytes, needed: 1 }) }
 }
 
+/// The first row of a group; past the last one, the end.
+fn first_row(groups: &RowBlocks, group: usize) -> usize {
+    groups.get(group).map_or(groups.n_rows(), |group| group.rows().start)
+}
+
 /// Groups in the report of the last step, as the rows that they stand for.
 fn rows_of(groups: &RowBlocks) -> impl Fn(Range<usize>) -> Range<usize> {
-    let start = |group: usize| groups.get(group).map_or(groups.n_rows(), |group| group.rows().start);
-    move |indices| start(indices.start)..start(indices.end)
+    |indices| first_row(groups, indices.start)..first_row(groups, indices.end)
 }
 
 /// An error of the last step, which names groups, as one that names rows.
 fn in_rows(error: Error, groups: &RowBlocks) -> Error {
-    let first_row = |group: usize| groups.get(group).map_or(group, |group| group.rows().start);
+    let first_row = |group| first_row(groups, group);
     match error {
         Error::KernelFailed { row, message } => Error::KernelFailed { row: first_row(row), message },
         Error::KernelPanicked { row, message, location } => {
@@ -233,16 +237,11 @@ impl Fork<'_> {
             accumulator.assign(identity);
             each_row(&input, rows, slot, |_, row| fold(&mut accumulator.view_mut(), row).into_result())
         })?;
-        let bytes_written = identity.len() as u64 * size_of::<A>() as u64;
-        if groups.len() == 0 {
-            output.segment().check_length()?;
-            output.view_mut().assign(identity);
-            return Ok(Report { bytes_written, output_pages: output.pages(), ..folded });
-        }
         let part = |index: usize| shaped(&dim, &parts.as_slice()[index * part_len..][..dim.size()]);
-        if groups.len() == 1 {
+        if groups.len() < 2 {
             output.segment().check_length()?;
-            output.view_mut().assign(&part(0));
+            output.view_mut().assign(&if groups.len() == 0 { identity.view() } else { part(0) });
+            let bytes_written = identity.len() as u64 * size_of::<A>() as u64;
             return Ok(Report { bytes_written, output_pages: output.pages(), ..folded });
         }
         let combined = run(self, &&parts, output, Plan::Whole, |indices, whole, slot| {

@@ -1,13 +1,10 @@
 //! `map_blocks`: blocks of rows to blocks of rows, for vectorised code.
 
-use std::ops::ControlFlow;
-
 use ndarray::{ArrayViewMut, IntoDimension};
 
 use super::transform::{Larger, block_view};
-use super::{KernelReturn, Plan, Rows, check, check_shape, run, stacked, with_new_output};
+use super::{KernelReturn, Plan, Rows, check, check_shape, or_leave_word, run, stacked, with_new_output};
 use crate::array::{Element, SharedArray};
-use crate::control::MessageKind;
 use crate::error::Result;
 use crate::fork::Fork;
 use crate::report::{Output, Report};
@@ -76,13 +73,7 @@ impl Fork<'_> {
         check_shape(&dim, output)?;
         run(self, &input, output, Plan::QuickRows, |rows, values, slot| {
             let mut out = block_view(&dim, rows.len(), values);
-            match kernel(input.block(rows), &mut out).into_result() {
-                Ok(()) => ControlFlow::Continue(()),
-                Err(error) => {
-                    slot.leave_message(MessageKind::KernelError, error, "");
-                    ControlFlow::Break(())
-                }
-            }
+            or_leave_word(kernel(input.block(rows), &mut out).into_result(), slot)
         })
     }
 }

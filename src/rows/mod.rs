@@ -75,7 +75,7 @@ impl Plan {
             Self::Rows | Self::InPlace => Cut::Balanced { output_row_bytes },
             Self::QuickRows => Cut::MemoryBound { input_row_bytes, output_row_bytes },
             Self::Groups => Cut::Fixed(RowBlocks::fold_groups(n_rows)),
-            Self::Whole => Cut::Fixed(RowBlocks::single(n_rows)),
+            Self::Whole => Cut::Fixed(RowBlocks::with_block_rows(n_rows, n_rows)),
         }
     }
 }
@@ -144,12 +144,20 @@ fn each_row<I: Rows, E: fmt::Display>(
 ) -> ControlFlow<()> {
     for (place, row) in inputs.iter(rows.clone()).enumerate() {
         slot.set_row(rows.start + place);
-        if let Err(error) = kernel(place, row) {
-            slot.leave_message(MessageKind::KernelError, error, "");
-            return ControlFlow::Break(());
-        }
+        or_leave_word(kernel(place, row), slot)?;
     }
     ControlFlow::Continue(())
+}
+
+/// A kernel's failure goes into the slot, as one of the row that the slot is at.
+fn or_leave_word<E: fmt::Display>(outcome: Result<(), E>, slot: &Slot) -> ControlFlow<()> {
+    match outcome {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(error) => {
+            slot.leave_message(MessageKind::KernelError, error, "");
+            ControlFlow::Break(())
+        }
+    }
 }
 
 /// Checks what can be checked before the output of an operation is made.

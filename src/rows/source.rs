@@ -11,8 +11,9 @@ use crate::error::Result;
 use crate::report::Output;
 use crate::segment::Pages;
 
-/// The input of an operation: `&array` (or the `&output` of another call), a [`Selection`] of one, or a tuple of two to four of these whose rows are taken
-/// together, as in `(&prices, volumes.columns(..3)?)`. They may differ in everything but the number of rows.
+/// The input of an operation: `&array` (or the `&output` of another call), a [`Selection`] of one, or a tuple of two to
+/// four of these whose rows are taken together, as in `(&prices, volumes.columns(..3)?)`. They may differ in everything
+/// but the number of rows.
 ///
 /// Sealed.
 ///

@@ -5,9 +5,9 @@ use std::ops::{ControlFlow, Range};
 
 use ndarray::{ArrayView, ArrayViewMut, Axis, Dimension, Ix1, RemoveAxis, Slice};
 
-use super::{Plan, check, check_shape, run, with_new_output};
+use super::{Plan, check, check_shape, or_leave_word, run, with_new_output};
 use crate::array::{Bool, Element, Selection, SharedArray};
-use crate::control::{MessageKind, Slot};
+use crate::control::Slot;
 use crate::error::{Error, Result};
 use crate::fork::Fork;
 use crate::kernel::{Kernel, Overflow};
@@ -97,8 +97,8 @@ impl Fork<'_> {
     ///
     /// `input` is an array or a [part](Selection) of one, of shape `(rows, columns)` or of more axes, whose elements are
     /// then summed over all but the first. The result has shape `(rows,)` and is nameless until
-    /// [published](SharedArray::publish). Rows of no elements have the sum 0. Where the elements of a row do not lie on end (every
-    /// other column), each worker holds a copy of one row at a time.
+    /// [published](SharedArray::publish). Rows of no elements have the sum 0. Where the elements of a row do
+    /// not lie on end (every other column), each worker holds a copy of one row at a time.
     ///
     /// # Errors
     /// [`SumOverflow`](crate::Error::SumOverflow) with the lowest row of integers whose sum does not fit;
@@ -198,14 +198,11 @@ impl<'s, 'v, A: Summand, D: RemoveAxis> RowReader<'s, 'v, A, D> {
     ) -> ControlFlow<()> {
         let mut sum = |piece: Range<usize>, elements: &[A]| {
             slot.set_row(piece.start);
-            sum(piece.clone(), elements).map_or_else(
-                |(row, sum)| {
-                    slot.set_row(piece.start + row);
-                    slot.leave_message(MessageKind::KernelError, sum, "");
-                    ControlFlow::Break(())
-                },
-                ControlFlow::Continue,
-            )
+            let summed = sum(piece.clone(), elements).map_err(|(row, sum)| {
+                slot.set_row(piece.start + row);
+                sum
+            });
+            or_leave_word(summed, slot)
         };
         let block = self.input.view();
         let block = block.slice_axis(Axis(0), Slice::from(rows.clone()));

@@ -128,6 +128,19 @@ pub enum Error {
         /// `the machine's memory`, or the directory of the control group.
         limit: String,
     },
+    /// The process may not map so much more.
+    #[error(
+        "{need} bytes of address space needed, {available} of {limit} available (RLIMIT_AS); raise the limit (ulimit -v), \
+         or drop other arrays first"
+    )]
+    AddressSpaceLimit {
+        /// Bytes needed; for a segment of 2 MiB and more 2 MiB above its length.
+        need: u64,
+        /// Bytes that the limit leaves.
+        available: u64,
+        /// The soft limit in bytes.
+        limit: u64,
+    },
     /// The process may not make a file of this size.
     #[error("a file of {need} bytes exceeds this process's file size limit of {limit} bytes (RLIMIT_FSIZE, ulimit -f)")]
     FileSizeLimit {

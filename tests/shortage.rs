@@ -1,7 +1,7 @@
 #![allow(unsafe_code, reason = "attaches to segments that only this test knows")]
 
-//! Shortage and old kernels: a full `/dev/shm`, a file size limit, no `O_TMPFILE`, no `/proc`, no `MADV_COLLAPSE`;
-//! and death at every system call of a birth. Always a typed error or a segment, never a signal, nothing left.
+//! Shortage and old kernels: a full `/dev/shm`, limits on memory, file size and address space, no `O_TMPFILE`, no
+//! `/proc`, no `MADV_COLLAPSE`; and death at every system call of a birth. Always a typed error or a segment, never a signal, nothing left.
 
 mod support;
 
@@ -41,6 +41,7 @@ fn plays_a_role() {
             say(&unsafe { SharedArray::<f64, Ix1>::attach(name) }.unwrap_err().to_string());
         }
         ["file-size-limit", name] => limited_to_one_mib(name),
+        ["address-space-limit", name] => limited_to_64_mib_more(name),
         ["birth", name, mib] => {
             let m = make(Some(name), mib.parse().unwrap()).unwrap();
             assert!(shm(name).exists());
@@ -306,6 +307,41 @@ fn limited_to_one_mib(name: &str) {
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
     make(Some(name), 1).unwrap();
     assert!(!shm(name).exists());
+}
+
+// ---- RLIMIT_AS -------------------------------------------------------------------------------------------------
+
+#[test]
+fn an_address_space_limit_is_an_error_with_its_own_name() {
+    let names = Names::new();
+    succeeds(player(&format!("address-space-limit {}", names.name("a"))));
+}
+
+fn limited_to_64_mib_more(name: &str) {
+    use nix::sys::resource::{Resource, setrlimit};
+    drop(make(None, 16).unwrap()); // starts the threads that fill arrays: their stacks are not at issue
+    let there = make(Some(name), 70).unwrap();
+    let mapped_pages =
+        || -> u64 { std::fs::read_to_string("/proc/self/statm").unwrap().split(' ').next().unwrap().parse().unwrap() };
+    let limit = mapped_pages() * 4096 + (64 << 20);
+    setrlimit(Resource::RLIMIT_AS, limit, limit).unwrap();
+    let needs = |error| match error {
+        Error::AddressSpaceLimit { need, available, limit: found } => {
+            assert!(found == limit && available <= 64 << 20 && available > 60 << 20, "{available} of {found}");
+            need
+        }
+        other => panic!("{other}"),
+    };
+    assert_eq!(needs(make(None, 63).unwrap_err()), 65 << 20, "with the slack that aligns it");
+    assert_eq!(needs(make(Some(&format!("{name}-2")), 70).unwrap_err()), 72 << 20);
+    // SAFETY: nobody else knows the name.
+    assert_eq!(needs(unsafe { SharedArray::<f64, Ix1>::attach(name) }.unwrap_err()), 72 << 20);
+    assert_eq!(needs(SharedArray::<f64, Ix1>::read_copy(name).unwrap_err()), (70 << 20) - 4096);
+    let refused = make(None, 1 << 10).unwrap_err().to_string();
+    assert!(refused.contains("ulimit -v"), "{refused}");
+    let small = make(None, 20).unwrap();
+    assert_eq!(small.view()[1], 1.0);
+    drop(there);
 }
 
 // ---- strace: what an old or restricted kernel answers ------------------------------------------------------------

@@ -24,7 +24,7 @@ impl<A: Element, D: Dimension> SharedArray<A, D> {
     /// # Errors
     /// [`InvalidName`](crate::Error::InvalidName), [`NameInUse`](crate::Error::NameInUse),
     /// [`ShapeOverflow`](crate::Error::ShapeOverflow), [`ShmFull`](crate::Error::ShmFull),
-    /// [`MemoryLimit`](crate::Error::MemoryLimit),
+    /// [`MemoryLimit`](crate::Error::MemoryLimit), [`AddressSpaceLimit`](crate::Error::AddressSpaceLimit),
     /// [`FileSizeLimit`](crate::Error::FileSizeLimit), [`Os`](crate::Error::Os) for what is left. Nothing is left
     /// behind.
     pub fn zeros(name: impl SegmentName, shape: impl IntoDimension<Dim = D>) -> Result<Self> {

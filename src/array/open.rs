@@ -47,6 +47,7 @@ impl<A: Element, D: Dimension> SharedArray<A, D> {
     /// [`NameNotFound`](Error::NameNotFound), [`InvalidName`](Error::InvalidName), [`NotRegular`](Error::NotRegular),
     /// [`NotOurs`](Error::NotOurs), [`Npy`](Error::Npy), [`WrongDtype`](Error::WrongDtype),
     /// [`WrongDimension`](Error::WrongDimension), [`Truncated`](Error::Truncated), [`ShmFull`](Error::ShmFull),
+    /// [`MemoryLimit`](Error::MemoryLimit), [`AddressSpaceLimit`](Error::AddressSpaceLimit);
     /// [`InUse`](Error::InUse) if somebody holds the file's exclusive lock for more than a second.
     pub unsafe fn attach(name: &str) -> Result<Self> {
         let (segment, layout) = segment::attach(name, Self::WANTED)?;
@@ -57,11 +58,11 @@ impl<A: Element, D: Dimension> SharedArray<A, D> {
     /// the file meanwhile: it is read, not mapped.
     ///
     /// # Errors
-    /// As [`attach`](Self::attach), and [`MemoryLimit`](Error::MemoryLimit) or [`Os`](Error::Os) if there is not enough
-    /// memory.
+    /// As [`attach`](Self::attach), and [`Os`](Error::Os) if there is not enough memory.
     pub fn read_copy(name: &str) -> Result<Array<A, D>> {
         let npy = NpyFile::open_name(segment::validated(name)?, false)?;
         let layout = npy.layout(Self::WANTED)?;
+        segment::check_address_space(layout.data_bytes as u64)?;
         segment::check_memory(layout.data_bytes as u64)?;
         let no_memory = || os("hold a copy of", &segment::path_of(name))(io::ErrorKind::OutOfMemory.into());
         let mut elements = zeros_from_the_system::<A>(layout.data_bytes / size_of::<A>()).ok_or_else(no_memory)?;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::mapping::Mapped;
 use super::name::{self, os};
 use super::npy::{Layout, NpyFile, Wanted};
-use super::{Segment, birth, reserve};
+use super::{Segment, preflight, reserve};
 use crate::error::{Error, Result};
 use crate::sys::file;
 use crate::sys::memory::SMALL_PAGE;
@@ -29,6 +29,7 @@ pub(crate) fn attach(name: &str, wanted: Wanted) -> Result<(Segment, Layout)> {
     }
     let layout = npy.layout(wanted)?;
     let total = layout.data_offset + layout.data_bytes;
+    preflight::check_mapping(total)?;
     fill_holes(&npy, total)?;
     let len =
         NonZeroUsize::new(total).ok_or(io::ErrorKind::UnexpectedEof).map_err(|e| os("map", &npy.path)(e.into()))?;
@@ -66,8 +67,8 @@ fn fill_holes(npy: &NpyFile, total: usize) -> Result<()> {
         return Ok(());
     }
     let missing = total.next_multiple_of(SMALL_PAGE as u64).saturating_sub(allocated).max(SMALL_PAGE as u64);
-    birth::check_memory(missing)?;
-    birth::check_room(file, missing)?;
+    preflight::check_memory(missing)?;
+    preflight::check_room(file, missing)?;
     let filled = holes.iter().try_for_each(|hole| reserve::allocate_all(file, hole.clone()));
     filled.map_err(|error| {
         for hole in &holes {

@@ -17,10 +17,9 @@ use super::header::{self, DATA_OFFSET};
 use super::mapping::Mapped;
 use super::name::{self, SHM_DIR, os};
 use super::reserve::{self, Fill};
-use super::{LASTING, Segment, VOLATILE};
+use super::{LASTING, Segment, VOLATILE, preflight};
 use crate::error::{Error, Result};
-use crate::sys::memory::SMALL_PAGE;
-use crate::sys::{file, limits};
+use crate::sys::file;
 
 /// Makes a segment for an array of `shape`, of elements that NumPy calls `descr`, filled by `content` (zeros without).
 pub(crate) fn birth(
@@ -36,11 +35,12 @@ pub(crate) fn birth(
     if let Some(name) = name {
         name::check_free(name)?;
     }
-    check_file_size_limit(total)?;
-    check_memory(total as u64)?;
+    preflight::check_file_size_limit(total as u64)?;
+    preflight::check_mapping(total)?;
+    preflight::check_memory(total as u64)?;
     let newborn = Newborn::new(name, total)?;
     let file = &newborn.file;
-    check_room(file, total as u64)?;
+    preflight::check_room(file, total as u64)?;
     file.set_len(total as u64).map_err(|e| reserve::shm_error(file, total as u64, e))?;
     let len = NonZeroUsize::new(total).ok_or_else(overflow)?;
     let mapping = Mapped::new(file, len, name::label(name)).map_err(os("map", Path::new(SHM_DIR)))?;
@@ -53,34 +53,6 @@ pub(crate) fn birth(
 /// `ROWFORK_HUGE_PAGES=never` forbids huge pages, to measure what they are worth.
 fn huge_pages_allowed() -> bool {
     std::env::var_os("ROWFORK_HUGE_PAGES").is_none_or(|value| value != "never")
-}
-
-/// Beyond `RLIMIT_FSIZE` the kernel would kill us with SIGXFSZ rather than answer.
-fn check_file_size_limit(total: usize) -> Result<()> {
-    let limit = limits::file_size().map_err(os("read the file size limit of", Path::new("this process")))?;
-    if total as u64 > limit { Err(Error::FileSizeLimit { need: total as u64, limit }) } else { Ok(()) }
-}
-
-/// Beyond its control group's memory, or the machine's, a process is killed rather than told. Looking takes longer
-/// than a small birth does, and a small birth is not what goes beyond.
-pub(crate) fn check_memory(need: u64) -> Result<()> {
-    const LARGE: u64 = 16 << 20;
-    match if need < LARGE { None } else { limits::memory_room() } {
-        Some(room) if need > room.available => {
-            Err(Error::MemoryLimit { need, available: room.available, limit: room.limit })
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Says no early; the reservation itself has the last word.
-pub(super) fn check_room(file: &File, need: u64) -> Result<()> {
-    let room = file::room(file).map_err(os("examine", Path::new(SHM_DIR)))?;
-    let need = need.next_multiple_of(SMALL_PAGE as u64);
-    if room.total > 0 && need > room.available {
-        return Err(Error::ShmFull { need, available: room.available, total: room.total });
-    }
-    Ok(())
 }
 
 /// A file under `/dev/shm` that is not a segment yet.

@@ -1,16 +1,44 @@
-//! The limits that this process runs under: file size, memory of its control groups, memory of the machine.
+//! The limits that this process runs under: file size, address space, memory of its control groups, memory of the machine.
 
 use std::fs::read_to_string;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use nix::sys::resource::{Resource, getrlimit};
+use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
+
+use super::memory::SMALL_PAGE;
 
 /// The largest file that this process may make (`RLIMIT_FSIZE`), in bytes. Beyond it the kernel does not answer with
 /// an error but with the signal SIGXFSZ, so it has to be asked for first.
 pub(crate) fn file_size() -> io::Result<u64> {
     let (soft, _hard) = getrlimit(Resource::RLIMIT_FSIZE)?;
     Ok(soft)
+}
+
+/// What may still be mapped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct AddressSpace {
+    /// Bytes.
+    pub(crate) available: u64,
+    /// The soft limit in bytes.
+    pub(crate) limit: u64,
+}
+
+/// What the limit on address space (`RLIMIT_AS`) leaves to this process; `None` where there is no limit, which is the
+/// quick answer. Without /proc nobody knows how much of it is in use: then all of it counts as free.
+pub(crate) fn address_space() -> io::Result<Option<AddressSpace>> {
+    let (limit, _hard) = getrlimit(Resource::RLIMIT_AS)?;
+    if limit == RLIM_INFINITY {
+        return Ok(None);
+    }
+    let used = read_to_string("/proc/self/statm").ok().and_then(|text| mapped_bytes(&text)).unwrap_or(0);
+    Ok(Some(AddressSpace { available: limit.saturating_sub(used), limit }))
+}
+
+/// The first field of `/proc/self/statm` counts all pages that are mapped.
+fn mapped_bytes(statm: &str) -> Option<u64> {
+    let pages: u64 = statm.split_ascii_whitespace().next()?.parse().ok()?;
+    pages.checked_mul(SMALL_PAGE as u64)
 }
 
 /// Memory that can still be had, and what sets that limit.
@@ -83,6 +111,14 @@ impl Group {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn all_that_is_mapped_counts_as_address_space() {
+        assert_eq!(mapped_bytes("3 2 1 1 0 1 0\n"), Some(3 * 4096));
+        assert_eq!(mapped_bytes("nonsense"), None);
+        let mapped = mapped_bytes(&read_to_string("/proc/self/statm").unwrap()).unwrap();
+        assert!(mapped > 1 << 20, "{mapped}");
+    }
 
     #[test]
     fn swap_counts_as_memory() {

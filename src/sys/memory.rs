@@ -19,6 +19,12 @@ pub(crate) const HUGE_PAGE: usize = 2 << 20;
 /// The size of a small page.
 pub(crate) const SMALL_PAGE: usize = 4096;
 
+/// The address space that a mapping of `len` bytes takes while it is made: what is large is reserved with 2 MiB more, out
+/// of which an aligned part is cut. `None` beyond what an address can say.
+pub(crate) fn room_for_mapping(len: usize) -> Option<usize> {
+    len.checked_add(if len < HUGE_PAGE { 0 } else { HUGE_PAGE })
+}
+
 /// A shared, readable and writable mapping of the start of a file.
 #[derive(Debug)]
 pub(crate) struct Map {
@@ -38,15 +44,14 @@ impl Map {
     /// Maps the first `len` bytes of `file`. Address and file offset agree modulo 2 MiB, without which the kernel
     /// cannot map huge pages.
     pub(crate) fn shared(file: &File, len: NonZeroUsize) -> io::Result<Self> {
-        let slack = if len.get() < HUGE_PAGE { 0 } else { HUGE_PAGE };
-        let room = len.get().checked_add(slack).and_then(NonZeroUsize::new).ok_or(nix::errno::Errno::ENOMEM)?;
+        let room = room_for_mapping(len.get()).and_then(NonZeroUsize::new).ok_or(nix::errno::Errno::ENOMEM)?;
         // SAFETY: a new mapping at an address of the kernel's choice touches no existing one.
         let reserved = unsafe {
             mman::mmap_anonymous(None, room, ProtFlags::PROT_NONE, MapFlags::MAP_PRIVATE | MapFlags::MAP_NORESERVE)
         }?;
         // Owns the reservation from here on: an early return gives it back.
         let mut whole = Self { start: reserved.cast(), len: room };
-        if slack > 0 {
+        if room > len {
             whole = whole.trimmed(len);
         }
         let (prot, flags) = (ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_SHARED | MapFlags::MAP_FIXED);

@@ -187,6 +187,21 @@ pub enum Error {
         /// Bytes that are there.
         actual: u64,
     },
+    /// Memory was taken out of a shared array: somebody punched a hole into its file, or cut it and made it longer again.
+    /// What is gone reads as zeros.
+    #[error(
+        "{path}: lost memory: of {expected} bytes {actual} are still there (fallocate -p, or cut and made longer again); \
+         the rest reads as zeros: make the array anew",
+        path = .path.display()
+    )]
+    HolesPunched {
+        /// The file.
+        path: PathBuf,
+        /// Bytes that should have memory, header included.
+        expected: u64,
+        /// Bytes that have it, as far as they are counted: 4,096 or 2 MiB at a time.
+        actual: u64,
+    },
     /// The disk that a file was to be written to has not enough room. The half-written file was removed.
     #[error("no room for {path}: {need} bytes needed, {available} available", path = .path.display())]
     DiskFull {

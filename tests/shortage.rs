@@ -47,6 +47,11 @@ fn plays_a_role() {
             assert!(shm(name).exists());
             assert_eq!(m.view().last(), Some(&((m.len() - 1) as f64)));
             assert_eq!(SharedArray::<f64, Ix1>::read_copy(name).unwrap(), m.view());
+            // Which is refused to an array that lacks memory.
+            assert_eq!(
+                *rowfork::fork().workers(1).fold_rows(&m, 0, |n, _| *n += 1, |n, more| *n += more).unwrap(),
+                m.len()
+            );
             let nameless = make(None, 1).unwrap();
             assert_eq!(nameless.view()[1], 1.0);
         }
@@ -396,6 +401,29 @@ fn without_o_tmpfile_a_birth_that_fails_takes_its_name_away() {
             assert!(said.contains("(os error 12)"), "the reason is lost: {said}");
         }
     }
+}
+
+#[test]
+fn a_visible_birth_that_fails_leaves_what_took_its_name_alone() {
+    let names = Names::new();
+    let name = names.name("a");
+    let path = shm(&name).into_os_string().into_string().unwrap();
+    let no_tmpfile = "inject=openat:error=EOPNOTSUPP:when=2";
+    // Time enough between the file's making and the look at what it is.
+    let late = "inject=chmod,fchmodat:delay_enter=1000000:error=EIO";
+    let options = ["-P", "/dev/shm", "-P", &path, "-e", no_tmpfile, "-e", late];
+    let Some(command) = strace(&options, &format!("birth-fails {name} 1")) else { return };
+    let said = std::thread::scope(|scope| {
+        let birth = scope.spawn(|| succeeds(command));
+        assert!(support::eventually(|| shm(&name).metadata().is_ok_and(|meta| meta.len() == 1 << 20)));
+        std::thread::sleep(std::time::Duration::from_millis(100)); // from its making to the first look
+        std::fs::remove_file(shm(&name)).unwrap();
+        std::fs::write(shm(&name), vec![7; 1 << 20]).unwrap();
+        birth.join().unwrap()
+    });
+    assert!(said.contains("cannot change the mode of"), "{said}");
+    assert!(std::fs::read(shm(&name)).unwrap().iter().all(|&byte| byte == 7));
+    std::fs::remove_file(shm(&name)).unwrap();
 }
 
 #[test]

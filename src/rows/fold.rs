@@ -10,7 +10,7 @@
 use std::ops::{ControlFlow, Range};
 
 use bytemuck::Pod;
-use ndarray::{ArrayRef, ArrayView, ArrayViewMut, Dimension, Ix1, Ix2};
+use ndarray::{ArrayRef, ArrayView, ArrayViewMut, CowArray, Dimension, Ix1, Ix2};
 
 use super::source::Indices;
 use super::{KernelReturn, Plan, Rows, check, check_shape, each_row, run, with_new_output};
@@ -32,6 +32,10 @@ fn shaped<'a, A, D: Dimension>(dim: &D, elements: &'a [A]) -> ArrayView<'a, A, D
 
 fn shaped_mut<'a, A, D: Dimension>(dim: &D, elements: &'a mut [A]) -> ArrayViewMut<'a, A, D> {
     ArrayViewMut::from_shape(dim.clone(), elements).expect(FITS)
+}
+
+fn bytes_of<'a, A: Element, D: Dimension>(in_c_order: &'a CowArray<'_, A, D>) -> &'a [u8] {
+    bytemuck::cast_slice(in_c_order.as_slice().expect("elements in C order lie side by side"))
 }
 
 /// A fold has something to fold into.
@@ -226,8 +230,7 @@ impl Fork<'_> {
         check_accumulator(identity.shape(), identity.len().saturating_mul(size_of::<A>()))?;
         let dim = identity.raw_dim();
         check_shape(&dim, output)?;
-        // The caller itself may come to write to it.
-        output.segment().check_length()?;
+        output.segment().check_length()?; // or it would be found after all the work
         let groups = RowBlocks::fold_groups(input.n_rows());
         let part_len = dim.size().next_multiple_of(APART_BYTES / size_of::<A>());
         let mut parts = SharedArray::<A, Ix2>::output(Ix2(groups.len(), part_len))?;
@@ -239,8 +242,9 @@ impl Fork<'_> {
         })?;
         let part = |index: usize| shaped(&dim, &parts.as_slice()[index * part_len..][..dim.size()]);
         if groups.len() < 2 {
-            output.segment().check_length()?;
-            output.view_mut().assign(&if groups.len() == 0 { identity.view() } else { part(0) });
+            let whole = if groups.len() == 0 { identity.as_standard_layout() } else { part(0).into() };
+            // The caller itself writes, so not by way of memory that somebody may cut under its hands.
+            output.segment().write_at(0, bytes_of(&whole))?;
             let bytes_written = identity.len() as u64 * size_of::<A>() as u64;
             return Ok(Report { bytes_written, output_pages: output.pages(), ..folded });
         }

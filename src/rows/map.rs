@@ -21,7 +21,8 @@ impl Fork<'_> {
     /// row that failed; [`RowKillsWorkers`](crate::Error::RowKillsWorkers) for a row that is fatal to three workers;
     /// [`UnequalRows`](crate::Error::UnequalRows), [`NoRows`](crate::Error::NoRows) for inputs that do not fit;
     /// [`ShmFull`](crate::Error::ShmFull) and the like where the output cannot be made;
-    /// [`Truncated`](crate::Error::Truncated) where another process has cut the input;
+    /// [`Truncated`](crate::Error::Truncated) and [`HolesPunched`](crate::Error::HolesPunched) where another process has cut
+    /// an array or taken memory out of it;
     /// [`ForkFailed`](crate::Error::ForkFailed), [`WorkerSetup`](crate::Error::WorkerSetup) or [`Os`](crate::Error::Os)
     /// where no worker can be had; [`WorkersKeepDying`](crate::Error::WorkersKeepDying),
     /// [`ControlCorrupted`](crate::Error::ControlCorrupted); the errors of the options.

@@ -104,7 +104,8 @@ impl Fork<'_> {
     /// [`SumOverflow`](crate::Error::SumOverflow) with the lowest row of integers whose sum does not fit;
     /// those of the options; [`ShmFull`](crate::Error::ShmFull) and the like where the output cannot be made;
     /// [`ForkFailed`](crate::Error::ForkFailed), [`WorkerSetup`](crate::Error::WorkerSetup) or [`Os`](crate::Error::Os)
-    /// where no worker can be had; [`Truncated`](crate::Error::Truncated) where another process has cut the input;
+    /// where no worker can be had; [`Truncated`](crate::Error::Truncated) and [`HolesPunched`](crate::Error::HolesPunched) where another process has cut
+    /// an array or taken memory out of it;
     /// [`RowKillsWorkers`](crate::Error::RowKillsWorkers), [`WorkersKeepDying`](crate::Error::WorkersKeepDying) or
     /// [`ControlCorrupted`](crate::Error::ControlCorrupted) where somebody kills, or writes to, what is not theirs.
     ///

@@ -100,18 +100,18 @@ impl Newborn {
         // Its drop would unlink by name, in any process that inherited it; ours looks at pid and inode first.
         made.set_owner(false);
         drop(made);
+        let as_made = |meta: &Metadata| meta.is_file() && meta.uid() == name::our_uid() && meta.len() == total as u64;
+        let first_seen = std::fs::symlink_metadata(&path).ok().filter(as_made);
         // A umask may have taken our own permissions; the name is ours, so is the file.
         let opened = std::fs::set_permissions(&path, Permissions::from_mode(LASTING))
             .map_err(os("change the mode of", &path))
             .and_then(|()| name::open_regular(name, true));
         match opened {
-            Ok((file, meta)) if meta.uid() == name::our_uid() && meta.len() == total as u64 => {
-                Ok(Self { file, visible: Visible(Some((name.to_owned(), meta))) })
-            }
+            Ok((file, meta)) if as_made(&meta) => Ok(Self { file, visible: Visible(Some((name.to_owned(), meta))) }),
             // Replaced under our hands: not ours to remove.
             Ok(_) => Err(name::in_use(name)?.unwrap_or_else(|| os("make", &path)(io::ErrorKind::NotFound.into()))),
             Err(error) => {
-                let _ = std::fs::remove_file(&path);
+                drop(Visible(first_seen.map(|meta| (name.to_owned(), meta))));
                 Err(error)
             }
         }

@@ -17,7 +17,7 @@ mod reserve;
 mod sweep;
 
 use std::fs::{File, Metadata, Permissions};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
 
@@ -34,6 +34,7 @@ pub use self::sweep::{SegmentInfo, list, remove, sweep};
 use self::mapping::Mapped;
 use self::name::SHM_DIR;
 use crate::error::{Error, Result};
+use crate::sys::memory::SMALL_PAGE;
 
 /// Mode of a volatile segment.
 const VOLATILE: u32 = 0o1600;
@@ -47,6 +48,14 @@ fn is_volatile(meta: &Metadata) -> bool {
     meta.mode() & 0o7777 == VOLATILE
 }
 
+/// The unit in which `stat` counts a file's memory, in bytes.
+const BLOCK: u64 = 512;
+
+/// Whether a file has as much memory as its first `len` bytes take. Pages in swap count.
+fn has_memory(meta: &Metadata, len: u64) -> bool {
+    meta.blocks() * BLOCK >= len.next_multiple_of(SMALL_PAGE as u64)
+}
+
 /// An open, mapped, locked segment.
 #[derive(Debug)]
 pub(crate) struct Segment {
@@ -57,15 +66,26 @@ pub(crate) struct Segment {
     maker: Option<u32>,
     data_offset: usize,
     pages: Option<Pages>,
+    /// Whether all of it had memory when it was made or attached to, by the file system's own count: not every one
+    /// counts.
+    had_memory: bool,
 }
 
 impl Segment {
     fn made_here(file: File, mapping: Mapped, name: Option<String>, pages: Pages) -> Self {
-        Self { mapping, file, name, maker: Some(std::process::id()), data_offset: DATA_OFFSET, pages: Some(pages) }
+        let mut segment = Self::mapped(file, mapping, name, DATA_OFFSET);
+        (segment.maker, segment.pages) = (Some(std::process::id()), Some(pages));
+        segment
     }
 
     fn attached(file: File, mapping: Mapped, name: String, data_offset: usize) -> Self {
-        Self { mapping, file, name: Some(name), maker: None, data_offset, pages: None }
+        Self::mapped(file, mapping, Some(name), data_offset)
+    }
+
+    fn mapped(file: File, mapping: Mapped, name: Option<String>, data_offset: usize) -> Self {
+        let len = mapping.map().len() as u64;
+        let had_memory = file.metadata().is_ok_and(|meta| has_memory(&meta, len));
+        Self { mapping, file, name, maker: None, data_offset, pages: None, had_memory }
     }
 
     /// The name, without a slash; `None` until published.
@@ -93,11 +113,39 @@ impl Segment {
         self.pages
     }
 
-    /// `Truncated` if somebody has cut the file since.
+    /// `Truncated` if somebody has cut the file since, `HolesPunched` if it has lost memory that it had: by a hole, or
+    /// because it was cut and made longer again. What was touched since has memory again, and is not told from what
+    /// always had it.
     pub(crate) fn check_length(&self) -> Result<()> {
-        let actual = self.file.metadata().map_err(os("examine", &self.path()))?.len();
+        let meta = self.file.metadata().map_err(os("examine", &self.path()))?;
         let expected = self.mapping.map().len() as u64;
-        if actual < expected { Err(Error::Truncated { path: self.path(), expected, actual }) } else { Ok(()) }
+        if meta.len() < expected {
+            return Err(Error::Truncated { path: self.path(), expected, actual: meta.len() });
+        }
+        if self.had_memory && !has_memory(&meta, expected) {
+            return Err(Error::HolesPunched { path: self.path(), expected, actual: meta.blocks() * BLOCK });
+        }
+        Ok(())
+    }
+
+    /// Writes data bytes at `offset` (header not counted) by way of the file, so that a segment that somebody cuts at
+    /// this very moment is no SIGBUS for the caller.
+    pub(crate) fn write_at(&self, offset: usize, bytes: &[u8]) -> Result<()> {
+        self.check_length()?;
+        let at = (self.data_offset + offset) as u64;
+        let end = at + bytes.len() as u64;
+        debug_assert!(end <= self.mapping.map().len() as u64, "beyond the array");
+        // The limit may have been lowered since birth, and counts inside of a file, too.
+        preflight::check_file_size_limit(end)?;
+        self.file.write_all_at(bytes, at).map_err(os("write to", &self.path()))?;
+        self.check_length() // cut in between, it is longer again, and not what it was
+    }
+
+    /// Whether it had a name that does not lead to it any more: somebody else has removed it (`rm`, or logind's
+    /// `RemoveIPC` at the last logout), and perhaps put another file in its place.
+    pub(crate) fn name_is_gone(&self) -> bool {
+        let leads_here = |name: &String| self.file.metadata().is_ok_and(|meta| name::leads_to(name, &meta));
+        self.name.as_ref().is_some_and(|name| !leads_here(name))
     }
 
     /// Gives a nameless segment its name. It stays volatile.
@@ -136,8 +184,72 @@ impl Drop for Segment {
             return;
         }
         let Ok(meta) = self.file.metadata() else { return };
-        if meta.mode() & STICKY != 0 && name::leads_to(name, &meta) {
+        if meta.mode() & STICKY != 0 && !self.name_is_gone() {
             let _ = std::fs::remove_file(name::path(name));
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(unsafe_code, reason = "looks at a mapping")]
+mod tests {
+    use super::*;
+    use crate::sys::file;
+
+    #[test]
+    fn all_of_a_segment_has_memory_at_birth_whatever_its_length_and_pages() {
+        for bytes in [0, 1, 4096, 4097, (2 << 20) - 4096, 2 << 20, (4 << 20) - 4095, 9 << 20] {
+            let segment = birth(None, "|u1", 1, &[bytes], None).unwrap();
+            assert!(segment.had_memory, "{bytes} bytes");
+            segment.check_length().unwrap();
+        }
+    }
+
+    #[test]
+    fn a_hole_of_one_page_is_seen_in_small_and_in_huge_pages_until_it_is_touched() {
+        for bytes in [100_000, 8 << 20] {
+            let segment = birth(None, "|u1", 1, &[bytes], None).unwrap();
+            let start = bytes as u64 / 2 / 4096 * 4096;
+            file::punch(&segment.file, &(start..start + 4096)).unwrap();
+            let expected = 4096 + bytes as u64;
+            match segment.check_length().unwrap_err() {
+                Error::HolesPunched { expected: found, actual, .. } => {
+                    assert_eq!(found, expected);
+                    assert_eq!(actual, expected.next_multiple_of(4096) - 4096);
+                }
+                other => panic!("{other}"),
+            }
+            segment.write_at(0, &[1]).unwrap_err();
+            segment.file.write_all_at(&[1], start).unwrap();
+            segment.check_length().unwrap();
+        }
+    }
+
+    #[test]
+    fn what_is_written_through_the_file_is_seen_in_the_mapping() {
+        let segment = birth(None, "|u1", 1, &[10], None).unwrap();
+        segment.write_at(7, &[1, 2, 3]).unwrap();
+        // SAFETY: ten data bytes are mapped, and nobody writes to them now.
+        let data = unsafe { std::slice::from_raw_parts(segment.data().as_ptr(), 10) };
+        assert_eq!(data, [0, 0, 0, 0, 0, 0, 0, 1, 2, 3]);
+        segment.file.set_len(4096 + 9).unwrap();
+        assert!(matches!(segment.write_at(0, &[1]), Err(Error::Truncated { actual: 4105, .. })));
+        assert_eq!(segment.file.metadata().unwrap().len(), 4105);
+    }
+
+    #[test]
+    fn a_name_is_gone_when_nothing_or_another_file_stands_there() {
+        let name = format!("rft-gone-{}", std::process::id());
+        let mut segment = birth(None, "<f8", 8, &[3], None).unwrap();
+        assert!(!segment.name_is_gone(), "it has none that could be gone");
+        segment.publish(&name).unwrap();
+        assert!(!segment.name_is_gone());
+        std::fs::remove_file(name::path(&name)).unwrap();
+        assert!(segment.name_is_gone());
+        std::fs::write(name::path(&name), "another's").unwrap();
+        assert!(segment.name_is_gone());
+        drop(segment);
+        assert_eq!(std::fs::read(name::path(&name)).unwrap(), b"another's");
+        std::fs::remove_file(name::path(&name)).unwrap();
     }
 }

@@ -10,7 +10,7 @@ use std::process::Command;
 
 use ndarray::Ix1;
 use rowfork::{Error, SharedArray, segment};
-use support::{Names, as_player, is_root, player, run, say, shm, skip};
+use support::{Holder, Names, as_player, hold, is_root, player, run, say, shm, skip};
 
 const MIB: usize = 1 << 20;
 
@@ -61,6 +61,26 @@ fn plays_a_role() {
             let mut small = make(None, 20).unwrap();
             small.view_mut().fill(1.0);
         }
+        ["eats-100-mib"] => {
+            let eaten = std::hint::black_box(vec![1_u8; 100 * MIB]);
+            say("ready");
+            hold();
+            drop(eaten);
+        }
+        ["loses-the-race", name] => {
+            loses_the_race(&make(Some(name).filter(|name| *name != "-"), 120).unwrap_err());
+        }
+        ["loses-the-race-to-attach", name] => {
+            // SAFETY: nobody else knows the name.
+            loses_the_race(&unsafe { SharedArray::<f64, Ix1>::attach(name) }.unwrap_err());
+        }
+        ["reserves-120-mib-by-itself"] => {
+            let file = tempfile::tempfile_in("/dev/shm").unwrap();
+            nix::fcntl::fallocate(&file, nix::fcntl::FallocateFlags::empty(), 0, 120 << 20).unwrap();
+        }
+        ["near-the-limit", mib] => near_the_limit(mib.parse().unwrap()),
+        ["at-the-brink"] => at_the_brink(),
+        ["hostile", host] => hostile_host(host),
         ["huge"] => say(&format!("huge {}", make(None, 8).unwrap().pages().unwrap().huge_bytes)),
         ["sweep"] => drop(segment::sweep().unwrap()),
         ["list", name] => {
@@ -269,24 +289,218 @@ fn a_sparse_file_beyond_the_memory_there_is_is_neither_attached_nor_copied() {
     std::fs::remove_file(shm(&name)).unwrap();
 }
 
-#[test]
-fn a_control_groups_memory_limit_is_an_error_not_a_kill() {
-    let (v1, v2) = (std::path::Path::new("/sys/fs/cgroup/memory"), std::path::Path::new("/sys/fs/cgroup"));
-    let (mount, limit) = if v1.is_dir() { (v1, "memory.limit_in_bytes") } else { (v2, "memory.max") };
-    let group = mount.join(format!("rft-{}", std::process::id()));
-    if std::fs::create_dir(&group).is_err() {
-        return skip("may not make a control group");
+/// A memory control group of a test's own; its drop takes it away.
+struct Group(std::path::PathBuf);
+
+impl Group {
+    /// `None`, and the reason printed, where that is not allowed.
+    fn limited_to(mib: usize) -> Option<Self> {
+        static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+        let (v1, v2) = (std::path::Path::new("/sys/fs/cgroup/memory"), std::path::Path::new("/sys/fs/cgroup"));
+        let (mount, limit) = if v1.is_dir() { (v1, "memory.limit_in_bytes") } else { (v2, "memory.max") };
+        let count = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let group = Self(mount.join(format!("rft-{}-{count}", std::process::id())));
+        if std::fs::create_dir(&group.0).is_err() {
+            skip("may not make a control group");
+            std::mem::forget(group);
+            return None;
+        }
+        if std::fs::write(group.0.join(limit), (mib * MIB).to_string()).is_err() {
+            skip("may not limit a control group's memory");
+            return None;
+        }
+        Some(group)
     }
-    let limited = std::fs::write(group.join(limit), "50000000").is_ok();
-    let done = limited.then(|| {
+
+    /// This binary in the group, by way of `tracer`.
+    fn player(&self, tracer: &[&str], role: &str) -> Command {
         let mut command = Command::new("sh");
         let script = "echo $$ > \"$1\" && shift && exec \"$@\"";
-        command.args(["-c", script, "sh"]).arg(group.join("cgroup.procs")).arg(std::env::current_exe().unwrap());
-        run(as_player(command, "memory-limit"))
+        command.args(["-c", script, "sh"]).arg(self.0.join("cgroup.procs")).args(tracer);
+        command.arg(std::env::current_exe().unwrap());
+        as_player(command, role)
+    }
+
+    /// Whether a process of the group asks to be killed first.
+    fn has_a_victim(&self) -> bool {
+        let pids = std::fs::read_to_string(self.0.join("cgroup.procs")).unwrap();
+        let score = |pid| std::fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).unwrap_or_default();
+        pids.lines().any(|pid| score(pid).trim() == "1000")
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let removed = support::eventually(|| std::fs::remove_dir(&self.0).is_ok());
+        assert!(removed || std::thread::panicking(), "{} cannot be removed", self.0.display());
+    }
+}
+
+#[test]
+fn a_control_groups_memory_limit_is_an_error_not_a_kill() {
+    let Some(group) = Group::limited_to(48) else { return };
+    succeeds(group.player(&[], "memory-limit"));
+}
+
+/// The options that delay a process's first `fallocate` by 3 s, which is when it has looked at the limits.
+const LATE: [&str; 7] = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "inject=fallocate:delay_enter=3000000:when=1"];
+
+#[test]
+fn memory_that_others_take_after_the_look_at_it_costs_a_child_and_not_the_caller() {
+    if strace(&[], "").is_none() {
+        return;
+    }
+    let names = Names::new();
+    let name = names.name("a");
+    let path = shm(&name).into_os_string().into_string().unwrap();
+    let visibly = ["-P", "/dev/shm", "-P", &path, "-e", "inject=openat:error=EOPNOTSUPP:when=2"];
+    let sparse = names.name("sparse");
+    make_sparse(&sparse, 120 * MIB / 8);
+    std::thread::scope(|scope| {
+        scope.spawn(|| caller_and_eater("loses-the-race -", &[], "always"));
+        scope.spawn(|| caller_and_eater("loses-the-race -", &[], "never"));
+        scope.spawn(|| caller_and_eater(&format!("loses-the-race {}", names.name("b")), &[], "always"));
+        scope.spawn(|| caller_and_eater(&format!("loses-the-race {name}"), &visibly, "always"));
+        scope.spawn(|| caller_and_eater(&format!("loses-the-race-to-attach {sparse}"), &[], "always"));
     });
-    assert!(support::eventually(|| std::fs::remove_dir(&group).is_ok()));
-    let Some(done) = done else { return skip("may not limit a control group's memory") };
-    assert!(done.status.success(), "{:?} {}", done.status, String::from_utf8_lossy(&done.stdout));
+    assert_eq!(names.left(), [&*sparse]);
+    assert_eq!(allocated(&sparse), 4096);
+    std::fs::remove_file(shm(&sparse)).unwrap();
+}
+
+fn caller_and_eater(role: &str, options: &[&str], huge_pages: &str) {
+    let Some(group) = Group::limited_to(200) else { return };
+    let mut command = group.player(&[&LATE[..], options].concat(), role);
+    command.env("ROWFORK_HUGE_PAGES", huge_pages);
+    let mut caller = Holder::start(command);
+    assert!(support::eventually(|| group.has_a_victim()), "{role}: no child reserves");
+    let mut eater = Holder::start(group.player(&[], "eats-100-mib"));
+    assert_eq!(eater.says(), "ready");
+    let said = caller.says();
+    assert!(said.contains("125829120 bytes of memory needed") || said.contains("125825024 bytes"), "{role}: {said}");
+    assert!(said.contains(&group.0.display().to_string()), "{role}: {said}");
+    caller.let_go();
+    eater.let_go();
+}
+
+/// In a group of 200 MiB of which somebody else takes 100 while this one asks for 120.
+fn loses_the_race(refused: &Error) {
+    match refused {
+        Error::MemoryLimit { need, available, .. } => assert!(available < need && *available < 100 << 20, "{refused}"),
+        other => panic!("{other}"),
+    }
+    leaves_nothing();
+    // What had been had is there again.
+    assert_eq!(make(None, 20).unwrap().view()[1], 1.0);
+    say(&refused.to_string());
+    hold();
+}
+
+fn leaves_nothing() {
+    let none = nix::sys::wait::waitpid(None, Some(nix::sys::wait::WaitPidFlag::WNOHANG));
+    assert_eq!(none, Err(nix::Error::ECHILD), "a child, or what is left of one");
+    assert!(!std::fs::read_to_string("/proc/self/maps").unwrap().contains("/dev/shm/"));
+    let open = std::fs::read_dir("/proc/self/fd").unwrap().filter_map(|fd| std::fs::read_link(fd.ok()?.path()).ok());
+    assert_eq!(open.filter(|path| path.starts_with("/dev/shm")).count(), 0);
+}
+
+/// What the test above is worth: the like of that reservation, made by the caller itself.
+#[test]
+fn a_reservation_beyond_the_limit_by_the_caller_itself_is_its_death() {
+    use std::os::unix::process::ExitStatusExt;
+    let Some(group) = Group::limited_to(100) else { return };
+    let done = run(group.player(&[], "reserves-120-mib-by-itself"));
+    assert_eq!(done.status.signal(), Some(libc::SIGKILL), "{}", String::from_utf8_lossy(&done.stdout));
+}
+
+#[test]
+fn a_child_reserves_more_than_half_of_what_a_group_has_left_and_nothing_less() {
+    for (mib, forks) in [(120, 1), (40, 0)] {
+        let record = tempfile::NamedTempFile::new().unwrap();
+        let tracer = ["strace", "-f", "-qq", "-e", "trace=clone", "-o", record.path().to_str().unwrap()];
+        let Some(group) = Group::limited_to(200) else { return };
+        if strace(&[], "").is_none() {
+            return;
+        }
+        succeeds(group.player(&tracer, &format!("near-the-limit {mib}")));
+        let record = std::fs::read_to_string(record.path()).unwrap();
+        let forked = record.lines().filter(|line| line.contains("SIGCHLD") && line.contains("clone(")).count();
+        assert_eq!(forked, forks, "{mib} MiB: {record}");
+    }
+}
+
+#[test]
+fn at_the_very_brink_there_is_an_array_or_an_error() {
+    for huge_pages in ["always", "never"] {
+        let Some(group) = Group::limited_to(100) else { return };
+        let mut command = group.player(&[], "at-the-brink");
+        command.env("ROWFORK_HUGE_PAGES", huge_pages);
+        succeeds(command);
+    }
+}
+
+fn at_the_brink() {
+    let (mut made, mut refused) = (0, 0);
+    for bytes in (84 * MIB..98 * MIB).step_by(MIB / 4).rev() {
+        match SharedArray::<f64, _>::from_shape_fn(None, bytes / 8, |i| i as f64) {
+            Ok(m) => {
+                assert_eq!(m.view()[m.len() - 1], (m.len() - 1) as f64);
+                made += 1;
+            }
+            Err(Error::MemoryLimit { need, available, .. }) => {
+                assert!(need > available);
+                refused += 1;
+            }
+            Err(other) => panic!("{other}"),
+        }
+        leaves_nothing();
+    }
+    assert!(made > 0 && refused > 0, "{made} made, {refused} refused");
+}
+
+#[test]
+fn a_host_that_ignores_or_reaps_strangers_is_told_the_same() {
+    for host in ["ignores", "reaps"] {
+        let Some(group) = Group::limited_to(200) else { return };
+        succeeds(group.player(&[], &format!("hostile {host}")));
+    }
+}
+
+fn hostile_host(host: &str) {
+    use nix::sys::signal::{SigHandler, Signal, signal};
+    use nix::sys::wait::waitpid;
+    if host == "ignores" {
+        // SAFETY: "ignore" runs no code.
+        unsafe { signal(Signal::SIGCHLD, SigHandler::SigIgn) }.unwrap();
+    } else {
+        std::thread::spawn(|| {
+            loop {
+                if waitpid(None, None).is_err() {
+                    std::thread::yield_now();
+                }
+            }
+        });
+    }
+    for _ in 0..3 {
+        let m = make(None, 120).unwrap();
+        assert_eq!(m.view().last(), Some(&((m.len() - 1) as f64)));
+    }
+}
+
+/// A child has reserved it, or not: the array is what it always is.
+fn near_the_limit(mib: usize) {
+    let m = make(None, mib).unwrap();
+    assert_eq!(m.view().iter().position(|&x| x == (m.len() - 1) as f64), Some(m.len() - 1));
+    let pages = m.pages().unwrap();
+    assert_eq!(pages.huge_bytes + pages.small_bytes, mib * MIB);
+    let address = m.as_ptr() as usize - 4096;
+    let smaps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+    let ours = smaps.split_once(&format!("{address:x}-")).expect("mapped").1;
+    let mapped = ours.lines().find_map(|line| line.strip_prefix("ShmemPmdMapped:")).unwrap();
+    let mapped: usize = mapped.trim().strip_suffix(" kB").unwrap().parse().unwrap();
+    assert_eq!(mapped * 1024, pages.huge_bytes, "huge pages as the kernel maps them for this process");
+    drop(m);
+    leaves_nothing();
 }
 
 // ---- RLIMIT_FSIZE ----------------------------------------------------------------------------------------------

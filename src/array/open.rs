@@ -63,7 +63,7 @@ impl<A: Element, D: Dimension> SharedArray<A, D> {
         let npy = NpyFile::open_name(segment::validated(name)?, false)?;
         let layout = npy.layout(Self::WANTED)?;
         segment::check_address_space(layout.data_bytes as u64)?;
-        segment::check_memory(layout.data_bytes as u64)?;
+        segment::check_memory(layout.data_bytes as u64)?; // near or not: no child can have private memory for us
         let no_memory = || os("hold a copy of", &segment::path_of(name))(io::ErrorKind::OutOfMemory.into());
         let mut elements = zeros_from_the_system::<A>(layout.data_bytes / size_of::<A>()).ok_or_else(no_memory)?;
         npy.read_all(&layout, bytemuck::cast_slice_mut(&mut elements))?;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::mapping::Mapped;
 use super::name::{self, os};
 use super::npy::{Layout, NpyFile, Wanted};
-use super::{Segment, preflight, reserve};
+use super::{Segment, preflight, reserve, sacrifice};
 use crate::error::{Error, Result};
 use crate::sys::file;
 use crate::sys::memory::SMALL_PAGE;
@@ -67,15 +67,17 @@ fn fill_holes(npy: &NpyFile, total: usize) -> Result<()> {
         return Ok(());
     }
     let missing = total.next_multiple_of(SMALL_PAGE as u64).saturating_sub(allocated).max(SMALL_PAGE as u64);
-    preflight::check_memory(missing)?;
+    let brink = preflight::check_memory(missing)?;
     preflight::check_room(file, missing)?;
-    let filled = holes.iter().try_for_each(|hole| reserve::allocate_all(file, hole.clone()));
-    filled.map_err(|error| {
-        for hole in &holes {
-            empty_again(file, hole);
-        }
-        reserve::shm_error_beside(file, missing, 0, error)
-    })
+    let allocate = || holes.iter().try_for_each(|hole| reserve::allocate_all(file, hole.clone()));
+    let give_back = || holes.iter().for_each(|hole| empty_again(file, hole));
+    match brink {
+        Some(brink) => sacrifice::reserve(file, missing, brink, allocate).inspect_err(|_| give_back()),
+        None => allocate().map_err(|error| {
+            give_back();
+            reserve::shm_error_beside(file, missing, 0, error)
+        }),
+    }
 }
 
 /// Takes back what was given to a hole. What somebody has written into it meanwhile is a hole no more, and stays.

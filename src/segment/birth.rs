@@ -17,7 +17,7 @@ use super::header::{self, DATA_OFFSET};
 use super::mapping::Mapped;
 use super::name::{self, SHM_DIR, os};
 use super::reserve::{self, Fill};
-use super::{LASTING, Segment, VOLATILE, preflight};
+use super::{LASTING, Segment, VOLATILE, preflight, sacrifice};
 use crate::error::{Error, Result};
 use crate::sys::file;
 
@@ -37,7 +37,7 @@ pub(crate) fn birth(
     }
     preflight::check_file_size_limit(total as u64)?;
     preflight::check_mapping(total)?;
-    preflight::check_memory(total as u64)?;
+    let brink = preflight::check_memory(total as u64)?;
     let newborn = Newborn::new(name, total)?;
     let file = &newborn.file;
     preflight::check_room(file, total as u64)?;
@@ -45,7 +45,11 @@ pub(crate) fn birth(
     let len = NonZeroUsize::new(total).ok_or_else(overflow)?;
     let mapping = Mapped::new(file, len, name::label(name)).map_err(os("map", Path::new(SHM_DIR)))?;
     file::lock_shared(file).map_err(os("lock", Path::new(SHM_DIR)))?;
-    let pages = reserve::reserve(file, &mapping, huge_pages_allowed(), content)?;
+    let huge = huge_pages_allowed();
+    if let Some(brink) = brink {
+        sacrifice::reserve(file, total as u64, brink, || reserve::reserve_only(file, &mapping, huge))?;
+    }
+    let pages = reserve::reserve(file, &mapping, huge, content)?;
     file.write_all_at(&header::of_segment(descr, shape), 0).map_err(os("write to", Path::new(SHM_DIR)))?;
     newborn.named(name, mapping, pages)
 }

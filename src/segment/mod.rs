@@ -14,6 +14,7 @@ mod npy;
 mod preflight;
 pub(crate) mod registry;
 mod reserve;
+mod sacrifice;
 mod sweep;
 
 use std::fs::{File, Metadata, Permissions};

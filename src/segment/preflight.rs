@@ -7,8 +7,9 @@ use std::path::Path;
 
 use super::name::{SHM_DIR, os};
 use crate::error::{Error, Result};
+use crate::sys::limits::{self, MemoryRoom, Victim};
 use crate::sys::memory::{self, SMALL_PAGE};
-use crate::sys::{file, limits};
+use crate::sys::{file, process};
 
 /// Beyond `RLIMIT_FSIZE` the kernel would kill us with SIGXFSZ rather than answer.
 pub(super) fn check_file_size_limit(total: u64) -> Result<()> {
@@ -34,14 +35,47 @@ pub(crate) fn check_address_space(need: u64) -> Result<()> {
 
 /// Beyond its control group's memory, or the machine's, a process is killed rather than told. Looking takes longer
 /// than a small birth does, and a small birth is not what goes beyond.
-pub(crate) fn check_memory(need: u64) -> Result<()> {
+///
+/// What passes may still be a reservation that comes near to what is left: [`Brink`].
+pub(crate) fn check_memory(need: u64) -> Result<Option<Brink>> {
     const LARGE: u64 = 16 << 20;
     match if need < LARGE { None } else { limits::memory_room() } {
-        Some(room) if need > room.available => {
-            Err(Error::MemoryLimit { need, available: room.available, limit: room.limit })
-        }
-        _ => Ok(()),
+        Some(room) => verdict(need, room),
+        None => Ok(None),
     }
+}
+
+/// A control group's limit on memory that a reservation comes near to: if others take more meanwhile, the kernel kills
+/// one process of the group. The reservation is then a child's business: see `sacrifice`.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Brink {
+    /// The control group's directory.
+    pub(super) limit: String,
+}
+
+/// Yes, yes with care, or no.
+fn verdict(need: u64, room: MemoryRoom) -> Result<Option<Brink>> {
+    let kept = if room.victim == Victim::TheWholeGroup { margin(need) } else { 0 };
+    let available = room.available.saturating_sub(kept);
+    if need > available {
+        let limit = if kept == 0 { room.limit } else { format!("{}: {kept} more {SPARED}", room.limit) };
+        return Err(Error::MemoryLimit { need, available, limit });
+    }
+    // Up to half of the room, others would have to take as much again as we do, in the time that it takes us: not worth
+    // a fork, and a reservation by one process where several threads could share the work.
+    let near = need > room.available / 2;
+    // A worker is itself the process that the kernel kills first.
+    let near = near && room.victim == Victim::OfTheGroup && !process::is_forked_child();
+    Ok(near.then_some(Brink { limit: room.limit }))
+}
+
+const SPARED: &str = "are left alone, since memory.oom.group is set: beyond the limit the kernel kills every process of \
+                      the group (Kubernetes: singleProcessOOMKill)";
+
+/// What a reservation leaves alone where a kill is everybody's end. A process that looks at small pages needs page tables of
+/// 1/512 of them: 1/16 is enough for a caller and 31 workers. The rest is for what others take in the meantime.
+fn margin(need: u64) -> u64 {
+    need / 16 + (32 << 20)
 }
 
 /// Says no early; the reservation itself has the last word.
@@ -56,4 +90,37 @@ pub(super) fn check_room(file: &File, need: u64) -> Result<()> {
 
 fn this_process(action: &'static str) -> impl FnOnce(io::Error) -> Error {
     os(action, Path::new("this process"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    fn of_100_mib(victim: Victim, need: u64) -> Result<Option<Brink>> {
+        verdict(need, MemoryRoom { available: 100 * MIB, limit: "/group".to_owned(), victim })
+    }
+
+    #[test]
+    fn more_than_half_of_a_groups_room_is_near_its_limit() {
+        let brink = || Some(Brink { limit: "/group".to_owned() });
+        assert_eq!(of_100_mib(Victim::OfTheGroup, 50 * MIB).unwrap(), None);
+        assert_eq!(of_100_mib(Victim::OfTheGroup, 50 * MIB + 1).unwrap(), brink());
+        assert_eq!(of_100_mib(Victim::OfTheGroup, 100 * MIB).unwrap(), brink());
+        assert_eq!(of_100_mib(Victim::OfTheMachine, 100 * MIB).unwrap(), None);
+        let refused = of_100_mib(Victim::OfTheGroup, 100 * MIB + 1).unwrap_err();
+        assert!(
+            matches!(refused, Error::MemoryLimit { available, limit, .. } if available == 100 * MIB && limit == "/group")
+        );
+    }
+
+    #[test]
+    fn a_group_that_dies_as_a_whole_is_left_a_margin_and_the_error_says_why() {
+        assert_eq!(of_100_mib(Victim::TheWholeGroup, 64 * MIB).unwrap(), None, "64 + 4 + 32");
+        let refused = of_100_mib(Victim::TheWholeGroup, 64 * MIB + 16).unwrap_err();
+        assert!(matches!(refused, Error::MemoryLimit { available, .. } if available == 64 * MIB - 1), "{refused}");
+        let text = refused.to_string();
+        assert!(text.contains("/group: 37748737 more are left alone, since memory.oom.group is set"), "{text}");
+    }
 }

@@ -71,6 +71,22 @@ pub(super) fn reserve(file: &File, mapping: &Mapped, huge: bool, content: Option
     Ok(Pages { huge_bytes, small_bytes: total - huge_bytes })
 }
 
+/// Gives all of `mapping` memory by system calls alone, in order, and the page tables to reach it by: all that the limit on
+/// memory has to allow for before [`reserve`] can fill it. For a child to do.
+pub(super) fn reserve_only(file: &File, mapping: &Mapped, huge: bool) -> io::Result<()> {
+    let total = mapping.map().len();
+    for start in (0..total).step_by(HUGE_PAGE) {
+        let chunk = start..total.min(start + HUGE_PAGE);
+        if huge {
+            reserve_chunk(file, mapping, &chunk)?;
+        } else {
+            file::allocate(file, chunk.start as u64, chunk.len() as u64)?;
+        }
+        mapping.map().populate(chunk)?;
+    }
+    Ok(())
+}
+
 /// Gives a range of a file small pages, where it has none. In steps: a signal that interrupts an older kernel costs
 /// one step only. An error leaves the steps before it as they are by then: allocated.
 pub(super) fn allocate_all(file: &File, Range { start, end }: Range<u64>) -> io::Result<()> {

@@ -48,6 +48,19 @@ pub(crate) struct MemoryRoom {
     pub(crate) available: u64,
     /// `the machine's memory`, or the control group's directory.
     pub(crate) limit: String,
+    /// Who dies of asking for more.
+    pub(crate) victim: Victim,
+}
+
+/// Whom the kernel kills beyond a limit on memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Victim {
+    /// Some process of the machine.
+    OfTheMachine,
+    /// One process of the control group: that with the highest score.
+    OfTheGroup,
+    /// Every process of the control group (`memory.oom.group`).
+    TheWholeGroup,
 }
 
 /// The tightest limit on memory, as far as it can be read; `None` where nothing can. Beyond it the kernel does not
@@ -63,7 +76,8 @@ fn machine_room(meminfo: &str) -> Option<MemoryRoom> {
     let kib = |key: &str| meminfo.lines().find_map(|l| l.strip_prefix(key)?.trim().strip_suffix(" kB")?.parse().ok());
     let available: u64 = kib("MemAvailable:")?;
     let swap: u64 = kib("SwapFree:").unwrap_or(0);
-    Some(MemoryRoom { available: (available + swap).saturating_mul(1024), limit: "the machine's memory".to_owned() })
+    let available = (available + swap).saturating_mul(1024);
+    Some(MemoryRoom { available, limit: "the machine's memory".to_owned(), victim: Victim::OfTheMachine })
 }
 
 /// A memory control group, and how its version of the interface calls things.
@@ -91,20 +105,28 @@ fn group_of(line: &str) -> Option<Group> {
 }
 
 impl Group {
-    /// The room in this group and in each around it. In a container the path may be the host's, of which nothing is
+    /// The room in this group and in each around it, outwards. In a container the path may be the host's, of which nothing is
     /// visible but its own end, at the mount point: what is not there is passed over.
     fn rooms(self) -> Vec<MemoryRoom> {
+        let mut victim = Victim::OfTheGroup;
         let inside: Vec<PathBuf> = self.path.ancestors().map(|part| self.mount.join(part)).collect();
-        inside.into_iter().filter_map(|dir| self.room(&dir)).collect()
+        let room = |dir: PathBuf| {
+            // The kernel kills the outermost group that asks for it, from the victim's up to the one at its limit.
+            if read_to_string(dir.join("memory.oom.group")).is_ok_and(|text| text.trim() == "1") {
+                victim = Victim::TheWholeGroup;
+            }
+            self.room(&dir, victim)
+        };
+        inside.into_iter().filter_map(room).collect()
     }
 
-    fn room(&self, dir: &Path) -> Option<MemoryRoom> {
+    fn room(&self, dir: &Path, victim: Victim) -> Option<MemoryRoom> {
         let number = |file: &str| read_to_string(dir.join(file)).ok()?.trim().parse::<u64>().ok();
         let limit = number(self.limit)?; // `max` is no number
         let stat = read_to_string(dir.join("memory.stat")).unwrap_or_default();
         let reclaimable = stat.lines().find_map(|l| l.strip_prefix(self.reclaimable)?.parse().ok()).unwrap_or(0);
         let used = number(self.usage)?.saturating_sub(reclaimable);
-        Some(MemoryRoom { available: limit.saturating_sub(used), limit: dir.display().to_string() })
+        Some(MemoryRoom { available: limit.saturating_sub(used), limit: dir.display().to_string(), victim })
     }
 }
 
@@ -142,8 +164,24 @@ mod tests {
         write(dir.path(), "9000\n", "9500\n");
         let mut group = group_of("0::/a/b").unwrap();
         group.mount = Box::leak(dir.path().to_owned().into_boxed_path());
-        let rooms: Vec<u64> = group.rooms().into_iter().map(|room| room.available).collect();
-        assert_eq!(rooms, [4100, 0]);
+        let rooms: Vec<_> = group.rooms().into_iter().map(|room| (room.available, room.victim)).collect();
+        assert_eq!(rooms, [(4100, Victim::OfTheGroup), (0, Victim::OfTheGroup)]);
+    }
+
+    #[test]
+    fn a_group_that_dies_as_a_whole_does_so_at_its_own_limit_and_at_those_around_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let inner = dir.path().join("a/b");
+        std::fs::create_dir_all(&inner).unwrap();
+        for (dir, whole) in [(&*inner, "0\n"), (&dir.path().join("a"), "1\n"), (dir.path(), "0\n")] {
+            std::fs::write(dir.join("memory.max"), "5000\n").unwrap();
+            std::fs::write(dir.join("memory.current"), "1000\n").unwrap();
+            std::fs::write(dir.join("memory.oom.group"), whole).unwrap();
+        }
+        let mut group = group_of("0::/a/b").unwrap();
+        group.mount = Box::leak(dir.path().to_owned().into_boxed_path());
+        let victims: Vec<_> = group.rooms().into_iter().map(|room| room.victim).collect();
+        assert_eq!(victims, [Victim::OfTheGroup, Victim::TheWholeGroup, Victim::TheWholeGroup]);
     }
 
     #[test]

@@ -405,6 +405,7 @@ pub enum DeathCause {
         read_only_segment: Option<String>,
     },
     /// It is gone, and somebody else in this process has taken its exit status (`SIGCHLD` ignored, or a foreign `wait`).
+    /// From Linux 6.15 on the kernel tells the cause even then.
     Unknown,
 }
 

@@ -305,7 +305,7 @@ impl<'a> Supervisor<'a> {
             process::reap_by_pid(pid);
             match slot.message() {
                 Some(Message { kind: MessageKind::Setup, text: message, .. }) => Error::WorkerSetup { message },
-                _ => Error::Os { action: "open a pidfd (Linux 5.4) for", subject: format!("worker {pid}"), source },
+                _ => Error::Os { action: "open a pidfd for", subject: format!("worker {pid}"), source },
             }
         })
     }

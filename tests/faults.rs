@@ -304,8 +304,25 @@ isolated_tests! {
         let (sums, report) = harmed(&m, 2, |row| if row == 20 && first_time(&deaths) { raise(Signal::SIGKILL) }).unwrap();
         assert_eq!(sums, expected);
         assert_eq!(report.deaths.len(), 1, "{report}");
-        assert_eq!(report.deaths[0].cause, DeathCause::Unknown);
+        // Nobody can wait for it; what its pidfd says is decided by the kernel alone.
+        let cause = if linux_is_at_least(6, 15) { DeathCause::Signalled(9) } else { DeathCause::Unknown };
+        assert_eq!(report.deaths[0].cause, cause);
         assert!(harmed(&m, 4, |_| {}).unwrap().1.deaths.is_empty(), "nobody died");
+    }
+
+    fn a_host_that_ignores_sigchld_learns_what_happened_every_time() {
+        if !linux_is_at_least(6, 15) {
+            println!("SKIPPED: the kernel keeps no status for pidfds (Linux 6.15)");
+            return;
+        }
+        let m = matrix(20, 3);
+        ignore_sigchld();
+        for round in 0..200 {
+            let deaths = SharedWord::new();
+            let exit_once = |row| if row == round % 20 && first_time(&deaths) { std::process::exit(7) };
+            let (_, report) = harmed(&m, 2, exit_once).unwrap();
+            assert_eq!(report.deaths[0].cause, DeathCause::Exited(7), "round {round}");
+        }
     }
 
     fn a_stranger_that_got_the_pid_of_a_dead_worker_is_not_signalled() {
@@ -495,6 +512,12 @@ fn decoy_with_a_dead_workers_pid() -> Option<i32> {
             None
         })
     })
+}
+
+fn linux_is_at_least(major: u32, minor: u32) -> bool {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map_while(|number| number.parse::<u32>().ok());
+    (numbers.next().unwrap(), numbers.next().unwrap()) >= (major, minor)
 }
 
 fn ignore_sigchld() {

@@ -5,7 +5,7 @@
 #![allow(unsafe_code, reason = "fork, and raw calls that nix and rustix lack")]
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout};
 use nix::sys::signal::Signal;
 use nix::unistd::ForkResult;
 pub(crate) use nix::unistd::Pid;
-use rustix::process::{PidfdFlags, WaitId, WaitIdOptions, WaitIdStatus};
+use rustix::io::Errno;
+use rustix::process::{Pid as WaitPid, PidfdFlags, WaitId, WaitIdOptions, WaitIdStatus};
 
 use super::signal::BlockedSignals;
 
@@ -29,7 +30,7 @@ pub(crate) enum Side {
 pub(crate) enum Exit {
     Code(i32),
     Signal(i32),
-    /// Somebody else in this process has taken the status, or `SIGCHLD` is ignored.
+    /// Somebody else in this process has taken the status, or `SIGCHLD` is ignored, and the kernel does not tell it again.
     Unknown,
 }
 
@@ -90,43 +91,110 @@ pub(crate) fn die_with(parent: Pid) -> io::Result<bool> {
     Ok(nix::unistd::getppid() == parent)
 }
 
-/// A child process, by a descriptor that cannot come to mean another.
+/// A child process of ours.
+///
+/// By a pidfd, a descriptor that cannot come to mean another process; where the kernel, or the sandbox around it, has
+/// none to give, by its number alone. That stays the child's own until somebody has reaped it, which is to be
+/// [`reap`](Self::reap) alone. A host that reaps what is not its own, or ignores `SIGCHLD`, breaks that: so the number
+/// is looked up among our children each time, and before every signal.
 #[derive(Debug)]
 pub(crate) struct ChildFd {
-    fd: OwnedFd,
+    pid: WaitPid,
+    fd: Option<OwnedFd>,
 }
 
 impl ChildFd {
-    /// Opens the pidfd of a child that is known not to have ended yet, or not to have been reaped by anybody else.
+    /// Takes on a child that is known not to have ended yet, or not to have been reaped by anybody else.
     ///
     /// # Errors
-    /// That of `pidfd_open` (Linux 5.3), or `ECHILD` when the id belongs to a stranger by now.
+    /// Those of `pidfd_open` that are not a refusal (no descriptors, no memory), or `ECHILD` when the id belongs to a
+    /// stranger by now.
     pub(crate) fn open(pid: Pid) -> io::Result<Self> {
-        let pid = rustix::process::Pid::from_raw(pid.as_raw()).ok_or(io::ErrorKind::InvalidInput)?;
-        let child = Self { fd: rustix::process::pidfd_open(pid, PidfdFlags::empty())? };
+        let pid = WaitPid::from_raw(pid.as_raw()).ok_or(io::ErrorKind::InvalidInput)?;
+        let fd = match rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
+            Ok(fd) => Some(fd),
+            Err(error) if is_refusal(error) => None,
+            Err(error) => return Err(error.into()),
+        };
+        let mut child = Self { pid, fd };
         // The number could have been given to a stranger if somebody else reaped our child. Only our own child can be
-        // waited for. (WNOWAIT: do not reap.)
-        child.wait_id(WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT)?;
+        // waited for.
+        match child.look() {
+            // Linux 5.3 has pidfds, but none to wait for.
+            Err(Errno::INVAL) if child.fd.take().is_some() => child.look()?,
+            looked => looked?,
+        };
         Ok(child)
     }
 
     /// Sends SIGKILL. A child that is dead already is no error.
     pub(crate) fn kill(&self) {
-        let _ = rustix::process::pidfd_send_signal(&self.fd, rustix::process::Signal::KILL);
-    }
-
-    /// Waits until the child has ended (at once, when [`wait_for_end`] has said so) and reaps it. "No such child" means
-    /// that somebody else has reaped it, after its end.
-    pub(crate) fn reap(&self) -> Exit {
-        match self.wait_id(WaitIdOptions::EXITED) {
-            Ok(Some(status)) => exit_of(&status),
-            Ok(None) | Err(_) => Exit::Unknown,
+        let sent = self.fd.as_ref().map(|fd| rustix::process::pidfd_send_signal(fd, rustix::process::Signal::KILL));
+        // Without a pidfd, or where a sandbox forbids to use it: by number, and only while that is a living child of
+        // ours. Somebody else's reaping in between could not make it a stranger's: numbers are given out in turn, so one
+        // does not come back at once.
+        if !matches!(sent, Some(Ok(()) | Err(Errno::SRCH))) && self.has_ended() == Ok(false) {
+            let _ = rustix::process::kill_process(self.pid, rustix::process::Signal::KILL);
         }
     }
 
-    fn wait_id(&self, options: WaitIdOptions) -> rustix::io::Result<Option<WaitIdStatus>> {
-        rustix::io::retry_on_intr(|| rustix::process::waitid(WaitId::PidFd(self.fd.as_fd()), options))
+    /// Waits until the child has ended (at once, when [`wait_for_end`] has said so) and reaps it. "No such child" means
+    /// that somebody else has reaped it, after its end; its pidfd may still know how that was.
+    pub(crate) fn reap(&self) -> Exit {
+        match self.wait_id(WaitIdOptions::EXITED) {
+            Ok(Some(status)) => exit_of(&status),
+            Ok(None) => Exit::Unknown,
+            Err(_) => self.fd.as_ref().and_then(exit_after_reaping).unwrap_or(Exit::Unknown),
+        }
     }
+
+    /// Sleeps until the child has ended, or until `deadline`; whether it has ended. Reaps nothing, and cannot fail: a
+    /// child that cannot be watched counts as alive.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for workers that hang"))]
+    pub(crate) fn ends_by(&self, deadline: Instant) -> bool {
+        loop {
+            match wait_for_end(std::iter::once(self), deadline) {
+                Ok(ended) => return ended == [true],
+                Err(_) if self.has_ended() == Ok(true) => return true,
+                Err(_) if Instant::now() >= deadline => return false,
+                Err(_) => std::thread::sleep(LOOK_AGAIN),
+            }
+        }
+    }
+
+    /// Whether the child is stopped (SIGSTOP, SIGTSTP) at this moment. Consumes nothing, but a host that waits for stopped
+    /// children of everybody's may have consumed it: then the answer is no.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for workers that hang"))]
+    pub(crate) fn is_stopped(&self) -> bool {
+        let options = WaitIdOptions::STOPPED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        self.wait_id(options).is_ok_and(|status| status.is_some_and(|status| status.stopped()))
+    }
+
+    /// Whether the child has ended, reaped or not. The kernel says so after the process has left its memory, as it does
+    /// by the pidfd.
+    fn has_ended(&self) -> rustix::io::Result<bool> {
+        match self.look() {
+            Ok(status) => Ok(status.is_some()),
+            Err(Errno::CHILD) => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Its status, if it has ended; `ECHILD` when we have no such child (any more). (NOWAIT: does not reap.)
+    fn look(&self) -> rustix::io::Result<Option<WaitIdStatus>> {
+        self.wait_id(WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT)
+    }
+
+    fn wait_id(&self, options: WaitIdOptions) -> rustix::io::Result<Option<WaitIdStatus>> {
+        let id = || self.fd.as_ref().map_or(WaitId::Pid(self.pid), |fd| WaitId::PidFd(fd.as_fd()));
+        rustix::io::retry_on_intr(|| rustix::process::waitid(id(), options))
+    }
+}
+
+/// Whether this answer to `pidfd_open` means that there are no pidfds to be had here: an old kernel, one built without
+/// them, or a seccomp profile older than they are, whatever errno that was written to give.
+fn is_refusal(error: Errno) -> bool {
+    matches!(error, Errno::NOSYS | Errno::PERM | Errno::ACCESS | Errno::INVAL | Errno::NODEV)
 }
 
 fn exit_of(status: &WaitIdStatus) -> Exit {
@@ -137,21 +205,76 @@ fn exit_of(status: &WaitIdStatus) -> Exit {
     }
 }
 
+/// How a child ended that somebody else has reaped, or that nobody had to (`SIGCHLD` ignored): from Linux 6.15 on a pidfd
+/// that was open at that time keeps the status.
+fn exit_after_reaping(pidfd: &OwnedFd) -> Option<Exit> {
+    // A child that nobody has to wait for is "no such child" from its end on, but has a status a moment later.
+    for _ in 0..100 {
+        let info = pidfd_info(pidfd, libc::PIDFD_INFO_EXIT).ok()?;
+        if info.mask & u64::from(libc::PIDFD_INFO_EXIT) != 0 {
+            let status = info.exit_code;
+            return Some(match (libc::WIFEXITED(status), libc::WIFSIGNALED(status)) {
+                (true, _) => Exit::Code(libc::WEXITSTATUS(status)),
+                (_, true) => Exit::Signal(libc::WTERMSIG(status)),
+                _ => Exit::Unknown,
+            });
+        }
+        std::thread::sleep(Duration::from_micros(50));
+    }
+    None
+}
+
+/// `ioctl(PIDFD_GET_INFO)` (Linux 6.13). `ESRCH` when the process is gone and its status was not asked for or not kept.
+fn pidfd_info(pidfd: &OwnedFd, mask: u32) -> io::Result<libc::pidfd_info> {
+    // SAFETY: integers alone, for which all zeros are a value.
+    let mut info: libc::pidfd_info = unsafe { std::mem::zeroed() };
+    info.mask = mask.into();
+    // SAFETY: the kernel writes at most as many bytes as the request's own number says, which are those of `info`.
+    let answer = unsafe { libc::ioctl(pidfd.as_raw_fd(), libc::PIDFD_GET_INFO, &raw mut info) };
+    if answer == 0 { Ok(info) } else { Err(io::Error::last_os_error()) }
+}
+
+/// How long to sleep between two looks at children that have no pidfd.
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
+
 /// Sleeps until one of `children` has ended, or until `deadline`. Returns, per child, whether it has ended: a pidfd
 /// becomes readable after the process has left its memory, so no store of its can follow.
 ///
+/// Children with pidfds cost one system call. Those without are looked at every millisecond.
+///
 /// # Errors
-/// That of `poll`, `EINTR` excepted.
+/// That of `poll` or of a look, `EINTR` excepted.
 pub(crate) fn wait_for_end<'a>(
     children: impl Iterator<Item = &'a ChildFd>,
     deadline: Instant,
 ) -> io::Result<Vec<bool>> {
-    let mut polled: Vec<PollFd<'_>> = children.map(|child| PollFd::new(child.fd.as_fd(), PollFlags::POLLIN)).collect();
+    let children: Vec<&ChildFd> = children.collect();
+    let mut polled: Vec<PollFd<'_>> = children
+        .iter()
+        .filter_map(|child| child.fd.as_ref())
+        .map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN))
+        .collect();
+    let all_by_fd = polled.len() == children.len();
     loop {
-        match nix::poll::poll(&mut polled, timeout_until(deadline)) {
-            Ok(_) => return Ok(polled.iter().map(|fd| fd.any().unwrap_or(false)).collect()),
-            Err(nix::Error::EINTR) => {}
+        let now = Instant::now();
+        let look = |child: &&ChildFd| if child.fd.is_some() { Ok(false) } else { child.has_ended() };
+        let mut ended = children.iter().map(look).collect::<rustix::io::Result<Vec<bool>>>()?;
+        let until = match (ended.contains(&true), all_by_fd) {
+            (true, _) => now,
+            (false, true) => deadline,
+            (false, false) => deadline.min(now + LOOK_AGAIN),
+        };
+        match nix::poll::poll(&mut polled, timeout_until(until)) {
+            Ok(_) => {}
+            Err(nix::Error::EINTR) => continue,
             Err(error) => return Err(error.into()),
+        }
+        let by_fd = children.iter().zip(&mut ended).filter(|(child, _)| child.fd.is_some());
+        for ((_, ended), fd) in by_fd.zip(&polled) {
+            *ended = fd.any().unwrap_or(false);
+        }
+        if all_by_fd || now >= deadline || ended.contains(&true) {
+            return Ok(ended);
         }
     }
 }
@@ -160,4 +283,127 @@ pub(crate) fn wait_for_end<'a>(
 fn timeout_until(deadline: Instant) -> PollTimeout {
     let left = deadline.saturating_duration_since(Instant::now()) + Duration::from_micros(999);
     PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader};
+    use std::process::{Command, Stdio};
+
+    use nix::sys::signal::kill;
+    use nix::sys::wait::waitpid;
+
+    use super::*;
+
+    /// Nothing here takes long; what does has failed.
+    const LONG: Duration = Duration::from_secs(20);
+
+    #[allow(clippy::zombie_processes, reason = "reaped by what is tested")]
+    fn child(script: &str) -> Pid {
+        let child = Command::new("sh").args(["-c", script]).stdout(Stdio::null()).spawn().unwrap();
+        Pid::from_raw(child.id().cast_signed())
+    }
+
+    fn by_number(pid: Pid) -> ChildFd {
+        ChildFd { pid: WaitPid::from_raw(pid.as_raw()).unwrap(), fd: None }
+    }
+
+    /// The same child in every way that there is to hold it.
+    const WAYS: [fn(Pid) -> ChildFd; 2] = [|pid| ChildFd::open(pid).unwrap(), by_number];
+
+    fn in_ms(ms: u64) -> Instant {
+        Instant::now() + Duration::from_millis(ms)
+    }
+
+    fn until(mut condition: impl FnMut() -> bool) {
+        let deadline = Instant::now() + LONG;
+        while !condition() {
+            assert!(Instant::now() < deadline, "did not come true");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    #[test]
+    fn a_child_is_waited_for_up_to_a_deadline_killed_and_reaped() {
+        for hold in WAYS {
+            let child = hold(child("exec sleep 60"));
+            let began = Instant::now();
+            assert!(!child.ends_by(in_ms(20)));
+            assert!(began.elapsed() >= Duration::from_millis(20));
+            child.kill();
+            assert!(child.ends_by(Instant::now() + LONG), "{child:?}");
+            assert!(child.ends_by(Instant::now()), "asked again, after the deadline");
+            child.kill();
+            assert_eq!(child.reap(), Exit::Signal(libc::SIGKILL));
+            assert_eq!(by_number(Pid::from_raw(child.pid.as_raw_nonzero().get())).reap(), Exit::Unknown, "reaped once");
+        }
+    }
+
+    #[test]
+    fn children_with_and_without_pidfds_are_waited_for_together() {
+        for dying in 0..3 {
+            let scripts = (0..3).map(|index| if index == dying { "exit 7" } else { "exec sleep 60" });
+            let ways = [WAYS[0], WAYS[1], WAYS[1]];
+            let children: Vec<ChildFd> = scripts.zip(ways).map(|(script, hold)| hold(child(script))).collect();
+            let ended = wait_for_end(children.iter(), Instant::now() + LONG).unwrap();
+            assert_eq!(ended, [dying == 0, dying == 1, dying == 2]);
+            assert_eq!(children[dying].reap(), Exit::Code(7));
+            for (_, sleeper) in children.iter().enumerate().filter(|(index, _)| *index != dying) {
+                sleeper.kill();
+                assert_eq!(sleeper.reap(), Exit::Signal(libc::SIGKILL));
+            }
+        }
+    }
+
+    #[test]
+    fn a_stopped_child_is_seen_to_be_stopped_until_it_goes_on_or_dies() {
+        for hold in WAYS {
+            let pid = child("exec sleep 60");
+            let child = hold(pid);
+            assert!(!child.is_stopped());
+            kill(pid, Signal::SIGSTOP).unwrap();
+            until(|| child.is_stopped());
+            assert!(child.is_stopped(), "the first look has consumed it");
+            assert!(!child.ends_by(Instant::now()), "stopped is not ended");
+            kill(pid, Signal::SIGCONT).unwrap();
+            until(|| !child.is_stopped());
+            kill(pid, Signal::SIGTSTP).unwrap();
+            until(|| child.is_stopped());
+            child.kill();
+            assert!(child.ends_by(Instant::now() + LONG));
+            assert!(!child.is_stopped());
+            assert_eq!(child.reap(), Exit::Signal(libc::SIGKILL));
+        }
+    }
+
+    #[test]
+    fn a_stranger_that_has_the_number_is_neither_signalled_nor_waited_for() {
+        // A child's child is no child of ours, as good as any stranger.
+        let mut parent =
+            Command::new("sh").args(["-c", "sleep 60 & echo $!; wait"]).stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(parent.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let pid = Pid::from_raw(line.trim().parse().unwrap());
+        assert_eq!(ChildFd::open(pid).unwrap_err().raw_os_error(), Some(libc::ECHILD));
+        let stranger = by_number(pid);
+        stranger.kill();
+        assert!(stranger.ends_by(Instant::now() + LONG), "our child is gone, whoever has the number");
+        assert_eq!(stranger.reap(), Exit::Unknown);
+        assert_eq!(parent.try_wait().unwrap(), None, "its child was killed");
+        kill(pid, Signal::SIGKILL).unwrap();
+        parent.wait().unwrap();
+    }
+
+    #[test]
+    fn a_status_that_somebody_else_has_taken_is_told_by_the_pidfd_where_the_kernel_keeps_it() {
+        for (script, exit) in [("exit 7", Exit::Code(7)), ("exit 0", Exit::Code(0)), ("kill -9 $$", Exit::Signal(9))] {
+            let pid = child(script);
+            // Held while it cannot be gone yet: a zombie counts.
+            let (open, number) = (ChildFd::open(pid).unwrap(), by_number(pid));
+            waitpid(pid, None).unwrap();
+            let kept = pidfd_info(open.fd.as_ref().unwrap(), libc::PIDFD_INFO_EXIT).is_ok();
+            assert_eq!(open.reap(), if kept { exit } else { Exit::Unknown });
+            assert_eq!(number.reap(), Exit::Unknown);
+        }
+    }
 }

@@ -20,7 +20,7 @@ use rowfork::{DeathCause, Error, SharedArray, fork};
 
 use harmed::{first_time, harmed, matrix};
 use isolated::{children, descriptors, is_running};
-use shared::{SharedWord, raise};
+use shared::{SharedWord, ignore_sigchld, raise};
 
 isolated_tests! {
     fn a_worker_has_the_default_signals_but_for_those_of_the_terminal() {
@@ -368,6 +368,41 @@ isolated_tests! {
         sums_with(100).unwrap();
     }
 
+    fn a_limit_on_processes_costs_workers_and_is_an_error_only_where_none_is_left() {
+        if !nix::unistd::geteuid().is_root() {
+            println!("SKIPPED: only root can become a user who has no other process");
+            return;
+        }
+        let m = matrix(100, 3);
+        let expected = harmed(&m, 1, |_| {}).unwrap().0;
+        become_a_lonely_user();
+        let threads = std::fs::read_dir("/proc/self/task").unwrap().count() as u64;
+        for allowed in [0, 1, 2, 3] {
+            setrlimit(Resource::RLIMIT_NPROC, threads + allowed, threads + 3).unwrap();
+            for kills in [false, true] {
+                let deaths = SharedWord::new();
+                let outcome = harmed(&m, 4, |row| {
+                    // Long enough for all four to be forked before the first is through.
+                    std::thread::sleep(Duration::from_micros(200));
+                    if kills && row == 55 && first_time(&deaths) { raise(Signal::SIGKILL) }
+                });
+                match outcome {
+                    Ok((sums, report)) => {
+                        assert_eq!(sums, expected);
+                        assert_eq!(report.deaths.len(), usize::from(kills), "{report}");
+                        let at_work = report.workers.iter().filter(|worker| worker.rows > 0).count() as u64;
+                        assert!((1..=allowed).contains(&at_work), "{at_work} at work, {allowed} allowed");
+                    }
+                    Err(Error::ForkFailed(source)) => {
+                        assert_eq!((allowed, source.raw_os_error()), (0, Some(libc::EAGAIN)));
+                    }
+                    Err(other) => panic!("{other:?}"),
+                }
+                assert!(children().is_empty());
+            }
+        }
+    }
+
     fn a_caller_killed_at_any_instant_leaves_no_worker_and_no_volatile_name() {
         let tag = format!("{VICTIM}={}", std::process::id());
         let mut random = Random(std::process::id().into());
@@ -514,19 +549,18 @@ fn decoy_with_a_dead_workers_pid() -> Option<i32> {
     })
 }
 
+/// Gives root's rights up, limits do not hold for them, for those of a user who has no other process.
+fn become_a_lonely_user() {
+    let user = nix::unistd::Uid::from_raw(1_000_000_000 + std::process::id());
+    nix::unistd::setresuid(user, user, user).unwrap();
+    // Or what /proc says of this process would be root's.
+    nix::sys::prctl::set_dumpable(true).unwrap();
+}
+
 fn linux_is_at_least(major: u32, minor: u32) -> bool {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map_while(|number| number.parse::<u32>().ok());
     (numbers.next().unwrap(), numbers.next().unwrap()) >= (major, minor)
-}
-
-fn ignore_sigchld() {
-    let ignore = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
-    #[allow(unsafe_code, reason = "changes a disposition")]
-    // SAFETY: "ignore" runs no code.
-    unsafe {
-        sigaction(Signal::SIGCHLD, &ignore).unwrap();
-    }
 }
 
 /// Runs `work` while a signal, whose handler does not ask for interrupted calls to be restarted, comes to this very thread

@@ -3,12 +3,18 @@
 
 #[path = "support/isolated.rs"]
 mod isolated;
+#[path = "support/shared.rs"]
+mod shared;
 
 use std::process::Command;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use ndarray::Ix2;
+use nix::sys::signal::Signal;
 use rowfork::{SharedArray, fork};
+
+use shared::{SharedWord, raise};
 
 /// In the environment of every process of a run, so that all of them can be found.
 const TAG: &str = "ROWFORK_TEST_UNDER_STRACE";
@@ -50,6 +56,28 @@ fn the_main_job() {
     println!("the job is done");
 }
 
+/// Not a test: another such program, one of whose workers is killed.
+#[test]
+#[ignore = "a part of other tests"]
+fn the_job_that_loses_a_worker() {
+    if std::env::var_os(TAG).is_none() {
+        return;
+    }
+    let m: SharedArray<f64, Ix2> =
+        SharedArray::from_shape_fn(None, (200, 50), |(i, j)| (i * j) as f64).expect("placed");
+    let deaths = SharedWord::new();
+    let sums = fork().workers(2).block_rows(10).map_rows(&m, |row| {
+        if row.index() == 55 && deaths.fetch_add(1, Ordering::Relaxed) == 0 {
+            raise(Signal::SIGKILL);
+        }
+        row.sum()
+    });
+    let sums = sums.expect("sums");
+    assert!(sums.view().iter().enumerate().all(|(i, &sum)| sum == (i * 1225) as f64), "a wrong sum");
+    assert_eq!(deaths.load(Ordering::Relaxed), 2, "row 55 was run twice");
+    println!("the job is done");
+}
+
 fn strace_works() -> bool {
     let works =
         Command::new("strace").args(["-qq", "-o", "/dev/null", "true"]).status().is_ok_and(|status| status.success());
@@ -59,28 +87,30 @@ fn strace_works() -> bool {
     works
 }
 
-/// Runs the job with one fault injected; whether it said that it is done, and all that it said.
+/// Runs the main job with one fault injected; whether it said that it is done, and all that it said.
 fn job_with(tag: &str, calls: &str, fault: &str) -> (bool, String) {
+    run_with("the_main_job", tag, calls, fault)
+}
+
+fn run_with(program: &str, tag: &str, calls: &str, fault: &str) -> (bool, String) {
+    let options = [&*format!("trace={calls}"), &*format!("inject={calls}:{fault}")];
+    let (done, output) = run_under_strace(program, tag, &["-o", "/dev/null", "-e", options[0], "-e", options[1]]);
+    assert!(!output.contains("WATCHDOG"), "{program}, {calls} {fault}: {output}");
+    assert!(!output.contains("a wrong sum"), "{program}, {calls} {fault}: {output}");
+    (done, output)
+}
+
+fn run_under_strace(program: &str, tag: &str, options: &[&str]) -> (bool, String) {
     let mut command = Command::new("strace");
     command
-        .args([
-            "-f",
-            "-qq",
-            "-o",
-            "/dev/null",
-            "-e",
-            &format!("trace={calls}"),
-            "-e",
-            &format!("inject={calls}:{fault}"),
-        ])
+        .args(["-f", "-qq"])
+        .args(options)
         .arg(std::env::current_exe().unwrap())
-        .args(["the_main_job", "--exact", "--ignored", "--nocapture", "--test-threads=1"])
+        .args([program, "--exact", "--ignored", "--nocapture", "--test-threads=1"])
         .env(TAG, tag)
         .env("RAYON_NUM_THREADS", "1")
         .env("RUST_BACKTRACE", "0");
     let (_, output) = isolated::output_within(command, Duration::from_secs(20));
-    assert!(!output.contains("WATCHDOG"), "{calls} {fault}: {output}");
-    assert!(!output.contains("a wrong sum"), "{calls} {fault}: {output}");
     (output.contains("the job is done"), output)
 }
 
@@ -146,13 +176,79 @@ isolated_tests! {
         assert!(!done && output.contains("WorkerSetup") && output.contains("PR_SET_PDEATHSIG"), "{output}");
     }
 
+    fn without_pidfds_all_rows_are_done_all_the_same() {
+        if !strace_works() {
+            return;
+        }
+        let tag = std::process::id().to_string();
+        for program in ["the_main_job", "the_job_that_loses_a_worker"] {
+            for error in ["ENOSYS", "EPERM"] {
+                // None has one; the first, the second, and the one that comes for the dead have none.
+                for which in ["1+", "1", "2", "3"] {
+                    let (done, output) = run_with(program, &tag, "pidfd_open", &format!("error={error}:when={which}"));
+                    assert!(done, "{program}, {error} at {which}: {output}");
+                    assert_nothing_is_left(&tag, &format!("{program}, {error} at {which}"));
+                }
+            }
+        }
+    }
+
+    fn with_pidfds_a_worker_costs_two_waits_and_nothing_goes_by_number() {
+        if !strace_works() {
+            return;
+        }
+        let tag = std::process::id().to_string();
+        let record = tempfile::NamedTempFile::new().unwrap();
+        let path = record.path().to_str().unwrap();
+        for (program, workers) in [("the_main_job", 2), ("the_job_that_loses_a_worker", 3)] {
+            let trace = "trace=clone,waitid,poll,ioctl,kill,pidfd_open";
+            let (done, output) = run_under_strace(program, &tag, &["-o", path, "-e", trace]);
+            assert!(done, "{output}");
+            let record = std::fs::read_to_string(path).unwrap();
+            // Not the lines on which a call that another process's line has cut in two goes on.
+            let count = |call: &str| record.lines().filter(|line| line.contains(call)).count();
+            let forked = count(" clone(");
+            assert!((1..=workers).contains(&forked), "{record}");
+            assert_eq!((count("waitid("), count("waitid(P_PIDFD, ")), (2 * forked, 2 * forked), "{record}");
+            assert_eq!(count(" pidfd_open("), forked, "{record}");
+            // 100 ms, not the millisecond of those who have to look.
+            let timeout = |line: &str| line.rsplit_once("}], ")?.1.split([' ', ')']).nth(1)?.parse::<u32>().ok();
+            let polls = record.lines().filter(|line| line.contains("events=POLLIN") && !line.contains("resumed>"));
+            assert!(polls.clone().count() >= 1 && polls.clone().all(|line| timeout(line).unwrap_or(100) > 1), "{record}");
+            assert_eq!(count(" ioctl("), 0, "{record}");
+            assert_eq!(count(" kill("), usize::from(program != "the_main_job"), "{record}");
+        }
+    }
+
+    fn a_fork_that_is_refused_costs_a_worker_or_is_a_typed_error() {
+        if !strace_works() {
+            return;
+        }
+        let tag = std::process::id().to_string();
+        for program in ["the_main_job", "the_job_that_loses_a_worker"] {
+            for which in ["1", "2", "3", "4", "1+", "2+", "3+"] {
+                for error in ["EAGAIN", "ENOMEM"] {
+                    let (done, output) = run_with(program, &tag, "clone", &format!("error={error}:when={which}"));
+                    let what = format!("{program}, {error} at {which}: {output}");
+                    assert!(done || output.contains("sums: ForkFailed"), "{what}");
+                    if which.starts_with('1') {
+                        assert!(!done, "without the first there is none: {what}");
+                    } else if program == "the_main_job" {
+                        assert!(done, "one worker is enough: {what}");
+                    }
+                    assert_nothing_is_left(&tag, &what);
+                }
+            }
+        }
+    }
+
     fn failed_system_calls_end_in_a_result_or_a_typed_error() {
         if !strace_works() {
             return;
         }
         let tag = std::process::id().to_string();
         let faults = [
-            ("clone", "EAGAIN"), ("clone", "ENOMEM"), ("pidfd_open", "EMFILE"), ("pidfd_open", "ENOSYS"),
+            ("clone", "EAGAIN"), ("clone", "ENOMEM"), ("pidfd_open", "EMFILE"), ("pidfd_open", "ENOMEM"),
             ("waitid", "ECHILD"), ("fallocate", "ENOSPC"), ("linkat", "EEXIST"), ("linkat", "ENOSPC"),
             ("madvise", "EINVAL"), ("madvise", "ENOMEM"), ("prctl", "EPERM"), ("poll", "ENOMEM"),
         ];

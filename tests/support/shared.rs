@@ -1,5 +1,5 @@
-//! A word that forked processes share, for kernels that must behave differently the second time.
-#![allow(unsafe_code, reason = "maps a page that a fork shares")]
+//! A word that forked processes share, for kernels that must behave differently the second time, and signals.
+#![allow(unsafe_code, reason = "maps a page that a fork shares, changes a disposition")]
 #![allow(dead_code, reason = "each test binary uses a part")]
 
 use std::num::NonZeroUsize;
@@ -7,6 +7,7 @@ use std::ops::Deref;
 use std::sync::atomic::AtomicU64;
 
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 
 /// An `AtomicU64` in a shared page, 0 at first.
 pub(crate) struct SharedWord(&'static AtomicU64);
@@ -39,6 +40,15 @@ impl Drop for SharedWord {
 }
 
 /// Sends a signal to this very process.
-pub(crate) fn raise(signal: nix::sys::signal::Signal) {
+pub(crate) fn raise(signal: Signal) {
     nix::sys::signal::kill(nix::unistd::getpid(), signal).expect("kill self");
+}
+
+/// Has the kernel forget dead children at once, as some hosts do.
+pub(crate) fn ignore_sigchld() {
+    let ignore = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
+    // SAFETY: "ignore" runs no code.
+    unsafe {
+        sigaction(Signal::SIGCHLD, &ignore).expect("sigaction");
+    }
 }

@@ -96,7 +96,8 @@ pub(crate) fn die_with(parent: Pid) -> io::Result<bool> {
 /// By a pidfd, a descriptor that cannot come to mean another process; where the kernel, or the sandbox around it, has
 /// none to give, by its number alone. That stays the child's own until somebody has reaped it, which is to be
 /// [`reap`](Self::reap) alone. A host that reaps what is not its own, or ignores `SIGCHLD`, breaks that: so the number
-/// is looked up among our children each time, and before every signal.
+/// is looked up among our children each time, and before every signal. What is left to go wrong is such a host's own new
+/// child getting the very number between two looks.
 #[derive(Debug)]
 pub(crate) struct ChildFd {
     pid: WaitPid,
@@ -367,7 +368,8 @@ mod tests {
             assert!(!child.ends_by(Instant::now()), "stopped is not ended");
             kill(pid, Signal::SIGCONT).unwrap();
             until(|| !child.is_stopped());
-            kill(pid, Signal::SIGTSTP).unwrap();
+            // Not SIGTSTP, which the kernel drops where no shell could continue the group.
+            kill(pid, Signal::SIGSTOP).unwrap();
             until(|| child.is_stopped());
             child.kill();
             assert!(child.ends_by(Instant::now() + LONG));

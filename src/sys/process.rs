@@ -344,7 +344,7 @@ mod tests {
     fn children_with_and_without_pidfds_are_waited_for_together() {
         for dying in 0..3 {
             let scripts = (0..3).map(|index| if index == dying { "exit 7" } else { "exec sleep 60" });
-            let ways = [WAYS[0], WAYS[1], WAYS[1]];
+            let ways = [WAYS[1], WAYS[0], WAYS[1]];
             let children: Vec<ChildFd> = scripts.zip(ways).map(|(script, hold)| hold(child(script))).collect();
             let ended = wait_for_end(children.iter(), Instant::now() + LONG).unwrap();
             assert_eq!(ended, [dying == 0, dying == 1, dying == 2]);

@@ -274,16 +274,19 @@ compile_error!(
 
 mod array;
 mod blocks;
+mod call;
 mod control;
 mod crew;
 mod error;
 mod fork;
 mod interrupted;
 mod kernel;
+mod options;
 mod report;
 mod rows;
 pub mod segment;
 mod supervise;
+mod supervisor;
 mod sys;
 mod worker;
 

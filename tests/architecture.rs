@@ -18,6 +18,9 @@ const FLOORS: &[(&str, u32)] = &[
     ("interrupted", 2),
     ("worker", 2),
     ("crew", 2),
+    ("options", 2),
+    ("call", 2),
+    ("supervisor", 3),
     ("fork", 3),
     ("rows", 4),
 ];

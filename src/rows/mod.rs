@@ -40,9 +40,10 @@ use self::source::RowCheck;
 use self::target::{BlockTarget, Share};
 use crate::array::{Element, SharedArray};
 use crate::blocks::{Cut, RowBlocks};
+use crate::call::Call;
 use crate::control::{Claim, MessageKind, Slot};
 use crate::error::{Error, Result};
-use crate::fork::{Call, Fork};
+use crate::fork::Fork;
 use crate::report::{Output, Report};
 
 /// How rows are cut into blocks, and what of the output belongs to a block.
@@ -162,7 +163,7 @@ fn or_leave_word<E: fmt::Display>(outcome: Result<(), E>, slot: &Slot) -> Contro
 
 /// Checks what can be checked before the output of an operation is made.
 fn check(fork: &Fork<'_>, inputs: &impl Rows) -> Result<()> {
-    fork.check()?;
+    fork.options().check()?;
     inputs.check_rows(&mut RowCheck::default())
 }
 

@@ -1,0 +1,210 @@
+//! From the fork to its end a worker allocates and frees nothing but what the kernel itself does: the allocator's locks, and
+//! whatever a host's own allocator does besides, are nothing to rowfork's code there. Every allocation of this program is
+//! counted.
+#![allow(unsafe_code, reason = "a counting allocator")]
+
+#[path = "support/isolated.rs"]
+mod isolated;
+#[path = "support/shared.rs"]
+mod shared;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::io::Write;
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+
+use ndarray::{Ix2, Slice, array};
+use rowfork::{Bool, Error, Fork, SharedArray, fork};
+use shared::SharedWord;
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+struct Counting;
+
+/// The process whose children are counted; 0 while nothing is.
+static PARENT: AtomicU32 = AtomicU32::new(0);
+/// What this worker has allocated and freed since it was forked: the parent, whose copy it begins with, does not count.
+static OWN: AtomicU64 = AtomicU64::new(0);
+/// What all workers have, in memory that they share with the parent.
+static ALL: AtomicPtr<AtomicU64> = AtomicPtr::new(std::ptr::null_mut());
+
+thread_local! {
+    /// While an allocation is being reported, which allocates.
+    static REPORTING: Cell<bool> = const { Cell::new(false) };
+}
+
+fn count(what: &str) {
+    let parent = PARENT.load(Ordering::Relaxed);
+    if parent == 0 || std::process::id() == parent || REPORTING.get() {
+        return;
+    }
+    OWN.fetch_add(1, Ordering::Relaxed);
+    // SAFETY: a word that stays mapped until PARENT is 0 again.
+    let all = unsafe { ALL.load(Ordering::Relaxed).as_ref() }.expect("set before PARENT");
+    if all.fetch_add(1, Ordering::Relaxed) < 3 {
+        REPORTING.set(true);
+        let place = std::backtrace::Backtrace::force_capture();
+        let _ = writeln!(std::io::stderr(), "a worker {what}:\n{place}");
+        drop(place);
+        REPORTING.set(false);
+    }
+}
+
+// SAFETY: all of it is passed on to the system's allocator.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count("allocates");
+        // SAFETY: as our caller vouches.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        count("allocates zeros");
+        // SAFETY: as our caller vouches.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        count("reallocates");
+        // SAFETY: as our caller vouches.
+        unsafe { System.realloc(ptr, layout, new_size) }
+    }
+
+    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+        count("frees");
+        // SAFETY: as our caller vouches.
+        unsafe { System.dealloc(ptr, layout) }
+    }
+}
+
+/// Allocations of this worker so far.
+fn own() -> u64 {
+    OWN.load(Ordering::Relaxed)
+}
+
+/// Runs a call, and returns what it gives with how often its workers went to the allocator from first to last.
+fn counted<T>(call: impl FnOnce() -> T) -> (T, u64) {
+    let all = SharedWord::new();
+    ALL.store(std::ptr::from_ref(&*all).cast_mut(), Ordering::Relaxed);
+    PARENT.store(std::process::id(), Ordering::Relaxed);
+    let value = call();
+    PARENT.store(0, Ordering::Relaxed);
+    (value, all.load(Ordering::Relaxed))
+}
+
+fn matrix() -> SharedArray<f64, Ix2> {
+    SharedArray::from_shape_fn(None, (1000, 12), |(i, j)| (i + j) as f64).unwrap()
+}
+
+/// Several workers, many blocks, and the reading of /proc at the end.
+fn three<'a>() -> Fork<'a> {
+    fork().workers(3).block_rows(10).measure_memory(true)
+}
+
+isolated_tests! {
+    fn an_allocation_of_a_kernel_is_seen() {
+        let m = matrix();
+        let (counts, all) = counted(|| {
+            three().map_rows(&m, |row| {
+                if row.index() == 500 {
+                    drop(std::hint::black_box(Vec::<u8>::with_capacity(100)));
+                }
+                own()
+            }).unwrap()
+        });
+        assert_eq!((*counts.view().iter().max().unwrap(), all), (2, 2), "one made, one freed");
+    }
+
+    fn map_rows_allocates_nothing() {
+        let m = matrix();
+        let (counts, all) = counted(|| three().map_rows(&m, |row| own() + u64::from(row.sum() < 0.0)).unwrap());
+        assert_eq!((counts.view().sum(), all), (0, 0));
+    }
+
+    fn map_rows_of_several_inputs_and_of_some_columns_allocates_nothing() {
+        let m = matrix();
+        let small = SharedArray::from_shape_fn(None, (1000, 3), |(_, j)| [7_u8, 8, 9][j]).unwrap();
+        let numbers = SharedArray::from_shape_fn(None, 1000, |i| i as f32).unwrap();
+        let (counts, all) = counted(|| {
+            let columns = m.columns(Slice::new(1, None, 3)).unwrap();
+            let inputs = (columns, &small, &numbers);
+            three().map_rows(inputs, |(_, _, number)| own() + u64::from(number.value() < 0.0)).unwrap()
+        });
+        assert_eq!((counts.view().sum(), all), (0, 0));
+    }
+
+    fn transform_rows_allocates_nothing() {
+        let m = matrix();
+        let (counts, all) = counted(|| three().transform_rows(&m, 2, |_, out| out.fill(own())).unwrap());
+        assert_eq!((counts.view().sum(), all), (0, 0));
+    }
+
+    fn map_blocks_allocates_nothing() {
+        let m = matrix();
+        let (counts, all) = counted(|| three().map_blocks(&m, 2, |_, out| out.fill(own())).unwrap());
+        assert_eq!((counts.view().sum(), all), (0, 0));
+    }
+
+    fn row_sums_allocates_nothing_whatever_the_elements_and_the_strides() {
+        let m = matrix();
+        let wide = SharedArray::from_shape_fn(None, (300, 5000), |(i, j)| 1e300 / (1 + i * j) as f64 - 1e16).unwrap();
+        let single = SharedArray::from_shape_fn(None, (300, 100), |(i, j)| (i * j) as f32).unwrap();
+        let bytes = SharedArray::from_shape_fn(None, (300, 100), |(i, _)| if i % 2 == 0 { 250_u8 } else { 3 }).unwrap();
+        let flags = SharedArray::from_shape_fn(None, (300, 100), |(i, j)| Bool::from(i > j)).unwrap();
+        let every_third = |n_columns| Slice::new(0, Some(n_columns), 3);
+        let counts = [
+            counted(|| drop(three().row_sums(&m).unwrap())).1,
+            counted(|| drop(three().row_sums(&wide).unwrap())).1,
+            counted(|| drop(three().row_sums(&single).unwrap())).1,
+            counted(|| drop(three().row_sums(&bytes).unwrap())).1,
+            counted(|| drop(three().row_sums(&flags).unwrap())).1,
+            counted(|| drop(three().row_sums(m.columns(every_third(12)).unwrap()).unwrap())).1,
+            counted(|| drop(three().row_sums(wide.columns(every_third(5000)).unwrap()).unwrap())).1,
+            counted(|| drop(three().row_sums(single.columns(every_third(100)).unwrap()).unwrap())).1,
+            counted(|| drop(three().row_sums(bytes.columns(every_third(100)).unwrap()).unwrap())).1,
+        ];
+        assert_eq!(counts, [0; 9]);
+    }
+
+    fn update_rows_allocates_nothing() {
+        let mut m = SharedArray::<u64, _>::zeros(None, (1000, 12)).unwrap();
+        let numbers = SharedArray::from_shape_fn(None, 1000, |i| i as u64).unwrap();
+        let (_, all) = counted(|| three().update_rows(&mut m, |row| row[0] = own()).unwrap());
+        assert_eq!((m.view().sum(), all), (0, 0));
+        let (_, all) = counted(|| three().update_rows_with(&mut m, &numbers, |row, _| row[0] = own()).unwrap());
+        assert_eq!((m.view().sum(), all), (0, 0));
+    }
+
+    fn fold_rows_allocates_nothing() {
+        let m = matrix();
+        let (sum, all) = counted(|| {
+            three().fold_rows(&m, [0_u64; 2], |sum, _| sum[0] += own(), |sum, other| sum[1] += other[0] + own()).unwrap()
+        });
+        assert_eq!((*sum, all), ([0; 2], 0));
+        let (_, all) = counted(|| {
+            let add = |sums: &mut ndarray::ArrayViewMut1<'_, f64>, others: &ndarray::ArrayView1<'_, f64>| *sums += others;
+            three().fold_rows_array(&m, &ndarray::Array1::zeros(12), |sums, row| *sums += &row, add).unwrap()
+        });
+        assert_eq!(all, 0);
+    }
+
+    fn run_tasks_allocates_nothing() {
+        let (counts, all) = counted(|| three().run_tasks(1000, |_| own()).unwrap());
+        assert_eq!((counts.view().sum(), all), (0, 0));
+    }
+
+    fn a_kernel_that_fails_is_reported_without_an_allocation() {
+        let m = matrix();
+        let (outcome, all) = counted(|| three().map_rows(&m, |row| if row.index() == 300 { Err("no") } else { Ok(0.0) }));
+        assert!(matches!(outcome.unwrap_err(), Error::KernelFailed { row: 300, .. }));
+        assert_eq!(all, 0);
+    }
+
+    fn a_workers_first_word_of_a_sum_that_does_not_fit_is_said_without_an_allocation() {
+        let m = SharedArray::copy_from(None, &array![[1_i64, 2], [i64::MAX, 1]]).unwrap();
+        let (outcome, all) = counted(|| three().row_sums(&m));
+        assert!(matches!(outcome.unwrap_err(), Error::SumOverflow { row: 1, .. }));
+        assert_eq!(all, 0);
+    }
+}

@@ -1,0 +1,158 @@
+//! Ten thousand calls, every way that a call can end among them, leave the process as it was: descriptors, mappings, memory,
+//! children, names. A quarter of a minute, and never more than the watchdog's two:
+//!
+//! `cargo test --test soak -- --ignored`
+
+#[path = "support/harmed.rs"]
+mod harmed;
+#[path = "support/isolated.rs"]
+mod isolated;
+#[path = "support/shared.rs"]
+mod shared;
+
+use std::time::{Duration, Instant};
+
+use ndarray::{Array2, Ix2};
+use nix::sys::signal::Signal;
+use rowfork::{Error, SharedArray, fork};
+
+use harmed::{first_time, harmed, matrix};
+use isolated::{descriptors, unique_name};
+use shared::{SharedWord, raise};
+
+const CALLS: usize = 10_000;
+
+/// Well before the watchdog.
+const LIMIT: Duration = Duration::from_secs(100);
+
+/// The first calls are not counted: they fill caches, the allocator's and rayon's.
+const WARM_UP: usize = 500;
+
+/// What a process has.
+#[derive(Debug, Clone, Copy)]
+struct Holdings {
+    descriptors: usize,
+    mappings: usize,
+    resident_kib: usize,
+}
+
+impl Holdings {
+    fn now() -> Self {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        Self {
+            descriptors: descriptors().len(),
+            mappings: std::fs::read_to_string("/proc/self/maps").unwrap().lines().count(),
+            resident_kib: resident.split_whitespace().next().unwrap().parse().unwrap(),
+        }
+    }
+}
+
+/// One call; every sort of it comes up as `round` goes on.
+fn call(round: usize, m: &mut SharedArray<f64, Ix2>, expected: &[u64], name: &str) {
+    let workers = 1 + round % 3;
+    match round % 13 {
+        0 => match harmed(m, workers, |row| assert!(row != 50)).unwrap_err() {
+            Error::KernelPanicked { row: 50, .. } => {}
+            other => panic!("{other:?}"),
+        },
+        1 => {
+            let failed =
+                fork().workers(workers).map_rows(&*m, |row| if row.index() == 7 { Err("no") } else { Ok(0.0) });
+            assert!(matches!(failed.unwrap_err(), Error::KernelFailed { row: 7, .. }));
+        }
+        2 => {
+            let deaths = SharedWord::new();
+            let kill_once = |row| {
+                if row == 33 && first_time(&deaths) {
+                    raise(Signal::SIGKILL);
+                }
+            };
+            let (sums, report) = harmed(m, workers, kill_once).unwrap();
+            assert_eq!((sums.as_slice(), report.deaths.len()), (expected, 1));
+        }
+        3 => drop(
+            harmed(m, workers, |row| {
+                if row == 33 {
+                    raise(Signal::SIGSEGV);
+                }
+            })
+            .unwrap_err(),
+        ),
+        4 => assert!(matches!(fork().workers(0).row_sums(&*m).unwrap_err(), Error::ZeroWorkers)),
+        5 => {
+            // Named, published, refused under a name that is taken, and gone again.
+            let _named = SharedArray::<f64, _>::zeros(name, 10).unwrap();
+            let mut sums = fork().workers(workers).row_sums(&*m).unwrap();
+            assert!(matches!(sums.publish(name).unwrap_err(), Error::NameInUse { .. }));
+            sums.publish(&format!("{name}-sums")).unwrap();
+        }
+        6 => {
+            let _ = fork().workers(workers).update_rows(m, |row| row[0] += 0.0).unwrap();
+            let torn = fork().workers(workers).update_rows(m, |row| {
+                if row.index() == 99 {
+                    raise(Signal::SIGKILL);
+                }
+            });
+            assert!(matches!(torn.unwrap_err(), Error::UpdateInterrupted { .. }));
+        }
+        7 => {
+            let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                fork().workers(workers).progress(|_| std::panic::resume_unwind(Box::new(()))).row_sums(&*m).map(drop)
+            }));
+            assert!(ended.is_err(), "the callback's panic");
+        }
+        8 => {
+            let largest = fork().workers(workers).fold_rows(
+                &*m,
+                0.0,
+                |most, row| *most = row[0].max(*most),
+                |a, b| *a = b.max(*a),
+            );
+            assert_eq!(*largest.unwrap(), m.view()[[99, 0]]);
+        }
+        9 => {
+            let copied = fork().workers(workers).transform_rows(&*m, 3, |row, out| out.assign(&row)).unwrap();
+            assert_eq!(copied.view(), m.view());
+        }
+        10 => assert_eq!(fork().workers(workers).run_tasks(40, |task| task).unwrap().as_slice()[39], 39),
+        11 => {
+            // Larger than a huge page, and filled by rayon's threads.
+            let large = SharedArray::copy_from(None, &Array2::<u8>::ones((3000, 1000))).unwrap();
+            assert_eq!(fork().workers(workers).row_sums(&large).unwrap().as_slice()[2999], 1000);
+        }
+        _ => assert_eq!(harmed(m, workers, |_| {}).unwrap().0, expected),
+    }
+}
+
+isolated_tests! {
+    #[ignore = "a quarter of a minute: cargo test --test soak -- --ignored"]
+    fn ten_thousand_calls_leave_no_descriptor_no_mapping_and_no_memory() {
+        let began = Instant::now();
+        let name = unique_name("soak");
+        let mut m = matrix(100, 3);
+        let expected = harmed(&m, 1, |_| {}).unwrap().0;
+        for round in 0..WARM_UP {
+            call(round, &mut m, &expected, &name);
+        }
+        let before = Holdings::now();
+        let (mut done, mut most) = (0, before);
+        while done < CALLS && began.elapsed() < LIMIT {
+            call(done, &mut m, &expected, &name);
+            done += 1;
+            if done % 500 == 0 {
+                let now = Holdings::now();
+                assert_eq!(now.descriptors, before.descriptors, "after {done} calls");
+                assert!(now.mappings <= before.mappings + 8, "after {done} calls: {now:?}, before {before:?}");
+                assert!(now.resident_kib <= before.resident_kib + 2048, "after {done} calls: {now:?}, before {before:?}");
+                most = Holdings {
+                    descriptors: most.descriptors.max(now.descriptors),
+                    mappings: most.mappings.max(now.mappings),
+                    resident_kib: most.resident_kib.max(now.resident_kib),
+                };
+            }
+        }
+        println!("FIGURE {done} calls in {:.0?}: before {before:?}, most {most:?}", began.elapsed());
+        assert!(done >= CALLS / 2, "only {done} calls in {LIMIT:?}");
+    }
+}

@@ -174,6 +174,17 @@ impl Terminal {
 const CTRL_C: u8 = 3;
 const CTRL_Z: u8 = 26;
 
+/// A player's session. Dropping it ends what is left of it: an orphan would keep the test's output open for ever.
+struct Session(u32);
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        for pid in running_in_session(self.0) {
+            let _ = nix::sys::signal::kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+    }
+}
+
 /// Processes of a session that run (zombies do not).
 fn running_in_session(leader: u32) -> Vec<i32> {
     let of_session = |pid: i32| {
@@ -227,6 +238,7 @@ fn struck_at_random_times(rounds: usize, signal: Signal, strike: impl Fn(Termina
         let mut caller = Holder::start(player(&format!("caller {} {}", terminal.tty.display(), names.name("a"))));
         assert_eq!(caller.says(), "ready");
         let leader = caller.child.id();
+        let _session = Session(leader);
         random.sleep(20_000);
         let terminal = strike(terminal, Pid::from_raw(leader.cast_signed()));
         let mut status: Option<ExitStatus> = None;
@@ -282,6 +294,7 @@ isolated_tests! {
         let count = dir.path().join("count");
         let role = format!("shell {} {} {}", terminal.tty.display(), names.name("a"), count.display());
         let mut shell = Holder::start(player(&role));
+        let session = Session(shell.child.id());
         // The two say their words to the same pipe, in either order.
         let said = [shell.says(), shell.says()];
         let job: i32 = said.iter().find_map(|word| word.strip_prefix("job ")?.parse().ok()).expect("the job's pid");
@@ -303,15 +316,15 @@ isolated_tests! {
         }
         killpg(Pid::from_raw(job), Signal::SIGKILL).unwrap();
         assert_eq!(shell.says(), "over");
-        let leader = shell.child.id();
         shell.let_go();
-        assert!(within(Duration::from_secs(1), || running_in_session(leader).is_empty()));
+        assert!(within(Duration::from_secs(1), || running_in_session(session.0).is_empty()));
         assert!(eventually(|| rowfork::segment::sweep().is_ok() && names.left().is_empty()));
     }
 
     fn a_caller_that_handles_ctrl_c_gets_its_results_and_loses_no_worker() {
         let Some(mut terminal) = Terminal::open() else { return };
         let mut caller = Holder::start(player(&format!("handles {}", terminal.tty.display())));
+        let _session = Session(caller.child.id());
         assert_eq!(caller.says(), "ready");
         let over = AtomicBool::new(false);
         std::thread::scope(|scope| {

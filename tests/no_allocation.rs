@@ -1,6 +1,6 @@
-//! From the fork to its end a worker allocates and frees nothing but what the kernel itself does: the allocator's locks, and
-//! whatever a host's own allocator does besides, are nothing to rowfork's code there. Every allocation of this program is
-//! counted.
+//! From the fork to its end a worker allocates and frees nothing but what the kernel itself does: the allocator's
+//! locks, and whatever a host's own allocator does besides, are nothing to rowfork's code there. Every allocation of
+//! this program is counted.
 #![allow(unsafe_code, reason = "a counting allocator")]
 
 #[path = "support/isolated.rs"]
@@ -13,8 +13,8 @@ use std::cell::Cell;
 use std::io::Write;
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
-use ndarray::{Ix2, Slice, array};
-use rowfork::{Bool, Error, Fork, SharedArray, fork};
+use ndarray::{ArrayView1, ArrayViewMut1, Ix1, Ix2, Slice, array};
+use rowfork::{Bool, Error, Fork, Row, SharedArray, fork};
 use shared::SharedWord;
 
 #[global_allocator]
@@ -179,11 +179,12 @@ isolated_tests! {
     fn fold_rows_allocates_nothing() {
         let m = matrix();
         let (sum, all) = counted(|| {
-            three().fold_rows(&m, [0_u64; 2], |sum, _| sum[0] += own(), |sum, other| sum[1] += other[0] + own()).unwrap()
+            let combine = |sum: &mut [u64; 2], other: &[u64; 2]| sum[1] += other[0] + own();
+            three().fold_rows(&m, [0; 2], |sum, _| sum[0] += own(), combine).unwrap()
         });
         assert_eq!((*sum, all), ([0; 2], 0));
         let (_, all) = counted(|| {
-            let add = |sums: &mut ndarray::ArrayViewMut1<'_, f64>, others: &ndarray::ArrayView1<'_, f64>| *sums += others;
+            let add = |sums: &mut ArrayViewMut1<'_, f64>, others: &ArrayView1<'_, f64>| *sums += others;
             three().fold_rows_array(&m, &ndarray::Array1::zeros(12), |sums, row| *sums += &row, add).unwrap()
         });
         assert_eq!(all, 0);
@@ -196,12 +197,13 @@ isolated_tests! {
 
     fn a_kernel_that_fails_is_reported_without_an_allocation() {
         let m = matrix();
-        let (outcome, all) = counted(|| three().map_rows(&m, |row| if row.index() == 300 { Err("no") } else { Ok(0.0) }));
+        let kernel = |row: Row<'_, f64, Ix1>| if row.index() == 300 { Err("no") } else { Ok(0.0) };
+        let (outcome, all) = counted(|| three().map_rows(&m, kernel));
         assert!(matches!(outcome.unwrap_err(), Error::KernelFailed { row: 300, .. }));
         assert_eq!(all, 0);
     }
 
-    fn a_workers_first_word_of_a_sum_that_does_not_fit_is_said_without_an_allocation() {
+    fn a_sum_that_does_not_fit_is_reported_without_an_allocation() {
         let m = SharedArray::copy_from(None, &array![[1_i64, 2], [i64::MAX, 1]]).unwrap();
         let (outcome, all) = counted(|| three().row_sums(&m));
         assert!(matches!(outcome.unwrap_err(), Error::SumOverflow { row: 1, .. }));

@@ -1,5 +1,5 @@
-//! When memory runs out the kernel kills, and it kills a worker: a call goes on, or ends with a typed error, in a program
-//! that lives. In a control group of 150 MB, for real.
+//! When memory runs out the kernel kills, and it kills a worker: a call goes on, or ends with a typed error, in a
+//! program that lives. In a control group of 150 MB, for real.
 
 #[path = "support/isolated.rs"]
 mod isolated;

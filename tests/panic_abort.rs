@@ -1,5 +1,5 @@
-//! A program built with `panic = "abort"` gets the typed error of a kernel that panics, although nothing unwinds in it. It
-//! is a package of its own, since a build has one way to panic; its target directory is kept, so that only the first
+//! A program built with `panic = "abort"` gets the typed error of a kernel that panics, although nothing unwinds in it.
+//! It is a package of its own, since a build has one way to panic; its target directory is kept, so that only the first
 //! run compiles rowfork's dependencies.
 
 #[path = "support/isolated.rs"]

@@ -1,5 +1,6 @@
-//! Other users get at a segment by no way that Linux has, not by the descriptors and the memory of the processes that hold it
-//! either; and what a worker that crashes leaves behind holds none of the data. (Names, modes and the umask: see `segments`.)
+//! Other users get at a segment by no way that Linux has, not by the descriptors and the memory of the processes that
+//! hold it either; and what a worker that crashes leaves behind holds none of the data. (Names, modes and the umask:
+//! see `segments`.)
 
 #[path = "support/isolated.rs"]
 mod isolated;

@@ -90,8 +90,8 @@ fn right_sum(row: usize) -> f64 {
     (row * 100 + 4950) as f64
 }
 
-/// As a shell does it: the job is in a group of its own, in the foreground. (The group of a session's leader is orphaned,
-/// and to such a one ^Z does nothing.)
+/// As a shell does it: the job is in a group of its own, in the foreground. (The group of a session's leader is
+/// orphaned, and to such a one ^Z does nothing.)
 fn shell(tty: &str, name: &str, count: &str) {
     let terminal = lead_a_session_at(tty);
     let mut job = player(&format!("job {name} {count}")).process_group(0).spawn().unwrap();
@@ -305,7 +305,8 @@ isolated_tests! {
         for round in 0..rounds() / 3 {
             random.sleep(20_000);
             terminal.press(CTRL_Z);
-            let state = || isolated::processes().into_iter().find(|process| process.pid == job).map(|found| found.state);
+            let found = || isolated::processes().into_iter().find(|process| process.pid == job);
+            let state = || found().map(|process| process.state);
             assert!(within(Duration::from_secs(3), || state() == Some('T')), "round {round}: {:?}", state());
             let before = calls(&count);
             // Now and then for longer than the caller leaves its workers to end by themselves.

@@ -64,7 +64,7 @@ pub(crate) struct RowBlocks {
     block_rows: usize,
 }
 
-/// One block of a [`RowBlocks`]; there is no other way to get one.
+/// One block of a [`RowBlocks`], or a piece of one; there is no other way to get one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RowBlock {
     index: usize,
@@ -128,6 +128,18 @@ impl RowBlocks {
         Some(RowBlock { index, rows: start..(start + self.block_rows).min(self.n_rows) })
     }
 
+    /// Some rows of one block, as a unit of their own under a number past the last block's. `None` where they are none, or not
+    /// of one block.
+    pub(crate) fn piece(&self, index: usize, rows: Range<usize>) -> Option<RowBlock> {
+        let within = rows.start < rows.end && rows.end <= self.n_rows && index >= self.len();
+        (within && self.block_of(rows.start) == self.block_of(rows.end - 1)).then_some(RowBlock { index, rows })
+    }
+
+    /// How many blocks start before `row`.
+    pub(crate) fn starting_before(&self, row: usize) -> usize {
+        row.min(self.n_rows).div_ceil(self.block_rows)
+    }
+
     /// The number of the block that holds `row`.
     pub(crate) fn block_of(&self, row: usize) -> usize {
         row / self.block_rows
@@ -175,6 +187,16 @@ mod tests {
         assert_eq!(RowBlocks::balanced(0, 8).len(), 0);
         assert_eq!(RowBlocks::memory_bound(0, 8, 8).len(), 0);
         assert_eq!(RowBlocks::with_block_rows(0, 3).get(0), None);
+    }
+
+    #[test]
+    fn a_piece_is_some_rows_of_one_block() {
+        let blocks = RowBlocks::with_block_rows(25, 10);
+        assert_eq!(blocks.piece(3, 12..17).map(|piece| (piece.index(), piece.rows())), Some((3, 12..17)));
+        for (index, rows) in [(2, 12..17), (3, 12..12), (3, 9..11), (3, 24..26), (3, usize::MAX..usize::MAX)] {
+            assert_eq!(blocks.piece(index, rows.clone()), None, "{index} {rows:?}");
+        }
+        assert_eq!([0, 1, 10, 11, 25, usize::MAX].map(|row| blocks.starting_before(row)), [0, 1, 1, 2, 3, 3]);
     }
 
     #[test]

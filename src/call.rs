@@ -1,22 +1,35 @@
 //! What an operation asks of an executor.
 
-use crate::blocks::Cut;
+use std::ops::Range;
+use std::time::Instant;
+
+use crate::blocks::RowBlocks;
+use crate::error::Result;
 use crate::segment::Pages;
+use crate::supervise::Division;
 use crate::worker::BlockFn;
 
-/// One call: how many rows, how they are cut, what is run on a block, and what the report shall say of it.
+/// One call: the rows and their cut, what is run on a block, what may be run again, and what the report shall say of it.
 pub(crate) struct Call<'a> {
-    pub(crate) n_rows: usize,
-    pub(crate) cut: Cut,
+    pub(crate) blocks: RowBlocks,
     pub(crate) bytes_read: u64,
     pub(crate) bytes_written: u64,
     pub(crate) input_pages: Option<Pages>,
     pub(crate) output_pages: Option<Pages>,
-    /// The address of the output's mapping, the one segment that workers may write to.
-    pub(crate) output_mapping: usize,
-    /// The output is the input, so that a block that was begun cannot be run again.
-    pub(crate) in_place: bool,
-    /// A part of a larger call, which shows its own progress.
-    pub(crate) silent: bool,
+    /// The addresses of the mappings that workers may write to: all other segments are read-only in them.
+    pub(crate) writable: Vec<usize>,
+    /// What is run on a block is the user's code, not ours.
+    pub(crate) foreign: bool,
+    pub(crate) division: Division,
+    /// The output is the input: what a worker has saved of it is put back by this, given the rows from the first one saved on.
+    pub(crate) restore: Option<&'a RestoreFn<'a>>,
+    /// `Truncated` if somebody has cut a segment of the call.
+    pub(crate) check_lengths: &'a dyn Fn() -> Result<()>,
+    /// The last step of a larger call, which began then. It shows no progress of its own; and where a call goes on without
+    /// rows, time is not over for what is left to do with those that it has.
+    pub(crate) last_step_since: Option<Instant>,
     pub(crate) run: &'a BlockFn<'a>,
 }
+
+/// Puts back what the worker of a slot had saved.
+pub(crate) type RestoreFn<'a> = dyn Fn(Range<usize>, u16) -> Result<()> + 'a;

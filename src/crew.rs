@@ -2,9 +2,12 @@
 //! believe. Dropping it ends and reaps every worker, so that no error and no panic of the caller leaves a child.
 
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
 use crate::control::Owner;
+use crate::failpoints;
+use crate::supervise::DEATH_LIMIT;
 use crate::sys::process::{ChildFd, Exit, wait_for_end};
 
 /// One entry per worker slot.
@@ -49,28 +52,69 @@ impl Crew {
         seat.child = Some(child);
     }
 
-    /// Sleeps until a worker has ended or `deadline` is there; reaps all that have ended.
+    /// Sleeps until a worker has ended, `wake` is readable, a signal has come, or `deadline` is there; reaps all that have
+    /// ended.
     ///
     /// # Errors
     /// That of `poll`.
-    pub(crate) fn reap_ended(&mut self, deadline: Instant) -> io::Result<Vec<(Owner, Exit)>> {
+    pub(crate) fn reap_ended(
+        &mut self,
+        wake: Option<BorrowedFd<'_>>,
+        deadline: Instant,
+    ) -> io::Result<Vec<(Owner, Exit)>> {
         let seated: Vec<usize> = (0..self.seats.len()).filter(|&index| self.seats[index].child.is_some()).collect();
-        let ended = wait_for_end(seated.iter().filter_map(|&index| self.seats[index].child.as_ref()), deadline)?;
+        let children = seated.iter().filter_map(|&index| self.seats[index].child.as_ref());
+        let ended = wait_for_end(children, wake, deadline)?;
         let ended = seated.into_iter().zip(ended).filter_map(|(index, ended)| ended.then_some(index));
         Ok(ended.map(|index| self.reap(index)).collect())
     }
 
+    /// Who is alive, as far as is known.
+    pub(crate) fn owners(&self) -> impl Iterator<Item = Owner> {
+        let seated = (0..self.seats.len()).filter(|&index| self.seats[index].child.is_some());
+        seated.map(|index| self.owner(index))
+    }
+
+    /// SIGKILL to a worker. Whether it was found stopped.
+    pub(crate) fn kill(&self, owner: Owner) -> bool {
+        let Some(child) = self.child(owner) else { return false };
+        let stopped = child.is_stopped();
+        kill(child);
+        stopped
+    }
+
+    /// The process id of a worker that is alive.
+    pub(crate) fn pid(&self, owner: Owner) -> Option<i32> {
+        self.child(owner).map(ChildFd::pid)
+    }
+
+    fn child(&self, owner: Owner) -> Option<&ChildFd> {
+        let seat = self.seats.get(usize::from(owner.slot)).filter(|seat| seat.generation == owner.generation)?;
+        seat.child.as_ref()
+    }
+
     /// Gives every worker until `deadline` to leave by itself, then kills, and waits until all are really dead: not before
     /// may the caller touch the output again.
-    pub(crate) fn end(&mut self, deadline: Instant) {
+    ///
+    /// # Errors
+    /// The process id of a worker that is not dead after [`DEATH_LIMIT`]. It is given up.
+    pub(crate) fn end(&mut self, deadline: Instant) -> Result<(), i32> {
         // If they cannot be watched they get no grace.
-        while self.live() > 0 && Instant::now() < deadline && self.reap_ended(deadline).is_ok() {}
-        self.seats.iter().filter_map(|seat| seat.child.as_ref()).for_each(ChildFd::kill);
+        while self.live() > 0 && Instant::now() < deadline && self.reap_ended(None, deadline).is_ok() {}
+        self.seats.iter().filter_map(|seat| seat.child.as_ref()).for_each(kill);
+        let deadline = Instant::now() + DEATH_LIMIT;
+        let mut unkillable = None;
         for index in 0..self.seats.len() {
-            if self.seats[index].child.is_some() {
-                self.reap(index);
+            match &self.seats[index].child {
+                Some(child) if child.ends_by(deadline) => drop(self.reap(index)),
+                Some(child) => {
+                    unkillable.get_or_insert(child.pid());
+                    self.seats[index].child = None;
+                }
+                None => {}
             }
         }
+        unkillable.map_or(Ok(()), Err)
     }
 
     fn reap(&mut self, index: usize) -> (Owner, Exit) {
@@ -87,8 +131,15 @@ impl Crew {
     }
 }
 
+/// SIGKILL.
+fn kill(child: &ChildFd) {
+    if !failpoints::is_on("unkillable") {
+        child.kill();
+    }
+}
+
 impl Drop for Crew {
     fn drop(&mut self) {
-        self.end(Instant::now());
+        let _ = self.end(Instant::now()); // who does not die is given up
     }
 }

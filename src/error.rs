@@ -7,6 +7,7 @@ use std::fmt;
 use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// `Result` with this crate's [`enum@Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -274,8 +275,9 @@ pub enum Error {
     },
     /// An update in place failed when rows had been changed already: some, or, where an input was found cut at the end, all.
     #[error(
-        "the update failed: {source}; rows {} are updated, {} may be half updated, all others are as they were",
-        Ranges(.updated), Ranges(.torn)
+        "the update failed: {source}; rows {} are updated, {}all others are as they were",
+        Ranges(updated),
+        Torn(torn)
     )]
     UpdateInterrupted {
         /// What ended it.
@@ -305,10 +307,10 @@ pub enum Error {
     /// Not a single worker could be forked.
     #[error("no worker could be forked: {0} (check ulimit -u, pids.max and free memory)")]
     ForkFailed(#[source] io::Error),
-    /// A worker was forked, but a system call of its setup failed (a seccomp filter, or a limit).
-    #[error("a worker could not be set up: {message}")]
+    /// A worker was forked, but a system call that it needs failed (a seccomp filter, or a limit), or it hung before it was ready.
+    #[error("a worker could not do its work: {message}")]
     WorkerSetup {
-        /// The system call and its error.
+        /// What failed, and how.
         message: String,
     },
     /// The kernel panicked. No lower row failed.
@@ -329,21 +331,70 @@ pub enum Error {
         /// The error's text, cut at 3 KiB.
         message: String,
     },
-    /// The same row was under a worker each time one died.
+    /// Rows that are fatal to every worker that runs them. Under [`Policy::Fail`](crate::Policy::Fail) the first that is found
+    /// out; else more than one call goes on without.
+    #[error("{}", Poisoned(.rows))]
+    PoisonedRows {
+        /// The rows, in order.
+        rows: Vec<FailedRow>,
+    },
+    /// A worker died of something that may have written anywhere before, and the kernel runs unguarded, so no row can be
+    /// vouched for.
     #[error(
-        "row {row} was running {}{cause}",
-        match *.attempts {
-            1 => "when its worker ".to_owned(),
-            _ => format!("at the death of {attempts} workers in a row; the last "),
-        }
+        "{}; it may have written to any row before, so no result is given: run the call with guard(true)",
+        Unguarded { row: *row, worker: *worker, cause, runs: *runs }
     )]
-    RowKillsWorkers {
-        /// The row.
-        row: usize,
-        /// How often it was tried.
-        attempts: u32,
-        /// How the last worker died.
+    UnguardedCrash {
+        /// The row that was running, if it is known.
+        row: Option<usize>,
+        /// The slot of its worker.
+        worker: usize,
+        /// How it died.
         cause: DeathCause,
+        /// How often all rows were run, with such a death in each.
+        runs: u32,
+    },
+    /// The time for the call was over.
+    #[error(
+        "the deadline of {limit:?} was over with {rows_done} of {rows_total} rows done{}",
+        ThreadHint(*.caller_threads)
+    )]
+    DeadlineExceeded {
+        /// The deadline, from the beginning of the call.
+        limit: Duration,
+        /// Rows done.
+        rows_done: usize,
+        /// Rows in all.
+        rows_total: usize,
+        /// Threads of the caller at the fork; a lock that another of them held then is held for ever in a worker.
+        caller_threads: usize,
+    },
+    /// The call was cancelled.
+    #[error("the call was cancelled with {rows_done} of {rows_total} rows done")]
+    Cancelled {
+        /// Rows done.
+        rows_done: usize,
+        /// Rows in all.
+        rows_total: usize,
+    },
+    /// A worker does not die of SIGKILL: it hangs in the operating system (a lost network drive, a broken device). It may still
+    /// write to the output of the call, which must not be used any more.
+    #[error(
+        "worker {pid} is not dead {waited:?} after SIGKILL: it hangs in the operating system; the output of the call must not be          used, as it may still change"
+    )]
+    WorkerUnkillable {
+        /// Its process id.
+        pid: i32,
+        /// How long its end was waited for.
+        waited: Duration,
+    },
+    /// The value for missing rows is none of the output's type.
+    #[error("missing rows cannot be filled with {value}: the output holds {dtype}, which has no such value")]
+    UnfitFill {
+        /// The value.
+        value: String,
+        /// The `descr` of the output's elements.
+        dtype: &'static str,
     },
     /// Workers die faster than they finish blocks.
     #[error(
@@ -386,7 +437,90 @@ impl fmt::Display for Ranges<'_> {
     }
 }
 
-/// How a worker died.
+/// Rows of which nothing is known, if there are any.
+struct Torn<'a>(&'a [Range<usize>]);
+
+impl fmt::Display for Torn<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() { Ok(()) } else { write!(f, "{} may be half updated, ", Ranges(self.0)) }
+    }
+}
+
+/// `; the caller had N threads`, where that may be why a worker hangs.
+struct ThreadHint(usize);
+
+impl fmt::Display for ThreadHint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            0 | 1 => Ok(()),
+            n => write!(
+                f,
+                "; if it hangs: the caller had {n} threads at the fork, and a lock that one of them held then is held for ever in a \
+                 worker (printing, logging, a thread pool)"
+            ),
+        }
+    }
+}
+
+/// A table of rows in words.
+struct Poisoned<'a>(&'a [FailedRow]);
+
+impl fmt::Display for Poisoned<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const SHOWN: usize = 10;
+        let Some((first, others)) = self.0.split_first() else { return f.write_str("rows failed") };
+        if others.is_empty() {
+            return first.fmt(f);
+        }
+        write!(f, "{} rows failed: {first}", self.0.len())?;
+        others.iter().take(SHOWN - 1).try_for_each(|row| write!(f, "; {row}"))?;
+        if self.0.len() > SHOWN { f.write_str("; ...") } else { Ok(()) }
+    }
+}
+
+struct Unguarded<'a> {
+    row: Option<usize>,
+    worker: usize,
+    cause: &'a DeathCause,
+    runs: u32,
+}
+
+impl fmt::Display for Unguarded<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "worker {} {}", self.worker, self.cause)?;
+        if let Some(row) = self.row {
+            write!(f, " on row {row}")?;
+        }
+        if self.runs > 1 { write!(f, ", as others did in each of {} runs", self.runs) } else { Ok(()) }
+    }
+}
+
+/// A row that a call went on without, or ended with: an entry of the table in a report or an error.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FailedRow {
+    /// The row.
+    pub row: usize,
+    /// How the last worker ended that ran it.
+    pub cause: DeathCause,
+    /// How many workers ended on it while it was alone in its block. 1 for a panic and an error of the kernel, which name their
+    /// row themselves.
+    pub attempts: u32,
+    /// The slot of the last of them.
+    pub worker: usize,
+}
+
+impl fmt::Display for FailedRow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { row, cause, attempts, worker } = self;
+        match attempts {
+            1 => write!(f, "row {row}: its worker (slot {worker}) {cause}"),
+            n => write!(f, "row {row} was fatal to {n} workers; the last (slot {worker}) {cause}"),
+        }
+    }
+}
+
+/// How a worker ended before its work was done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DeathCause {
@@ -401,12 +535,54 @@ pub enum DeathCause {
         /// The address it touched.
         address: usize,
         /// The shared array that the address belongs to, if any; every array but the call's output is read-only
-        /// in a worker.
+        /// in a worker, and with a guard that is, too.
         read_only_segment: Option<String>,
     },
+    /// The kernel panicked.
+    Panicked {
+        /// The panic message, cut at 3 KiB.
+        message: String,
+        /// `file:line:column`, or `location unknown`.
+        location: String,
+    },
+    /// The kernel returned `Err`.
+    Failed {
+        /// The error's text, cut at 3 KiB.
+        message: String,
+    },
+    /// It finished no row for as long as the stall limit allows, and was killed for it.
+    Stalled {
+        /// The stall limit.
+        limit: Duration,
+    },
+    /// Likewise, but somebody had stopped it (SIGSTOP), so that no row is to blame.
+    Stopped,
+    /// It was not ready in time, and was killed for it: a lock that another thread of the caller held at the fork.
+    HungAtStart,
     /// It is gone, and somebody else in this process has taken its exit status (`SIGCHLD` ignored, or a foreign `wait`).
     /// From Linux 6.15 on the kernel tells the cause even then.
     Unknown,
+}
+
+impl DeathCause {
+    /// Whether stores to wrong addresses may have come before: the process did what a process should not.
+    pub(crate) fn is_wild(&self) -> bool {
+        use libc::{SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP};
+        match self {
+            Self::MemoryFault { .. } => true,
+            Self::Signalled(signal) => [SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGTRAP, SIGSYS].contains(signal),
+            _ => false,
+        }
+    }
+
+    /// Whether somebody else may have done it, who leaves no trace.
+    pub(crate) fn may_come_from_outside(&self) -> bool {
+        match self {
+            Self::Signalled(_) => !self.is_wild(),
+            Self::Stopped | Self::Unknown => true,
+            _ => false,
+        }
+    }
 }
 
 impl fmt::Display for DeathCause {
@@ -419,10 +595,15 @@ impl fmt::Display for DeathCause {
             }
             Self::MemoryFault { signal, address, read_only_segment: Some(name) } => write!(
                 f,
-                "was killed by {} at address {address:#x}: it wrote to {name}, and every shared array but the \
-                 call's output is read-only in a worker; return the value instead, or pass that array as the output",
+                "was killed by {} at address {address:#x}: it wrote to {name}, which is read-only in a worker; return the value \
+                 instead, or pass that array as the output",
                 signal_name(*signal)
             ),
+            Self::Panicked { message, location } => write!(f, "panicked: {message} ({location})"),
+            Self::Failed { message } => write!(f, "failed: {message}"),
+            Self::Stalled { limit } => write!(f, "finished no row for {limit:?} and was killed"),
+            Self::Stopped => f.write_str("had been stopped (SIGSTOP) and was killed"),
+            Self::HungAtStart => f.write_str("hung before it was ready and was killed"),
             Self::Unknown => f.write_str("died, and its exit status was taken by somebody else in this process"),
         }
     }

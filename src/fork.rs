@@ -9,12 +9,14 @@
 #![allow(unsafe_code, reason = "forks")]
 
 use std::ops::Range;
+use std::time::Duration;
 
-use crate::blocks::RowBlocks;
 use crate::call::Call;
+use crate::cancel::CancelToken;
 use crate::control::{Control, Message, MessageKind, Owner};
 use crate::error::{Error, Result};
 use crate::options::Options;
+use crate::policy::Policy;
 use crate::report::{Progress, Report};
 use crate::segment::registry;
 use crate::supervisor::{self, Spawn};
@@ -72,6 +74,90 @@ impl<'a> Fork<'a> {
         self
     }
 
+    /// The time for the whole call, from its beginning. When it is over all workers are killed, and the [`policy`](Self::policy)
+    /// says what becomes of the rows that are not done: an error ([`DeadlineExceeded`](Error::DeadlineExceeded)), or a fill.
+    /// None by default.
+    ///
+    /// It bounds a kernel that hangs, too; [`stall_limit`](Self::stall_limit) finds the row.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use rowfork::{EarlyEnd, Policy, SharedArray};
+    ///
+    /// let m = SharedArray::<f64, _>::zeros(None, (100, 3))?;
+    /// let slow = rowfork::fork().workers(1).deadline(Duration::from_millis(200)).policy(Policy::fill(-1)).map_rows(&m, |row| {
+    ///     std::thread::sleep(Duration::from_millis(10));
+    ///     row.index() as f64
+    /// })?;
+    /// assert_eq!(slow.report().ended_early, Some(EarlyEnd::Deadline));
+    /// assert_eq!((slow[0], slow[99]), (0.0, -1.0));
+    /// assert_eq!(slow.missing_rows().last().unwrap().end, 100);
+    /// # Ok::<(), rowfork::Error>(())
+    /// ```
+    #[must_use]
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.options.deadline = Some(deadline);
+        self
+    }
+
+    /// A worker that finishes no row for so long is killed, and its row tried again alone: one that hangs every time is
+    /// poisoned, as one that kills is. (In `map_blocks` that is no *block* for so long.) Choose it longer than the slowest row
+    /// may take on a busy machine. None by default. A worker finds no clock to look at: the caller looks at a counter.
+    #[must_use]
+    pub fn stall_limit(mut self, limit: Duration) -> Self {
+        self.options.stall_limit = Some(limit);
+        self
+    }
+
+    /// How often a row that was fatal to a worker is tried again, alone in its block, before it is poisoned: 2 unless said
+    /// otherwise. With 0 the first death convicts, also one that somebody else has caused; a row that hangs then costs one
+    /// stall limit, or two, instead of three, or four.
+    #[must_use]
+    pub fn retries(mut self, retries: u32) -> Self {
+        self.options.retries = Some(retries);
+        self
+    }
+
+    /// For kernels that call foreign code: no kernel sees a writable output. What it makes of a block is gathered in the worker's
+    /// own memory and written to the output by a system call when the block is done, so a stray store meets no result: one to
+    /// a shared array is a fault that the [report](crate::FailedRow) names by address, row and worker, and one elsewhere stays in the
+    /// worker.
+    ///
+    /// Without it a crash (SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT) may have written to any row before, so all rows are
+    /// run once more when it is found out what crashes; and an update in place ends. With it, the rows of that worker are.
+    /// `row_sums` runs no code but rowfork's, and is the same with and without.
+    ///
+    /// A guarded worker holds one block of output in memory of its own.
+    #[must_use]
+    pub fn guard(mut self, guard: bool) -> Self {
+        self.options.guard = guard;
+        self
+    }
+
+    /// What becomes of rows that cannot be had: an error ([`Policy::Fail`], the default), or a value in their place and a table
+    /// in the report ([`Policy::fill`]).
+    #[must_use]
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.options.policy = policy;
+        self
+    }
+
+    /// Ends the call when `token` is cancelled, from wherever, as a [`deadline`](Self::deadline) does.
+    #[must_use]
+    pub fn cancel_token(mut self, token: &CancelToken) -> Self {
+        self.options.cancel = Some(token.clone());
+        self
+    }
+
+    /// Calls `check` in the calling thread whenever a signal has interrupted its wait, and ten times a second. `true` ends the
+    /// call as a cancelled [token](Self::cancel_token) does. For host languages whose signal handlers only take note, such as
+    /// Python: `check_interrupt(|| unsafe { PyErr_CheckSignals() } != 0)`.
+    #[must_use]
+    pub fn check_interrupt(mut self, check: impl Fn() -> bool + 'a) -> Self {
+        self.options.check_interrupt = Some(Box::new(check));
+        self
+    }
+
     /// Calls `callback` in the calling thread while the workers run: at most ten times a second, and once when all rows are
     /// done. A panic in it ends the call and its workers (and leaves no account of the rows of an update in place).
     #[must_use]
@@ -106,14 +192,20 @@ struct Forked {
 }
 
 impl Spawn for Forked {
-    fn spawn(&self, call: &Call<'_>, control: &Control, blocks: &RowBlocks, owner: Owner) -> Result<ChildFd> {
+    fn spawn(&self, call: &Call<'_>, control: &Control, owner: Owner) -> Result<ChildFd> {
         let slot = &control.slots()[usize::from(owner.slot)];
         let parent = process::own_pid();
         // Held across the fork: until the child has its own copy of the address space, no other thread may unmap a
         // segment and map something else there, which the child would then make read-only.
         let registry = registry::lock();
-        let read_only = read_only_ranges(&registry, call.output_mapping);
-        let job = Job { control, blocks, run: call.run, read_only: &read_only, measure_memory: self.measure_memory };
+        let read_only = read_only_ranges(&registry, &call.writable);
+        let job = Job {
+            control,
+            blocks: &call.blocks,
+            run: call.run,
+            read_only: &read_only,
+            measure_memory: self.measure_memory,
+        };
         // SAFETY: the child does nothing but `live`, which takes no lock and never returns. The guard of the registry is
         // the forking thread's, so the child may give back its copy.
         let pid = match unsafe { process::fork() }.map_err(Error::ForkFailed)? {
@@ -139,6 +231,7 @@ impl Spawn for Forked {
 }
 
 /// The mappings that a worker must not write to.
-fn read_only_ranges(registry: &registry::Guard, output: usize) -> Vec<Range<usize>> {
-    registry.mappings().iter().filter(|mapping| mapping.address != output).map(registry::Mapping::range).collect()
+fn read_only_ranges(registry: &registry::Guard, writable: &[usize]) -> Vec<Range<usize>> {
+    let read_only = registry.mappings().iter().filter(|mapping| !writable.contains(&mapping.address));
+    read_only.map(registry::Mapping::range).collect()
 }

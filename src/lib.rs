@@ -275,16 +275,25 @@ compile_error!(
 mod array;
 mod blocks;
 mod call;
+mod cancel;
 mod control;
 mod crew;
 mod error;
+#[cfg(not(feature = "failpoints"))]
+mod failpoints;
+#[cfg(feature = "failpoints")]
+#[doc(hidden)]
+pub mod failpoints;
 mod fork;
 mod interrupted;
 mod kernel;
 mod options;
+mod policy;
+mod ranges;
 mod report;
 mod rows;
 pub mod segment;
+mod spare;
 mod supervise;
 mod supervisor;
 mod sys;
@@ -293,10 +302,12 @@ mod worker;
 pub use {bytemuck, ndarray};
 
 pub use array::{Bool, Element, SegmentName, Selection, SharedArray};
-pub use error::{DeathCause, Error, HeaderError, Result};
+pub use cancel::CancelToken;
+pub use error::{DeathCause, Error, FailedRow, HeaderError, Result};
 pub use fork::{Fork, fork};
 pub use kernel::exact_sum;
-pub use report::{BlockTimes, Output, Progress, Report, WorkerDeath, WorkerReport};
+pub use policy::{FillValue, Policy};
+pub use report::{BlockTimes, EarlyEnd, Output, Progress, Report, Warning, WorkerDeath, WorkerReport};
 pub use rows::{Block, KernelReturn, Row, RowMut, Rows, Summand, exact_row_sums};
 
 /// Compiles and runs the README's program.

@@ -1,21 +1,35 @@
 //! What a caller may ask of a call, beside the operation: the same for every executor.
 //!
-//! The executors' builders set these fields; `supervisor` reads them. Decides nothing.
+//! The executors' builders set these fields and document them; `supervisor` reads them. Decides nothing.
 
 use std::fmt;
+use std::time::Duration;
 
+use crate::cancel::CancelToken;
 use crate::control::MAX_WORKERS;
 use crate::error::{Error, Result};
+use crate::policy::Policy;
 use crate::report::Progress;
 use crate::sys::process;
 
-type ProgressFn<'a> = dyn Fn(&Progress) + 'a;
+/// So many workers die over a row before it is convicted.
+const ATTEMPTS: u32 = 3;
 
-/// The options of a call. The builders document them.
+type ProgressFn<'a> = dyn Fn(&Progress) + 'a;
+type InterruptFn<'a> = dyn Fn() -> bool + 'a;
+
+/// The options of a call.
 #[derive(Default)]
 pub(crate) struct Options<'a> {
     pub(crate) workers: Option<usize>,
     pub(crate) block_rows: Option<usize>,
+    pub(crate) deadline: Option<Duration>,
+    pub(crate) stall_limit: Option<Duration>,
+    pub(crate) retries: Option<u32>,
+    pub(crate) guard: bool,
+    pub(crate) policy: Policy,
+    pub(crate) cancel: Option<CancelToken>,
+    pub(crate) check_interrupt: Option<Box<InterruptFn<'a>>>,
     pub(crate) progress: Option<Box<ProgressFn<'a>>>,
     pub(crate) measure_memory: bool,
 }
@@ -34,9 +48,19 @@ impl Options<'_> {
         }
     }
 
-    /// At most so many workers at a time.
-    pub(crate) fn max_workers(&self) -> usize {
-        self.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
+    /// At most so many workers at a time, for so many blocks.
+    pub(crate) fn workers_for(&self, n_blocks: usize) -> usize {
+        self.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).min(n_blocks)
+    }
+
+    /// After so many deaths a row is convicted.
+    pub(crate) fn attempts(&self) -> u32 {
+        self.retries.map_or(ATTEMPTS, |retries| retries.saturating_add(1))
+    }
+
+    /// Whether a call goes on without rows that cannot be had.
+    pub(crate) fn fills(&self) -> bool {
+        self.policy != Policy::Fail
     }
 }
 
@@ -45,6 +69,13 @@ impl fmt::Debug for Options<'_> {
         f.debug_struct("Options")
             .field("workers", &self.workers)
             .field("block_rows", &self.block_rows)
+            .field("deadline", &self.deadline)
+            .field("stall_limit", &self.stall_limit)
+            .field("retries", &self.retries)
+            .field("guard", &self.guard)
+            .field("policy", &self.policy)
+            .field("cancel", &self.cancel.is_some())
+            .field("check_interrupt", &self.check_interrupt.is_some())
             .field("progress", &self.progress.is_some())
             .field("measure_memory", &self.measure_memory)
             .finish()

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use crate::blocks::RowBlocks;
 use crate::control::Tally;
-use crate::error::DeathCause;
+use crate::error::{DeathCause, FailedRow};
+use crate::ranges::count as count_rows;
 use crate::segment::Pages;
 
 /// A result with the account of how it was made. Dereferences to the result.
@@ -26,6 +27,12 @@ impl<T> Output<T> {
     /// How the call went.
     pub fn report(&self) -> &Report {
         &self.report
+    }
+
+    /// The rows that the result is without, in order: those that failed, and those that were not run when the call ended early.
+    /// They hold the value of the [`Policy`](crate::Policy); a fold has left them out. None where the policy is to fail.
+    pub fn missing_rows(&self) -> &[Range<usize>] {
+        &self.report.missing_rows
     }
 
     /// The result alone.
@@ -97,6 +104,16 @@ pub struct Report {
     pub block_times: Option<BlockTimes>,
     /// Workers that died before their work was done, in the order seen.
     pub deaths: Vec<WorkerDeath>,
+    /// Rows that were found to kill, hang or fail every worker that runs them, in order. Empty where the policy is to fail.
+    pub failed_rows: Vec<FailedRow>,
+    /// The failed rows, and those that were not run when the call ended early, in order.
+    pub missing_rows: Vec<Range<usize>>,
+    /// Why not all rows were run, if so.
+    pub ended_early: Option<EarlyEnd>,
+    /// What the caller may want to know.
+    pub warnings: Vec<Warning>,
+    /// Threads of the calling process when it forked. With more than one, a kernel that takes a lock (prints, logs) may hang.
+    pub caller_threads: usize,
     /// Rows that were given to another worker after a death. (When the worker dies that combines a fold, no row is run again.)
     pub rerun_rows: usize,
     /// Bytes of input rows read, each counted once.
@@ -107,6 +124,41 @@ pub struct Report {
     pub input_pages: Option<Pages>,
     /// The page sizes that the output has, likewise.
     pub output_pages: Option<Pages>,
+}
+
+/// Why a call ended before all its rows were run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum EarlyEnd {
+    /// Its [deadline](crate::Fork::deadline) was over.
+    Deadline,
+    /// Its [token](crate::Fork::cancel_token) was cancelled, or its [check](crate::Fork::check_interrupt) said so.
+    Cancelled,
+}
+
+/// What is not wrong with a result, but may be with what is around it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Warning {
+    /// The name of an array of the call does not lead to it any more: somebody has removed or replaced the file (a clean-up at
+    /// logout does so to all that a user has in `/dev/shm`, see `RemoveIPC` in logind.conf). The array is whole; other
+    /// programs do not find it.
+    NameGone {
+        /// The name.
+        name: String,
+    },
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NameGone { name } => write!(
+                f,
+                "the name {name:?} does not lead to its array any more: somebody removed or replaced /dev/shm/{name} (a clean-up \
+                 at logout: RemoveIPC=no in logind.conf)"
+            ),
+        }
+    }
 }
 
 /// What the workers of one slot have done.
@@ -201,6 +253,9 @@ impl Report {
         }
         let later = second.deaths.iter().cloned();
         self.deaths.extend(later.map(|death| WorkerDeath { rows: death.rows.map(&rows_of), ..death }));
+        self.warnings.extend(
+            second.warnings.iter().filter(|warning| !self.warnings.contains(warning)).cloned().collect::<Vec<_>>(),
+        );
         self.bytes_written = second.bytes_written;
         self.output_pages = second.output_pages;
         self
@@ -249,6 +304,16 @@ impl fmt::Display for Report {
                 None => writeln!(f, " while it held no rows")?,
             }
         }
+        match self.ended_early {
+            Some(EarlyEnd::Deadline) => writeln!(f, "the deadline was over before all rows were done")?,
+            Some(EarlyEnd::Cancelled) => writeln!(f, "cancelled before all rows were done")?,
+            None => {}
+        }
+        if !self.missing_rows.is_empty() {
+            writeln!(f, "{} rows are missing", count_rows(&self.missing_rows))?;
+        }
+        self.failed_rows.iter().try_for_each(|failed| writeln!(f, "{failed}"))?;
+        self.warnings.iter().try_for_each(|warning| writeln!(f, "warning: {warning}"))?;
         Ok(())
     }
 }

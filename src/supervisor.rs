@@ -1,28 +1,39 @@
 //! The calling process's side of a call: looks at the control block, has `supervise` decide, performs what it decides,
-//! sleeps until a worker ends; and gives the account in the end.
+//! sleeps until a worker ends or something is due; and gives the account in the end.
 //!
 //! Called by the executors, which say where workers come from ([`Spawn`]). What the processes agree on is in
 //! `control/README.md`.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::ops::Range;
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use crate::blocks::RowBlocks;
 use crate::call::Call;
+use crate::cancel::CancelToken;
 use crate::control::{ClaimState, Control, Fault, Owner, Slot};
 use crate::crew::Crew;
 use crate::error::{DeathCause, Error, Result};
+use crate::failpoints;
 use crate::interrupted::interrupted;
 use crate::options::Options;
-use crate::report::{BlockTimes, Progress, Report, WorkerDeath, WorkerReport};
+use crate::ranges::{complement, count, joined};
+use crate::report::{BlockTimes, EarlyEnd, Progress, Report, WorkerDeath, WorkerReport};
 use crate::segment::registry;
-use crate::supervise::{Action, Death, Ledger, Snapshot, believable, decide};
+use crate::supervise::{self, Action, Change, Clock, Death, Kernel, Ledger, Rules, Snapshot, Verdict, Vital};
 use crate::sys::process::{ChildFd, Exit};
+use crate::sys::procfs;
 use crate::sys::shared::SharedPages;
 use crate::worker;
 
-/// How often the supervisor looks up from its sleep: for progress, and for what no pidfd tells.
+/// How often the supervisor looks up from its sleep: for progress, and for what no descriptor tells.
 const TICK: Duration = Duration::from_millis(100);
+
+/// The shortest sleep while somebody may be overdue soon.
+const SHORT_TICK: Duration = Duration::from_millis(1);
+
+/// Having slept longer than it wanted to by so much, this process was itself stopped (Ctrl-Z), and nobody is late for that.
+const OVERSLEPT: Duration = Duration::from_secs(1);
 
 /// How long a worker may take to leave by itself once everything is done.
 const LEAVE_GRACE: Duration = Duration::from_millis(100);
@@ -33,7 +44,7 @@ const MEASURE_GRACE: Duration = Duration::from_secs(10);
 /// Where workers come from.
 pub(crate) trait Spawn {
     /// A worker for `call` in the slot of `owner`, which is clear.
-    fn spawn(&self, call: &Call<'_>, control: &Control, blocks: &RowBlocks, owner: Owner) -> Result<ChildFd>;
+    fn spawn(&self, call: &Call<'_>, control: &Control, owner: Owner) -> Result<ChildFd>;
 }
 
 /// The calling process's side of one call.
@@ -41,14 +52,16 @@ struct Supervisor<'a> {
     options: &'a Options<'a>,
     call: &'a Call<'a>,
     source: &'a dyn Spawn,
-    blocks: RowBlocks,
     control: Control,
     ledger: Ledger,
     crew: Crew,
     deaths: Vec<WorkerDeath>,
+    caller_threads: usize,
     began: Instant,
     next_progress: Instant,
     rows_shown: usize,
+    /// The caller has been asked whether to go on, and has said no.
+    interrupted: bool,
 }
 
 /// Runs a call with workers from `source`, from the first to the last reap.
@@ -56,17 +69,18 @@ pub(crate) fn run(options: &Options<'_>, call: &Call<'_>, source: &dyn Spawn) ->
     let began = Instant::now();
     options.check()?;
     let mut supervisor = Supervisor::new(options, call, source, began)?;
-    match supervisor.run() {
-        Ok(()) => Ok(supervisor.report()),
-        Err(error) if call.in_place => Err(supervisor.interrupted(error)),
+    let ended = supervisor.run();
+    match ended.and_then(|verdict| supervisor.conclude(verdict)) {
+        Ok(ended_early) => Ok(supervisor.report(ended_early)),
+        Err(error) if call.restore.is_some() => Err(supervisor.interrupted(error)),
         Err(error) => Err(error),
     }
 }
 
 impl<'a> Supervisor<'a> {
     fn new(options: &'a Options<'a>, call: &'a Call<'a>, source: &'a dyn Spawn, began: Instant) -> Result<Self> {
-        let blocks = call.cut.blocks(call.n_rows, options.block_rows);
-        let workers = options.max_workers().min(blocks.len());
+        let blocks = &call.blocks;
+        let workers = options.workers_for(blocks.len());
         let nonce = RandomState::new().build_hasher().finish();
         let pages = SharedPages::new(Control::bytes(blocks.len(), workers)).map_err(|source| Error::Os {
             action: "map",
@@ -74,66 +88,152 @@ impl<'a> Supervisor<'a> {
             source,
         })?;
         worker::install_panic_hook();
-        let ledger = Ledger::new(blocks.clone(), workers);
+        let rules = rules(options, call, workers);
+        let due = options.deadline.and_then(|limit| call.last_step_since.unwrap_or(began).checked_add(limit));
+        let clock = Clock::new(due.filter(|_| !is_due_anyhow(options, call)), options.stall_limit);
         Ok(Self {
             options,
             call,
             source,
-            ledger: if call.in_place { ledger.in_place() } else { ledger },
+            ledger: Ledger::new(rules, blocks.clone(), clock),
             control: Control::in_pages(pages, blocks.len(), workers, nonce),
-            blocks,
             crew: Crew::new(workers),
             deaths: Vec::new(),
+            caller_threads: procfs::thread_count(),
             began,
             next_progress: began + TICK,
             rows_shown: 0,
+            interrupted: false,
         })
     }
 
+    fn states(&self) -> Vec<ClaimState> {
+        self.control.claims(self.ledger.n_units()).states()
+    }
+
     /// Looks, decides, acts, sleeps; until the decision is to finish.
-    fn run(&mut self) -> Result<()> {
-        let mut deaths = Vec::new();
+    fn run(&mut self) -> Result<Verdict> {
         loop {
-            let states = self.control.claims().states();
-            let snapshot = Snapshot { blocks: &states, deaths: &deaths, live: self.crew.live() };
-            for action in decide(&mut self.ledger, &snapshot) {
+            let states = self.states();
+            let vitals = self.vitals();
+            let cancelled = self.is_cancelled();
+            let snapshot = Snapshot { units: &states, vitals: &vitals, cancelled, now: Instant::now() };
+            for action in supervise::decide(&mut self.ledger, &snapshot) {
                 if let Some(verdict) = self.perform(action)? {
-                    return verdict;
+                    return Ok(verdict);
                 }
             }
             self.show_progress(&states);
-            deaths = self.wait_for_deaths()?;
+            let deaths = self.wait_for_deaths()?;
+            if !deaths.is_empty() {
+                self.bury(&deaths)?;
+            }
+        }
+    }
+
+    /// What becomes of the units of the dead.
+    fn bury(&mut self, deaths: &[Death]) -> Result<()> {
+        // A page that is gone is no fault of the row's.
+        if deaths.iter().any(|death| matches!(death.cause, DeathCause::MemoryFault { signal: libc::SIGBUS, .. })) {
+            (self.call.check_lengths)()?;
+        }
+        let states = self.states();
+        for death in deaths {
+            self.note_death(death, &states);
+        }
+        for change in supervise::bury(&mut self.ledger, &states, deaths) {
+            self.make(change)?;
+        }
+        Ok(())
+    }
+
+    /// Makes one change to the control block or to the output.
+    fn make(&mut self, change: Change) -> Result<()> {
+        let claims = self.control.claims(self.ledger.n_units());
+        match change {
+            Change::Restore { rows, owner } => self.restore(rows, owner)?,
+            Change::Free { unit, owner } => claims.free(unit, owner),
+            Change::Retire { unit } => claims.settle(unit, ClaimState::Retired),
+            Change::Add { unit, rows, state } => self.control.add_piece(unit, &rows, state),
+            Change::HandBack { unit } => self.control.hand_back(unit),
+            Change::Skip { row } => self.control.skip(row),
+            Change::Limit { row } => self.control.set_limit(row),
+        }
+        Ok(())
+    }
+
+    fn restore(&self, rows: Range<usize>, owner: Owner) -> Result<()> {
+        match self.call.restore {
+            Some(restore) if !failpoints::is_on("restore nothing") => restore(rows, owner.slot),
+            _ => Ok(()),
         }
     }
 
     /// Performs one action; `Some` is the end of the call.
-    fn perform(&mut self, action: Action) -> Result<Option<Result<()>>> {
+    fn perform(&mut self, action: Action) -> Result<Option<Verdict>> {
         match action {
-            Action::Free { block, owner } => {
-                self.control.claims().free(block, owner);
-                self.control.hand_back(block);
+            Action::Kill(owner) => {
+                if self.crew.kill(owner) {
+                    self.ledger.clock.found_stopped(owner);
+                }
             }
-            Action::Limit(limit) => self.control.set_limit(limit),
             Action::Restart => {
-                self.crew.end(Instant::now());
+                self.end_crew(Instant::now())?;
                 self.control.reset();
                 self.spawn(self.crew.size())?;
             }
-            Action::Spawn(n) => self.spawn(n)?,
-            Action::Finish(verdict) => {
-                let grace = match verdict {
-                    Ok(()) if self.options.measure_memory => MEASURE_GRACE,
-                    Ok(()) => LEAVE_GRACE,
-                    Err(_) => Duration::ZERO,
-                };
-                self.crew.end(Instant::now() + grace);
-                if verdict.is_ok() {
-                    self.show_end();
-                }
-                return Ok(Some(verdict));
+            Action::RunAgain => {
+                let claims = self.control.claims(self.ledger.n_units());
+                let done = (0..claims.len()).filter(|&unit| matches!(claims.state(unit), ClaimState::Done(_)));
+                done.for_each(|unit| claims.settle(unit, ClaimState::Free));
+                self.spawn(self.crew.size() - self.crew.live())?;
             }
+            Action::Spawn(n) => self.spawn(n)?,
+            Action::Finish(verdict) => return Ok(Some(verdict)),
         }
         Ok(None)
+    }
+
+    /// Ends the workers, and says why rows are missing, if the call answers without them.
+    fn conclude(&mut self, verdict: Verdict) -> Result<Option<EarlyEnd>> {
+        let grace = match verdict {
+            Verdict::Complete if self.options.measure_memory => MEASURE_GRACE,
+            Verdict::Complete => LEAVE_GRACE,
+            _ => Duration::ZERO,
+        };
+        if let Verdict::Unkillable(owner) = verdict
+            && let Some(pid) = self.crew.pid(owner)
+        {
+            return Err(Error::WorkerUnkillable { pid, waited: supervise::DEATH_LIMIT });
+        }
+        self.end_crew(Instant::now() + grace)?;
+        match verdict {
+            Verdict::Complete | Verdict::Unkillable(_) => {
+                self.show_end();
+                Ok(None)
+            }
+            Verdict::Early(end) => {
+                self.restore_the_unfinished()?;
+                // What a crash may have spoilt is no part of an answer.
+                if self.options.fills() && self.ledger.is_sound() { Ok(Some(end)) } else { Err(self.early_error(end)) }
+            }
+            Verdict::Failed(error) => Err(error),
+        }
+    }
+
+    fn end_crew(&mut self, deadline: Instant) -> Result<()> {
+        let ended = self.crew.end(deadline);
+        ended.map_err(|pid| Error::WorkerUnkillable { pid, waited: supervise::DEATH_LIMIT })
+    }
+
+    fn early_error(&self, end: EarlyEnd) -> Error {
+        let (rows_done, rows_total) = (count(&self.done_rows()), self.call.blocks.n_rows());
+        match (end, self.options.deadline) {
+            (EarlyEnd::Deadline, Some(limit)) => {
+                Error::DeadlineExceeded { limit, rows_done, rows_total, caller_threads: self.caller_threads }
+            }
+            _ => Error::Cancelled { rows_done, rows_total },
+        }
     }
 
     /// Forks up to `n` workers into empty slots. Fewer are enough, none is an error.
@@ -143,11 +243,11 @@ impl<'a> Supervisor<'a> {
         for _ in 0..n {
             let Some(owner) = self.crew.next_owner() else { break };
             // While the later ones are forked the first may have finished everything.
-            if self.crew.live() > 0 && !self.control.claims().any_free(self.ledger.limit()) {
+            if self.crew.live() > 0 && !self.states().contains(&ClaimState::Free) {
                 break;
             }
             self.control.slots()[usize::from(owner.slot)].clear();
-            match self.source.spawn(self.call, &self.control, &self.blocks, owner) {
+            match self.source.spawn(self.call, &self.control, owner) {
                 Ok(child) => self.crew.admit(owner, child),
                 Err(_) if self.crew.live() > 0 => break,
                 Err(error) => return Err(error),
@@ -156,29 +256,62 @@ impl<'a> Supervisor<'a> {
         Ok(())
     }
 
-    /// Sleeps until a worker ends or the next tick; reaps, and says how each ended.
+    fn vitals(&self) -> Vec<Vital> {
+        let vital = |owner: Owner| {
+            let slot = &self.control.slots()[usize::from(owner.slot)];
+            Vital { owner, ready: slot.is_ready(), pulse: slot.pulse() }
+        };
+        self.crew.owners().map(vital).collect()
+    }
+
+    fn is_cancelled(&self) -> bool {
+        let token = self.options.cancel.as_ref();
+        !is_due_anyhow(self.options, self.call) && (self.interrupted || token.is_some_and(CancelToken::is_cancelled))
+    }
+
+    /// Sleeps until a worker ends, the call is cancelled, a signal comes, or something is due; reaps, and says how each ended.
     fn wait_for_deaths(&mut self) -> Result<Vec<Death>> {
-        let ended = self.crew.reap_ended(Instant::now() + TICK).map_err(watch_error)?;
-        let states = self.control.claims().states();
-        Ok(ended.into_iter().map(|(owner, exit)| self.death_of(owner, exit, &states)).collect())
-    }
-
-    fn death_of(&mut self, owner: Owner, exit: Exit, states: &[ClaimState]) -> Death {
-        let slot = &self.control.slots()[usize::from(owner.slot)];
-        let cause = self.cause_of(exit, slot.fault());
-        let held = states.iter().position(|state| *state == ClaimState::Claimed(owner));
-        let message = slot.message().filter(|message| worker::vouches_for(exit, message.kind));
-        let death = Death { owner, cause, row: slot.row(), message };
-        // Without a block, a status of 0 or one that somebody else has taken is that of a worker that was done.
-        let undone = held.is_some() || !matches!(exit, Exit::Code(0) | Exit::Unknown);
-        if undone && believable(&self.ledger, states, &death).is_none() {
-            let rows = held.and_then(|block| self.blocks.get(block)).map(|block| block.rows());
-            self.deaths.push(WorkerDeath { worker: owner.slot.into(), cause: death.cause.clone(), rows });
+        let now = Instant::now();
+        let due = self.ledger.clock.next().map_or(now + TICK, |due| due.clamp(now + SHORT_TICK, now + TICK));
+        let wake = self.options.cancel.as_ref().filter(|_| !is_due_anyhow(self.options, self.call)).map(AsFd::as_fd);
+        let ended = self.crew.reap_ended(wake, due).map_err(watch_error)?;
+        let late = Instant::now().saturating_duration_since(due);
+        if late > OVERSLEPT {
+            self.ledger.clock.shift(late);
         }
-        death
+        if let Some(check) = &self.options.check_interrupt {
+            self.interrupted |= check();
+        }
+        Ok(ended.into_iter().map(|(owner, exit)| self.death_of(owner, exit)).collect())
     }
 
-    fn cause_of(&self, exit: Exit, fault: Option<Fault>) -> DeathCause {
+    fn death_of(&self, owner: Owner, exit: Exit) -> Death {
+        let slot = &self.control.slots()[usize::from(owner.slot)];
+        Death {
+            owner,
+            cause: self.cause_of(owner, exit, slot.fault()),
+            row: slot.row(),
+            saved: slot.saved(),
+            message: slot.message().filter(|message| worker::vouches_for(exit, message.kind)),
+        }
+    }
+
+    /// Puts a death on the list, unless it is an end: that of a kernel that names its row, or of a worker that was done.
+    fn note_death(&mut self, death: &Death, states: &[ClaimState]) {
+        let held = states.iter().position(|state| *state == ClaimState::Claimed(death.owner));
+        // Without a block, a status of 0 or one that somebody else has taken is that of a worker that was done.
+        let undone = held.is_some() || !matches!(death.cause, DeathCause::Exited(0) | DeathCause::Unknown);
+        if undone && self.ledger.believable(states, death).is_none() {
+            let (worker, rows) = (death.owner.slot.into(), held.map(|unit| self.ledger.rows(unit)));
+            self.deaths.push(WorkerDeath { worker, cause: death.cause.clone(), rows });
+        }
+    }
+
+    fn cause_of(&self, owner: Owner, exit: Exit, fault: Option<Fault>) -> DeathCause {
+        if let (Some(cause), Exit::Signal(libc::SIGKILL) | Exit::Unknown) = (self.ledger.clock.killed_for(owner), exit)
+        {
+            return cause.clone();
+        }
         match (exit, fault) {
             (Exit::Code(code), _) => DeathCause::Exited(code),
             (Exit::Unknown, _) => DeathCause::Unknown,
@@ -195,11 +328,11 @@ impl<'a> Supervisor<'a> {
     fn read_only_segment(&self, address: usize) -> Option<String> {
         let registry = registry::lock();
         let mapping = registry.mappings().iter().find(|mapping| mapping.range().contains(&address))?;
-        (mapping.address != self.call.output_mapping).then(|| (*mapping.label).to_owned())
+        (!self.call.writable.contains(&mapping.address)).then(|| (*mapping.label).to_owned())
     }
 
     fn progress_callback(&self) -> Option<&'a (dyn Fn(&Progress) + 'a)> {
-        self.options.progress.as_deref().filter(|_| !self.call.silent)
+        self.options.progress.as_deref().filter(|_| self.call.last_step_since.is_none())
     }
 
     fn show_progress(&mut self, states: &[ClaimState]) {
@@ -209,68 +342,129 @@ impl<'a> Supervisor<'a> {
             return;
         }
         self.next_progress = now + TICK;
-        self.rows_shown = self.rows_shown.max(self.rows_done(states));
+        self.rows_shown = self.rows_shown.max(self.rows_seen(states));
         callback(&Progress {
             rows_done: self.rows_shown,
-            rows_total: self.blocks.n_rows(),
+            rows_total: self.call.blocks.n_rows(),
             elapsed: now.duration_since(self.began),
         });
     }
 
     fn show_end(&self) {
         if let Some(callback) = self.progress_callback() {
-            let rows = self.blocks.n_rows();
+            let rows = self.call.blocks.n_rows();
             callback(&Progress { rows_done: rows, rows_total: rows, elapsed: self.began.elapsed() });
         }
     }
 
-    /// Rows of finished blocks, and of claimed blocks the rows before the one that the worker is at.
-    fn rows_done(&self, states: &[ClaimState]) -> usize {
-        let rows_of = |(index, state): (usize, &ClaimState)| {
-            let rows = self.blocks.get(index).map_or(0..0, |block| block.rows());
+    /// Rows of finished units, and of claimed units the rows before the one that the worker is at.
+    fn rows_seen(&self, states: &[ClaimState]) -> usize {
+        let rows_of = |(unit, state): (usize, &ClaimState)| {
+            let rows = self.ledger.rows(unit);
             match state {
-                ClaimState::Done => rows.len(),
+                ClaimState::Done(_) => rows.len(),
                 ClaimState::Claimed(owner) => {
                     let slot = self.control.slots().get(usize::from(owner.slot));
                     slot.map(Slot::row).filter(|row| rows.contains(row)).map_or(0, |row| row - rows.start)
                 }
-                ClaimState::Free | ClaimState::Corrupt => 0,
+                ClaimState::Free | ClaimState::Retired | ClaimState::Corrupt => 0,
             }
         };
         states.iter().enumerate().map(rows_of).sum()
     }
 
-    /// What has become of the rows of a call in place that has failed: no worker touches them any more.
-    fn interrupted(mut self, source: Error) -> Error {
-        self.crew.end(Instant::now());
-        let slots = self.control.slots();
-        let row_at = |block: usize, owner: Owner| {
-            self.ledger.torn_at(block).or_else(|| slots.get(usize::from(owner.slot)).map(Slot::row))
-        };
-        interrupted(&self.blocks, &self.control.claims().states(), row_at, source)
+    /// The rows that are done, by the claim words.
+    fn done_rows(&self) -> Vec<Range<usize>> {
+        let states = self.states();
+        let done = states.iter().enumerate().filter(|(_, state)| matches!(state, ClaimState::Done(_)));
+        joined(done.map(|(unit, _)| self.ledger.rows(unit)).collect())
     }
 
-    fn report(self) -> Report {
+    /// Puts back what workers had saved that were killed over their units. Of each, only the rows before are then new.
+    fn restore_the_unfinished(&self) -> Result<Vec<(Range<usize>, ClaimState)>> {
+        let mut rows_and_states = Vec::new();
+        for (unit, state) in self.states().into_iter().enumerate() {
+            let rows = self.ledger.rows(unit);
+            let ClaimState::Claimed(owner) = state else {
+                rows_and_states.push((rows, state));
+                continue;
+            };
+            let saved = self.control.slots().get(usize::from(owner.slot)).and_then(Slot::saved);
+            let changed = saved.filter(|saved| rows.contains(saved));
+            if let Some(saved) = changed {
+                self.restore(saved..rows.end, owner)?;
+            }
+            let first = changed.unwrap_or(rows.start);
+            rows_and_states.push((rows.start..first, ClaimState::Done(owner)));
+            rows_and_states.push((first..rows.end, ClaimState::Free));
+        }
+        Ok(rows_and_states)
+    }
+
+    /// What has become of the rows of a call in place that has failed: no worker touches them any more.
+    fn interrupted(&mut self, source: Error) -> Error {
+        let n_rows = self.call.blocks.n_rows();
+        let units = match self.end_crew(Instant::now()).and_then(|()| self.restore_the_unfinished()) {
+            Ok(units) => units,
+            // The array could not be written to: nobody knows.
+            Err(_) => {
+                self.states().into_iter().enumerate().map(|(unit, state)| (self.ledger.rows(unit), state)).collect()
+            }
+        };
+        interrupted(n_rows, &units, source)
+    }
+
+    fn report(self, ended_early: Option<EarlyEnd>) -> Report {
         let elapsed = self.began.elapsed();
+        let done_rows = self.done_rows();
+        let rows = self.call.blocks.n_rows();
         let tallies: Vec<_> = self.control.slots().iter().map(|slot| &slot.tally).collect();
-        let rows = self.blocks.n_rows();
+        let of_tally = |tally| WorkerReport::from_tally(tally, &self.call.blocks, elapsed, self.options.measure_memory);
+        let (workers, block_times) =
+            (tallies.iter().map(|tally| of_tally(tally)).collect(), BlockTimes::from_tallies(&tallies));
+        let rerun_rows = self.ledger.rerun_rows;
+        let failed_rows = self.ledger.into_failed();
+        let failed = failed_rows.iter().map(|failed| failed.row..failed.row + 1);
         Report {
             rows,
-            blocks: self.blocks.len(),
+            blocks: self.call.blocks.len(),
             elapsed,
-            block_times: BlockTimes::from_tallies(&tallies),
-            workers: tallies
-                .iter()
-                .map(|tally| WorkerReport::from_tally(tally, &self.blocks, elapsed, self.options.measure_memory))
-                .collect(),
+            block_times,
+            workers,
             deaths: self.deaths,
-            rerun_rows: self.ledger.rerun_rows,
+            missing_rows: joined(complement(&done_rows, rows).into_iter().chain(failed).collect()),
+            failed_rows,
+            ended_early,
+            warnings: Vec::new(),
+            caller_threads: self.caller_threads,
+            rerun_rows,
             bytes_read: self.call.bytes_read,
             bytes_written: self.call.bytes_written,
             input_pages: self.call.input_pages,
             output_pages: self.call.output_pages,
         }
     }
+}
+
+/// What the ledger need know of the call and of what the caller has asked for.
+fn rules(options: &Options<'_>, call: &Call<'_>, workers: usize) -> Rules {
+    Rules {
+        workers,
+        attempts: options.attempts(),
+        fill: options.fills() && call.last_step_since.is_none(),
+        in_place: call.restore.is_some(),
+        kernel: match (call.foreign, options.guard) {
+            (false, _) => Kernel::BuiltIn,
+            (true, true) => Kernel::Guarded,
+            (true, false) => Kernel::Unguarded,
+        },
+        division: call.division,
+    }
+}
+
+/// Whether the call is to be finished whatever the time: what is left of a call that goes on with the rows it has.
+fn is_due_anyhow(options: &Options<'_>, call: &Call<'_>) -> bool {
+    options.fills() && call.last_step_since.is_some()
 }
 
 fn watch_error(source: std::io::Error) -> Error {

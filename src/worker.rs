@@ -14,24 +14,25 @@ use std::ops::{ControlFlow, Range};
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
-use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use crate::blocks::RowBlocks;
-use crate::control::{Claim, Control, Fault, MessageKind, Owner, Slot};
+use crate::control::{Claim, Control, Fault, MessageKind, Owner, Slot, Station};
+use crate::failpoints;
 use crate::sys::process::{Exit, Pid, die_with, exit_now};
 use crate::sys::{fpu, futex, procfs, shared, signal};
 
-/// Runs the kernel on the rows of a won block and writes their output. On `Break` the kernel has failed and the slot
+/// Runs the kernel on the rows of a won block and writes their output. On `Break` it has come to nothing, and the slot
 /// says why.
-pub(crate) type BlockFn<'a> = dyn Fn(&mut Claim<'_>, &Slot) -> ControlFlow<()> + 'a;
+pub(crate) type BlockFn<'a> = dyn Fn(&mut Claim<'_>, &Station<'_>) -> ControlFlow<()> + 'a;
 
 /// What a worker needs to know; lives in the parent's memory and reaches the child by the fork.
 pub(crate) struct Job<'a> {
     pub(crate) control: &'a Control,
     pub(crate) blocks: &'a RowBlocks,
     pub(crate) run: &'a BlockFn<'a>,
-    /// Address ranges that this worker must not write to: every segment but the output of the call.
+    /// Address ranges that this worker must not write to: every segment but the output of the call, or that, too.
     pub(crate) read_only: &'a [Range<usize>],
     /// Measure private memory at the end, at the cost of a walk over the page tables.
     pub(crate) measure_memory: bool,
@@ -49,7 +50,7 @@ const EXIT_FINISHED: i32 = 0;
 const EXIT_KERNEL_FAILED: i32 = 101;
 /// The parent was gone before this worker could be tied to it, or had no use for it: nobody reads this.
 const EXIT_UNWANTED: i32 = 102;
-/// A system call of the setup failed, so no kernel may run here; the slot says which.
+/// A system call failed without which no kernel may run here, or its values find no way out; the slot says which.
 const EXIT_SETUP_FAILED: i32 = 103;
 
 /// Whether a message of this kind may be believed of a worker that ended so: a stray store, or a panic that the kernel
@@ -76,32 +77,65 @@ fn own_slot() -> Option<&'static Slot> {
 /// The worker's life. Never returns, and never unwinds into the parent's frames.
 pub(crate) fn live(job: &Job<'_>, parent: Pid, owner: Owner) -> ! {
     let slot = &job.control.slots()[usize::from(owner.slot)];
-    match die_with(parent) {
-        Ok(true) => {}
-        Ok(false) => exit_now(EXIT_UNWANTED),
-        Err(error) => fail_setup(slot, "prctl(PR_SET_PDEATHSIG)", &error),
+    if !failpoints::is_on("outlive the caller") {
+        match die_with(parent) {
+            Ok(true) => {}
+            Ok(false) => exit_now(EXIT_UNWANTED),
+            Err(error) => fail_setup(slot, "prctl(PR_SET_PDEATHSIG)", &error),
+        }
     }
     OWN_SLOT.store(ptr::from_ref(slot).cast_mut(), Ordering::Relaxed);
-    signal::reset_dispositions();
+    prepare(job, slot);
+    slot.set_ready();
+    futex::wait_while(&slot.go, WAIT);
+    if slot.go.load(Ordering::Relaxed) != GO {
+        exit_now(EXIT_UNWANTED);
+    }
+    signal::unblock_all();
+    let code = end_of_work(catch_unwind(AssertUnwindSafe(|| work(job, slot, owner))), slot);
+    if job.measure_memory {
+        let memory = procfs::own_memory().unwrap_or_default();
+        slot.tally.note_memory(memory.private, memory.proportional);
+    }
+    exit_now(code)
+}
+
+/// Puts the process in order.
+fn prepare(job: &Job<'_>, slot: &Slot) {
+    if !failpoints::is_on("keep signal handlers") {
+        signal::reset_dispositions();
+    }
     // SAFETY: `note_fault` only stores to atomics.
     unsafe { signal::handle_faults(note_fault) };
-    procfs::prefer_as_oom_victim();
-    for range in job.read_only {
+    if !failpoints::is_on("no oom score") {
+        procfs::prefer_as_oom_victim();
+    }
+    for range in job.read_only.iter().filter(|_| !failpoints::is_on("writable segments")) {
         // SAFETY: a whole mapping of a segment, listed under the registry's lock, which was held across the fork; a
         // store to it from now on is a fault, which is the intention.
         if let Err(error) = unsafe { shared::make_read_only(range) } {
             fail_setup(slot, "mprotect of a segment", &error);
         }
     }
-    fpu::set_default();
-    futex::wait_while(&slot.go, WAIT);
-    if slot.go.load(Ordering::Relaxed) != GO {
-        exit_now(EXIT_UNWANTED);
+    if !failpoints::is_on("keep the fpu mode") {
+        fpu::set_default();
     }
-    signal::unblock_all();
-    let ended = catch_unwind(AssertUnwindSafe(|| work(job, slot, owner)));
-    let code = match ended {
+    hang_if_asked(slot);
+}
+
+/// For tests: hangs, in the first worker or in every one, as one does that waits for an inherited lock.
+fn hang_if_asked(slot: &Slot) {
+    let first = failpoints::is_on("first worker hangs at start") && slot.tally.starts() == 1;
+    while first || failpoints::is_on("workers hang at start") {
+        std::thread::sleep(Duration::from_secs(1));
+    }
+}
+
+/// How the work has ended, as an exit code.
+fn end_of_work(ended: std::thread::Result<ControlFlow<()>>, slot: &Slot) -> i32 {
+    match ended {
         Ok(ControlFlow::Continue(())) => EXIT_FINISHED,
+        Ok(ControlFlow::Break(())) if slot.has_message(MessageKind::Setup) => EXIT_SETUP_FAILED,
         Ok(ControlFlow::Break(())) => EXIT_KERNEL_FAILED,
         Err(payload) => {
             // The hook has drafted it already, unless the host has replaced our hook, or the kernel has resumed an
@@ -114,12 +148,7 @@ pub(crate) fn live(job: &Job<'_>, parent: Pid, owner: Owner) -> ! {
             std::mem::forget(payload);
             EXIT_KERNEL_FAILED
         }
-    };
-    if job.measure_memory {
-        let memory = procfs::own_memory().unwrap_or_default();
-        slot.tally.note_memory(memory.private, memory.proportional);
     }
-    exit_now(code)
 }
 
 fn fail_setup(slot: &Slot, what: &str, error: &std::io::Error) -> ! {
@@ -128,14 +157,14 @@ fn fail_setup(slot: &Slot, what: &str, error: &std::io::Error) -> ! {
     exit_now(EXIT_SETUP_FAILED)
 }
 
-/// Claims, runs, publishes, until there is nothing left or the kernel fails. A failed block stays claimed.
+/// Claims, runs, publishes, until there is nothing left or the kernel fails. A failed unit stays claimed.
 fn work(job: &Job<'_>, slot: &Slot, owner: Owner) -> ControlFlow<()> {
     let mut last = Instant::now();
     let mut next = usize::MAX;
     while let Some(mut claim) = next_claim(job, owner, &mut next) {
         let rows = claim.block().rows();
         slot.set_row(rows.start);
-        (job.run)(&mut claim, slot)?;
+        (job.run)(&mut claim, &job.control.station(owner.slot))?;
         claim.publish();
         let now = Instant::now();
         slot.tally.count_block(rows.len(), now.duration_since(last).as_nanos().try_into().unwrap_or(u64::MAX));
@@ -144,26 +173,33 @@ fn work(job: &Job<'_>, slot: &Slot, owner: Owner) -> ControlFlow<()> {
     ControlFlow::Continue(())
 }
 
-/// Wins a block: one that came back from a dead worker, else the one after the last, else wherever there is most to do.
-/// `None` when no block is free.
+/// Wins a unit: one that came back from a dead worker, else the block after the last, else wherever there is most to do, else
+/// a piece of a block. `None` when nothing is free.
 ///
 /// So every worker goes through a stretch of memory of its own from start to end: the processor's prefetch likes that, and
 /// a huge page is mapped by one worker, where blocks dealt out in turn would have every worker map every page.
 fn next_claim<'a>(job: &Job<'a>, owner: Owner, next: &mut usize) -> Option<Claim<'a>> {
-    let claims = job.control.claims();
-    let limit = job.control.limit().min(claims.len());
-    let claim = |index: usize| claims.try_claim(job.blocks.get(index)?, owner);
-    if let Some(won) = job.control.take_returned().filter(|&index| index < limit).and_then(claim) {
+    let claims = job.control.claims_now();
+    let limit = job.control.limit();
+    let claim = |index: usize| {
+        let unit = job.control.unit(job.blocks, index).filter(|_| index < claims.len())?;
+        if unit.rows().start < limit { claims.try_claim(unit, owner) } else { None }
+    };
+    if let Some(won) = job.control.take_returned().and_then(claim) {
         return Some(won);
     }
+    let n_blocks = job.blocks.starting_before(limit);
     loop {
-        if *next < limit
+        if *next < n_blocks
             && let Some(won) = claim(*next)
         {
             *next += 1;
             return Some(won);
         }
-        *next = claims.clear_way(limit)?;
+        match claims.clear_way(n_blocks) {
+            Some(start) => *next = start,
+            None => return (job.blocks.len()..claims.len()).find_map(claim),
+        }
     }
 }
 
@@ -172,22 +208,60 @@ fn next_claim<'a>(job: &Job<'a>, owner: Owner, next: &mut usize) -> Option<Claim
 /// Everywhere but in a worker it calls the hook that was there before. In a worker it writes message and place into the
 /// slot, so that they survive `panic = "abort"` too, and prints nothing: the caller gets a typed error.
 ///
-/// Not while this thread unwinds (a call in a destructor): the hook cannot be changed then. Workers of that one call have
-/// the payload alone, without the place.
+/// Not while this thread unwinds (a call in a destructor): the hook cannot be changed then. Nor while another thread is stuck in
+/// the hook that there is (in a write to a full pipe, say), behind whose lock the change waits: hence by a thread of its own, for
+/// which the caller waits a while. Workers of such calls have the payload alone, without the place.
 pub(crate) fn install_panic_hook() {
-    static INSTALLED: Mutex<bool> = Mutex::new(false);
+    static STATE: Mutex<HookState> = Mutex::new(HookState::Missing);
+    static CHANGED: Condvar = Condvar::new();
     if std::thread::panicking() {
         return;
     }
-    let mut installed = INSTALLED.lock().unwrap_or_else(PoisonError::into_inner);
-    if !*installed {
-        *installed = true;
-        let before = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |info: &PanicHookInfo<'_>| match own_slot() {
-            Some(slot) => note_panic(slot, info),
-            None => before(info),
-        }));
+    let state = || STATE.lock().unwrap_or_else(PoisonError::into_inner);
+    let set = move |new: HookState| {
+        *state() = new;
+        CHANGED.notify_all();
+    };
+    let mut seen = state();
+    if matches!(*seen, HookState::Installed | HookState::Stuck) {
+        return;
     }
+    if *seen == HookState::Missing {
+        let helper = std::thread::Builder::new().name("rowfork panic hook".to_owned());
+        let spawned = helper.spawn(move || {
+            wrap_panic_hook();
+            set(HookState::Installed);
+        });
+        if spawned.is_err() {
+            return; // the next call may have a thread
+        }
+        *seen = HookState::Waiting;
+    }
+    let waiting = |state: &mut HookState| *state == HookState::Waiting;
+    let (mut seen, _) = CHANGED.wait_timeout_while(seen, HOOK_WAIT, waiting).unwrap_or_else(PoisonError::into_inner);
+    if *seen == HookState::Waiting {
+        *seen = HookState::Stuck;
+    }
+}
+
+/// How long a first call waits for the panic hook. It takes 50 us.
+const HOOK_WAIT: Duration = Duration::from_secs(1);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum HookState {
+    Missing,
+    Waiting,
+    /// No call waits any more; it may yet be installed.
+    Stuck,
+    Installed,
+}
+
+fn wrap_panic_hook() {
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info: &PanicHookInfo<'_>| match own_slot() {
+        Some(slot) => note_panic(slot, info),
+        None => before(info),
+    }));
 }
 
 /// What the runtime says when a panic cannot unwind any further, just before it aborts. It adds nothing to the panic that

@@ -101,7 +101,10 @@ isolated_tests! {
         for (harm, expected) in causes {
             for workers in [1, 2, 5] {
                 match harmed(&m, workers, |row| if row == 73 { harm() }).unwrap_err() {
-                    Error::RowKillsWorkers { row: 73, attempts: 3, cause } => assert_eq!(cause, expected),
+                    Error::PoisonedRows { rows } => {
+                        assert_eq!((rows.len(), rows[0].row, rows[0].attempts), (1, 73, 3));
+                        assert_eq!(rows[0].cause, expected);
+                    }
                     other => panic!("{other:?}"),
                 }
             }
@@ -116,7 +119,9 @@ isolated_tests! {
         let m = matrix(100, 3);
         let outcome = harmed(&m, 2, |row| if row == 12 { std::hint::black_box(deeper(0)); });
         match outcome.unwrap_err() {
-            Error::RowKillsWorkers { row: 12, cause: DeathCause::MemoryFault { signal: 11, read_only_segment: None, .. }, .. } => {}
+Error::PoisonedRows { rows } if rows[0].row == 12 => {
+                assert!(matches!(rows[0].cause, DeathCause::MemoryFault { signal: 11, read_only_segment: None, .. }), "{rows:?}");
+            }
             other => panic!("{other:?}"),
         }
     }

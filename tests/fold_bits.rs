@@ -214,7 +214,9 @@ both_forms! {
                 other => panic!("{other}"),
             }
             match failure(form, workers, |row| if row == 321 { raise(Signal::SIGKILL) }, || ()) {
-                Error::RowKillsWorkers { row: 321, attempts: 3, cause } => assert_eq!(cause, DeathCause::Signalled(9)),
+                Error::PoisonedRows { rows } => {
+                    assert_eq!((rows[0].row, rows[0].attempts, &rows[0].cause), (321, 3, &DeathCause::Signalled(9)));
+                }
                 other => panic!("{other}"),
             }
         }
@@ -250,8 +252,8 @@ both_forms! {
     fn a_combine_that_always_kills_is_named_after_three_deaths(form) {
         for workers in [1, 2] {
             match failure(form, workers, |_| (), || raise(Signal::SIGKILL)) {
-                Error::RowKillsWorkers { row: GROUP_ROWS, attempts: 3, cause } => {
-                    assert_eq!(cause, DeathCause::Signalled(9));
+                Error::PoisonedRows { rows } => {
+                    assert_eq!((rows[0].row, rows[0].attempts, &rows[0].cause), (GROUP_ROWS, 3, &DeathCause::Signalled(9)));
                 }
                 other => panic!("{other}"),
             }

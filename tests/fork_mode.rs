@@ -139,10 +139,13 @@ isolated_tests! {
             })
         };
         match outcome.unwrap_err() {
-            Error::RowKillsWorkers { row, cause: DeathCause::MemoryFault { signal: 11, read_only_segment: Some(segment), .. }, .. } => {
-                assert!((42..100).contains(&row), "row {row}");
-                assert!(segment.contains(&name), "{segment}");
-            }
+            Error::PoisonedRows { rows } => match &rows[0].cause {
+                DeathCause::MemoryFault { signal: 11, read_only_segment: Some(segment), .. } => {
+                    assert!((42..100).contains(&rows[0].row), "{rows:?}");
+                    assert!(segment.contains(&name), "{segment}");
+                }
+                other => panic!("{other}"),
+            },
             other => panic!("{other}"),
         }
         assert_eq!(totals.view().sum(), 0.0);
@@ -161,8 +164,9 @@ isolated_tests! {
             0.0
         });
         match outcome.unwrap_err() {
-            Error::RowKillsWorkers { row: 0, attempts: 3, cause: DeathCause::MemoryFault { address: at, .. } } => {
-                assert_eq!(at, address);
+            Error::PoisonedRows { rows } => {
+                assert_eq!((rows[0].row, rows[0].attempts), (0, 3));
+                assert!(matches!(rows[0].cause, DeathCause::MemoryFault { address: at, .. } if at == address), "{rows:?}");
             }
             other => panic!("{other}"),
         }

@@ -79,6 +79,27 @@ isolated_tests! {
         assert_eq!((row, &*message), (57, "bad row 57"));
     }
 
+    fn a_first_call_does_not_wait_for_a_thread_that_is_stuck_in_a_panic_hook() {
+        static STUCK: AtomicBool = AtomicBool::new(false);
+        static OVER: AtomicBool = AtomicBool::new(false);
+        std::panic::set_hook(Box::new(|_| {
+            STUCK.store(true, Ordering::Relaxed);
+            while !OVER.load(Ordering::Relaxed) {
+                std::thread::yield_now();
+            }
+        }));
+        let stuck = std::thread::spawn(|| panic!("stuck"));
+        while !STUCK.load(Ordering::Relaxed) {
+            std::thread::yield_now();
+        }
+        let m = matrix(100, 3);
+        for _ in 0..2 {
+            assert!(harmed(&m, 2, |_| {}).unwrap().1.deaths.is_empty());
+        }
+        OVER.store(true, Ordering::Relaxed);
+        stuck.join().unwrap_err();
+    }
+
     fn a_hook_of_the_host_that_replaced_ours_costs_the_place_and_not_the_message() {
         let m = matrix(100, 3);
         harmed(&m, 1, |_| {}).unwrap();

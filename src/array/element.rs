@@ -6,6 +6,8 @@ use std::ops::Not;
 
 use bytemuck::{Pod, Zeroable};
 
+use crate::policy::FillValue;
+
 /// An element type: plain bytes, and a name that NumPy knows it by.
 ///
 /// Sealed. Every bit pattern must be a value, since any program may write to a segment; hence [`Bool`].
@@ -26,22 +28,61 @@ use bytemuck::{Pod, Zeroable};
 pub trait Element: Pod + Send + Sync + fmt::Debug + sealed::Sealed {
     /// The `descr` in the `.npy` header, byte order included.
     const DESCR: &'static str;
+
+    /// The element of this very value, if there is one.
+    #[doc(hidden)]
+    fn of_fill(value: FillValue) -> Option<Self>;
 }
 
 macro_rules! elements {
-    ($($type:ty: $descr:literal)*) => {$(
+    ($($type:ty: $descr:literal, $of_fill:expr;)*) => {$(
         impl Element for $type {
             const DESCR: &'static str = $descr;
+
+            fn of_fill(value: FillValue) -> Option<Self> {
+                $of_fill(value)
+            }
         }
         impl sealed::Sealed for $type {}
     )*};
 }
 
 elements! {
-    f64: "<f8" f32: "<f4"
-    i8: "|i1" i16: "<i2" i32: "<i4" i64: "<i8"
-    u8: "|u1" u16: "<u2" u32: "<u4" u64: "<u8"
-    Bool: "|b1"
+    f64: "<f8", double_of; f32: "<f4", single_of;
+    i8: "|i1", integer_of; i16: "<i2", integer_of; i32: "<i4", integer_of; i64: "<i8", integer_of;
+    u8: "|u1", integer_of; u16: "<u2", integer_of; u32: "<u4", integer_of; u64: "<u8", integer_of;
+    Bool: "|b1", bool_of;
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "what is lost is seen on the way back")]
+fn double_of(value: FillValue) -> Option<f64> {
+    match value {
+        FillValue::Float(value) => Some(value),
+        FillValue::Integer(value) => Some(value as f64).filter(|double| *double as i128 == value),
+        FillValue::Bool(_) => None,
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "what is lost is seen on the way back")]
+fn single_of(value: FillValue) -> Option<f32> {
+    let double = double_of(value)?;
+    Some(double as f32).filter(|&single| f64::from(single) == double || double.is_nan())
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "what is lost is seen on the way back")]
+fn integer_of<T: TryFrom<i128>>(value: FillValue) -> Option<T> {
+    match value {
+        FillValue::Integer(value) => value.try_into().ok(),
+        FillValue::Float(value) => Some(value as i128).filter(|integer| *integer as f64 == value)?.try_into().ok(),
+        FillValue::Bool(_) => None,
+    }
+}
+
+fn bool_of(value: FillValue) -> Option<Bool> {
+    match value {
+        FillValue::Bool(value) => Some(value.into()),
+        FillValue::Float(_) | FillValue::Integer(_) => None,
+    }
 }
 
 /// A truth value in shared memory: NumPy's `bool`, one byte. 0 is false; this crate and NumPy write 1 for true, and any
@@ -133,4 +174,27 @@ impl fmt::Display for Bool {
 
 mod sealed {
     pub trait Sealed {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fill_value_becomes_the_element_that_is_that_very_value_or_none() {
+        let [half, nan, many, minus, large] = [0.5.into(), f64::NAN.into(), 300.into(), (-1).into(), u64::MAX.into()];
+        assert_eq!((f64::of_fill(half), f32::of_fill(half), i8::of_fill(half)), (Some(0.5), Some(0.5), None));
+        assert!(f64::of_fill(nan).unwrap().is_nan() && f32::of_fill(nan).unwrap().is_nan());
+        assert_eq!((i64::of_fill(nan), u8::of_fill(nan)), (None, None));
+        assert_eq!((u8::of_fill(many), i16::of_fill(many), f32::of_fill(many)), (None, Some(300), Some(300.0)));
+        assert_eq!((u64::of_fill(minus), i64::of_fill(minus), f64::of_fill(minus)), (None, Some(-1), Some(-1.0)));
+        assert_eq!((u64::of_fill(large), f64::of_fill(large)), (Some(u64::MAX), None));
+        assert_eq!((f32::of_fill(1e300.into()), f32::of_fill(0.1.into())), (None, None));
+        assert_eq!(i32::of_fill(7.0.into()), Some(7));
+        assert_eq!(
+            (Bool::of_fill(true.into()), Bool::of_fill(1.into()), f64::of_fill(true.into())),
+            (Some(Bool::TRUE), None, None)
+        );
+        assert_eq!(f64::of_fill((-0.0).into()).map(f64::to_bits), Some((-0.0f64).to_bits()));
+    }
 }

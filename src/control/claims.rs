@@ -12,6 +12,7 @@ const STATE_MASK: u64 = (1 << STATE_BITS) - 1;
 const FREE: u64 = 0;
 const CLAIMED: u64 = 1;
 const DONE: u64 = 2;
+const RETIRED: u64 = 3;
 
 const WORKER_BITS: u32 = 16;
 const GENERATION_SHIFT: u32 = STATE_BITS + WORKER_BITS;
@@ -19,8 +20,11 @@ const GENERATION_BITS: u32 = 16;
 const ATTEMPT_SHIFT: u32 = GENERATION_SHIFT + GENERATION_BITS;
 const ATTEMPT_MAX: u64 = 0xff;
 
+/// The seal of a word that ends a unit: hash bits over what lies below them.
+const SEAL_SHIFT: u32 = GENERATION_SHIFT + GENERATION_BITS;
+
 /// One process: the worker slot, and which of the processes that held the slot in turn.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Owner {
     pub(crate) slot: u16,
     pub(crate) generation: u16,
@@ -31,7 +35,10 @@ pub(crate) struct Owner {
 pub(crate) enum ClaimState {
     Free,
     Claimed(Owner),
-    Done,
+    /// By whom.
+    Done(Owner),
+    /// Not to be done: its rows are in pieces of it, or are settled.
+    Retired,
     /// Not a value that the protocol writes.
     Corrupt,
 }
@@ -62,19 +69,19 @@ impl<'a> Claims<'a> {
     pub(crate) fn try_claim(&self, block: RowBlock, owner: Owner) -> Option<Claim<'a>> {
         let word = &self.words[block.index()];
         let seen = word.load(Ordering::Relaxed);
-        if decode(seen, self.done_word(block.index())) != ClaimState::Free {
+        if self.decode(seen, block.index()) != ClaimState::Free {
             return None;
         }
         // Acquire: pairs with the supervisor's Release in `free`, so this worker's stores come after those of the
         // dead one that had the block before. A failed exchange means that somebody else has it: look elsewhere.
         word.compare_exchange(seen, encode_claim(owner, attempt_of(seen)), Ordering::Acquire, Ordering::Relaxed)
             .ok()?;
-        Some(Claim { done_word: self.done_word(block.index()), block, word })
+        Some(Claim { done_word: self.sealed(DONE | bits_of(owner), block.index()), block, word })
     }
 
-    /// The state of block number `index`. Acquire: pairs with the Release of [`Claim::publish`].
+    /// The state of unit number `index`. Acquire: pairs with the Release of [`Claim::publish`].
     pub(crate) fn state(&self, index: usize) -> ClaimState {
-        decode(self.words[index].load(Ordering::Acquire), self.done_word(index))
+        self.decode(self.words[index].load(Ordering::Acquire), index)
     }
 
     /// Where a worker should begin that has none of the first `n` blocks yet, or has reached what others have done: as far
@@ -96,26 +103,36 @@ impl<'a> Claims<'a> {
         Some(if pursued { first + longest.len() / 2 } else { first })
     }
 
-    /// Whether any of the first `n` blocks is free.
-    pub(crate) fn any_free(&self, n: usize) -> bool {
-        (0..n).any(|index| self.state(index) == ClaimState::Free)
-    }
-
     /// All states, in order.
     pub(crate) fn states(&self) -> Vec<ClaimState> {
         (0..self.words.len()).map(|index| self.state(index)).collect()
     }
 
-    /// `CLAIMED(owner) -> FREE`, counting one attempt more. Only once `owner` is known to be dead; without effect
-    /// when the word says something else by now.
+    /// `CLAIMED(owner)` or `DONE` by it to `FREE`, counting one attempt more. Only once `owner` is known to be dead; without
+    /// effect when the word says something else by now.
     pub(crate) fn free(&self, index: usize, owner: Owner) {
         let word = &self.words[index];
         let seen = word.load(Ordering::Relaxed);
-        if decode(seen, self.done_word(index)) == ClaimState::Claimed(owner) {
-            let attempt = (attempt_of(seen) + 1).min(ATTEMPT_MAX);
-            // Release: the next claimer's Acquire orders its stores after the death that was seen.
-            let _ = word.compare_exchange(seen, FREE | attempt << ATTEMPT_SHIFT, Ordering::Release, Ordering::Relaxed);
-        }
+        let free = match self.decode(seen, index) {
+            ClaimState::Claimed(holder) if holder == owner => {
+                FREE | (attempt_of(seen) + 1).min(ATTEMPT_MAX) << ATTEMPT_SHIFT
+            }
+            ClaimState::Done(maker) if maker == owner => FREE,
+            _ => return,
+        };
+        // Release: the next claimer's Acquire orders its stores after the death that was seen.
+        let _ = word.compare_exchange(seen, free, Ordering::Release, Ordering::Relaxed);
+    }
+
+    /// The supervisor's word on a unit that no live worker holds, whatever was there: to be done, done, or not to be done.
+    pub(crate) fn settle(&self, index: usize, state: ClaimState) {
+        let word = match state {
+            ClaimState::Free => FREE,
+            ClaimState::Done(owner) => self.sealed(DONE | bits_of(owner), index),
+            ClaimState::Claimed(_) | ClaimState::Retired | ClaimState::Corrupt => self.sealed(RETIRED, index),
+        };
+        // Release: as in `free`.
+        self.words[index].store(word, Ordering::Release);
     }
 
     /// Frees every block, whatever its word says. Only while no worker lives.
@@ -125,14 +142,26 @@ impl<'a> Claims<'a> {
         }
     }
 
-    /// How many blocks there are.
+    /// How many units there are.
     pub(crate) fn len(&self) -> usize {
         self.words.len()
     }
 
-    /// The one value of word `index` that means done, in this call.
-    fn done_word(&self, index: usize) -> u64 {
-        mix(self.nonce ^ index as u64) << STATE_BITS | DONE
+    /// A word that ends unit `index`, in this call.
+    fn sealed(&self, low: u64, index: usize) -> u64 {
+        low | mix(self.nonce ^ mix(low) ^ index as u64) >> SEAL_SHIFT << SEAL_SHIFT
+    }
+
+    fn decode(&self, word: u64, index: usize) -> ClaimState {
+        let attempt = attempt_of(word);
+        let owner = owner_of(word);
+        match word & STATE_MASK {
+            FREE if word == FREE | attempt << ATTEMPT_SHIFT => ClaimState::Free,
+            CLAIMED if word == encode_claim(owner, attempt) => ClaimState::Claimed(owner),
+            DONE if word == self.sealed(DONE | bits_of(owner), index) => ClaimState::Done(owner),
+            RETIRED if word == self.sealed(RETIRED, index) => ClaimState::Retired,
+            _ => ClaimState::Corrupt,
+        }
     }
 }
 
@@ -150,26 +179,20 @@ impl Claim<'_> {
 }
 
 fn encode_claim(owner: Owner, attempt: u64) -> u64 {
-    CLAIMED
-        | u64::from(owner.slot) << STATE_BITS
-        | u64::from(owner.generation) << GENERATION_SHIFT
-        | attempt << ATTEMPT_SHIFT
+    CLAIMED | bits_of(owner) | attempt << ATTEMPT_SHIFT
+}
+
+fn bits_of(owner: Owner) -> u64 {
+    u64::from(owner.slot) << STATE_BITS | u64::from(owner.generation) << GENERATION_SHIFT
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "16-bit fields are cut out of the word")]
+fn owner_of(word: u64) -> Owner {
+    Owner { slot: (word >> STATE_BITS) as u16, generation: (word >> GENERATION_SHIFT) as u16 }
 }
 
 fn attempt_of(word: u64) -> u64 {
     word >> ATTEMPT_SHIFT & ATTEMPT_MAX
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "16-bit fields are cut out of the word")]
-fn decode(word: u64, done_word: u64) -> ClaimState {
-    let attempt = attempt_of(word);
-    let owner = Owner { slot: (word >> STATE_BITS) as u16, generation: (word >> GENERATION_SHIFT) as u16 };
-    match word & STATE_MASK {
-        FREE if word == FREE | attempt << ATTEMPT_SHIFT => ClaimState::Free,
-        CLAIMED if word == encode_claim(owner, attempt) => ClaimState::Claimed(owner),
-        DONE if word == done_word => ClaimState::Done,
-        _ => ClaimState::Corrupt,
-    }
 }
 
 /// The finaliser of SplitMix64 (Steele, Lea, Flood 2014): a bijection that scatters neighbouring inputs.
@@ -210,9 +233,25 @@ mod tests {
         claims.free(3, FIRST);
         assert_eq!(claims.state(3), ClaimState::Free);
         claims.try_claim(block(3), SECOND).unwrap().publish();
-        assert_eq!(claims.state(3), ClaimState::Done);
+        assert_eq!(claims.state(3), ClaimState::Done(SECOND));
+        claims.free(3, FIRST);
+        assert_eq!(claims.state(3), ClaimState::Done(SECOND), "another's block stays done");
         claims.free(3, SECOND);
-        assert_eq!(claims.state(3), ClaimState::Done, "done is for ever");
+        assert_eq!(claims.state(3), ClaimState::Free, "what a dead worker has done may be wanted again");
+    }
+
+    #[test]
+    fn what_is_settled_is_claimed_by_nobody() {
+        let words = words(10);
+        let claims = Claims::new(&words, 42);
+        claims.settle(3, ClaimState::Retired);
+        claims.settle(4, ClaimState::Done(FIRST));
+        assert_eq!((claims.state(3), claims.state(4)), (ClaimState::Retired, ClaimState::Done(FIRST)));
+        assert!(claims.try_claim(block(3), SECOND).is_none() && claims.try_claim(block(4), SECOND).is_none());
+        claims.free(3, FIRST);
+        assert_eq!(claims.state(3), ClaimState::Retired);
+        claims.settle(4, ClaimState::Free);
+        assert!(claims.try_claim(block(4), SECOND).is_some());
     }
 
     #[test]
@@ -251,13 +290,15 @@ mod tests {
         words[1].store(done, Ordering::Relaxed);
         assert_eq!(claims.state(1), ClaimState::Corrupt);
         assert_eq!(Claims::new(&words, 2).state(0), ClaimState::Corrupt);
+        words[0].store(done ^ 1 << STATE_BITS, Ordering::Relaxed);
+        assert_eq!(claims.state(0), ClaimState::Corrupt, "another worker's name under the same seal");
     }
 
     #[test]
     fn stray_values_are_corruption() {
         let words = words(1);
         let claims = Claims::new(&words, 1);
-        for value in [3, u64::MAX, 0x3ff0_0000_0000_0000, 1 << 63, FREE | 4, CLAIMED | 1 << 50] {
+        for value in [2, 3, u64::MAX, 0x3ff0_0000_0000_0000, 1 << 63, FREE | 4, CLAIMED | 1 << 50] {
             words[0].store(value, Ordering::Relaxed);
             assert_eq!(claims.state(0), ClaimState::Corrupt, "{value:#x}");
             assert!(claims.try_claim(block(0), FIRST).is_none());

@@ -7,34 +7,59 @@
 
 mod claims;
 mod slots;
+mod station;
 
 pub(crate) use claims::{Claim, ClaimState, Claims, MAX_WORKERS, Owner};
 pub(crate) use slots::{Fault, Message, MessageKind, Slot, Tally};
+pub(crate) use station::Station;
 
 use std::mem::{align_of, size_of};
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::blocks::{RowBlock, RowBlocks};
 use crate::sys::shared::{AllAtomic, SharedPages};
+
+/// The most pieces that the blocks of one call are split into.
+pub(crate) const MAX_PIECES: usize = 8192;
+
+/// The most rows that one call goes on without.
+pub(crate) const MAX_FAILED_ROWS: usize = 1024;
 
 /// The words at the start of the control block.
 #[repr(C, align(64))]
 #[derive(Debug)]
 struct Header {
-    /// Hint: a block that came back from a dead worker, or [`NONE`].
+    /// Hint: a unit that came back from a dead worker, or [`NONE`].
     returned: AtomicU64,
-    /// Blocks from here on need not be done. Written by the supervisor only.
+    /// Units that start at this row or later need not be done. Written by the supervisor only, as are the two below.
     limit: AtomicU64,
+    /// How many pieces there are.
+    n_pieces: AtomicU64,
+    /// How many rows are to be passed over.
+    n_skipped: AtomicU64,
+}
+
+/// The rows of a piece of a block.
+#[repr(C)]
+#[derive(Debug)]
+struct Piece {
+    start: AtomicU64,
+    end: AtomicU64,
 }
 
 // SAFETY: atomics only; the rest of its 64 bytes is padding that nobody reads.
 unsafe impl AllAtomic for Header {}
+// SAFETY: atomics only.
+unsafe impl AllAtomic for Piece {}
 
 const _: () = assert!(size_of::<Header>() == 64 && align_of::<Slot>() <= 4096);
 
-/// No block.
+/// No unit.
 const NONE: u64 = u64::MAX;
 
-/// The control block of one call: claim words and worker slots in anonymous shared memory.
+/// The control block of one call in anonymous shared memory: claim words for the blocks and for pieces of them, and worker
+/// slots. Pieces and skipped rows take memory only when there are any.
 #[derive(Debug)]
 pub(crate) struct Control {
     pages: SharedPages,
@@ -46,12 +71,21 @@ pub(crate) struct Control {
 impl Control {
     /// How many bytes the control block for so many blocks and workers takes.
     pub(crate) fn bytes(n_blocks: usize, n_workers: usize) -> usize {
-        Self::slots_at(n_blocks) + n_workers * size_of::<Slot>()
+        Self::skipped_at(n_blocks, n_workers) + MAX_FAILED_ROWS * size_of::<AtomicU64>()
     }
 
     /// The slots come after the claim words, each on a page of its own.
     fn slots_at(n_blocks: usize) -> usize {
-        (size_of::<Header>() + n_blocks * size_of::<AtomicU64>()).next_multiple_of(align_of::<Slot>())
+        let n_words = n_blocks + MAX_PIECES;
+        (size_of::<Header>() + n_words * size_of::<AtomicU64>()).next_multiple_of(align_of::<Slot>())
+    }
+
+    fn pieces_at(n_blocks: usize, n_workers: usize) -> usize {
+        Self::slots_at(n_blocks) + n_workers * size_of::<Slot>()
+    }
+
+    fn skipped_at(n_blocks: usize, n_workers: usize) -> usize {
+        Self::pieces_at(n_blocks, n_workers) + MAX_PIECES * size_of::<Piece>()
     }
 
     /// A control block with every block free and every slot empty, in fresh pages of [`Control::bytes`] bytes.
@@ -62,20 +96,23 @@ impl Control {
         control
     }
 
-    /// Frees every block. Only while no worker lives.
+    /// Frees every block and forgets all else. Only while no worker lives.
     pub(crate) fn reset(&self) {
-        self.header().returned.store(NONE, Ordering::Relaxed);
-        self.set_limit(self.n_blocks);
-        self.claims().free_all();
+        let header = self.header();
+        header.returned.store(NONE, Ordering::Relaxed);
+        header.limit.store(u64::MAX, Ordering::Relaxed);
+        header.n_pieces.store(0, Ordering::Relaxed);
+        header.n_skipped.store(0, Ordering::Relaxed);
+        self.claims(self.n_blocks).free_all();
     }
 
-    /// Has the next worker that looks for a block try this one first: it came back from a dead worker. Lowest first, so
+    /// Has the next worker that looks for a unit try this one first: it came back from a dead worker. Lowest first, so
     /// that a row that kills is tried again at once, and found out, before the workers go on to others.
-    pub(crate) fn hand_back(&self, block: usize) {
-        self.header().returned.fetch_min(block as u64, Ordering::Relaxed);
+    pub(crate) fn hand_back(&self, unit: usize) {
+        self.header().returned.fetch_min(unit as u64, Ordering::Relaxed);
     }
 
-    /// The block that came back, for one who asks. May be any number.
+    /// The unit that came back, for one who asks. May be any number.
     pub(crate) fn take_returned(&self) -> Option<usize> {
         let returned = &self.header().returned;
         // Nearly always there is none, and no need to write to a line that all workers read.
@@ -85,24 +122,77 @@ impl Control {
         usize::try_from(returned.swap(NONE, Ordering::Relaxed)).ok()
     }
 
-    /// Blocks from this one on need not be done.
+    /// Units that start at this row or later need not be done.
     pub(crate) fn limit(&self) -> usize {
         usize::try_from(self.header().limit.load(Ordering::Relaxed)).unwrap_or(usize::MAX)
     }
 
-    /// Tells the workers that blocks from `block` on need not be done. The supervisor's word only.
-    pub(crate) fn set_limit(&self, block: usize) {
-        self.header().limit.store(block as u64, Ordering::Relaxed);
+    /// Tells the workers that units that start at `row` or later need not be done. The supervisor's word only.
+    pub(crate) fn set_limit(&self, row: usize) {
+        self.header().limit.store(row as u64, Ordering::Relaxed);
     }
 
-    /// The claim words.
-    pub(crate) fn claims(&self) -> Claims<'_> {
-        Claims::new(self.pages.slice_of::<AtomicU64>(size_of::<Header>(), self.n_blocks), self.nonce)
+    /// The claim words of the blocks and of the pieces that there are by now, as the shared memory has it.
+    pub(crate) fn claims_now(&self) -> Claims<'_> {
+        // Acquire: pairs with the Release in `add_piece`, so a piece that is counted has its rows.
+        let n_pieces = usize::try_from(self.header().n_pieces.load(Ordering::Acquire)).unwrap_or(usize::MAX);
+        self.claims(self.n_blocks + n_pieces.min(MAX_PIECES))
+    }
+
+    /// The first `n_units` claim words: those of the blocks, then those of the pieces.
+    pub(crate) fn claims(&self, n_units: usize) -> Claims<'_> {
+        Claims::new(self.pages.slice_of::<AtomicU64>(size_of::<Header>(), n_units), self.nonce)
+    }
+
+    /// The unit of this number, for a worker: a block of `blocks`, or a piece of one.
+    pub(crate) fn unit(&self, blocks: &RowBlocks, index: usize) -> Option<RowBlock> {
+        let Some(piece) = index.checked_sub(self.n_blocks) else { return blocks.get(index) };
+        let piece = self.pieces().get(piece)?;
+        let [start, end] = [&piece.start, &piece.end].map(|row| usize::try_from(row.load(Ordering::Relaxed)).ok());
+        blocks.piece(index, start?..end?)
+    }
+
+    /// Gives piece number `index - n_blocks` its rows and its first state. Pieces are added in order.
+    pub(crate) fn add_piece(&self, index: usize, rows: &Range<usize>, state: ClaimState) {
+        let piece = &self.pieces()[index - self.n_blocks];
+        piece.start.store(rows.start as u64, Ordering::Relaxed);
+        piece.end.store(rows.end as u64, Ordering::Relaxed);
+        self.claims(index + 1).settle(index, state);
+        self.header().n_pieces.store((index + 1 - self.n_blocks) as u64, Ordering::Release);
+    }
+
+    /// Has workers pass over a row from now on, where an operation cannot be cut around it.
+    pub(crate) fn skip(&self, row: usize) {
+        let header = self.header();
+        let n_skipped = usize::try_from(header.n_skipped.load(Ordering::Relaxed)).unwrap_or(usize::MAX);
+        if let Some(entry) = self.all_skipped().get(n_skipped) {
+            entry.store(row as u64, Ordering::Relaxed);
+            header.n_skipped.store(n_skipped as u64 + 1, Ordering::Release);
+        }
+    }
+
+    /// Rows to pass over.
+    fn skipped(&self) -> &[AtomicU64] {
+        let n_skipped = usize::try_from(self.header().n_skipped.load(Ordering::Acquire)).unwrap_or(usize::MAX);
+        &self.all_skipped()[..n_skipped.min(MAX_FAILED_ROWS)]
+    }
+
+    fn all_skipped(&self) -> &[AtomicU64] {
+        self.pages.slice_of::<AtomicU64>(Self::skipped_at(self.n_blocks, self.n_workers), MAX_FAILED_ROWS)
     }
 
     /// The slots, one per worker.
     pub(crate) fn slots(&self) -> &[Slot] {
         self.pages.slice_of::<Slot>(Self::slots_at(self.n_blocks), self.n_workers)
+    }
+
+    /// What a block of rows is run with in the worker of `slot`.
+    pub(crate) fn station(&self, slot: u16) -> Station<'_> {
+        Station::new(slot, &self.slots()[usize::from(slot)], self.skipped())
+    }
+
+    fn pieces(&self) -> &[Piece] {
+        self.pages.slice_of::<Piece>(Self::pieces_at(self.n_blocks, self.n_workers), MAX_PIECES)
     }
 
     fn header(&self) -> &Header {

@@ -14,6 +14,9 @@ const TEXT_BYTES: usize = 3072 + 512;
 /// So much of an earlier panic's message is repeated behind a later one.
 const EARLIER_BYTES: usize = 512;
 
+/// No row.
+const NO_ROW: u64 = u64::MAX;
+
 /// A message longer than this is cut, so that the location still fits.
 const MESSAGE_BYTES: usize = 3072;
 
@@ -33,6 +36,10 @@ pub(crate) struct Slot {
     fault_address: AtomicU64,
     /// The row that the kernel is at, or about to be.
     row: AtomicU64,
+    /// In a call in place: the first of the rows that the worker has saved before it changes them, or [`NO_ROW`].
+    saved: AtomicU64,
+    /// 1 once the worker has put its process in order.
+    ready: AtomicU32,
     /// What the worker has done so far.
     pub(crate) tally: Tally,
     text: [AtomicU8; TEXT_BYTES],
@@ -55,6 +62,8 @@ pub(crate) struct Tally {
     pub(crate) longest_block_ns: AtomicU64,
     pub(crate) private_bytes: AtomicU64,
     pub(crate) proportional_bytes: AtomicU64,
+    /// Processes that have held the slot.
+    starts: AtomicU64,
 }
 
 /// Why a worker left a message.
@@ -66,7 +75,7 @@ pub(crate) enum MessageKind {
     Panic = 2,
     /// The kernel returned an error.
     KernelError = 3,
-    /// The worker could not be set up; no kernel ran.
+    /// A system call failed that the worker cannot do without.
     Setup = 4,
 }
 
@@ -102,6 +111,34 @@ impl Slot {
         compiler_fence(Ordering::SeqCst);
         self.row.store(row as u64, Ordering::Relaxed);
         compiler_fence(Ordering::SeqCst);
+    }
+
+    /// Notes that the rows from `first` on are saved, and are what the worker changes from now on; `None` while it saves. The
+    /// order of the program is enough, as above.
+    pub(crate) fn set_saved(&self, first: Option<usize>) {
+        compiler_fence(Ordering::SeqCst);
+        self.saved.store(first.map_or(NO_ROW, |row| row as u64), Ordering::Relaxed);
+        compiler_fence(Ordering::SeqCst);
+    }
+
+    /// The first of the rows last saved.
+    pub(crate) fn saved(&self) -> Option<usize> {
+        usize::try_from(self.saved.load(Ordering::Relaxed)).ok().filter(|&row| row as u64 != NO_ROW)
+    }
+
+    /// The worker is through its preparations.
+    pub(crate) fn set_ready(&self) {
+        self.ready.store(1, Ordering::Release);
+    }
+
+    /// Whether it is.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Acquire) != 0
+    }
+
+    /// A pair that changes whenever the worker comes to another row or finishes a block.
+    pub(crate) fn pulse(&self) -> (u64, u64) {
+        (self.row.load(Ordering::Relaxed), self.tally.blocks.load(Ordering::Relaxed))
     }
 
     /// The row last noted.
@@ -143,6 +180,11 @@ impl Slot {
             self.kind.store(MessageKind::Panic as u32, Ordering::Release);
         }
         drafted
+    }
+
+    /// Whether a message of this kind is there.
+    pub(crate) fn has_message(&self, kind: MessageKind) -> bool {
+        self.kind.load(Ordering::Relaxed) == kind as u32
     }
 
     fn drafted_here(&self) -> bool {
@@ -190,10 +232,13 @@ impl Slot {
 
     /// Makes the slot ready for the next process that holds it. The tally goes on.
     pub(crate) fn clear(&self) {
+        add(&self.tally.starts, 1);
         self.go.store(0, Ordering::Relaxed);
         self.kind.store(0, Ordering::Relaxed);
         self.fault_signal.store(0, Ordering::Relaxed);
-        self.row.store(u64::MAX, Ordering::Relaxed);
+        self.row.store(NO_ROW, Ordering::Relaxed);
+        self.saved.store(NO_ROW, Ordering::Relaxed);
+        self.ready.store(0, Ordering::Relaxed);
     }
 
     fn write_text(&self, start: usize, capacity: usize, text: impl fmt::Display) -> usize {
@@ -210,6 +255,11 @@ impl Slot {
 }
 
 impl Tally {
+    /// How many processes have held the slot, this one included.
+    pub(crate) fn starts(&self) -> u64 {
+        self.starts.load(Ordering::Relaxed)
+    }
+
     /// Notes the worker's memory, at the end of its life.
     pub(crate) fn note_memory(&self, private_bytes: u64, proportional_bytes: u64) {
         self.private_bytes.store(private_bytes, Ordering::Relaxed);

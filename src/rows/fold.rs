@@ -8,6 +8,7 @@
 //! must not be the caller's.
 
 use std::ops::{ControlFlow, Range};
+use std::time::Instant;
 
 use bytemuck::Pod;
 use ndarray::{ArrayRef, ArrayView, ArrayViewMut, CowArray, Dimension, Ix1, Ix2};
@@ -16,7 +17,7 @@ use super::source::Indices;
 use super::{KernelReturn, Plan, Rows, check, check_shape, each_row, run, with_new_output};
 use crate::array::{Element, SharedArray};
 use crate::blocks::RowBlocks;
-use crate::error::{Error, Result};
+use crate::error::{Error, FailedRow, Result};
 use crate::fork::Fork;
 use crate::report::{Output, Report};
 
@@ -43,6 +44,14 @@ fn check_accumulator(shape: &[usize], bytes: usize) -> Result<()> {
     if bytes > 0 { Ok(()) } else { Err(Error::EmptyAccumulator { shape: shape.to_vec(), found: bytes, needed: 1 }) }
 }
 
+/// The groups none of whose rows were run: nothing has been written for them.
+fn missing_groups<'a>(groups: &'a RowBlocks, report: &'a Report) -> impl Iterator<Item = usize> + 'a {
+    let missing = |rows: &Range<usize>| {
+        report.missing_rows.iter().any(|missing| missing.start <= rows.start && rows.end <= missing.end)
+    };
+    (0..groups.len()).filter(move |&group| groups.get(group).is_some_and(|group| missing(&group.rows())))
+}
+
 /// The first row of a group; past the last one, the end.
 fn first_row(groups: &RowBlocks, group: usize) -> usize {
     groups.get(group).map_or(groups.n_rows(), |group| group.rows().start)
@@ -61,9 +70,16 @@ fn in_rows(error: Error, groups: &RowBlocks) -> Error {
         Error::KernelPanicked { row, message, location } => {
             Error::KernelPanicked { row: first_row(row), message, location }
         }
-        Error::RowKillsWorkers { row, attempts, cause } => {
-            Error::RowKillsWorkers { row: first_row(row), attempts, cause }
+        Error::PoisonedRows { rows } => Error::PoisonedRows {
+            rows: rows.into_iter().map(|failed| FailedRow { row: first_row(failed.row), ..failed }).collect(),
+        },
+        Error::UnguardedCrash { row, worker, cause, runs } => {
+            Error::UnguardedCrash { row: row.map(first_row), worker, cause, runs }
         }
+        Error::DeadlineExceeded { limit, caller_threads, .. } => {
+            Error::DeadlineExceeded { limit, rows_done: 0, rows_total: groups.n_rows(), caller_threads }
+        }
+        Error::Cancelled { .. } => Error::Cancelled { rows_done: 0, rows_total: groups.n_rows() },
         Error::WorkersKeepDying { deaths, cause, .. } => {
             Error::WorkersKeepDying { deaths, rows: 0..groups.n_rows(), cause }
         }
@@ -128,18 +144,22 @@ impl Fork<'_> {
         fold: impl Fn(&mut T, I::Row) -> R,
         combine: impl Fn(&mut T, &T) -> C,
     ) -> Result<Report> {
+        let since = Instant::now();
         check(self, &input)?;
         check_accumulator(&[], size_of::<T>())?;
         let groups = RowBlocks::fold_groups(input.n_rows());
         // As bytes: an accumulator need not be an element, and the parts of a segment need not be aligned to it.
         let mut parts = SharedArray::<u8, Ix2>::output(Ix2(groups.len(), size_of::<T>()))?;
         let mut whole = SharedArray::<u8, Ix1>::output(Ix1(size_of::<T>()))?;
-        let folded = run(self, &input, &mut parts, Plan::Groups, |rows, part, slot| {
+        let folded = run(self, &input, &mut parts, Plan::Groups, |rows, part, station| {
             let mut accumulator = identity;
-            each_row(&input, rows, slot, |_, row| fold(&mut accumulator, row).into_result())?;
+            each_row(&input, rows, station, |_, row| fold(&mut accumulator, row).into_result())?;
             part.copy_from_slice(bytemuck::bytes_of(&accumulator));
             ControlFlow::Continue(())
         })?;
+        for group in missing_groups(&groups, &folded) {
+            parts.view_mut().row_mut(group).assign(&ArrayView::from(bytemuck::bytes_of(&identity)));
+        }
         let part = |index: usize| -> T {
             bytemuck::pod_read_unaligned(&parts.as_slice()[index * size_of::<T>()..][..size_of::<T>()])
         };
@@ -147,9 +167,9 @@ impl Fork<'_> {
             *output = if groups.len() == 0 { identity } else { part(0) };
             return Ok(Report { bytes_written: size_of::<T>() as u64, output_pages: whole.pages(), ..folded });
         }
-        let combined = run(self, &&parts, &mut whole, Plan::Whole, |indices, whole, slot| {
+        let combined = run(self, &&parts, &mut whole, Plan::Whole { since }, |indices, whole, station| {
             let mut accumulator = part(0);
-            each_row(&Indices(groups.len()), 1..indices.end, slot, |_, group| {
+            each_row(&Indices(groups.len()), 1..indices.end, station, |_, group| {
                 combine(&mut accumulator, &part(group)).into_result()
             })?;
             whole.copy_from_slice(bytemuck::bytes_of(&accumulator));
@@ -226,6 +246,7 @@ impl Fork<'_> {
         R: KernelReturn<Value = ()>,
         C: KernelReturn<Value = ()>,
     {
+        let since = Instant::now();
         check(self, &input)?;
         check_accumulator(identity.shape(), identity.len().saturating_mul(size_of::<A>()))?;
         let dim = identity.raw_dim();
@@ -235,11 +256,16 @@ impl Fork<'_> {
         let part_len = dim.size().next_multiple_of(APART_BYTES / size_of::<A>());
         let mut parts = SharedArray::<A, Ix2>::output(Ix2(groups.len(), part_len))?;
         // A view anew for every row: the kernel may turn it round, and the next row must not see that.
-        let folded = run(self, &input, &mut parts, Plan::Groups, |rows, part, slot| {
+        let folded = run(self, &input, &mut parts, Plan::Groups, |rows, part, station| {
             let mut accumulator = shaped_mut(&dim, &mut part[..dim.size()]);
             accumulator.assign(identity);
-            each_row(&input, rows, slot, |_, row| fold(&mut accumulator.view_mut(), row).into_result())
+            each_row(&input, rows, station, |_, row| fold(&mut accumulator.view_mut(), row).into_result())
         })?;
+        for group in missing_groups(&groups, &folded) {
+            let mut parts = parts.view_mut();
+            let mut part = parts.row_mut(group);
+            part.iter_mut().zip(identity).for_each(|(element, &value)| *element = value);
+        }
         let part = |index: usize| shaped(&dim, &parts.as_slice()[index * part_len..][..dim.size()]);
         if groups.len() < 2 {
             let whole = if groups.len() == 0 { identity.as_standard_layout() } else { part(0).into() };
@@ -248,10 +274,10 @@ impl Fork<'_> {
             let bytes_written = identity.len() as u64 * size_of::<A>() as u64;
             return Ok(Report { bytes_written, output_pages: output.pages(), ..folded });
         }
-        let combined = run(self, &&parts, output, Plan::Whole, |indices, whole, slot| {
+        let combined = run(self, &&parts, output, Plan::Whole { since }, |indices, whole, station| {
             let mut accumulator = shaped_mut(&dim, whole);
             accumulator.assign(&part(0));
-            each_row(&Indices(groups.len()), 1..indices.end, slot, |_, group| {
+            each_row(&Indices(groups.len()), 1..indices.end, station, |_, group| {
                 combine(&mut accumulator.view_mut(), &part(group)).into_result()
             })
         });

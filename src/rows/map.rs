@@ -61,8 +61,8 @@ impl Fork<'_> {
     ) -> Result<Report> {
         check(self, &input)?;
         check_shape(&Ix1(input.n_rows()), output)?;
-        run(self, &input, output, Plan::Rows, |rows, values, slot| {
-            each_row(&input, rows, slot, |at, row| kernel(row).into_result().map(|value| values[at] = value))
+        run(self, &input, output, Plan::Rows, |rows, values, station| {
+            each_row(&input, rows, station, |at, row| kernel(row).into_result().map(|value| values[at] = value))
         })
     }
 }

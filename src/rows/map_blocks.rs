@@ -71,9 +71,9 @@ impl Fork<'_> {
         check(self, &input)?;
         let dim = stacked(input.n_rows(), &row_shape.into_dimension());
         check_shape(&dim, output)?;
-        run(self, &input, output, Plan::QuickRows, |rows, values, slot| {
+        run(self, &input, output, Plan::Blocks, |rows, values, station| {
             let mut out = block_view(&dim, rows.len(), values);
-            or_leave_word(kernel(input.block(rows), &mut out).into_result(), slot)
+            or_leave_word(kernel(input.block(rows), &mut out).into_result(), station)
         })
     }
 }

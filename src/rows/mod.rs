@@ -33,6 +33,7 @@ pub use sums::{Summand, exact_row_sums};
 
 use std::fmt;
 use std::ops::{ControlFlow, Range};
+use std::time::Instant;
 
 use ndarray::Dimension;
 
@@ -41,48 +42,61 @@ use self::target::{BlockTarget, Share};
 use crate::array::{Element, SharedArray};
 use crate::blocks::{Cut, RowBlocks};
 use crate::call::Call;
-use crate::control::{Claim, MessageKind, Slot};
+use crate::control::{Claim, MessageKind, Station};
 use crate::error::{Error, Result};
 use crate::fork::Fork;
+use crate::options::Options;
+use crate::policy::Policy;
 use crate::report::{Output, Report};
+use crate::supervise::Division;
 
-/// How rows are cut into blocks, and what of the output belongs to a block.
+/// How rows are cut into blocks, what of the output belongs to a block, and who wrote the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Plan {
     /// A part of the output for every row; rows that may take any time.
     Rows,
-    /// The same; rows that take the time of reading them.
-    QuickRows,
+    /// The same, by a kernel that gets whole blocks.
+    Blocks,
+    /// The same, by a kernel of ours.
+    BuiltIn,
     /// The output's rows are changed where they are.
     InPlace,
     /// A part of the output for every fold group.
     Groups,
-    /// The whole output for all rows together; the last step of a larger operation.
-    Whole,
+    /// The whole output for all rows together: the last step of a larger operation, which began then.
+    Whole { since: Instant },
 }
 
 impl Plan {
     /// What of an output of `len` elements belongs to whom.
     fn share(self, n_rows: usize, len: usize) -> Share {
         match self {
-            Self::Rows | Self::QuickRows | Self::InPlace => Share::PerRow(len / n_rows.max(1)),
+            Self::Rows | Self::Blocks | Self::BuiltIn | Self::InPlace => Share::PerRow(len / n_rows.max(1)),
             Self::Groups => Share::PerBlock(len / RowBlocks::fold_groups(n_rows).len().max(1)),
-            Self::Whole => Share::PerBlock(len),
+            Self::Whole { .. } => Share::PerBlock(len),
         }
     }
 
     fn cut(self, n_rows: usize, input_row_bytes: usize, output_row_bytes: usize) -> Cut {
         match self {
             Self::Rows | Self::InPlace => Cut::Balanced { output_row_bytes },
-            Self::QuickRows => Cut::MemoryBound { input_row_bytes, output_row_bytes },
+            Self::Blocks | Self::BuiltIn => Cut::MemoryBound { input_row_bytes, output_row_bytes },
             Self::Groups => Cut::Fixed(RowBlocks::fold_groups(n_rows)),
-            Self::Whole => Cut::Fixed(RowBlocks::with_block_rows(n_rows, n_rows)),
+            Self::Whole { .. } => Cut::Fixed(RowBlocks::with_block_rows(n_rows, n_rows)),
+        }
+    }
+
+    fn division(self) -> Division {
+        match self {
+            Self::Rows | Self::InPlace => Division::AtTheRow,
+            Self::Blocks | Self::BuiltIn => Division::InHalves,
+            Self::Groups | Self::Whole { .. } => Division::Never,
         }
     }
 }
 
 /// One call: checks that the inputs fit each other, runs `kernel` on the rows of every block and the elements of the output
-/// that belong to it, and reports.
+/// that belong to it, fills the rows that are missing, and reports.
 ///
 /// A segment that somebody else has truncated is reported as that, not as the memory fault that it causes.
 fn run<I: Rows, T: Element, D: Dimension>(
@@ -90,48 +104,82 @@ fn run<I: Rows, T: Element, D: Dimension>(
     inputs: &I,
     output: &mut SharedArray<T, D>,
     plan: Plan,
-    kernel: impl Fn(Range<usize>, &mut [T], &Slot) -> ControlFlow<()>,
+    kernel: impl Fn(Range<usize>, &mut [T], &Station<'_>) -> ControlFlow<()>,
 ) -> Result<Report> {
+    let options = fork.options();
+    options.check()?;
     inputs.check_rows(&mut RowCheck::default())?;
+    let fill = fill_value::<T>(options, plan)?;
     let n_rows = inputs.n_rows();
-    let check_lengths = |output: &SharedArray<T, D>| {
-        inputs.check_lengths()?;
-        output.segment().check_length()
-    };
-    check_lengths(output)?;
 
     let (input_row_bytes, output_bytes) = (inputs.row_bytes(), output.len() * size_of::<T>());
     let share = plan.share(n_rows, output.len());
-    let cut = plan.cut(n_rows, input_row_bytes, output_bytes / n_rows.max(1));
+    let blocks = plan.cut(n_rows, input_row_bytes, output_bytes / n_rows.max(1)).blocks(n_rows, options.block_rows);
     let in_place = plan == Plan::InPlace;
-    let (output_pages, output_mapping) = (output.pages(), output.segment().address());
-    let target = BlockTarget::new(output, share);
+    let guarded = options.guard && plan != Plan::BuiltIn;
+    let output_pages = output.pages();
+    let mut target = BlockTarget::new(output, share);
+    if in_place {
+        target = target.in_place(options.workers_for(blocks.len()), &blocks, guarded)?;
+    }
+    if guarded {
+        target = target.guarded(&blocks)?;
+    }
+    let check_lengths = || {
+        inputs.check_lengths()?;
+        target.segment().check_length()
+    };
+    check_lengths()?;
+    let restore = |rows: Range<usize>, slot: u16| target.restore(&rows, slot);
     let call = Call {
-        n_rows,
-        cut,
         bytes_read: n_rows as u64 * input_row_bytes as u64 + if in_place { output_bytes as u64 } else { 0 },
         bytes_written: output_bytes as u64,
         input_pages: if in_place { output_pages } else { inputs.pages() },
         output_pages,
-        output_mapping,
-        in_place,
-        silent: plan == Plan::Whole,
-        run: &|claim: &mut Claim<'_>, slot: &Slot| kernel(claim.block().rows(), target.part_mut(claim), slot),
+        writable: target.writable(),
+        foreign: plan != Plan::BuiltIn,
+        division: plan.division(),
+        restore: in_place.then_some(&restore),
+        check_lengths: &check_lengths,
+        last_step_since: if let Plan::Whole { since } = plan { Some(since) } else { None },
+        run: &|claim: &mut Claim<'_>, station: &Station<'_>| {
+            target.fill(claim, station, |rows, values| kernel(rows, values, station))
+        },
+        blocks,
     };
-    let ran = fork.run(&call);
-    // Whatever became of the call: an array that is shorter now is the news.
-    let Err(truncated) = check_lengths(output) else { return ran };
-    // What is said of rows changed in place holds while they are there.
-    let in_place = in_place && output.segment().check_length().is_ok();
+    let ran = fork.run(&call).and_then(|report| {
+        fill.map_or(Ok(()), |value| target.fill_rows(&report.missing_rows, value))?;
+        Ok(report)
+    });
+    match check_lengths() {
+        Ok(()) => ran,
+        Err(truncated) => Err(truncated_error(truncated, ran, in_place && target.segment().check_length().is_ok())),
+    }
+}
+
+/// What missing rows of this output hold; a fold leaves them out.
+fn fill_value<T: Element>(options: &Options<'_>, plan: Plan) -> Result<Option<T>> {
+    match (options.policy, plan) {
+        (Policy::Fail, _) | (_, Plan::Groups | Plan::Whole { .. }) => Ok(None),
+        (Policy::Fill(value), _) => match T::of_fill(value) {
+            Some(element) => Ok(Some(element)),
+            None => Err(Error::UnfitFill { value: value.to_string(), dtype: T::DESCR }),
+        },
+    }
+}
+
+/// Whatever became of the call: an array that is shorter now is the news. What is said of rows changed in place holds while
+/// they are there.
+fn truncated_error(truncated: Error, ran: Result<Report>, rows_are_there: bool) -> Error {
     match ran {
-        Err(Error::UpdateInterrupted { updated, torn, .. }) if in_place => {
-            Err(Error::UpdateInterrupted { source: Box::new(truncated), updated, torn })
+        Err(Error::UpdateInterrupted { updated, torn, .. }) if rows_are_there => {
+            Error::UpdateInterrupted { source: Box::new(truncated), updated, torn }
         }
-        Ok(_) if in_place && n_rows > 0 => {
-            let (updated, torn) = (std::iter::once(0..n_rows).collect(), Vec::new());
-            Err(Error::UpdateInterrupted { source: Box::new(truncated), updated, torn })
+        Ok(report) if rows_are_there && report.rows > 0 => {
+            let (updated, torn) = (std::iter::once(0..report.rows).collect(), Vec::new());
+            Error::UpdateInterrupted { source: Box::new(truncated), updated, torn }
         }
-        _ => Err(truncated),
+        _ => truncated,
     }
 }
 
@@ -140,22 +188,25 @@ fn run<I: Rows, T: Element, D: Dimension>(
 fn each_row<I: Rows, E: fmt::Display>(
     inputs: &I,
     rows: Range<usize>,
-    slot: &Slot,
+    station: &Station<'_>,
     mut kernel: impl FnMut(usize, I::Row) -> Result<(), E>,
 ) -> ControlFlow<()> {
     for (place, row) in inputs.iter(rows.clone()).enumerate() {
-        slot.set_row(rows.start + place);
-        or_leave_word(kernel(place, row), slot)?;
+        let index = rows.start + place;
+        station.set_row(index);
+        if !station.skips(index) {
+            or_leave_word(kernel(place, row), station)?;
+        }
     }
     ControlFlow::Continue(())
 }
 
 /// A kernel's failure goes into the slot, as one of the row that the slot is at.
-fn or_leave_word<E: fmt::Display>(outcome: Result<(), E>, slot: &Slot) -> ControlFlow<()> {
+fn or_leave_word<E: fmt::Display>(outcome: Result<(), E>, station: &Station<'_>) -> ControlFlow<()> {
     match outcome {
         Ok(()) => ControlFlow::Continue(()),
         Err(error) => {
-            slot.leave_message(MessageKind::KernelError, error, "");
+            station.leave_message(MessageKind::KernelError, error, "");
             ControlFlow::Break(())
         }
     }

@@ -7,7 +7,7 @@ use ndarray::{ArrayView, ArrayViewMut, Axis, Dimension, Ix1, RemoveAxis, Slice};
 
 use super::{Plan, check, check_shape, or_leave_word, run, with_new_output};
 use crate::array::{Bool, Element, Selection, SharedArray};
-use crate::control::Slot;
+use crate::control::Station;
 use crate::error::{Error, Result};
 use crate::fork::Fork;
 use crate::kernel::{Kernel, Overflow};
@@ -151,9 +151,9 @@ impl Fork<'_> {
         // Chosen here: the choice reads the environment, which a worker should not.
         Kernel::get();
         let rows_of = RowReader::new(&input)?;
-        let summed = run(self, &input, output, Plan::QuickRows, |rows, sums, slot| {
+        let summed = run(self, &input, output, Plan::BuiltIn, |rows, sums, station| {
             let start = rows.start;
-            rows_of.pieces(rows, slot, |piece, elements| {
+            rows_of.pieces(rows, station, |piece, elements| {
                 let sums = &mut sums[piece.start - start..piece.end - start];
                 A::sum_rows(elements, rows_of.row_len, sums)
             })
@@ -190,20 +190,20 @@ impl<'s, 'v, A: Summand, D: RemoveAxis> RowReader<'s, 'v, A, D> {
     }
 
     /// Calls `sum` with some rows on end at a time and their place, in order. When it fails, with the number of the row
-    /// within these and its sum, the slot tells both.
+    /// within these and its sum, the station tells both.
     fn pieces(
         &self,
         rows: Range<usize>,
-        slot: &Slot,
+        station: &Station<'_>,
         mut sum: impl FnMut(Range<usize>, &[A]) -> Result<(), (usize, i128)>,
     ) -> ControlFlow<()> {
         let mut sum = |piece: Range<usize>, elements: &[A]| {
-            slot.set_row(piece.start);
+            station.set_row(piece.start);
             let summed = sum(piece.clone(), elements).map_err(|(row, sum)| {
-                slot.set_row(piece.start + row);
+                station.set_row(piece.start + row);
                 sum
             });
-            or_leave_word(summed, slot)
+            or_leave_word(summed, station)
         };
         let block = self.input.view();
         let block = block.slice_axis(Axis(0), Slice::from(rows.clone()));

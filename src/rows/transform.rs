@@ -70,9 +70,9 @@ impl Fork<'_> {
         check(self, &input)?;
         let dim = stacked(input.n_rows(), &row_shape.into_dimension());
         check_shape(&dim, output)?;
-        run(self, &input, output, Plan::Rows, |rows, values, slot| {
+        run(self, &input, output, Plan::Rows, |rows, values, station| {
             let mut block = block_view(&dim, rows.len(), values);
-            each_row(&input, rows, slot, |at, row| kernel(row, &mut block.index_axis_mut(Axis(0), at)).into_result())
+            each_row(&input, rows, station, |at, row| kernel(row, &mut block.index_axis_mut(Axis(0), at)).into_result())
         })
     }
 }

@@ -73,10 +73,10 @@ impl Fork<'_> {
         let mut rows = RowCheck::default();
         rows.part(array.shape())?;
         inputs.check_rows(&mut rows)?;
-        run(self, &inputs, array, Plan::InPlace, |rows, values, slot| {
+        run(self, &inputs, array, Plan::InPlace, |rows, values, station| {
             let start = rows.start;
             let mut block = block_view(&dim, rows.len(), values);
-            each_row(&inputs, rows, slot, |at, others| {
+            each_row(&inputs, rows, station, |at, others| {
                 kernel(&mut RowMut::new(start + at, block.index_axis_mut(Axis(0), at)), others).into_result()
             })
         })

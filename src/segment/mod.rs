@@ -104,6 +104,12 @@ impl Segment {
         self.mapping.at(self.data_offset)
     }
 
+    /// The open file, and where in it the data start: what a worker writes by system call, and not through a mapping that may
+    /// be read-only.
+    pub(crate) fn data_in_file(&self) -> (&File, u64) {
+        (&self.file, self.data_offset as u64)
+    }
+
     /// Address of the mapping, the header's first byte.
     pub(crate) fn address(&self) -> usize {
         self.mapping.map().address()

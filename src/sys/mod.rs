@@ -1,6 +1,7 @@
 //! Floor 0: one thin safe function per system call, so that everything above is safe code or says why not.
 //! An errno stays an errno (`io::Error`); the floor above gives it a name and a way out.
 
+pub(crate) mod event;
 pub(crate) mod file;
 pub(crate) mod fpu;
 pub(crate) mod futex;

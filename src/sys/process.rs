@@ -5,7 +5,7 @@
 #![allow(unsafe_code, reason = "fork, and raw calls that nix and rustix lack")]
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -151,21 +151,25 @@ impl ChildFd {
 
     /// Sleeps until the child has ended, or until `deadline`; whether it has ended. Reaps nothing, and cannot fail: a
     /// child that cannot be watched counts as alive.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for workers that hang"))]
     pub(crate) fn ends_by(&self, deadline: Instant) -> bool {
         loop {
-            match wait_for_end(std::iter::once(self), deadline) {
-                Ok(ended) => return ended == [true],
+            match wait_for_end(std::iter::once(self), None, deadline) {
+                Ok(ended) if ended == [true] => return true,
                 Err(_) if self.has_ended() == Ok(true) => return true,
-                Err(_) if Instant::now() >= deadline => return false,
+                _ if Instant::now() >= deadline => return false,
+                Ok(_) => {}
                 Err(_) => std::thread::sleep(LOOK_AGAIN),
             }
         }
     }
 
+    /// Its process id.
+    pub(crate) fn pid(&self) -> i32 {
+        self.pid.as_raw_nonzero().get()
+    }
+
     /// Whether the child is stopped (SIGSTOP, SIGTSTP) at this moment. Consumes nothing, but a host that waits for stopped
     /// children of everybody's may have consumed it: then the answer is no.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for workers that hang"))]
     pub(crate) fn is_stopped(&self) -> bool {
         let options = WaitIdOptions::STOPPED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
         self.wait_id(options).is_ok_and(|status| status.is_some_and(|status| status.stopped()))
@@ -238,24 +242,23 @@ fn pidfd_info(pidfd: &OwnedFd, mask: u32) -> io::Result<libc::pidfd_info> {
 /// How long to sleep between two looks at children that have no pidfd.
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
-/// Sleeps until one of `children` has ended, or until `deadline`. Returns, per child, whether it has ended: a pidfd
-/// becomes readable after the process has left its memory, so no store of its can follow.
+/// Sleeps until one of `children` has ended, `wake` is readable, a signal has been handled, or `deadline` is there. Returns, per
+/// child, whether it has ended: a pidfd becomes readable after the process has left its memory, so no store of its can
+/// follow.
 ///
 /// Children with pidfds cost one system call. Those without are looked at every millisecond.
 ///
 /// # Errors
-/// That of `poll` or of a look, `EINTR` excepted.
+/// That of `poll` or of a look.
 pub(crate) fn wait_for_end<'a>(
     children: impl Iterator<Item = &'a ChildFd>,
+    wake: Option<BorrowedFd<'_>>,
     deadline: Instant,
 ) -> io::Result<Vec<bool>> {
     let children: Vec<&ChildFd> = children.collect();
-    let mut polled: Vec<PollFd<'_>> = children
-        .iter()
-        .filter_map(|child| child.fd.as_ref())
-        .map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN))
-        .collect();
-    let all_by_fd = polled.len() == children.len();
+    let by_fd = children.iter().filter_map(|child| child.fd.as_ref()).map(AsFd::as_fd);
+    let mut polled: Vec<PollFd<'_>> = by_fd.chain(wake).map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
+    let all_by_fd = children.iter().all(|child| child.fd.is_some());
     loop {
         let now = Instant::now();
         let look = |child: &&ChildFd| if child.fd.is_some() { Ok(false) } else { child.has_ended() };
@@ -267,14 +270,16 @@ pub(crate) fn wait_for_end<'a>(
         };
         match nix::poll::poll(&mut polled, timeout_until(until)) {
             Ok(_) => {}
-            Err(nix::Error::EINTR) => continue,
+            // The caller may have something to do about the signal.
+            Err(nix::Error::EINTR) => return Ok(ended),
             Err(error) => return Err(error.into()),
         }
         let by_fd = children.iter().zip(&mut ended).filter(|(child, _)| child.fd.is_some());
         for ((_, ended), fd) in by_fd.zip(&polled) {
             *ended = fd.any().unwrap_or(false);
         }
-        if all_by_fd || now >= deadline || ended.contains(&true) {
+        let woken = wake.is_some() && polled.last().is_some_and(|fd| fd.any().unwrap_or(false));
+        if all_by_fd || woken || now >= deadline || ended.contains(&true) {
             return Ok(ended);
         }
     }
@@ -346,7 +351,7 @@ mod tests {
             let scripts = (0..3).map(|index| if index == dying { "exit 7" } else { "exec sleep 60" });
             let ways = [WAYS[1], WAYS[0], WAYS[1]];
             let children: Vec<ChildFd> = scripts.zip(ways).map(|(script, hold)| hold(child(script))).collect();
-            let ended = wait_for_end(children.iter(), Instant::now() + LONG).unwrap();
+            let ended = wait_for_end(children.iter(), None, Instant::now() + LONG).unwrap();
             assert_eq!(ended, [dying == 0, dying == 1, dying == 2]);
             assert_eq!(children[dying].reap(), Exit::Code(7));
             for (_, sleeper) in children.iter().enumerate().filter(|(index, _)| *index != dying) {

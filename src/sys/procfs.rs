@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
+use std::os::unix::fs::MetadataExt;
 
 /// Memory of one process, in bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -35,6 +36,12 @@ pub(crate) fn own_memory() -> Option<Memory> {
     Some(parse_smaps(std::str::from_utf8(&text[..len]).ok()?))
 }
 
+/// How many threads this process has, by the number of entries in `/proc/self/task`; 1 without /proc.
+pub(crate) fn thread_count() -> usize {
+    let links = std::fs::metadata("/proc/self/task").map_or(0, |meta| meta.nlink());
+    usize::try_from(links.saturating_sub(2)).unwrap_or(usize::MAX).max(1)
+}
+
 fn parse_smaps(text: &str) -> Memory {
     let bytes_of = |field: &str| -> u64 {
         let line = text.lines().find_map(|line| line.strip_prefix(field));
@@ -52,6 +59,17 @@ mod tests {
     fn smaps_fields_are_read_in_kibibytes() {
         let text = "0-1 ---p 0 00:00 0 [rollup]\nRss: 9 kB\nPss:    7 kB\nPss_Dirty: 1 kB\nPrivate_Clean: 2 kB\nPrivate_Dirty: 3 kB\n";
         assert_eq!(parse_smaps(text), Memory { private: 5 * 1024, proportional: 7 * 1024 });
+    }
+
+    #[test]
+    fn threads_are_counted() {
+        let before = thread_count();
+        let (keep, kept) = std::sync::mpsc::channel::<()>();
+        let thread = std::thread::spawn(move || kept.recv());
+        // Other tests' threads come and go.
+        assert!((0..1000).any(|_| thread_count() > before.min(1)));
+        drop(keep);
+        assert!(thread.join().unwrap().is_err());
     }
 
     #[test]

@@ -1,0 +1,38 @@
+//! What an operation sees of the control block while it works on a won block.
+
+use std::ops::Deref;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::Slot;
+
+/// A worker's slot, to which it dereferences, and the rows to pass over.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Station<'a> {
+    number: u16,
+    slot: &'a Slot,
+    skipped: &'a [AtomicU64],
+}
+
+impl<'a> Station<'a> {
+    pub(super) fn new(number: u16, slot: &'a Slot, skipped: &'a [AtomicU64]) -> Self {
+        Self { number, slot, skipped }
+    }
+
+    /// The slot's number.
+    pub(crate) fn number(&self) -> u16 {
+        self.number
+    }
+
+    /// Whether the call goes on without this row. Nearly always there is none such.
+    pub(crate) fn skips(&self, row: usize) -> bool {
+        self.skipped.iter().any(|skipped| skipped.load(Ordering::Relaxed) == row as u64)
+    }
+}
+
+impl Deref for Station<'_> {
+    type Target = Slot;
+
+    fn deref(&self) -> &Slot {
+        self.slot
+    }
+}

@@ -1,0 +1,92 @@
+//! Copies of rows that are about to be changed in place, so that what a dead worker left half changed can be put back and
+//! run again.
+//!
+//! Each worker has room for a few rows, in a nameless segment: it saves some, notes in its slot that it has, and only then lets
+//! the kernel at them. The supervisor puts them back when the worker is dead. What is saved is small enough to stay in a
+//! cache close to the processor: rows are read from memory once, by the copy.
+//!
+//! # Safety
+//! The room of a worker is written by that worker alone, and read by the supervisor when it is dead.
+#![allow(unsafe_code, reason = "writes to a segment that several processes share")]
+
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::ptr;
+
+use ndarray::Ix2;
+
+use crate::array::SharedArray;
+use crate::control::Station;
+use crate::error::Result;
+
+/// So much is saved at a time, if a row is not larger.
+const ROOM_BYTES: usize = 32 << 10;
+
+/// Room to save rows in, for each worker.
+#[derive(Debug)]
+pub(crate) struct Spare {
+    room: SharedArray<u8, Ix2>,
+    row_bytes: usize,
+    rows_at_a_time: usize,
+    guarded: bool,
+}
+
+impl Spare {
+    /// For so many workers, rows of `row_bytes` (not 0), and blocks of up to `block_rows` rows.
+    ///
+    /// # Errors
+    /// Those of a birth.
+    pub(crate) fn new(workers: usize, row_bytes: usize, block_rows: usize, guarded: bool) -> Result<Self> {
+        let rows_at_a_time = (ROOM_BYTES / row_bytes).clamp(1, block_rows.max(1));
+        // Two workers' rooms lie in different pages, as far as a processor fetches ahead.
+        let room_bytes = (rows_at_a_time * row_bytes).next_multiple_of(4096);
+        Ok(Self { room: SharedArray::output(Ix2(workers, room_bytes))?, row_bytes, rows_at_a_time, guarded })
+    }
+
+    /// Where the room is mapped.
+    pub(crate) fn address(&self) -> usize {
+        self.room.segment().address()
+    }
+
+    /// `rows` as they are to be saved: some at a time.
+    pub(crate) fn pieces(&self, rows: Range<usize>) -> impl Iterator<Item = Range<usize>> + use<> {
+        let step = self.rows_at_a_time;
+        rows.clone().step_by(step).map(move |start| start..rows.end.min(start + step))
+    }
+
+    /// In a worker: saves the rows from `first` on, of which `bytes` are the elements, and notes that it has. Neither locks nor
+    /// allocates.
+    ///
+    /// # Errors
+    /// That of `pwrite`, in a guarded worker.
+    pub(crate) fn save(&self, first: usize, bytes: &[u8], station: &Station<'_>) -> io::Result<()> {
+        let at = self.room_of(station.number());
+        assert!(bytes.len() <= at.len(), "{} bytes saved in {}", bytes.len(), at.len());
+        station.set_saved(None);
+        if self.guarded {
+            let (file, data) = self.room.segment().data_in_file();
+            file.write_all_at(bytes, data + at.start as u64)?;
+        } else {
+            // SAFETY: inside the array, by the arithmetic of `room_of`.
+            let room = unsafe { self.room.as_ptr().add(at.start) }.cast_mut();
+            // SAFETY: as many bytes as the assertion allows, in memory that this worker alone writes to and nobody reads now.
+            unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), room, bytes.len()) };
+        }
+        station.set_saved(Some(first));
+        Ok(())
+    }
+
+    /// What the worker of a slot, now dead, had saved: the first of `rows`, as many as are saved at a time.
+    pub(crate) fn saved(&self, rows: &Range<usize>, slot: u16) -> &[u8] {
+        let n_rows = rows.len().min(self.rows_at_a_time);
+        let at = self.room_of(slot);
+        &self.room.as_slice()[at.start..at.start + n_rows * self.row_bytes]
+    }
+
+    fn room_of(&self, slot: u16) -> Range<usize> {
+        let len = self.room.shape()[1];
+        let start = usize::from(slot) * len;
+        start..start + len
+    }
+}

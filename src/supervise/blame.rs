@@ -1,0 +1,123 @@
+//! When a row is to blame for the deaths over it. Pure.
+//!
+//! A row that kills does so every time; somebody who kills from outside does so here and there. So a row is convicted after
+//! [`Blame::new`]'s number of deaths while it was alone in its block; and where the deaths may have come from outside, after
+//! as many more as other rows have suffered.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use crate::error::DeathCause;
+use crate::failpoints;
+
+/// The most deaths more that are borne because others die, too: a call must end.
+const MERCY_MAX: u32 = 9;
+
+/// What is known against which unit.
+#[derive(Debug)]
+pub(super) struct Blame {
+    attempts: u32,
+    records: HashMap<usize, Record>,
+    /// Where workers were that died of what may have come from outside.
+    from_outside: Vec<Range<usize>>,
+}
+
+/// Deaths over one unit, on one row.
+#[derive(Debug, Clone, Copy)]
+struct Record {
+    row: usize,
+    deaths: u32,
+    from_outside: bool,
+}
+
+impl Blame {
+    /// A row is convicted after so many deaths.
+    pub(super) fn new(attempts: u32) -> Self {
+        Self { attempts, records: HashMap::new(), from_outside: Vec::new() }
+    }
+
+    /// Notes a death on one of `rows`. Call [`Blame::convicts`] if it can only have been one.
+    pub(super) fn note(&mut self, rows: Range<usize>, cause: &DeathCause) {
+        if cause.may_come_from_outside() {
+            self.from_outside.push(rows);
+        }
+    }
+
+    /// Counts a noted death against `row`, the only one that can have caused it in `unit`; deaths on another row of the unit are
+    /// forgotten. The number of deaths when that is enough.
+    pub(super) fn convicts(&mut self, unit: usize, row: usize, cause: &DeathCause) -> Option<u32> {
+        let fresh = Record { row, deaths: 0, from_outside: false };
+        let record = self.records.entry(unit).or_insert(fresh);
+        if record.row != row {
+            *record = fresh;
+        }
+        record.deaths += 1;
+        record.from_outside |= cause.may_come_from_outside();
+        let mercy = if record.from_outside && !failpoints::is_on("no benefit of the doubt") {
+            let elsewhere = self.from_outside.iter().filter(|rows| !rows.contains(&row)).count();
+            u32::try_from(elsewhere).unwrap_or(MERCY_MAX).min(MERCY_MAX)
+        } else {
+            0
+        };
+        (record.deaths >= self.attempts + mercy).then_some(record.deaths)
+    }
+
+    /// Forgets all.
+    pub(super) fn clear(&mut self) {
+        self.records.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KILLED: DeathCause = DeathCause::Signalled(9);
+    const ABORTED: DeathCause = DeathCause::Signalled(6);
+
+    fn die(blame: &mut Blame, unit: usize, row: usize, cause: &DeathCause) -> Option<u32> {
+        blame.note(row..row + 1, cause);
+        blame.convicts(unit, row, cause)
+    }
+
+    #[test]
+    fn three_deaths_in_a_row_convict() {
+        let mut blame = Blame::new(3);
+        for row in [15, 15, 16, 15, 15] {
+            assert_eq!(die(&mut blame, 1, row, &ABORTED), None);
+        }
+        assert_eq!(die(&mut blame, 1, 15, &ABORTED), Some(3));
+    }
+
+    #[test]
+    fn a_row_that_is_killed_where_others_are_killed_too_is_given_the_benefit_of_the_doubt() {
+        let mut blame = Blame::new(3);
+        for unit in 10..14 {
+            assert_eq!(die(&mut blame, unit, unit, &KILLED), None);
+        }
+        for _ in 0..6 {
+            assert_eq!(die(&mut blame, 1, 15, &KILLED), None);
+        }
+        assert_eq!(die(&mut blame, 1, 15, &KILLED), Some(7), "three, and one for each death elsewhere");
+        for _ in 0..2 {
+            assert_eq!(die(&mut blame, 2, 25, &ABORTED), None);
+        }
+        assert_eq!(die(&mut blame, 2, 25, &ABORTED), Some(3), "nobody from outside makes a process abort");
+    }
+
+    #[test]
+    fn the_benefit_of_the_doubt_ends() {
+        let mut blame = Blame::new(3);
+        (0..1000).for_each(|_| blame.note(20..30, &KILLED));
+        let convicted = (1..100).find(|_| die(&mut blame, 1, 15, &KILLED).is_some());
+        assert_eq!(convicted, Some(12));
+    }
+
+    #[test]
+    fn deaths_in_company_of_other_rows_are_no_deaths_elsewhere() {
+        let mut blame = Blame::new(3);
+        blame.note(10..20, &KILLED);
+        let convicted = (1..100).find(|_| die(&mut blame, 1, 15, &KILLED).is_some());
+        assert_eq!(convicted, Some(3));
+    }
+}

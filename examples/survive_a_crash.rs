@@ -18,9 +18,9 @@ unsafe extern "C" fn c_norm(row: *const f64, n: usize, index: usize) -> f64 {
             std::hint::spin_loop(); // while (error > tolerance)
         },
         Some(_) => {
-            // for (i = 0; i <= n; i++) row[i] = ...
+            let beyond = row.wrapping_add(n).cast_mut(); // for (i = 0; i <= n; i++) row[i] = ...
             // SAFETY: none. It writes to an array that is not its own.
-            unsafe { row.cast_mut().add(n).write_volatile(f64::MAX) };
+            unsafe { beyond.write_volatile(f64::MAX) };
         }
         None => {}
     }

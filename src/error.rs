@@ -388,6 +388,12 @@ pub enum Error {
         /// How long its end was waited for.
         waited: Duration,
     },
+    /// A worker of an earlier call on this array did not die, and may still write to it.
+    #[error("{path}: a worker of an earlier call does not die and may still write to it; drop this array", path = .path.display())]
+    Abandoned {
+        /// The file.
+        path: PathBuf,
+    },
     /// The value for missing rows is none of the output's type.
     #[error("missing rows cannot be filled with {value}: the output holds {dtype}, which has no such value")]
     UnfitFill {
@@ -554,6 +560,8 @@ pub enum DeathCause {
     Stalled {
         /// The stall limit.
         limit: Duration,
+        /// Threads of the caller at the fork; a lock that another of them held then is held for ever in a worker.
+        caller_threads: usize,
     },
     /// Likewise, but somebody had stopped it (SIGSTOP), so that no row is to blame.
     Stopped,
@@ -601,7 +609,9 @@ impl fmt::Display for DeathCause {
             ),
             Self::Panicked { message, location } => write!(f, "panicked: {message} ({location})"),
             Self::Failed { message } => write!(f, "failed: {message}"),
-            Self::Stalled { limit } => write!(f, "finished no row for {limit:?} and was killed"),
+            Self::Stalled { limit, caller_threads } => {
+                write!(f, "finished no row for {limit:?} and was killed{}", ThreadHint(*caller_threads))
+            }
             Self::Stopped => f.write_str("had been stopped (SIGSTOP) and was killed"),
             Self::HungAtStart => f.write_str("hung before it was ready and was killed"),
             Self::Unknown => f.write_str("died, and its exit status was taken by somebody else in this process"),

@@ -56,7 +56,6 @@ struct Supervisor<'a> {
     ledger: Ledger,
     crew: Crew,
     deaths: Vec<WorkerDeath>,
-    caller_threads: usize,
     began: Instant,
     next_progress: Instant,
     rows_shown: usize,
@@ -90,7 +89,8 @@ impl<'a> Supervisor<'a> {
         worker::install_panic_hook();
         let rules = rules(options, call, workers);
         let due = options.deadline.and_then(|limit| call.last_step_since.unwrap_or(began).checked_add(limit));
-        let clock = Clock::new(due.filter(|_| !is_due_anyhow(options, call)), options.stall_limit);
+        let clock =
+            Clock::new(due.filter(|_| !is_due_anyhow(options, call)), options.stall_limit, procfs::thread_count());
         Ok(Self {
             options,
             call,
@@ -99,7 +99,6 @@ impl<'a> Supervisor<'a> {
             control: Control::in_pages(pages, blocks.len(), workers, nonce),
             crew: Crew::new(workers),
             deaths: Vec::new(),
-            caller_threads: procfs::thread_count(),
             began,
             next_progress: began + TICK,
             rows_shown: 0,
@@ -214,8 +213,12 @@ impl<'a> Supervisor<'a> {
             }
             Verdict::Early(end) => {
                 self.restore_the_unfinished()?;
-                // What a crash may have spoilt is no part of an answer.
-                if self.options.fills() && self.ledger.is_sound() { Ok(Some(end)) } else { Err(self.early_error(end)) }
+                match self.ledger.why_unsound() {
+                    _ if !self.options.fills() => Err(self.early_error(end)),
+                    // What a crash may have spoilt is no part of an answer.
+                    Some(unsound) => Err(unsound),
+                    None => Ok(Some(end)),
+                }
             }
             Verdict::Failed(error) => Err(error),
         }
@@ -229,9 +232,12 @@ impl<'a> Supervisor<'a> {
     fn early_error(&self, end: EarlyEnd) -> Error {
         let (rows_done, rows_total) = (count(&self.done_rows()), self.call.blocks.n_rows());
         match (end, self.options.deadline) {
-            (EarlyEnd::Deadline, Some(limit)) => {
-                Error::DeadlineExceeded { limit, rows_done, rows_total, caller_threads: self.caller_threads }
-            }
+            (EarlyEnd::Deadline, Some(limit)) => Error::DeadlineExceeded {
+                limit,
+                rows_done,
+                rows_total,
+                caller_threads: self.ledger.clock.caller_threads(),
+            },
             _ => Error::Cancelled { rows_done, rows_total },
         }
     }
@@ -422,7 +428,7 @@ impl<'a> Supervisor<'a> {
         let of_tally = |tally| WorkerReport::from_tally(tally, &self.call.blocks, elapsed, self.options.measure_memory);
         let (workers, block_times) =
             (tallies.iter().map(|tally| of_tally(tally)).collect(), BlockTimes::from_tallies(&tallies));
-        let rerun_rows = self.ledger.rerun_rows;
+        let (rerun_rows, caller_threads) = (self.ledger.rerun_rows, self.ledger.clock.caller_threads());
         let failed_rows = self.ledger.into_failed();
         let failed = failed_rows.iter().map(|failed| failed.row..failed.row + 1);
         Report {
@@ -436,7 +442,7 @@ impl<'a> Supervisor<'a> {
             failed_rows,
             ended_early,
             warnings: Vec::new(),
-            caller_threads: self.caller_threads,
+            caller_threads,
             rerun_rows,
             bytes_read: self.call.bytes_read,
             bytes_written: self.call.bytes_written,

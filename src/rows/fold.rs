@@ -98,6 +98,10 @@ impl Fork<'_> {
     /// number of workers, every option and every machine of the same arithmetic. `fold` and `combine` may return
     /// `()` or a `Result`.
     ///
+    /// Where the [policy](Self::policy) is to fill, rows that cannot be had are left out, and groups that were not run when time
+    /// was over; [`missing_rows`](Output::missing_rows) tells which. A group is not divided, since the result depends on the
+    /// cut: a row is poisoned when three workers in a row have died on it. `combine` has to work.
+    ///
     /// # Errors
     /// As [`map_rows`](Self::map_rows); [`EmptyAccumulator`](crate::Error::EmptyAccumulator) for a type of no bytes. When
     /// `combine` fails, the row that is named is the first of the group that was to be taken in.

@@ -18,14 +18,18 @@ impl Fork<'_> {
     ///
     /// # Errors
     /// [`KernelFailed`](crate::Error::KernelFailed) or [`KernelPanicked`](crate::Error::KernelPanicked) with the lowest
-    /// row that failed; [`RowKillsWorkers`](crate::Error::RowKillsWorkers) for a row that is fatal to three workers;
+    /// row that failed; [`PoisonedRows`](crate::Error::PoisonedRows) for a row that is fatal to every worker: neither where the
+    /// [policy](Self::policy) is to fill such rows. [`DeadlineExceeded`](crate::Error::DeadlineExceeded),
+    /// [`Cancelled`](crate::Error::Cancelled) likewise. [`UnguardedCrash`](crate::Error::UnguardedCrash) for crashes that do not end,
+    /// without a [guard](Self::guard);
     /// [`UnequalRows`](crate::Error::UnequalRows), [`NoRows`](crate::Error::NoRows) for inputs that do not fit;
+    /// [`UnfitFill`](crate::Error::UnfitFill) for a fill value that is none of the output's;
     /// [`ShmFull`](crate::Error::ShmFull) and the like where the output cannot be made;
     /// [`Truncated`](crate::Error::Truncated) and [`HolesPunched`](crate::Error::HolesPunched) where another process has cut
-    /// an array or taken memory out of it;
-    /// [`ForkFailed`](crate::Error::ForkFailed), [`WorkerSetup`](crate::Error::WorkerSetup) or [`Os`](crate::Error::Os)
-    /// where no worker can be had; [`WorkersKeepDying`](crate::Error::WorkersKeepDying),
-    /// [`ControlCorrupted`](crate::Error::ControlCorrupted); the errors of the options.
+    /// the input; [`ForkFailed`](crate::Error::ForkFailed), [`WorkerSetup`](crate::Error::WorkerSetup) or
+    /// [`Os`](crate::Error::Os) where no worker can be had; [`WorkersKeepDying`](crate::Error::WorkersKeepDying),
+    /// [`WorkerUnkillable`](crate::Error::WorkerUnkillable), [`ControlCorrupted`](crate::Error::ControlCorrupted); the errors of
+    /// the options.
     ///
     /// # Fork safety
     /// See [`fork()`](crate::fork()).

@@ -37,7 +37,7 @@ use std::time::Instant;
 
 use ndarray::Dimension;
 
-use self::source::RowCheck;
+use self::source::{RowCheck, warn_of_name};
 use self::target::{BlockTarget, Share};
 use crate::array::{Element, SharedArray};
 use crate::blocks::{Cut, RowBlocks};
@@ -147,10 +147,16 @@ fn run<I: Rows, T: Element, D: Dimension>(
         },
         blocks,
     };
-    let ran = fork.run(&call).and_then(|report| {
+    let ran = fork.run(&call).and_then(|mut report| {
         fill.map_or(Ok(()), |value| target.fill_rows(&report.missing_rows, value))?;
+        inputs.warn(&mut report.warnings);
+        warn_of_name(target.segment(), &mut report.warnings);
         Ok(report)
     });
+    if let Err(Error::WorkerUnkillable { .. }) = ran {
+        target.segment().abandon();
+        return ran;
+    }
     match check_lengths() {
         Ok(()) => ran,
         Err(truncated) => Err(truncated_error(truncated, ran, in_place && target.segment().check_length().is_ok())),

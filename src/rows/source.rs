@@ -8,8 +8,8 @@ pub(super) use self::sealed::RowCheck;
 use super::{Block, Row};
 use crate::array::{Element, Selection, SharedArray};
 use crate::error::Result;
-use crate::report::Output;
-use crate::segment::Pages;
+use crate::report::{Output, Warning};
+use crate::segment::{Pages, Segment};
 
 /// The input of an operation: `&array` (or the `&output` of another call), a [`Selection`] of one, or a tuple of two to
 /// four of these whose rows are taken together, as in `(&prices, volumes.columns(..3)?)`. They may differ in everything
@@ -59,6 +59,7 @@ pub trait Rows: sealed::Source {
 
 pub(super) mod sealed {
     use crate::error::{Error, Result};
+    use crate::report::Warning;
     use crate::segment::Pages;
 
     /// Looks at the parts of an input one after the other, tuples in tuples included.
@@ -87,8 +88,11 @@ pub(super) mod sealed {
         /// That every part has rows at all, and as many as those before.
         fn check_rows(&self, check: &mut RowCheck) -> Result<()>;
 
-        /// `Truncated` if somebody has cut a segment since.
+        /// `Truncated` and the like if somebody has cut a segment since.
         fn check_lengths(&self) -> Result<()>;
+
+        /// What may be said of the names of its segments.
+        fn warn(&self, warnings: &mut Vec<Warning>);
 
         /// Bytes of the elements of one row.
         fn row_bytes(&self) -> usize;
@@ -105,6 +109,10 @@ impl<A: Element, D: RemoveAxis> sealed::Source for Selection<'_, A, D> {
 
     fn check_lengths(&self) -> Result<()> {
         self.segment().check_length()
+    }
+
+    fn warn(&self, warnings: &mut Vec<Warning>) {
+        warn_of_name(self.segment(), warnings);
     }
 
     fn row_bytes(&self) -> usize {
@@ -145,6 +153,10 @@ macro_rules! by_reference {
                 self.segment().check_length()
             }
 
+            fn warn(&self, warnings: &mut Vec<Warning>) {
+                warn_of_name(self.segment(), warnings);
+            }
+
             fn row_bytes(&self) -> usize {
                 Selection::from(*self).row_bytes()
             }
@@ -181,6 +193,13 @@ impl<'a, A: Element, D: Dimension> From<&'a Output<SharedArray<A, D>>> for Selec
     }
 }
 
+/// Notes that the name of a segment does not lead to it any more, once.
+pub(super) fn warn_of_name(segment: &Segment, warnings: &mut Vec<Warning>) {
+    let gone = segment.name().filter(|_| segment.name_is_gone());
+    let warning = gone.map(|name| Warning::NameGone { name: name.to_owned() });
+    warnings.extend(warning.filter(|warning| !warnings.contains(warning)));
+}
+
 fn rows_of<A, D: RemoveAxis>(
     view: ArrayView<'_, A, D>,
     rows: Range<usize>,
@@ -211,6 +230,11 @@ macro_rules! side_by_side {
                 self.$first_at.check_lengths()?;
                 $(self.$at.check_lengths()?;)+
                 Ok(())
+            }
+
+            fn warn(&self, warnings: &mut Vec<Warning>) {
+                self.$first_at.warn(warnings);
+                $(self.$at.warn(warnings);)+
             }
 
             fn row_bytes(&self) -> usize {
@@ -259,6 +283,8 @@ impl sealed::Source for Indices {
     fn check_lengths(&self) -> Result<()> {
         Ok(())
     }
+
+    fn warn(&self, _warnings: &mut Vec<Warning>) {}
 
     fn row_bytes(&self) -> usize {
         0

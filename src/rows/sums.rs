@@ -106,7 +106,7 @@ impl Fork<'_> {
     /// [`ForkFailed`](crate::Error::ForkFailed), [`WorkerSetup`](crate::Error::WorkerSetup) or [`Os`](crate::Error::Os)
     /// where no worker can be had; [`Truncated`](crate::Error::Truncated) and [`HolesPunched`](crate::Error::HolesPunched) where another process has cut
     /// an array or taken memory out of it;
-    /// [`RowKillsWorkers`](crate::Error::RowKillsWorkers), [`WorkersKeepDying`](crate::Error::WorkersKeepDying) or
+    /// [`PoisonedRows`](crate::Error::PoisonedRows), [`WorkersKeepDying`](crate::Error::WorkersKeepDying) or
     /// [`ControlCorrupted`](crate::Error::ControlCorrupted) where somebody kills, or writes to, what is not theirs.
     ///
     /// # Fork safety

@@ -88,6 +88,7 @@ impl<'a, T: Element> BlockTarget<'a, T> {
 
     /// No kernel sees the output.
     pub(super) fn guarded(mut self, blocks: &RowBlocks) -> Result<Self> {
+        self.segment.check_writable()?;
         let len = self.share.largest(blocks);
         let mut buffer = Vec::new();
         buffer.try_reserve_exact(len).map_err(|_| Error::Os {
@@ -206,10 +207,7 @@ impl<'a, T: Element> BlockTarget<'a, T> {
     /// In the caller: puts back what the dead worker of a slot had saved, the first of `rows`.
     pub(super) fn restore(&self, rows: &Range<usize>, slot: u16) -> Result<()> {
         let (Some(spare), Share::PerRow(len)) = (&self.spare, self.share) else { return Ok(()) };
-        self.segment.check_length()?;
-        let (file, data) = self.segment.data_in_file();
-        let at = data + (rows.start * len * size_of::<T>()) as u64;
-        file.write_all_at(spare.saved(rows, slot), at).map_err(|source| self.write_error(source))
+        self.segment.write_at(rows.start * len * size_of::<T>(), spare.saved(rows, slot))
     }
 
     /// In the caller, when no worker lives: has `value` in every element of these rows. By system call: a page that somebody
@@ -222,15 +220,11 @@ impl<'a, T: Element> BlockTarget<'a, T> {
             let mut part = rows.start * len..rows.end * len;
             while !part.is_empty() {
                 let piece = part.len().min(PIECE);
-                self.publish(part.start, &values[..piece]).map_err(|source| self.write_error(source))?;
+                self.segment.write_at(part.start * size_of::<T>(), bytemuck::cast_slice(&values[..piece]))?;
                 part.start += piece;
             }
         }
         Ok(())
-    }
-
-    fn write_error(&self, source: io::Error) -> Error {
-        Error::Os { action: "write to", subject: self.segment.path().display().to_string(), source }
     }
 }
 

@@ -18,7 +18,7 @@ impl Fork<'_> {
     ///
     /// The output may have any element type, which follows from what the kernel does with it, or is said:
     /// `transform_rows::<f32, _, _, _>(...)`. The kernel must write all of its row, and not read it before: a row that is
-    /// run again after a death holds what the dead worker wrote. For the rest see [`map_rows`](Self::map_rows).
+    /// run again after a death holds what the dead worker wrote, and under [guard](Self::guard) it holds zeros. For the rest see [`map_rows`](Self::map_rows).
     ///
     /// # Errors
     /// As [`map_rows`](Self::map_rows). A kernel that assigns a row of another shape panics, which is

@@ -15,12 +15,15 @@ impl Fork<'_> {
     /// memory stays that of the input. It is always all rows of an array; a kernel that is to change some of the columns
     /// slices its row.
     ///
-    /// A row that was changed cannot be run again, so a worker that dies in a block ends the call, and the error says which
-    /// rows are new, which may be half new, and leaves all others untouched. Where that is not enough,
-    /// [`transform_rows`](Self::transform_rows) into a second array survives deaths.
+    /// A worker saves some rows (32 KiB of them, or one) before it lets the kernel at them. When it dies they are put back and run
+    /// again: the array becomes what it would be without the death. When the call fails, they are put back: every row is
+    /// either new or as it was, and the error says which are new. Not so where a crash (SIGSEGV, SIGABRT, ...) may have written
+    /// to other rows, which ends the call, unless it is [guarded](Self::guard).
+    ///
+    /// Where the [policy](Self::policy) is to fill, rows that cannot be had hold the value, not what they were.
     ///
     /// # Errors
-    /// As [`map_rows`](Self::map_rows), but once any row has been touched the error is
+    /// As [`map_rows`](Self::map_rows), but once any row is new the error is
     /// [`UpdateInterrupted`](crate::Error::UpdateInterrupted) with the rows, and the former as its source.
     ///
     /// # Fork safety

@@ -21,6 +21,7 @@ use std::fs::{File, Metadata, Permissions};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 pub(crate) use self::attach::attach;
 pub(crate) use self::birth::birth;
@@ -70,6 +71,8 @@ pub(crate) struct Segment {
     /// Whether all of it had memory when it was made or attached to, by the file system's own count: not every one
     /// counts.
     had_memory: bool,
+    /// A process that does not die may still write to it.
+    abandoned: AtomicBool,
 }
 
 impl Segment {
@@ -86,7 +89,8 @@ impl Segment {
     fn mapped(file: File, mapping: Mapped, name: Option<String>, data_offset: usize) -> Self {
         let len = mapping.map().len() as u64;
         let had_memory = file.metadata().is_ok_and(|meta| has_memory(&meta, len));
-        Self { mapping, file, name, maker: None, data_offset, pages: None, had_memory }
+        let abandoned = AtomicBool::new(false);
+        Self { mapping, file, name, maker: None, data_offset, pages: None, had_memory, abandoned }
     }
 
     /// The name, without a slash; `None` until published.
@@ -123,7 +127,12 @@ impl Segment {
     /// `Truncated` if somebody has cut the file since, `HolesPunched` if it has lost memory that it had: by a hole, or
     /// because it was cut and made longer again. What was touched since has memory again, and is not told from what
     /// always had it.
+    ///
+    /// And `Abandoned` if a worker that did not die may yet write to it.
     pub(crate) fn check_length(&self) -> Result<()> {
+        if self.abandoned.load(Ordering::Relaxed) {
+            return Err(Error::Abandoned { path: self.path() });
+        }
         let meta = self.file.metadata().map_err(os("examine", &self.path()))?;
         let expected = self.mapping.map().len() as u64;
         if meta.len() < expected {
@@ -133,6 +142,17 @@ impl Segment {
             return Err(Error::HolesPunched { path: self.path(), expected, actual: meta.blocks() * BLOCK });
         }
         Ok(())
+    }
+
+    /// From now on no call takes it: a process that does not die may still write to it.
+    pub(crate) fn abandon(&self) {
+        self.abandoned.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether this process may write as far as the end of it: the limit on file sizes counts inside of a file, too, and the
+    /// answer to a write beyond it is a signal.
+    pub(crate) fn check_writable(&self) -> Result<()> {
+        preflight::check_file_size_limit(self.mapping.map().len() as u64)
     }
 
     /// Writes data bytes at `offset` (header not counted) by way of the file, so that a segment that somebody cuts at

@@ -28,6 +28,8 @@ pub(crate) struct Vital {
 pub(crate) struct Clock {
     pub(super) deadline: Option<Instant>,
     pub(super) stall_limit: Option<Duration>,
+    /// Of the caller at the fork: why a worker may hang.
+    caller_threads: usize,
     /// What each worker showed last, and since when.
     seen: HashMap<Owner, (Vital, Instant)>,
     /// Whom we have killed, why, and when.
@@ -35,9 +37,14 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
-    /// With a deadline for the call, and a limit for a row.
-    pub(crate) fn new(deadline: Option<Instant>, stall_limit: Option<Duration>) -> Self {
-        Self { deadline, stall_limit, ..Self::default() }
+    /// With a deadline for the call, and a limit for a row, in a caller of so many threads.
+    pub(crate) fn new(deadline: Option<Instant>, stall_limit: Option<Duration>, caller_threads: usize) -> Self {
+        Self { deadline, stall_limit, caller_threads, ..Self::default() }
+    }
+
+    /// Threads of the caller at the fork.
+    pub(crate) fn caller_threads(&self) -> usize {
+        self.caller_threads
     }
 
     /// Whether the time for the call is over.
@@ -56,7 +63,7 @@ impl Clock {
             }
             let (limit, cause) = match (vital.ready, self.stall_limit) {
                 (false, _) => (STARTUP_LIMIT, DeathCause::HungAtStart),
-                (true, Some(limit)) => (limit, DeathCause::Stalled { limit }),
+                (true, Some(limit)) => (limit, DeathCause::Stalled { limit, caller_threads: self.caller_threads }),
                 (true, None) => continue,
             };
             if now.saturating_duration_since(*since) >= limit && !self.killed.contains_key(&vital.owner) {
@@ -125,20 +132,20 @@ mod tests {
     #[test]
     fn a_worker_that_comes_to_another_row_is_not_stalled() {
         let start = Instant::now();
-        let mut clock = Clock::new(None, Some(at(100)));
+        let mut clock = Clock::new(None, Some(at(100)), 1);
         for row in 0..10 {
             assert!(clock.overdue(&[vital(true, row)], start + at(row * 99), |_| true).is_empty());
         }
         assert!(clock.overdue(&[vital(true, 9)], start + at(9 * 99 + 99), |_| true).is_empty());
         assert_eq!(clock.overdue(&[vital(true, 9)], start + at(9 * 99 + 100), |_| true), [A]);
-        assert_eq!(clock.killed_for(A), Some(&DeathCause::Stalled { limit: at(100) }));
+        assert_eq!(clock.killed_for(A), Some(&DeathCause::Stalled { limit: at(100), caller_threads: 1 }));
         assert!(clock.overdue(&[vital(true, 9)], start + at(2000), |_| true).is_empty(), "killed once");
     }
 
     #[test]
     fn a_worker_without_work_is_not_stalled() {
         let start = Instant::now();
-        let mut clock = Clock::new(None, Some(at(100)));
+        let mut clock = Clock::new(None, Some(at(100)), 1);
         for ms in [0, 500, 1000] {
             assert!(clock.overdue(&[vital(true, 3)], start + at(ms), |_| false).is_empty());
         }
@@ -161,7 +168,7 @@ mod tests {
     #[test]
     fn a_pause_of_this_process_makes_nobody_late() {
         let start = Instant::now();
-        let mut clock = Clock::new(Some(start + at(500)), Some(at(100)));
+        let mut clock = Clock::new(Some(start + at(500)), Some(at(100)), 1);
         clock.overdue(&[vital(true, 3)], start, |_| true);
         clock.shift(at(10_000));
         assert!(!clock.is_over(start + at(10_499)) && clock.is_over(start + at(10_500)));
@@ -172,7 +179,7 @@ mod tests {
     #[test]
     fn who_does_not_die_of_sigkill_is_found_out() {
         let start = Instant::now();
-        let mut clock = Clock::new(None, Some(at(100)));
+        let mut clock = Clock::new(None, Some(at(100)), 1);
         clock.overdue(&[vital(true, 3)], start, |_| true);
         clock.overdue(&[vital(true, 3)], start + at(100), |_| true);
         assert_eq!(clock.unkillable(&[vital(true, 3)], start + at(99) + DEATH_LIMIT), None);

@@ -106,9 +106,10 @@ impl Ledger {
         self.units.rows(unit)
     }
 
-    /// Whether rows that are done are as they should be.
-    pub(crate) fn is_sound(&self) -> bool {
-        self.taint.is_none()
+    /// Why rows that are done may not be as they should be, if so.
+    pub(crate) fn why_unsound(&self) -> Option<Error> {
+        let (row, owner, cause) = self.taint.clone()?;
+        Some(Error::UnguardedCrash { row, worker: owner.slot.into(), cause, runs: self.runs })
     }
 
     /// The rows that the call goes on without, in order.
@@ -357,7 +358,11 @@ impl Ledger {
         }
         self.patience.n_done = n_done;
         if self.patience.hung_starts >= HUNG_STARTS_MAX {
-            let message = format!("{HUNG_STARTS_MAX} workers in a row hung before they were ready");
+            let message = format!(
+                "{HUNG_STARTS_MAX} workers in a row hung before they were ready (the caller has {} threads; an atfork handler may \
+                 wait for one of them)",
+                self.clock.caller_threads()
+            );
             return Some(Error::WorkerSetup { message });
         }
         let bonus = 2 * self.rules.workers;
@@ -391,11 +396,11 @@ impl Ledger {
         if let Some((_, error)) = self.failure.take() {
             return Action::Finish(Verdict::Failed(error));
         }
-        let Some((row, owner, cause)) = self.taint.take() else { return Action::Finish(Verdict::Complete) };
+        let Some(unsound) = self.why_unsound() else { return Action::Finish(Verdict::Complete) };
         if self.runs >= RUNS_MAX {
-            let error = Error::UnguardedCrash { row, worker: owner.slot.into(), cause, runs: self.runs };
-            return Action::Finish(Verdict::Failed(error));
+            return Action::Finish(Verdict::Failed(unsound));
         }
+        self.taint = None;
         self.runs += 1;
         self.rerun_rows += self.units.blocks().n_rows();
         self.patience = Patience::default();

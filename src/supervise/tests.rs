@@ -445,7 +445,7 @@ fn in_place_without_guard_a_crash_ends_the_call() {
 #[test]
 fn time_that_is_over_and_a_cancelled_call_end_it_early_but_not_when_all_is_done() {
     let start = Instant::now();
-    let clock = || Clock::new(Some(start + Duration::from_secs(1)), None);
+    let clock = || Clock::new(Some(start + Duration::from_secs(1)), None, 1);
     let mut table = Table::with(RULES, RowBlocks::with_block_rows(10, 1), clock());
     table.now = start + Duration::from_millis(999);
     assert_eq!(table.decide(2), "");
@@ -460,7 +460,7 @@ fn time_that_is_over_and_a_cancelled_call_end_it_early_but_not_when_all_is_done(
 fn a_worker_that_does_not_come_to_another_row_is_killed() {
     let start = Instant::now();
     let mut table =
-        Table::with(RULES, RowBlocks::with_block_rows(10, 1), Clock::new(None, Some(Duration::from_secs(1))));
+        Table::with(RULES, RowBlocks::with_block_rows(10, 1), Clock::new(None, Some(Duration::from_secs(1)), 1));
     table.set(&[(3, Claimed(A))]);
     let mut decide_at = |ms: u64, row: u64| {
         table.now = start + Duration::from_millis(ms);

@@ -8,7 +8,7 @@ use ndarray::{ArrayView, ArrayViewMut, Axis, Dimension, Ix1, RemoveAxis, Slice};
 use super::{Plan, check, check_shape, or_leave_word, run, with_new_output};
 use crate::array::{Bool, Element, Selection, SharedArray};
 use crate::control::Station;
-use crate::error::{Error, Result};
+use crate::error::{DeathCause, Error, Result};
 use crate::fork::Fork;
 use crate::kernel::{Kernel, Overflow};
 use crate::report::{Output, Report};
@@ -158,7 +158,7 @@ impl Fork<'_> {
                 A::sum_rows(elements, rows_of.row_len, sums)
             })
         });
-        summed.map_err(overflow::<A>)
+        summed.map(with_overflows_in_words::<A>).map_err(overflow::<A>)
     }
 }
 
@@ -230,14 +230,32 @@ impl<'s, 'v, A: Summand, D: RemoveAxis> RowReader<'s, 'v, A, D> {
 
 /// What a kernel of ours fails with, in the words of a sum: its message is the sum.
 fn overflow<A: Summand>(error: Error) -> Error {
-    let Error::KernelFailed { row, message } = &error else { return error };
-    let Ok(sum) = message.parse() else { return error };
+    match &error {
+        Error::KernelFailed { row, message } => overflow_of::<A>(*row, message).unwrap_or(error),
+        _ => error,
+    }
+}
+
+fn overflow_of<A: Summand>(row: usize, message: &str) -> Option<Error> {
+    let sum = message.parse().ok()?;
     let (dtype, min, max) = if A::Sum::DESCR == i64::DESCR {
         ("int64", i128::from(i64::MIN), i128::from(i64::MAX))
     } else {
         ("uint64", 0, i128::from(u64::MAX))
     };
-    Error::SumOverflow { row: *row, sum, dtype, min, max }
+    Some(Error::SumOverflow { row, sum, dtype, min, max })
+}
+
+/// The same in the table of rows that a call went on without.
+fn with_overflows_in_words<A: Summand>(mut report: Report) -> Report {
+    for failed in &mut report.failed_rows {
+        if let DeathCause::Failed { message } = &mut failed.cause
+            && let Some(error) = overflow_of::<A>(failed.row, message)
+        {
+            *message = error.to_string();
+        }
+    }
+    report
 }
 
 /// `rows` in pieces of `step`.

@@ -13,12 +13,15 @@ use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::ptr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ndarray::Ix2;
 
 use crate::array::SharedArray;
-use crate::control::Station;
+use crate::control::{Saved, Station};
 use crate::error::Result;
+use crate::failpoints;
+use crate::sys::process::exit_now;
 
 /// So much is saved at a time, if a row is not larger.
 const ROOM_BYTES: usize = 32 << 10;
@@ -63,7 +66,8 @@ impl Spare {
     pub(crate) fn save(&self, first: usize, bytes: &[u8], station: &Station<'_>) -> io::Result<()> {
         let at = self.room_of(station.number());
         assert!(bytes.len() <= at.len(), "{} bytes saved in {}", bytes.len(), at.len());
-        station.set_saved(None);
+        station.set_saved(Saved::Partly(first));
+        die_if_asked(station);
         if self.guarded {
             let (file, data) = self.room.segment().data_in_file();
             file.write_all_at(bytes, data + at.start as u64)?;
@@ -73,7 +77,7 @@ impl Spare {
             // SAFETY: as many bytes as the assertion allows, in memory that this worker alone writes to and nobody reads now.
             unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), room, bytes.len()) };
         }
-        station.set_saved(Some(first));
+        station.set_saved(Saved::Wholly(first));
         Ok(())
     }
 
@@ -88,5 +92,16 @@ impl Spare {
         let len = self.room.shape()[1];
         let start = usize::from(slot) * len;
         start..start + len
+    }
+}
+
+/// For tests: the first worker dies while it saves for the third time.
+fn die_if_asked(station: &Station<'_>) {
+    static SAVES: AtomicUsize = AtomicUsize::new(1);
+    if failpoints::is_on("first worker dies while it saves")
+        && station.tally.starts() == 1
+        && SAVES.fetch_add(1, Ordering::Relaxed) == 3
+    {
+        exit_now(0);
     }
 }

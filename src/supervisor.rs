@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::call::Call;
 use crate::cancel::CancelToken;
-use crate::control::{ClaimState, Control, Fault, Owner, Slot};
+use crate::control::{ClaimState, Control, Fault, Owner, Saved, Slot};
 use crate::crew::Crew;
 use crate::error::{DeathCause, Error, Result};
 use crate::failpoints;
@@ -396,11 +396,11 @@ impl<'a> Supervisor<'a> {
                 continue;
             };
             let saved = self.control.slots().get(usize::from(owner.slot)).and_then(Slot::saved);
-            let changed = saved.filter(|saved| rows.contains(saved));
-            if let Some(saved) = changed {
-                self.restore(saved..rows.end, owner)?;
+            let saved = saved.filter(|saved| rows.contains(&saved.first()));
+            let first = saved.map_or(rows.start, Saved::first);
+            if let Some(Saved::Wholly(_)) = saved {
+                self.restore(first..rows.end, owner)?;
             }
-            let first = changed.unwrap_or(rows.start);
             rows_and_states.push((rows.start..first, ClaimState::Done(owner)));
             rows_and_states.push((first..rows.end, ClaimState::Free));
         }

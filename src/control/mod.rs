@@ -10,7 +10,7 @@ mod slots;
 mod station;
 
 pub(crate) use claims::{Claim, ClaimState, Claims, MAX_WORKERS, Owner};
-pub(crate) use slots::{Fault, Message, MessageKind, Slot, Tally};
+pub(crate) use slots::{Fault, Message, MessageKind, Saved, Slot, Tally};
 pub(crate) use station::Station;
 
 use std::mem::{align_of, size_of};

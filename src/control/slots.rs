@@ -36,7 +36,7 @@ pub(crate) struct Slot {
     fault_address: AtomicU64,
     /// The row that the kernel is at, or about to be.
     row: AtomicU64,
-    /// In a call in place: the first of the rows that the worker has saved before it changes them, or [`NO_ROW`].
+    /// In a call in place: how far the worker is, as [`Saved::encode`] has it, or [`NO_ROW`].
     saved: AtomicU64,
     /// 1 once the worker has put its process in order.
     ready: AtomicU32,
@@ -49,6 +49,34 @@ const _: () = assert!(size_of::<Slot>() == 4096);
 
 // SAFETY: atomics only, and padding that nobody reads.
 unsafe impl AllAtomic for Slot {}
+
+/// How far a worker is that changes the rows of its unit in place, some at a time: each time it saves them first. All rows of
+/// the unit before these are done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Saved {
+    /// The rows from this one on are being saved; none is touched yet.
+    Partly(usize),
+    /// The first of the rows that are saved; they may have been changed.
+    Wholly(usize),
+}
+
+impl Saved {
+    /// The first of the rows.
+    pub(crate) fn first(self) -> usize {
+        match self {
+            Self::Partly(row) | Self::Wholly(row) => row,
+        }
+    }
+
+    fn encode(self) -> u64 {
+        (self.first() as u64) << 1 | u64::from(matches!(self, Self::Wholly(_)))
+    }
+
+    fn decode(word: u64) -> Option<Self> {
+        let row = usize::try_from(word >> 1).ok().filter(|_| word != NO_ROW)?;
+        Some(if word & 1 == 1 { Self::Wholly(row) } else { Self::Partly(row) })
+    }
+}
 
 /// Counters for the report. Each has one writer, the worker; they survive its death. Whoever reads them believes nothing
 /// that cannot be.
@@ -113,17 +141,16 @@ impl Slot {
         compiler_fence(Ordering::SeqCst);
     }
 
-    /// Notes that the rows from `first` on are saved, and are what the worker changes from now on; `None` while it saves. The
-    /// order of the program is enough, as above.
-    pub(crate) fn set_saved(&self, first: Option<usize>) {
+    /// Notes how far the worker is with rows in place. The order of the program is enough, as above.
+    pub(crate) fn set_saved(&self, saved: Saved) {
         compiler_fence(Ordering::SeqCst);
-        self.saved.store(first.map_or(NO_ROW, |row| row as u64), Ordering::Relaxed);
+        self.saved.store(saved.encode(), Ordering::Relaxed);
         compiler_fence(Ordering::SeqCst);
     }
 
-    /// The first of the rows last saved.
-    pub(crate) fn saved(&self) -> Option<usize> {
-        usize::try_from(self.saved.load(Ordering::Relaxed)).ok().filter(|&row| row as u64 != NO_ROW)
+    /// How far it is.
+    pub(crate) fn saved(&self) -> Option<Saved> {
+        Saved::decode(self.saved.load(Ordering::Relaxed))
     }
 
     /// The worker is through its preparations.

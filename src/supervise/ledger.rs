@@ -7,7 +7,7 @@ use super::clock::Clock;
 use super::units::Units;
 use super::{Action, Change, Death, Division, Kernel, Rules, Snapshot, Verdict};
 use crate::blocks::RowBlocks;
-use crate::control::{ClaimState, MAX_FAILED_ROWS, Message, MessageKind, Owner};
+use crate::control::{ClaimState, MAX_FAILED_ROWS, Message, MessageKind, Owner, Saved};
 use crate::error::{DeathCause, Error, FailedRow};
 use crate::failpoints;
 
@@ -243,10 +243,12 @@ impl Ledger {
         let rows = self.rows(unit);
         let mut left = rows.clone();
         if self.rules.in_place
-            && let Some(saved) = death.saved.filter(|saved| rows.contains(saved))
+            && let Some(saved) = death.saved.filter(|saved| rows.contains(&saved.first()))
         {
-            changes.push(Change::Restore { rows: saved..rows.end, owner: death.owner });
-            left.start = saved;
+            left.start = saved.first();
+            if let Saved::Wholly(_) = saved {
+                changes.push(Change::Restore { rows: left.clone(), owner: death.owner });
+            }
         }
         let mut parts = vec![(rows.start..left.start, Part::Done)];
         if rows.start >= self.limit {

@@ -23,7 +23,7 @@ pub(crate) use ledger::Ledger;
 use std::ops::Range;
 use std::time::Instant;
 
-use crate::control::{ClaimState, Message, Owner};
+use crate::control::{ClaimState, Message, Owner, Saved};
 use crate::error::{DeathCause, Error};
 use crate::report::EarlyEnd;
 
@@ -34,8 +34,8 @@ pub(crate) struct Death {
     pub(crate) cause: DeathCause,
     /// The row that its slot says it was at; untrusted.
     pub(crate) row: usize,
-    /// In place: the first of the rows that it had saved; untrusted.
-    pub(crate) saved: Option<usize>,
+    /// In place: how far it was; untrusted.
+    pub(crate) saved: Option<Saved>,
     /// What it left in its slot; untrusted.
     pub(crate) message: Option<Message>,
 }

@@ -6,7 +6,7 @@ use ClaimState::{Claimed, Corrupt, Done, Free, Retired};
 
 use super::*;
 use crate::blocks::RowBlocks;
-use crate::control::{MAX_FAILED_ROWS, MessageKind};
+use crate::control::{MAX_FAILED_ROWS, MessageKind, Saved};
 
 const A: Owner = Owner { slot: 0, generation: 0 };
 const B: Owner = Owner { slot: 1, generation: 0 };
@@ -420,14 +420,25 @@ fn a_panic_that_aborts_is_no_crash() {
 fn in_place_what_was_saved_is_put_back_and_what_was_done_before_stays() {
     let mut table = Table::new(Rules { in_place: true, ..RULES });
     table.set(&[(1, Claimed(A)), (2, Claimed(B))]);
-    let death = Death { saved: Some(14), ..killed(A, 16) };
+    let death = Death { saved: Some(Saved::Wholly(14)), ..killed(A, 16) };
     let changes = table.bury(&[death]);
     assert_eq!(
         changes,
         "restore 14..20 of 0; retire 1; add 10..14 done; add 14..16; add 16..17; first 16..17; add 17..20; "
     );
     assert_eq!(table.ledger.rerun_rows, 6);
-    assert!(!table.bury(&[Death { saved: Some(5), ..killed(B, 20) }]).contains("restore"), "not of this block");
+    assert!(
+        !table.bury(&[Death { saved: Some(Saved::Wholly(5)), ..killed(B, 20) }]).contains("restore"),
+        "not of this block"
+    );
+}
+
+#[test]
+fn in_place_rows_that_were_done_before_the_next_were_saved_are_not_run_again() {
+    let mut table = Table::new(Rules { in_place: true, ..RULES });
+    table.set(&[(1, Claimed(A))]);
+    let changes = table.bury(&[Death { saved: Some(Saved::Partly(14)), ..killed(A, 13) }]);
+    assert_eq!(changes, "retire 1; add 10..14 done; add 14..17; first 14..17; add 17..20; ", "nothing to put back");
 }
 
 #[test]
@@ -435,7 +446,9 @@ fn in_place_without_guard_a_crash_ends_the_call() {
     let rules = Rules { in_place: true, kernel: Kernel::Unguarded, ..RULES };
     let mut table = Table::new(rules.clone());
     table.set(&[(0, Done(A)), (1, Claimed(A))]);
-    assert!(table.bury(&[Death { saved: Some(10), ..crashed(A, 15) }]).starts_with("restore 10..20 of 0; "));
+    assert!(
+        table.bury(&[Death { saved: Some(Saved::Wholly(10)), ..crashed(A, 15) }]).starts_with("restore 10..20 of 0; ")
+    );
     assert!(table.decide(1).starts_with("fail: worker 0 was killed by SIGSEGV on row 15"));
     let mut table = Table::new(Rules { kernel: Kernel::Guarded, ..rules });
     table.set(&[(0, Done(A)), (1, Claimed(A))]).bury(&[crashed(A, 15)]);

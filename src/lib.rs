@@ -57,6 +57,10 @@
 //! | `functools.reduce` over the results | [`fold_rows`](Fork::fold_rows) |
 //! | `initializer=`, `global` tables, arguments that are pickled | captures: a forked worker has what the closure has |
 //! | an exception in a worker | an [`Error`] that names the row |
+//! | `BrokenProcessPool`, a pool that waits for ever for a worker that died | nothing: its rows are [run again](#when-rows-go-wrong) |
+//! | `result.get(timeout=60)`, joblib's `timeout=` | [`deadline`](Fork::deadline), which ends the workers, too; [`stall_limit`](Fork::stall_limit) for a row |
+//! | `return_exceptions=True` | [`Policy::fill`] and [`Output::missing_rows`] |
+//! | `pool.terminate()`, ^C | [`CancelToken`]; [`check_interrupt`](Fork::check_interrupt) |
 //!
 //! ## `map_rows`: a value per row
 //! The kernel gets a [`Row`], an ndarray view that knows its [`index`](Row::index). What it returns is the element type
@@ -121,8 +125,8 @@
 //! ```
 //!
 //! ## `update_rows`: in place
-//! The kernel gets a [`RowMut`]. A worker that dies here ends the call, since a row that was changed cannot be run
-//! again; the error says which rows are new.
+//! The kernel gets a [`RowMut`]. Rows are saved before they are changed: what a worker that dies has left half changed is
+//! put back and run again. If the call fails, the error says which rows are new, and all others are untouched.
 //!
 //! ```
 //! use rowfork::SharedArray;
@@ -224,9 +228,9 @@
 //! # Kernels and errors
 //! A kernel returns what the operation wants (a value, or nothing where it writes to what it is given), or a `Result`
 //! of that with any error that can be displayed. An `Err` or a panic ends the call with an error that names the row,
-//! the lowest one that failed. A worker that dies (a fault in C code, a kill, `exit`) costs one block, which is run
-//! again, save in `update_rows`; only a row that is fatal to three workers ends the call. Inputs that do not fit each
-//! other are refused before anything is forked.
+//! the lowest one that failed. A worker that dies (a fault in C code, a kill, `exit`) costs no result: its rows are run
+//! again, and only a row that is fatal to every worker ends the call. Inputs that do not fit each other are refused
+//! before anything is forked.
 //!
 //! ```
 //! use rowfork::{Error, SharedArray};
@@ -254,12 +258,44 @@
 //! Print an [`Error`] with `{}`, which is whole sentences with the way out; a `main` that returns it prints `{:?}`,
 //! which is the variant and its numbers.
 //!
+//! # When rows go wrong
+//! | option | what it is for |
+//! |---|---|
+//! | [`policy`](Fork::policy) | [`Policy::fill`]: go on without rows that cannot be had, and say which |
+//! | [`guard`](Fork::guard) | kernels that call C: no stray write meets a result |
+//! | [`stall_limit`](Fork::stall_limit) | rows that may hang: the row is found out |
+//! | [`deadline`](Fork::deadline) | the time for the whole call; there is none by default |
+//! | [`cancel_token`](Fork::cancel_token), [`check_interrupt`](Fork::check_interrupt) | ending the call from elsewhere, from a signal handler, from Python |
+//! | [`retries`](Fork::retries) | how often a row that kills is tried again |
+//!
+//! ```
+//! use rowfork::{DeathCause, Policy, SharedArray};
+//!
+//! let m = SharedArray::from_shape_fn(None, (100, 3), |(i, j)| (i + j) as f64)?;
+//! let sums = rowfork::fork().guard(true).policy(Policy::fill(-1.0)).map_rows(&m, |row| {
+//!     if row.index() == 7 {
+//!         std::process::abort(); // as a C library may
+//!     }
+//!     row.sum()
+//! })?;
+//! assert_eq!((sums[6], sums[7], sums[8]), (21.0, -1.0, 27.0));
+//! assert_eq!(sums.missing_rows(), [7..8]);
+//!
+//! let failed = &sums.report().failed_rows[0];
+//! assert_eq!((failed.row, &failed.cause, failed.attempts), (7, &DeathCause::Signalled(6), 3));
+//! # Ok::<(), rowfork::Error>(())
+//! ```
+//!
+//! What happens when, how a row is found, and where it ends: `docs/FAULTS.md`.
+//!
 //! # What a kernel may do
 //! A forked worker is a copy of the calling thread alone. Arithmetic, allocation, reading what was captured, calling C,
 //! and threads of its own are fine. Not fine: printing, logging, or any lock, pool or runtime that other threads of the
 //! caller use (a lock held at the fork is held for ever in the worker), and relying on changes to captured values (they
-//! stay in the worker). A kernel must be a pure function of its row, its captures and the row's index: a row is run
-//! again when its worker dies. Every shared array but the output of the call is read-only in a worker.
+//! stay in the worker). `docs/FAULTS.md` has the table, under "Fork safety"; in a program of several threads set a
+//! [`stall_limit`](Fork::stall_limit) or a [`deadline`](Fork::deadline), and a kernel that hangs all the same is an error.
+//! A kernel must be a pure function of its row, its captures and the row's index: a row is run again when its worker dies.
+//! Every shared array but the output of the call is read-only in a worker, and with [`guard`](Fork::guard) that is, too.
 //!
 //! # Platform
 //! Linux 5.4, little endian, 64 bits. See the README for what is less on older kernels and in small containers.
@@ -319,6 +355,11 @@ struct Readme;
 #[cfg(doctest)]
 #[doc = include_str!("../docs/COOKBOOK.md")]
 struct Cookbook;
+
+/// Compiles and runs the programs of what is said about faults.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/FAULTS.md")]
+struct Faults;
 
 /// What must not compile, beside what does.
 #[cfg(doctest)]

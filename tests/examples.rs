@@ -27,6 +27,7 @@ const RUNS: &[(&str, &[&str], &str)] = &[
     ("numpy_side_by_side", &["--rows", "100"], "Press Enter to end"),
     ("row_sums", &["--rows", "5000", "--cols", "20"], "every sum checked"),
     ("softmax_rows", &["--rows", "500"], "500 row sums checked"),
+    ("survive_a_crash", &[], "100000 rows, 4 missing, all others are right"),
 ];
 
 /// Nothing here takes long; a hang is a failure, not a wait.

@@ -83,6 +83,13 @@ impl Crew {
         stopped
     }
 
+    /// Forgets a worker that does not die.
+    pub(crate) fn give_up(&mut self, owner: Owner) {
+        if self.child(owner).is_some() {
+            self.seats[usize::from(owner.slot)].child = None;
+        }
+    }
+
     /// The process id of a worker that is alive.
     pub(crate) fn pid(&self, owner: Owner) -> Option<i32> {
         self.child(owner).map(ChildFd::pid)

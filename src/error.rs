@@ -275,7 +275,8 @@ pub enum Error {
     },
     /// An update in place failed when rows had been changed already: some, or, where an input was found cut at the end, all.
     #[error(
-        "the update failed: {source}; rows {} are updated, {}all others are as they were",
+        "the update failed: {source}; {}rows {} are updated, {}all others are as they were",
+        if matches!(**source, Error::UnguardedCrash { .. }) { "but for what that may have written, " } else { "" },
         Ranges(updated),
         Torn(torn)
     )]
@@ -301,6 +302,9 @@ pub enum Error {
     /// A block of zero rows can never be finished.
     #[error("block_rows is 0; at least 1 is needed (leave it out for the default)")]
     ZeroBlockRows,
+    /// A stall limit of no time: every worker would be killed at once.
+    #[error("the stall limit is 0; no row takes less than that (leave it out for none)")]
+    ZeroStallLimit,
     /// A call was made from inside a kernel: a worker never forks workers of its own.
     #[error("rowfork was called from inside a kernel; a worker does not fork workers of its own")]
     InsideWorker,
@@ -341,7 +345,7 @@ pub enum Error {
     /// A worker died of something that may have written anywhere before, and the kernel runs unguarded, so no row can be
     /// vouched for.
     #[error(
-        "{}; it may have written to any row before, so no result is given: run the call with guard(true)",
+        "{}; it may have written to any row before, so no row can be vouched for: run the call with guard(true)",
         Unguarded { row: *row, worker: *worker, cause, runs: *runs }
     )]
     UnguardedCrash {

@@ -74,8 +74,8 @@ impl<'a> Fork<'a> {
         self
     }
 
-    /// The time for the whole call, from its beginning. When it is over all workers are killed, and the [`policy`](Self::policy)
-    /// says what becomes of the rows that are not done: an error ([`DeadlineExceeded`](Error::DeadlineExceeded)), or a fill.
+    /// The time for the rows, from when the first worker is forked: making the output before and filling rows after come on top.
+    /// When it is over all workers are killed, and the [`policy`](Self::policy) says what becomes of the rows that are not done: an error ([`DeadlineExceeded`](Error::DeadlineExceeded)), or a fill.
     /// None by default.
     ///
     /// It bounds a kernel that hangs, too; [`stall_limit`](Self::stall_limit) finds the row.

@@ -44,6 +44,7 @@ impl Options<'_> {
             (Some(0), _) => Err(Error::ZeroWorkers),
             (Some(asked), _) if asked > MAX_WORKERS => Err(Error::TooManyWorkers { asked, max: MAX_WORKERS }),
             (_, Some(0)) => Err(Error::ZeroBlockRows),
+            _ if self.stall_limit.is_some_and(|limit| limit.is_zero()) => Err(Error::ZeroStallLimit),
             _ => Ok(()),
         }
     }

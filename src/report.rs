@@ -96,7 +96,7 @@ pub struct Report {
     pub rows: usize,
     /// Blocks that the rows were cut into.
     pub blocks: usize,
-    /// From the call to its result, forking and reaping included.
+    /// From the first fork to the last reap.
     pub elapsed: Duration,
     /// One entry per worker slot; a worker that died and its replacement share a slot.
     pub workers: Vec<WorkerReport>,
@@ -300,7 +300,7 @@ impl fmt::Display for Report {
         for death in &self.deaths {
             write!(f, "a worker in slot {} {}", death.worker, death.cause)?;
             match &death.rows {
-                Some(rows) => writeln!(f, "; rows {rows:?} were run again")?,
+                Some(rows) => writeln!(f, " over rows {rows:?}")?,
                 None => writeln!(f, " while it held no rows")?,
             }
         }

@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use crate::call::Call;
+use crate::call::{Call, LastStep};
 use crate::cancel::CancelToken;
 use crate::control::{ClaimState, Control, Fault, Owner, Saved, Slot};
 use crate::crew::Crew;
@@ -40,6 +40,9 @@ const LEAVE_GRACE: Duration = Duration::from_millis(100);
 
 /// The same where it has its page tables to walk first.
 const MEASURE_GRACE: Duration = Duration::from_secs(10);
+
+/// So much time has the last step of a call that was ended early, if not its deadline once more.
+const OVERTIME: Duration = Duration::from_secs(5);
 
 /// Where workers come from.
 pub(crate) trait Spawn {
@@ -88,9 +91,7 @@ impl<'a> Supervisor<'a> {
         })?;
         worker::install_panic_hook();
         let rules = rules(options, call, workers);
-        let due = options.deadline.and_then(|limit| call.last_step_since.unwrap_or(began).checked_add(limit));
-        let clock =
-            Clock::new(due.filter(|_| !is_due_anyhow(options, call)), options.stall_limit, procfs::thread_count());
+        let clock = Clock::new(due(options, call, began), options.stall_limit, procfs::thread_count());
         Ok(Self {
             options,
             call,
@@ -203,6 +204,8 @@ impl<'a> Supervisor<'a> {
         if let Verdict::Unkillable(owner) = verdict
             && let Some(pid) = self.crew.pid(owner)
         {
+            self.crew.give_up(owner);
+            self.end_crew(Instant::now())?;
             return Err(Error::WorkerUnkillable { pid, waited: supervise::DEATH_LIMIT });
         }
         self.end_crew(Instant::now() + grace)?;
@@ -214,7 +217,7 @@ impl<'a> Supervisor<'a> {
             Verdict::Early(end) => {
                 self.restore_the_unfinished()?;
                 match self.ledger.why_unsound() {
-                    _ if !self.options.fills() => Err(self.early_error(end)),
+                    _ if !self.options.fills() || self.call.last_step.is_some() => Err(self.early_error(end)),
                     // What a crash may have spoilt is no part of an answer.
                     Some(unsound) => Err(unsound),
                     None => Ok(Some(end)),
@@ -272,14 +275,16 @@ impl<'a> Supervisor<'a> {
 
     fn is_cancelled(&self) -> bool {
         let token = self.options.cancel.as_ref();
-        !is_due_anyhow(self.options, self.call) && (self.interrupted || token.is_some_and(CancelToken::is_cancelled))
+        !is_overtime(self.call) && (self.interrupted || token.is_some_and(CancelToken::is_cancelled))
     }
 
     /// Sleeps until a worker ends, the call is cancelled, a signal comes, or something is due; reaps, and says how each ended.
     fn wait_for_deaths(&mut self) -> Result<Vec<Death>> {
         let now = Instant::now();
-        let due = self.ledger.clock.next().map_or(now + TICK, |due| due.clamp(now + SHORT_TICK, now + TICK));
-        let wake = self.options.cancel.as_ref().filter(|_| !is_due_anyhow(self.options, self.call)).map(AsFd::as_fd);
+        // A worker that is not ready yet may be at its first row soon, without a word.
+        let tick = self.options.stall_limit.map_or(TICK, |limit| (limit / 4).clamp(SHORT_TICK, TICK));
+        let due = self.ledger.clock.next().map_or(now + tick, |due| due.clamp(now + SHORT_TICK, now + tick));
+        let wake = self.options.cancel.as_ref().filter(|_| !is_overtime(self.call)).map(AsFd::as_fd);
         let ended = self.crew.reap_ended(wake, due).map_err(watch_error)?;
         let late = Instant::now().saturating_duration_since(due);
         if late > OVERSLEPT {
@@ -318,15 +323,17 @@ impl<'a> Supervisor<'a> {
         {
             return cause.clone();
         }
+        // Without a status the note alone tells: nobody survives such a fault.
+        let fault = fault.filter(|fault| [Exit::Signal(fault.signal), Exit::Unknown].contains(&exit));
         match (exit, fault) {
-            (Exit::Code(code), _) => DeathCause::Exited(code),
-            (Exit::Unknown, _) => DeathCause::Unknown,
-            (Exit::Signal(signal), Some(Fault { signal: noted, address })) if noted == signal => {
+            (_, Some(Fault { signal, address })) => {
                 // SIGBUS there is a page that is gone, not one that may not be written.
                 let read_only_segment = (signal == libc::SIGSEGV).then(|| self.read_only_segment(address)).flatten();
                 DeathCause::MemoryFault { signal, address, read_only_segment }
             }
-            (Exit::Signal(signal), _) => DeathCause::Signalled(signal),
+            (Exit::Code(code), None) => DeathCause::Exited(code),
+            (Exit::Signal(signal), None) => DeathCause::Signalled(signal),
+            (Exit::Unknown, None) => DeathCause::Unknown,
         }
     }
 
@@ -338,7 +345,7 @@ impl<'a> Supervisor<'a> {
     }
 
     fn progress_callback(&self) -> Option<&'a (dyn Fn(&Progress) + 'a)> {
-        self.options.progress.as_deref().filter(|_| self.call.last_step_since.is_none())
+        self.options.progress.as_deref().filter(|_| self.call.last_step.is_none())
     }
 
     fn show_progress(&mut self, states: &[ClaimState]) {
@@ -457,7 +464,7 @@ fn rules(options: &Options<'_>, call: &Call<'_>, workers: usize) -> Rules {
     Rules {
         workers,
         attempts: options.attempts(),
-        fill: options.fills() && call.last_step_since.is_none(),
+        fill: options.fills() && call.last_step.is_none(),
         in_place: call.restore.is_some(),
         kernel: match (call.foreign, options.guard) {
             (false, _) => Kernel::BuiltIn,
@@ -468,9 +475,18 @@ fn rules(options: &Options<'_>, call: &Call<'_>, workers: usize) -> Rules {
     }
 }
 
-/// Whether the call is to be finished whatever the time: what is left of a call that goes on with the rows it has.
-fn is_due_anyhow(options: &Options<'_>, call: &Call<'_>) -> bool {
-    options.fills() && call.last_step_since.is_some()
+/// When the time for a call is over.
+fn due(options: &Options<'_>, call: &Call<'_>, began: Instant) -> Option<Instant> {
+    match call.last_step {
+        Some(LastStep { overtime: true, .. }) => began.checked_add(options.deadline.unwrap_or_default().max(OVERTIME)),
+        Some(LastStep { since, .. }) => since.checked_add(options.deadline?),
+        None => began.checked_add(options.deadline?),
+    }
+}
+
+/// Whether the caller has stopped a call already that goes on with the rows it has.
+fn is_overtime(call: &Call<'_>) -> bool {
+    call.last_step.is_some_and(|step| step.overtime)
 }
 
 fn watch_error(source: std::io::Error) -> Error {

@@ -33,7 +33,6 @@ pub use sums::{Summand, exact_row_sums};
 
 use std::fmt;
 use std::ops::{ControlFlow, Range};
-use std::time::Instant;
 
 use ndarray::Dimension;
 
@@ -41,7 +40,7 @@ use self::source::{RowCheck, warn_of_name};
 use self::target::{BlockTarget, Share};
 use crate::array::{Element, SharedArray};
 use crate::blocks::{Cut, RowBlocks};
-use crate::call::Call;
+use crate::call::{Call, LastStep};
 use crate::control::{Claim, MessageKind, Station};
 use crate::error::{Error, Result};
 use crate::fork::Fork;
@@ -63,8 +62,8 @@ enum Plan {
     InPlace,
     /// A part of the output for every fold group.
     Groups,
-    /// The whole output for all rows together: the last step of a larger operation, which began then.
-    Whole { since: Instant },
+    /// The whole output for all rows together: the last step of a larger operation.
+    Whole(LastStep),
 }
 
 impl Plan {
@@ -73,7 +72,7 @@ impl Plan {
         match self {
             Self::Rows | Self::Blocks | Self::BuiltIn | Self::InPlace => Share::PerRow(len / n_rows.max(1)),
             Self::Groups => Share::PerBlock(len / RowBlocks::fold_groups(n_rows).len().max(1)),
-            Self::Whole { .. } => Share::PerBlock(len),
+            Self::Whole(_) => Share::PerBlock(len),
         }
     }
 
@@ -82,7 +81,7 @@ impl Plan {
             Self::Rows | Self::InPlace => Cut::Balanced { output_row_bytes },
             Self::Blocks | Self::BuiltIn => Cut::MemoryBound { input_row_bytes, output_row_bytes },
             Self::Groups => Cut::Fixed(RowBlocks::fold_groups(n_rows)),
-            Self::Whole { .. } => Cut::Fixed(RowBlocks::with_block_rows(n_rows, n_rows)),
+            Self::Whole(_) => Cut::Fixed(RowBlocks::with_block_rows(n_rows, n_rows)),
         }
     }
 
@@ -90,7 +89,7 @@ impl Plan {
         match self {
             Self::Rows | Self::InPlace => Division::AtTheRow,
             Self::Blocks | Self::BuiltIn => Division::InHalves,
-            Self::Groups | Self::Whole { .. } => Division::Never,
+            Self::Groups | Self::Whole(_) => Division::Never,
         }
     }
 }
@@ -141,14 +140,16 @@ fn run<I: Rows, T: Element, D: Dimension>(
         division: plan.division(),
         restore: in_place.then_some(&restore),
         check_lengths: &check_lengths,
-        last_step_since: if let Plan::Whole { since } = plan { Some(since) } else { None },
+        last_step: if let Plan::Whole(step) = plan { Some(step) } else { None },
         run: &|claim: &mut Claim<'_>, station: &Station<'_>| {
             target.fill(claim, station, |rows, values| kernel(rows, values, station))
         },
         blocks,
     };
     let ran = fork.run(&call).and_then(|mut report| {
-        fill.map_or(Ok(()), |value| target.fill_rows(&report.missing_rows, value))?;
+        if let Some(value) = fill {
+            target.fill_rows(&rows_to_fill(&report, in_place), value)?;
+        }
         inputs.warn(&mut report.warnings);
         warn_of_name(target.segment(), &mut report.warnings);
         Ok(report)
@@ -163,10 +164,19 @@ fn run<I: Rows, T: Element, D: Dimension>(
     }
 }
 
+/// The rows that a fill value goes to: what is missing. Rows of an array of the caller's own that were not run are as they were.
+fn rows_to_fill(report: &Report, in_place: bool) -> Vec<Range<usize>> {
+    if in_place {
+        report.failed_rows.iter().map(|failed| failed.row..failed.row + 1).collect()
+    } else {
+        report.missing_rows.clone()
+    }
+}
+
 /// What missing rows of this output hold; a fold leaves them out.
 fn fill_value<T: Element>(options: &Options<'_>, plan: Plan) -> Result<Option<T>> {
     match (options.policy, plan) {
-        (Policy::Fail, _) | (_, Plan::Groups | Plan::Whole { .. }) => Ok(None),
+        (Policy::Fail, _) | (_, Plan::Groups | Plan::Whole(_)) => Ok(None),
         (Policy::Fill(value), _) => match T::of_fill(value) {
             Some(element) => Ok(Some(element)),
             None => Err(Error::UnfitFill { value: value.to_string(), dtype: T::DESCR }),

@@ -20,7 +20,8 @@ impl Fork<'_> {
     /// either new or as it was, and the error says which are new. Not so where a crash (SIGSEGV, SIGABRT, ...) may have written
     /// to other rows, which ends the call, unless it is [guarded](Self::guard).
     ///
-    /// Where the [policy](Self::policy) is to fill, rows that cannot be had hold the value, not what they were.
+    /// Where the [policy](Self::policy) is to fill, rows that fail hold the value; rows that were not run when the call ended early
+    /// are as they were, so that they can be updated later. `missing_rows` of the report names both.
     ///
     /// # Errors
     /// As [`map_rows`](Self::map_rows), but once any row is new the error is

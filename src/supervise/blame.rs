@@ -53,11 +53,13 @@ impl Blame {
         }
         record.deaths += 1;
         record.from_outside |= cause.may_come_from_outside();
-        let mercy = if record.from_outside && !failpoints::is_on("no benefit of the doubt") {
-            let elsewhere = self.from_outside.iter().filter(|rows| !rows.contains(&row)).count();
-            u32::try_from(elsewhere).unwrap_or(MERCY_MAX).min(MERCY_MAX)
-        } else {
-            0
+        let elsewhere = || self.from_outside.iter().filter(|rows| !rows.contains(&row)).count();
+        let mercy = match cause {
+            _ if failpoints::is_on("no benefit of the doubt") => 0,
+            // Few rows stop themselves.
+            DeathCause::Stopped => MERCY_MAX,
+            _ if record.from_outside => u32::try_from(elsewhere()).unwrap_or(MERCY_MAX).min(MERCY_MAX),
+            _ => 0,
         };
         (record.deaths >= self.attempts + mercy).then_some(record.deaths)
     }
@@ -110,6 +112,13 @@ mod tests {
         let mut blame = Blame::new(3);
         (0..1000).for_each(|_| blame.note(20..30, &KILLED));
         let convicted = (1..100).find(|_| die(&mut blame, 1, 15, &KILLED).is_some());
+        assert_eq!(convicted, Some(12));
+    }
+
+    #[test]
+    fn a_row_that_stops_its_worker_is_convicted_last_of_all() {
+        let mut blame = Blame::new(3);
+        let convicted = (1..100).find(|_| die(&mut blame, 1, 15, &DeathCause::Stopped).is_some());
         assert_eq!(convicted, Some(12));
     }
 

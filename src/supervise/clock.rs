@@ -102,7 +102,7 @@ impl Clock {
 
     /// This process was itself stopped for so long: nobody is late for that.
     pub(crate) fn shift(&mut self, by: Duration) {
-        self.deadline = self.deadline.map(|deadline| deadline + by);
+        self.deadline = self.deadline.and_then(|deadline| deadline.checked_add(by));
         self.seen.values_mut().for_each(|(_, since)| *since += by);
         self.killed.values_mut().for_each(|(_, at)| *at += by);
     }
@@ -110,7 +110,7 @@ impl Clock {
     /// When something could be overdue next, as far as it is known.
     pub(crate) fn next(&self) -> Option<Instant> {
         let limit = |vital: &Vital| if vital.ready { self.stall_limit } else { Some(STARTUP_LIMIT) };
-        let of_workers = self.seen.values().filter_map(|(vital, since)| Some(*since + limit(vital)?));
+        let of_workers = self.seen.values().filter_map(|(vital, since)| since.checked_add(limit(vital)?));
         of_workers.chain(self.deadline).min()
     }
 }
@@ -163,6 +163,15 @@ mod tests {
         assert_eq!(clock.next(), Some(start + STARTUP_LIMIT));
         assert_eq!(clock.overdue(&[vital(false, 3)], start + STARTUP_LIMIT, |_| true), [A]);
         assert_eq!(clock.killed_for(A), Some(&DeathCause::HungAtStart));
+    }
+
+    #[test]
+    fn a_limit_beyond_all_time_is_none() {
+        let start = Instant::now();
+        let mut clock = Clock::new(None, Some(Duration::MAX), 1);
+        assert!(clock.overdue(&[vital(true, 3)], start, |_| true).is_empty());
+        assert!(clock.overdue(&[vital(true, 3)], start + at(1 << 40), |_| true).is_empty());
+        assert_eq!(clock.next(), None);
     }
 
     #[test]

@@ -173,7 +173,8 @@ impl Ledger {
         let held: Vec<usize> = Self::held_by(states, death.owner).collect();
         self.note(death, !held.is_empty());
         // A panic that aborts is a panic.
-        if message.is_none() && death.cause.is_wild() {
+        let unknown = death.cause == DeathCause::Unknown && !held.is_empty();
+        if message.is_none() && (death.cause.is_wild() || unknown) {
             self.distrust(states, death, &held, changes);
         }
         for unit in held {
@@ -296,7 +297,7 @@ impl Ledger {
         changes: &mut Vec<Change>,
     ) -> Vec<(Range<usize>, Part)> {
         let row = if left.len() == 1 { left.start } else { death.row };
-        let named = left.contains(&row) && death.cause != DeathCause::Stopped;
+        let named = left.contains(&row);
         let alone =
             left.len() == 1 || self.rules.division == Division::Never || failpoints::is_on("convict in company");
         if named
@@ -330,8 +331,7 @@ impl Ledger {
             return;
         }
         if !self.units.has_room(parts.len()) {
-            let error = self.give_up(self.rows(unit));
-            self.end.get_or_insert(Verdict::Failed(error));
+            self.keep_whole(unit, owner, &parts, changes);
             return;
         }
         changes.push(Change::Retire { unit });
@@ -342,6 +342,18 @@ impl Ledger {
             if part == Part::Suspect {
                 changes.push(Change::HandBack { unit });
             }
+        }
+    }
+
+    /// There is no room for pieces: the unit is run again as it is, unless a part of it must not be.
+    fn keep_whole(&mut self, unit: usize, owner: Owner, parts: &[(Range<usize>, Part)], changes: &mut Vec<Change>) {
+        let rows: usize = parts.iter().filter(|(_, part)| *part != Part::Done).map(|(rows, _)| rows.len()).sum();
+        if rows == self.rows(unit).len() {
+            changes.push(Change::Free { unit, owner });
+            changes.push(Change::HandBack { unit });
+        } else {
+            let error = self.give_up(self.rows(unit));
+            self.end.get_or_insert(Verdict::Failed(error));
         }
     }
 

@@ -110,8 +110,11 @@ impl<'a> Fork<'a> {
     }
 
     /// How often a row that was fatal to a worker is tried again, alone in its block, before it is poisoned: 2 unless said
-    /// otherwise. With 0 the first death convicts, also one that somebody else has caused; a row that hangs then costs one
-    /// stall limit, or two, instead of three, or four.
+    /// otherwise, 1,000 at most. With 0 the first death convicts, also one that somebody else has caused; a row that hangs then
+    /// costs one stall limit, or two, instead of three, or four.
+    ///
+    /// SIGKILL and the like may come from anywhere (an OOM killer, an administrator), so there each retry is three, and up to
+    /// five more are made if workers die of it on other rows, too: a row that kills so is poisoned after seven to twelve deaths.
     #[must_use]
     pub fn retries(mut self, retries: u32) -> Self {
         self.options.retries = Some(retries);

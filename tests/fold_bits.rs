@@ -215,7 +215,7 @@ both_forms! {
             }
             match failure(form, workers, |row| if row == 321 { raise(Signal::SIGKILL) }, || ()) {
                 Error::PoisonedRows { rows } => {
-                    assert_eq!((rows[0].row, rows[0].attempts, &rows[0].cause), (321, 3, &DeathCause::Signalled(9)));
+                    assert_eq!((rows[0].row, rows[0].attempts, &rows[0].cause), (321, 7, &DeathCause::Signalled(9)));
                 }
                 other => panic!("{other}"),
             }
@@ -253,7 +253,7 @@ both_forms! {
         for workers in [1, 2] {
             match failure(form, workers, |_| (), || raise(Signal::SIGKILL)) {
                 Error::PoisonedRows { rows } => {
-                    assert_eq!((rows[0].row, rows[0].attempts, &rows[0].cause), (GROUP_ROWS, 3, &DeathCause::Signalled(9)));
+                    assert_eq!((rows[0].row, rows[0].attempts, &rows[0].cause), (GROUP_ROWS, 7, &DeathCause::Signalled(9)));
                 }
                 other => panic!("{other}"),
             }

@@ -1,8 +1,9 @@
 //! When a row is to blame for the deaths over it. Pure.
 //!
 //! A row that kills does so every time; somebody who kills from outside does so here and there. So a row is convicted after
-//! [`Blame::new`]'s number of deaths while it was alone in its block; and where the deaths may have come from outside, after
-//! as many more as other rows have suffered.
+//! [`Blame::new`]'s number of deaths while it was alone in its block. Where the deaths may have come from outside each retry
+//! counts thrice, and as many more are borne as other rows have suffered: with a killer about who hits one in ten who run a
+//! row, three hits upon one are an accident of every hundredth call, seven one of every millionth.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -11,7 +12,10 @@ use crate::error::DeathCause;
 use crate::failpoints;
 
 /// The most deaths more that are borne because others die, too: a call must end.
-const MERCY_MAX: u32 = 9;
+const MERCY_MAX: u32 = 5;
+
+/// So many times a row may be tried again, whatever is asked for: a call must end.
+const RETRIES_MAX: u32 = 1000;
 
 /// What is known against which unit.
 #[derive(Debug)]
@@ -27,13 +31,24 @@ pub(super) struct Blame {
 struct Record {
     row: usize,
     deaths: u32,
-    from_outside: bool,
+    /// Of these, those that nobody from outside can have caused.
+    beyond_doubt: u32,
 }
 
 impl Blame {
     /// A row is convicted after so many deaths.
     pub(super) fn new(attempts: u32) -> Self {
-        Self { attempts, records: HashMap::new(), from_outside: Vec::new() }
+        Self { attempts: attempts.clamp(1, RETRIES_MAX + 1), records: HashMap::new(), from_outside: Vec::new() }
+    }
+
+    /// As many deaths as may come from outside are needed to convict a row while no other row suffers.
+    fn attempts_in_doubt(&self) -> u32 {
+        1 + 3 * (self.attempts - 1)
+    }
+
+    /// So many deaths over one row convict it in any case.
+    pub(super) fn most_deaths(&self) -> usize {
+        (self.attempts_in_doubt() + MERCY_MAX) as usize
     }
 
     /// Notes a death on one of `rows`. Call [`Blame::convicts`] if it can only have been one.
@@ -46,22 +61,22 @@ impl Blame {
     /// Counts a noted death against `row`, the only one that can have caused it in `unit`; deaths on another row of the unit are
     /// forgotten. The number of deaths when that is enough.
     pub(super) fn convicts(&mut self, unit: usize, row: usize, cause: &DeathCause) -> Option<u32> {
-        let fresh = Record { row, deaths: 0, from_outside: false };
+        let fresh = Record { row, deaths: 0, beyond_doubt: 0 };
         let record = self.records.entry(unit).or_insert(fresh);
         if record.row != row {
             *record = fresh;
         }
         record.deaths += 1;
-        record.from_outside |= cause.may_come_from_outside();
-        let elsewhere = || self.from_outside.iter().filter(|rows| !rows.contains(&row)).count();
+        let in_doubt = cause.may_come_from_outside() && !failpoints::is_on("no benefit of the doubt");
+        record.beyond_doubt += u32::from(!in_doubt);
+        let Record { deaths, beyond_doubt, .. } = *record;
+        let elsewhere = self.from_outside.iter().filter(|rows| !rows.contains(&row)).count();
         let mercy = match cause {
-            _ if failpoints::is_on("no benefit of the doubt") => 0,
-            // Few rows stop themselves.
-            DeathCause::Stopped => MERCY_MAX,
-            _ if record.from_outside => u32::try_from(elsewhere()).unwrap_or(MERCY_MAX).min(MERCY_MAX),
-            _ => 0,
+            DeathCause::Stopped => MERCY_MAX, // few rows stop themselves
+            _ => u32::try_from(elsewhere).unwrap_or(MERCY_MAX).min(MERCY_MAX),
         };
-        (record.deaths >= self.attempts + mercy).then_some(record.deaths)
+        let enough = beyond_doubt >= self.attempts || deaths >= self.attempts_in_doubt() + mercy;
+        enough.then_some(deaths)
     }
 
     /// Forgets all.
@@ -97,10 +112,10 @@ mod tests {
         for unit in 10..14 {
             assert_eq!(die(&mut blame, unit, unit, &KILLED), None);
         }
-        for _ in 0..6 {
+        for _ in 0..10 {
             assert_eq!(die(&mut blame, 1, 15, &KILLED), None);
         }
-        assert_eq!(die(&mut blame, 1, 15, &KILLED), Some(7), "three, and one for each death elsewhere");
+        assert_eq!(die(&mut blame, 1, 15, &KILLED), Some(11), "seven, and one for each death elsewhere");
         for _ in 0..2 {
             assert_eq!(die(&mut blame, 2, 25, &ABORTED), None);
         }
@@ -113,6 +128,16 @@ mod tests {
         (0..1000).for_each(|_| blame.note(20..30, &KILLED));
         let convicted = (1..100).find(|_| die(&mut blame, 1, 15, &KILLED).is_some());
         assert_eq!(convicted, Some(12));
+        assert_eq!(blame.most_deaths(), 12);
+    }
+
+    #[test]
+    fn without_retries_the_first_death_convicts_and_many_are_not_too_many() {
+        assert_eq!(die(&mut Blame::new(1), 1, 15, &KILLED), Some(1));
+        for (cause, attempts) in [(&ABORTED, 1001), (&KILLED, 3001)] {
+            let mut blame = Blame::new(u32::MAX);
+            assert_eq!((1..5000).find_map(|_| die(&mut blame, 1, 15, cause)), Some(attempts));
+        }
     }
 
     #[test]
@@ -127,6 +152,6 @@ mod tests {
         let mut blame = Blame::new(3);
         blame.note(10..20, &KILLED);
         let convicted = (1..100).find(|_| die(&mut blame, 1, 15, &KILLED).is_some());
-        assert_eq!(convicted, Some(3));
+        assert_eq!(convicted, Some(7));
     }
 }

@@ -11,8 +11,8 @@ use crate::control::{ClaimState, MAX_FAILED_ROWS, Message, MessageKind, Owner, S
 use crate::error::{DeathCause, Error, FailedRow};
 use crate::failpoints;
 
-/// So many deaths over units, with none finished in between, end the call; and two more for each worker, since an
-/// innocent call may lose every worker at once, and once more.
+/// So many deaths over units, with none finished and no row convicted in between, end the call; and for each worker as many
+/// more as a conviction may take, since all may be at rows that kill.
 const BARREN_DEATHS_MAX: usize = 64;
 
 /// The same for exits of workers that held no unit. They blame no row, and under a killer on a loaded machine they can be
@@ -379,9 +379,9 @@ impl Ledger {
             );
             return Some(Error::WorkerSetup { message });
         }
-        let bonus = 2 * self.rules.workers;
-        if self.patience.barren_deaths <= BARREN_DEATHS_MAX + bonus
-            && self.patience.idle_exits <= IDLE_EXITS_MAX + bonus
+        let barren_deaths_max = BARREN_DEATHS_MAX + self.blame.most_deaths() * self.rules.workers;
+        if self.patience.barren_deaths <= barren_deaths_max
+            && self.patience.idle_exits <= IDLE_EXITS_MAX + 2 * self.rules.workers
         {
             return None;
         }

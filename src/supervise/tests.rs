@@ -218,6 +218,28 @@ fn a_row_is_convicted_alone_in_its_block_after_three_deaths() {
 }
 
 #[test]
+fn of_what_may_come_from_outside_more_deaths_are_needed() {
+    let (times, verdict) = Table::new(RULES).kill_over(15, || killed(A, 15));
+    assert_eq!(times, 8, "one in company, seven alone");
+    assert!(verdict.starts_with("fail: row 15 was fatal to 7 workers"), "{verdict}");
+}
+
+#[test]
+fn patience_lasts_until_the_rows_of_all_workers_are_convicted() {
+    let rules = Rules { workers: 16, fill: true, ..RULES };
+    let mut table = Table::with(rules, RowBlocks::with_block_rows(16, 1), Clock::default());
+    for _ in 0..20 {
+        for row in 0..16 {
+            if table.states[row] == Free {
+                table.set(&[(row, Claimed(A))]).bury(&[killed(A, row)]);
+            }
+            assert!(!table.decide(1).starts_with("fail"));
+        }
+    }
+    assert_eq!(table.ledger.failed_so_far().len(), 16);
+}
+
+#[test]
 fn a_row_that_names_nobody_is_found_by_halves() {
     let mut table = Table::new(Rules { division: Division::InHalves, fill: true, ..RULES });
     let (times, outcome) = table.kill_over(13, || exited(A, 10));
@@ -280,13 +302,13 @@ fn without_room_for_pieces_a_block_is_run_again_whole() {
 fn endless_dying_without_progress_ends_the_call() {
     let mut table = Table::new(Rules { division: Division::Never, ..RULES });
     let mut rows = (10..20).cycle();
-    for _ in 0..64 + 2 * 2 {
+    for _ in 0..64 + 2 * 12 {
         table.set(&[(1, Claimed(A))]).bury(&[killed(A, rows.next().unwrap())]);
         assert_eq!(table.decide(1), "spawn 1; ");
     }
     table.set(&[(1, Claimed(A))]).bury(&[killed(A, 11)]);
     let verdict = table.decide(1);
-    assert!(verdict.starts_with("fail: 69 workers ended") && verdict.contains("rows 0..100"), "{verdict}");
+    assert!(verdict.starts_with("fail: 89 workers ended") && verdict.contains("rows 0..100"), "{verdict}");
 }
 
 #[test]

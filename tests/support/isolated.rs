@@ -7,13 +7,26 @@ use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use nix::unistd::Pid;
 
 /// Set in the process that runs one test for real.
 const MARK: &str = "ROWFORK_TEST_ISOLATED";
 
+/// The protection that the process is to go without: the name of a failpoint.
+const WITHOUT: &str = "ROWFORK_TEST_WITHOUT";
+
 /// Nothing here takes long; a hang is a failure, not a wait.
 const WATCHDOG: Duration = Duration::from_secs(120);
+
+/// The same for a test that is to fail: one that hangs has.
+const SHORT_WATCHDOG: Duration = Duration::from_secs(15);
+
+/// So long is read what a command's orphans hold the pipe of.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// Declares tests that run isolated.
 #[macro_export]
@@ -31,14 +44,13 @@ macro_rules! isolated_tests {
 pub(crate) fn run(path: &str, body: impl FnOnce()) {
     let name = path.split_once("::").map_or(path, |(_crate, name)| name);
     if std::env::var_os(MARK).is_some() {
+        throw_what_the_environment_says();
         let before = Belongings::of_this_process();
         body();
         assert_eq!(Belongings::of_this_process(), before, "left behind (descriptors, children, names)");
         return;
     }
-    let mut command = Command::new(std::env::current_exe().expect("own path"));
-    command.args([name, "--exact", "--nocapture", "--include-ignored", "--test-threads=1"]).env(MARK, "1");
-    let (succeeded, output) = output_within(command, WATCHDOG);
+    let (succeeded, output) = output_within(alone(name), WATCHDOG);
     for line in output.lines() {
         // The harness begins the first line with the test's name.
         if let Some(at) = line.find("SKIPPED").or_else(|| line.find("FIGURE")) {
@@ -50,7 +62,46 @@ pub(crate) fn run(path: &str, body: impl FnOnce()) {
     assert!(succeeded, "{name} failed in its own process:\n{output}");
 }
 
-/// Runs a command to its end, or to the watchdog's.
+/// One test of this binary, in a process of its own.
+fn alone(name: &str) -> Command {
+    let mut command = Command::new(std::env::current_exe().expect("own path"));
+    command.args([name, "--exact", "--nocapture", "--include-ignored", "--test-threads=1"]).env(MARK, "1");
+    command
+}
+
+/// Goes without the protection that it is to go without, if there is one. For a player, too: it inherits the environment.
+pub(crate) fn throw_what_the_environment_says() {
+    if let Ok(switch) = std::env::var(WITHOUT) {
+        rowfork::failpoints::throw(&switch);
+    }
+}
+
+/// Sees that a test of this binary fails without a protection: what a test is worth. Left out where the test itself is.
+pub(crate) fn fails_without(switch: &str, test: &str) {
+    let mut command = alone(test);
+    command.env(WITHOUT, switch).env("RUST_BACKTRACE", "0");
+    let (succeeded, output) = output_within(command, SHORT_WATCHDOG);
+    assert!(output.contains("running 1 test"), "no test of the name {test}:\n{output}");
+    if succeeded && output.contains("SKIPPED") {
+        let _ = writeln!(std::io::stderr(), "SKIPPED: {test}, without: {switch}");
+        return;
+    }
+    assert!(!succeeded, "{test} does not see that this protection is gone: {switch}\n{output}");
+}
+
+/// Sees it for each protection and the test that is to see it; names all that are not seen.
+pub(crate) fn each_fails_without(table: &[(&str, &str)]) {
+    let unseen: Vec<String> = table
+        .iter()
+        .filter_map(|(switch, test)| {
+            let panic = std::panic::catch_unwind(|| fails_without(switch, test)).err()?;
+            panic.downcast_ref::<String>().cloned()
+        })
+        .collect();
+    assert!(unseen.is_empty(), "{}", unseen.join("\n"));
+}
+
+/// Runs a command to its end, or to the watchdog's. What a command that has failed has started ends with it.
 pub(crate) fn output_within(mut command: Command, limit: Duration) -> (bool, String) {
     let (mut reader, writer) = std::io::pipe().expect("pipe");
     let stderr = writer.try_clone().expect("pipe");
@@ -58,29 +109,41 @@ pub(crate) fn output_within(mut command: Command, limit: Duration) -> (bool, Str
     command.process_group(0);
     let mut child = command.stdin(Stdio::null()).stdout(writer).stderr(stderr).spawn().expect("spawn");
     drop(command);
+    let output = Arc::new(Mutex::new(Vec::new()));
+    let collected = Arc::clone(&output);
     let collector = std::thread::spawn(move || {
-        let mut output = Vec::new();
-        let _ = reader.read_to_end(&mut output);
-        String::from_utf8_lossy(&output).into_owned()
+        let mut piece = [0; 4096];
+        while let Ok(n @ 1..) = reader.read(&mut piece) {
+            collected.lock().expect("collected").extend_from_slice(&piece[..n]);
+        }
     });
+    let group = Pid::from_raw(child.id().cast_signed());
     let deadline = Instant::now() + limit;
-    let status = loop {
-        match child.try_wait().expect("wait") {
-            Some(status) => break Some(status),
-            None if Instant::now() > deadline => {
-                let group = nix::unistd::Pid::from_raw(child.id().cast_signed());
-                nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGKILL).expect("kill");
-                child.wait().expect("wait");
-                break None;
+    let in_time = loop {
+        // Not reaped yet: until it is, the number of its group is nobody else's.
+        let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+        match waitid(Id::Pid(group), look) {
+            Ok(WaitStatus::StillAlive) | Err(nix::Error::EINTR) if Instant::now() > deadline => break false,
+            Ok(WaitStatus::StillAlive) | Err(nix::Error::EINTR) => std::thread::sleep(Duration::from_millis(2)),
+            Ok(WaitStatus::Exited(_, 0)) => break true,
+            Ok(_) => {
+                let _ = nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGKILL);
+                break true;
             }
-            None => std::thread::sleep(Duration::from_millis(2)),
+            Err(error) => panic!("wait: {error}"),
         }
     };
-    let output = collector.join().expect("collector");
-    match status {
-        Some(status) => (status.success(), output),
-        None => (false, format!("WATCHDOG: not done after {limit:?}\n{output}")),
+    if !in_time {
+        nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGKILL).expect("kill");
     }
+    let status = child.wait().expect("wait");
+    // An orphan in another group may hold the pipe for ever.
+    let deadline = Instant::now() + LAST_WORDS;
+    while !collector.is_finished() && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    let output = String::from_utf8_lossy(&output.lock().expect("collected")).into_owned();
+    if in_time { (status.success(), output) } else { (false, format!("WATCHDOG: not done after {limit:?}\n{output}")) }
 }
 
 /// A name under /dev/shm that no other test run uses.

@@ -83,16 +83,11 @@ impl Crew {
         stopped
     }
 
-    /// Forgets a worker that does not die.
-    pub(crate) fn give_up(&mut self, owner: Owner) {
-        if self.child(owner).is_some() {
-            self.seats[usize::from(owner.slot)].child = None;
-        }
-    }
-
-    /// The process id of a worker that is alive.
-    pub(crate) fn pid(&self, owner: Owner) -> Option<i32> {
-        self.child(owner).map(ChildFd::pid)
+    /// Gives up a worker that does not die: nobody waits for it any more. Its process id.
+    pub(crate) fn give_up(&mut self, owner: Owner) -> Option<i32> {
+        let pid = self.child(owner)?.pid();
+        self.seats[usize::from(owner.slot)].child = None;
+        Some(pid)
     }
 
     fn child(&self, owner: Owner) -> Option<&ChildFd> {

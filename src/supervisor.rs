@@ -64,6 +64,8 @@ struct Supervisor<'a> {
     rows_shown: usize,
     /// The caller has been asked whether to go on, and has said no.
     interrupted: bool,
+    /// In place, when the call is over: rows that are new although their unit is not done.
+    done_in_part: Vec<Range<usize>>,
 }
 
 /// Runs a call with workers from `source`, from the first to the last reap.
@@ -104,6 +106,7 @@ impl<'a> Supervisor<'a> {
             next_progress: began + TICK,
             rows_shown: 0,
             interrupted: false,
+            done_in_part: Vec::new(),
         })
     }
 
@@ -202,9 +205,8 @@ impl<'a> Supervisor<'a> {
             _ => Duration::ZERO,
         };
         if let Verdict::Unkillable(owner) = verdict
-            && let Some(pid) = self.crew.pid(owner)
+            && let Some(pid) = self.crew.give_up(owner)
         {
-            self.crew.give_up(owner);
             self.end_crew(Instant::now())?;
             return Err(Error::WorkerUnkillable { pid, waited: supervise::DEATH_LIMIT });
         }
@@ -215,7 +217,9 @@ impl<'a> Supervisor<'a> {
                 Ok(None)
             }
             Verdict::Early(end) => {
-                self.restore_the_unfinished()?;
+                let units = self.restore_the_unfinished()?;
+                self.done_in_part =
+                    units.into_iter().filter(|(_, state)| is_done(*state)).map(|(rows, _)| rows).collect();
                 match self.ledger.why_unsound() {
                     _ if !self.options.fills() || self.call.last_step.is_some() => Err(self.early_error(end)),
                     // What a crash may have spoilt is no part of an answer.
@@ -386,11 +390,12 @@ impl<'a> Supervisor<'a> {
         states.iter().enumerate().map(rows_of).sum()
     }
 
-    /// The rows that are done, by the claim words.
+    /// The rows that are done, by the claim words, and in place those of an unfinished unit that were done before it ended.
     fn done_rows(&self) -> Vec<Range<usize>> {
         let states = self.states();
-        let done = states.iter().enumerate().filter(|(_, state)| matches!(state, ClaimState::Done(_)));
-        joined(done.map(|(unit, _)| self.ledger.rows(unit)).collect())
+        let done =
+            states.iter().enumerate().filter(|(_, state)| is_done(**state)).map(|(unit, _)| self.ledger.rows(unit));
+        joined(done.chain(self.done_in_part.iter().cloned()).collect())
     }
 
     /// Puts back what workers had saved that were killed over their units. Of each, only the rows before are then new.
@@ -417,13 +422,15 @@ impl<'a> Supervisor<'a> {
     /// What has become of the rows of a call in place that has failed: no worker touches them any more.
     fn interrupted(&mut self, source: Error) -> Error {
         let n_rows = self.call.blocks.n_rows();
-        let units = match self.end_crew(Instant::now()).and_then(|()| self.restore_the_unfinished()) {
-            Ok(units) => units,
-            // The array could not be written to: nobody knows.
-            Err(_) => {
-                self.states().into_iter().enumerate().map(|(unit, state)| (self.ledger.rows(unit), state)).collect()
-            }
+        let ended = self.end_crew(Instant::now());
+        let restored = match source {
+            // It may still write to its rows, over what would be put back.
+            Error::WorkerUnkillable { .. } => None,
+            _ => ended.and_then(|()| self.restore_the_unfinished()).ok(),
         };
+        // Where the array could not be written to, nobody knows.
+        let as_they_are = || self.states().into_iter().enumerate().map(|(unit, state)| (self.ledger.rows(unit), state));
+        let units = restored.unwrap_or_else(|| as_they_are().collect());
         interrupted(n_rows, &units, source)
     }
 
@@ -457,6 +464,10 @@ impl<'a> Supervisor<'a> {
             output_pages: self.call.output_pages,
         }
     }
+}
+
+fn is_done(state: ClaimState) -> bool {
+    matches!(state, ClaimState::Done(_))
 }
 
 /// What the ledger need know of the call and of what the caller has asked for.

@@ -159,6 +159,7 @@ impl Call {
         assert!(began.elapsed() < HANG, "{self}: {:?}", began.elapsed());
     }
 
+    #[allow(clippy::too_many_lines, reason = "an arm for each operation")]
     fn call(&self, options: &Fork<'_>, tally: &mut Tally) {
         let (m, every) = (&self.m, self.every);
         let slow = |row: &Row<'_, f64, ndarray::Ix1>| dawdle(row.index(), every);

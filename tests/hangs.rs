@@ -115,7 +115,8 @@ fn disturbed_after<T>(delay: Duration, then: impl FnOnce(u64) + Send, call: impl
 }
 
 fn is_stalled(failed: &FailedRow, row: usize, limit: Duration) -> bool {
-    (failed.row, failed.attempts, &failed.cause) == (row, 3, &DeathCause::Stalled { limit })
+    (failed.row, failed.attempts) == (row, 3)
+        && matches!(failed.cause, DeathCause::Stalled { limit: of, .. } if of == limit)
 }
 
 isolated_tests! {

@@ -36,7 +36,7 @@ fn renew(m: &mut SharedArray<f64, Ix2>) {
 
 fn update(m: &mut SharedArray<f64, Ix2>, round: usize, failing: impl Fn(usize) -> bool) -> rowfork::Result<Report> {
     let block_rows = [25, 100, N_ROWS][round / 6 % 3];
-    let options = fork().workers(1 + round % 3).guard(round % 2 == 0).block_rows(block_rows);
+    let options = fork().workers(1 + round % 3).guard(round.is_multiple_of(2)).block_rows(block_rows);
     options.update_rows(m, |row: &mut RowMut<'_, f64, Ix1>| {
         let half = row.len() / 2;
         row.iter_mut().take(half).for_each(|x| *x = new(*x));

@@ -91,7 +91,7 @@ impl Poison {
                 attempts == 1 && *message == format!("no sum for row {row}") && location.starts_with("tests/poison.rs:")
             }
             (Self::Err, DeathCause::Failed { message }) => attempts == 1 && *message == format!("no data in row {row}"),
-            (Self::Loop, DeathCause::Stalled { limit }) => attempts == 3 && *limit == STALL_LIMIT,
+            (Self::Loop, DeathCause::Stalled { limit, .. }) => attempts == 3 && *limit == STALL_LIMIT,
             _ => false,
         }
     }

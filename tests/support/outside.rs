@@ -56,7 +56,7 @@ pub(crate) fn harm_children_until(over: &AtomicBool, harm: Harm, seed: u64) -> S
     let mut stopped: Vec<(i32, Instant)> = Vec::new();
     while !over.load(Ordering::Relaxed) {
         let (least, most) = harm.pause;
-        let spread = u64::try_from((most - least).as_micros()).unwrap().max(1);
+        let spread = u64::try_from(most.saturating_sub(least).as_micros()).unwrap().max(1);
         std::thread::sleep(least + Duration::from_micros(random.below(spread)));
         stopped.retain(|&(pid, until)| {
             let over = Instant::now() >= until;

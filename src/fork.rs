@@ -115,6 +115,7 @@ impl<'a> Fork<'a> {
     ///
     /// SIGKILL and the like may come from anywhere (an OOM killer, an administrator), so there each retry is three, and up to
     /// five more are made if workers die of it on other rows, too: a row that kills so is poisoned after seven to twelve deaths.
+    /// Where workers are killed that hold no row, somebody kills from outside, and up to 25 more are made.
     #[must_use]
     pub fn retries(mut self, retries: u32) -> Self {
         self.options.retries = Some(retries);

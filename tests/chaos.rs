@@ -159,7 +159,7 @@ impl Call {
         assert!(began.elapsed() < HANG, "{self}: {:?}", began.elapsed());
     }
 
-    #[allow(clippy::too_many_lines, reason = "an arm for each operation")]
+    #[allow(clippy::too_many_lines, reason = "one arm for each operation")]
     fn call(&self, options: &Fork<'_>, tally: &mut Tally) {
         let (m, every) = (&self.m, self.every);
         let slow = |row: &Row<'_, f64, ndarray::Ix1>| dawdle(row.index(), every);
@@ -420,7 +420,7 @@ isolated_tests! {
         };
         Call::random(seed, 0).run(&mut Tally::default());
         let before = n_mappings();
-        let harm = Harm { pause: (Duration::from_micros(500), Duration::from_millis(8)), stop_one_in: 4 };
+        let harm = Harm { pause: (Duration::from_millis(1), Duration::from_millis(12)), stop_one_in: 4 };
         let began = Instant::now();
         let (tally, Sent { kills, stops, continues }) = harmed_from_outside(harm, seed, || {
             let mut tally = Tally::default();

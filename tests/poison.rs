@@ -116,6 +116,7 @@ struct Came {
 }
 
 /// Runs an operation whose kernel first does `harm`, in its form with an output of the caller's or without.
+#[allow(clippy::too_many_lines, reason = "one arm for each operation")]
 fn run(
     operation: &str,
     options: &Fork<'_>,
@@ -419,6 +420,15 @@ isolated_tests! {
             }
         }
         assert!(matches!(fork().row_sums(&m).unwrap_err(), Error::SumOverflow { row: 0, .. }));
+    }
+
+    fn a_thousand_sums_that_do_not_fit_in_long_blocks_are_a_thousand_rows() {
+        let m = SharedArray::<i64, _>::from_shape_fn(None, (200_000, 2), |(i, _)| if i % 200 == 77 { i64::MAX } else { 1 });
+        let m = m.unwrap();
+        let sums = filling(2, false, Some(200_000)).policy(Policy::fill(-1)).row_sums(&m).unwrap();
+        assert!(sums.view().iter().enumerate().all(|(row, &sum)| sum == if row % 200 == 77 { -1 } else { 2 }));
+        assert_eq!(sums.report().failed_rows.len(), 1000);
+        assert!(sums.report().failed_rows.iter().all(|failed| failed.attempts == 1));
     }
 
     fn where_a_call_is_to_fail_it_names_one_poisoned_row() {

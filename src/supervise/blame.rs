@@ -14,6 +14,11 @@ use crate::failpoints;
 /// The most deaths more that are borne because others die, too: a call must end.
 const MERCY_MAX: u32 = 5;
 
+/// A worker that is killed while it holds no row was killed from outside: so many deaths more are borne for each, and so many
+/// at most.
+const MERCY_PER_PROOF: u32 = 5;
+const MERCY_WITH_PROOF_MAX: u32 = 25;
+
 /// So many times a row may be tried again, whatever is asked for: a call must end.
 const RETRIES_MAX: u32 = 1000;
 
@@ -24,6 +29,8 @@ pub(super) struct Blame {
     records: HashMap<usize, Record>,
     /// Where workers were that died of what may have come from outside.
     from_outside: Vec<Range<usize>>,
+    /// Deaths that nobody but somebody outside can have caused.
+    proofs: u32,
 }
 
 /// Deaths over one unit, on one row.
@@ -38,7 +45,12 @@ struct Record {
 impl Blame {
     /// A row is convicted after so many deaths.
     pub(super) fn new(attempts: u32) -> Self {
-        Self { attempts: attempts.clamp(1, RETRIES_MAX + 1), records: HashMap::new(), from_outside: Vec::new() }
+        Self {
+            attempts: attempts.clamp(1, RETRIES_MAX + 1),
+            records: HashMap::new(),
+            from_outside: Vec::new(),
+            proofs: 0,
+        }
     }
 
     /// As many deaths as may come from outside are needed to convict a row while no other row suffers.
@@ -48,7 +60,7 @@ impl Blame {
 
     /// So many deaths over one row convict it in any case.
     pub(super) fn most_deaths(&self) -> usize {
-        (self.attempts_in_doubt() + MERCY_MAX) as usize
+        (self.attempts_in_doubt() + MERCY_MAX + MERCY_WITH_PROOF_MAX) as usize
     }
 
     /// Notes a death on one of `rows`. Call [`Blame::convicts`] if it can only have been one.
@@ -56,6 +68,12 @@ impl Blame {
         if cause.may_come_from_outside() {
             self.from_outside.push(rows);
         }
+    }
+
+    /// Notes a death of a worker that held no rows.
+    pub(super) fn note_idle(&mut self, cause: &DeathCause) {
+        let killed = matches!(cause, DeathCause::Signalled(_)) && cause.may_come_from_outside();
+        self.proofs = self.proofs.saturating_add(u32::from(killed));
     }
 
     /// Counts a noted death against `row`, the only one that can have caused it in `unit`; deaths on another row of the unit are
@@ -75,6 +93,7 @@ impl Blame {
             DeathCause::Stopped => MERCY_MAX, // few rows stop themselves
             _ => u32::try_from(elsewhere).unwrap_or(MERCY_MAX).min(MERCY_MAX),
         };
+        let mercy = mercy + self.proofs.saturating_mul(MERCY_PER_PROOF).min(MERCY_WITH_PROOF_MAX);
         let enough = beyond_doubt >= self.attempts || deaths >= self.attempts_in_doubt() + mercy;
         enough.then_some(deaths)
     }
@@ -128,7 +147,16 @@ mod tests {
         (0..1000).for_each(|_| blame.note(20..30, &KILLED));
         let convicted = (1..100).find(|_| die(&mut blame, 1, 15, &KILLED).is_some());
         assert_eq!(convicted, Some(12));
-        assert_eq!(blame.most_deaths(), 12);
+    }
+
+    #[test]
+    fn who_is_killed_while_holding_nothing_proves_that_somebody_kills() {
+        for (cause, idle_deaths, needed) in [(&KILLED, 1, 12), (&KILLED, 100, 32), (&DeathCause::Exited(0), 100, 7)] {
+            let mut blame = Blame::new(3);
+            (0..idle_deaths).for_each(|_| blame.note_idle(cause));
+            assert_eq!((1..100).find_map(|_| die(&mut blame, 1, 15, &KILLED)), Some(needed));
+            assert!(needed as usize <= blame.most_deaths());
+        }
     }
 
     #[test]

@@ -172,6 +172,9 @@ impl Ledger {
         let message = self.believable(states, death).cloned();
         let held: Vec<usize> = Self::held_by(states, death.owner).collect();
         self.note(death, !held.is_empty());
+        if held.is_empty() {
+            self.blame.note_idle(&death.cause);
+        }
         // A panic that aborts is a panic.
         let unknown = death.cause == DeathCause::Unknown && !held.is_empty();
         if message.is_none() && (death.cause.is_wild() || unknown) {
@@ -277,7 +280,9 @@ impl Ledger {
         if !self.rules.fill {
             return vec![(left.clone(), Part::Free)];
         }
-        if self.rules.division == Division::InHalves && left.len() > 1 {
+        // The message names the first row of what the user's kernel was called with, but the very row of ours.
+        let named = self.rules.kernel == Kernel::BuiltIn || self.rules.division != Division::InHalves;
+        if !named && left.len() > 1 {
             return halves(left);
         }
         self.convict(FailedRow { row, cause: cause_of(message), attempts: 1, worker: owner.slot.into() });

@@ -302,13 +302,13 @@ fn without_room_for_pieces_a_block_is_run_again_whole() {
 fn endless_dying_without_progress_ends_the_call() {
     let mut table = Table::new(Rules { division: Division::Never, ..RULES });
     let mut rows = (10..20).cycle();
-    for _ in 0..64 + 2 * 12 {
+    for _ in 0..64 + 2 * 37 {
         table.set(&[(1, Claimed(A))]).bury(&[killed(A, rows.next().unwrap())]);
         assert_eq!(table.decide(1), "spawn 1; ");
     }
     table.set(&[(1, Claimed(A))]).bury(&[killed(A, 11)]);
     let verdict = table.decide(1);
-    assert!(verdict.starts_with("fail: 89 workers ended") && verdict.contains("rows 0..100"), "{verdict}");
+    assert!(verdict.starts_with("fail: 139 workers ended") && verdict.contains("rows 0..100"), "{verdict}");
 }
 
 #[test]
@@ -362,6 +362,9 @@ fn of_a_block_that_fails_as_a_whole_the_row_is_found_first() {
     table.set(&[(1, Claimed(A))]);
     assert_eq!(table.bury(&[failed(A, 10)]), "retire 1; add 10..15; first 10..15; add 15..20; ");
     assert!(table.ledger.failed_so_far().is_empty());
+    let mut table = Table::new(Rules { fill: true, division: Division::InHalves, kernel: Kernel::BuiltIn, ..RULES });
+    table.set(&[(1, Claimed(A))]);
+    assert_eq!(table.bury(&[failed(A, 12)]), "retire 1; add 10..12; add 13..20; ", "our own kernel knows the row");
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! A thousand calls of every operation while somebody kills, stops and continues their workers, and while their time runs out
-//! or they are cancelled: no wrong bit, no hang, nothing left behind, and no innocent row convicted.
+//! A thousand calls of every operation while somebody kills, stops and continues their workers, and while their time
+//! runs out or they are cancelled: no wrong bit, no hang, nothing left behind, and no innocent row convicted.
 //!
 //! `ROWFORK_TEST_ROUNDS` makes it longer, `ROWFORK_TEST_SEED` another one.
 
@@ -82,8 +82,8 @@ impl fmt::Display for Call {
         let Self { seed, round, operation, workers, block_rows, guard, fills, deadline, cancel_after, .. } = self;
         write!(
             f,
-            "seed {seed}, round {round}: {operation} of {:?}, {workers} workers, block_rows {block_rows:?}, guard {guard}, \
-             fill {fills}, deadline {deadline:?}, cancelled after {cancel_after:?}",
+            "seed {seed}, round {round}: {operation} of {:?}, {workers} workers, block_rows {block_rows:?}, \
+             guard {guard}, fill {fills}, deadline {deadline:?}, cancelled after {cancel_after:?}",
             self.m.shape()
         )
     }

@@ -77,7 +77,8 @@ fn claim(error: Error, m: &SharedArray<u32, Ix2>, what: &str) -> (Vec<Range<usiz
 
 fn is_poisoned(error: &Error, at: usize, of: &DeathCause) -> bool {
     let attempts = if *of == DeathCause::Signalled(9) { 7 } else { 3 };
-    matches!(error, Error::PoisonedRows { rows } if rows.len() == 1 && (rows[0].row, rows[0].attempts, &rows[0].cause) == (at, attempts, of))
+    let Error::PoisonedRows { rows } = error else { return false };
+    rows.len() == 1 && (rows[0].row, rows[0].attempts, &rows[0].cause) == (at, attempts, of)
 }
 
 type Harm = (&'static str, fn(usize) -> Result<(), String>, fn(&Error, usize) -> bool);

@@ -1,6 +1,6 @@
-//! An update in place whose workers are killed at any instant, from outside, ends as if undisturbed; and where it ends with
-//! an error, every row is what the error says. Every time is random: that of the kill, and so what the worker was at: saving rows,
-//! changing them, publishing them.
+//! An update in place whose workers are killed at any instant, from outside, ends as if undisturbed; and where it
+//! ends with an error, every row is what the error says. Every time is random: that of the kill, and so what the
+//! worker was at: saving rows, changing them, publishing them.
 
 #[path = "support/isolated.rs"]
 mod isolated;

@@ -1,6 +1,6 @@
-//! Rows that are fatal to whoever runs them cost themselves alone: under `Policy::fill` every other row is what it would be
-//! without them, the table names each with its cause, and the work that finding them takes is bounded. Whoever is killed from
-//! outside is taken for no such row.
+//! Rows that are fatal to whoever runs them cost themselves alone: under `Policy::fill` every other row is what it
+//! would be without them, the table names each with its cause, and the work that finding them takes is bounded.
+//! Whoever is killed from outside is taken for no such row.
 
 #![allow(clippy::single_range_in_vec_init, reason = "lists of ranges of rows, of which there may be one")]
 
@@ -423,8 +423,8 @@ isolated_tests! {
     }
 
     fn a_thousand_sums_that_do_not_fit_in_long_blocks_are_a_thousand_rows() {
-        let m = SharedArray::<i64, _>::from_shape_fn(None, (200_000, 2), |(i, _)| if i % 200 == 77 { i64::MAX } else { 1 });
-        let m = m.unwrap();
+        let element = |row: usize| if row % 200 == 77 { i64::MAX } else { 1 };
+        let m = SharedArray::<i64, _>::from_shape_fn(None, (200_000, 2), |(i, _)| element(i)).unwrap();
         let sums = filling(2, false, Some(200_000)).policy(Policy::fill(-1)).row_sums(&m).unwrap();
         assert!(sums.view().iter().enumerate().all(|(row, &sum)| sum == if row % 200 == 77 { -1 } else { 2 }));
         assert_eq!(sums.report().failed_rows.len(), 1000);
@@ -460,7 +460,9 @@ isolated_tests! {
                 }
                 let failing = [(31, Poison::Panic), (90, Poison::Err)];
                 match source(run(operation, &options, &m, false, &harm_of(&failing)).map(drop).unwrap_err()) {
-                    Error::KernelPanicked { row: 31, message, .. } => assert_eq!(message, "no sum for row 31", "{what}"),
+                    Error::KernelPanicked { row: 31, message, .. } => {
+                        assert_eq!(message, "no sum for row 31", "{what}");
+                    }
                     other => panic!("{what}: {other}"),
                 }
             }
@@ -509,8 +511,8 @@ isolated_tests! {
         fits(u32::MAX, u32::MAX, 1);
         fits(u64::MAX, u64::MAX, 1);
         fits(true, Bool::TRUE, Bool::FALSE);
-        let out = fork().policy(Policy::fill(f64::NAN)).run_tasks(2, |task| if task == 0 { Err("no value") } else { Ok(1.0f64) });
-        assert!(out.unwrap()[0].is_nan());
+        let no_value = |_| Err::<f64, _>("no value");
+        assert!(fork().policy(Policy::fill(f64::NAN)).run_tasks(2, no_value).unwrap()[0].is_nan());
     }
 
     fn a_value_that_the_output_cannot_hold_is_refused_before_anything_is_forked() {
@@ -529,7 +531,8 @@ isolated_tests! {
     fn more_than_1024_poisoned_rows_end_the_call_with_their_table_in_bounded_time() {
         let m = matrix(3000);
         for (poison, retries) in [(Poison::Err, 2), (Poison::Panic, 2), (Poison::Exit, 0)] {
-            for (operation, block_rows) in [("map_rows", None), ("map_rows", Some(3000)), ("map_blocks", Some(2)), ("fold_rows", None)] {
+            let cuts = [("map_rows", None), ("map_rows", Some(3000)), ("map_blocks", Some(2)), ("fold_rows", None)];
+            for (operation, block_rows) in cuts {
                 let what = format!("{poison:?} in {operation}, block_rows {block_rows:?}");
                 let bad_rows = |n: usize| move |row| if row % 2 == 1 && row < 2 * n { poison.act(row) } else { Ok(()) };
                 let options = filling(2, false, block_rows).retries(retries);
@@ -544,7 +547,8 @@ isolated_tests! {
                     other => panic!("{what}: {other}"),
                 }
                 assert!(error.to_string().starts_with("1025 rows failed: row "), "{what}: {error}");
-                let came = run(operation, &options, &m, false, &bad_rows(1024)).unwrap_or_else(|error| panic!("{what}: {error}"));
+                let came = run(operation, &options, &m, false, &bad_rows(1024));
+                let came = came.unwrap_or_else(|error| panic!("{what}: {error}"));
                 assert_eq!(came.report.failed_rows.len(), 1024, "{what}");
                 assert_eq!(bits(&came.values), bits(&expected(operation, &m, &came.report.missing_rows)), "{what}");
                 assert!(began.elapsed() < Duration::from_secs(20), "{what}: {:?}", began.elapsed());

@@ -1,5 +1,5 @@
-//! What other programs do to the files of a call while it runs: they cut them, and the call ends with an error that says so,
-//! never with a signal; they remove or replace them, and the call does not care.
+//! What other programs do to the files of a call while it runs: they cut them, and the call ends with an error that
+//! says so, never with a signal; they remove or replace them, and the call does not care.
 
 #[path = "support/isolated.rs"]
 mod isolated;
@@ -23,6 +23,10 @@ const N_ROWS: usize = 100;
 const N_COLUMNS: usize = 512;
 const HEADER: u64 = 4096;
 const PAGE: u64 = 4096;
+
+/// At which row somebody cuts a file, and to which length.
+const CUTS: [(usize, u64); 5] =
+    [(0, 0), (0, HEADER), (50, HEADER + 10 * PAGE), (50, HEADER + 70 * PAGE + 100), (99, HEADER + 99 * PAGE)];
 
 fn shm(name: &str) -> PathBuf {
     std::path::Path::new("/dev/shm").join(name)
@@ -136,17 +140,20 @@ isolated_tests! {
             for guard in [false, true] {
                 for policy in [Policy::Fail, Policy::fill(-1.5)] {
                     for workers in [1, 3] {
-                        for (at, len) in [(0, 0), (0, HEADER), (50, HEADER + 10 * PAGE), (50, HEADER + 70 * PAGE + 100), (99, HEADER + 99 * PAGE)] {
-                            let what = format!("{role:?}, cut to {len} at row {at}, guard {guard}, {policy:?}, {workers} workers");
+                        for (at, len) in CUTS {
+                            let what = format!("{role:?} cut to {len} at {at}, guard {guard}, {policy:?}, {workers} workers");
                             let options = fork().workers(workers).guard(guard).policy(policy);
                             let cut = |row| if row == at || !role.has_kernel() {
                                 File::options().write(true).open(shm(&name)).unwrap().set_len(len).unwrap();
                             };
                             let error = call(role, &options, &name, &cut).unwrap_err();
-                            let is_told = |error: &Error| matches!(error, Error::Truncated { path, .. } | Error::HolesPunched { path, .. } if *path == shm(&name));
+                            let is_told = |error: &Error| match error {
+                                Error::Truncated { path, .. } | Error::HolesPunched { path, .. } => *path == shm(&name),
+                                _ => false,
+                            };
                             let told = match &error {
                                 Error::UpdateInterrupted { source, .. } => {
-                                    assert_eq!(role, Role::BesideUpdated, "{what}: nothing is to be said of rows that are gone");
+                                    assert_eq!(role, Role::BesideUpdated, "{what}: rows that are gone");
                                     is_told(source)
                                 }
                                 error => is_told(error),
@@ -180,7 +187,6 @@ isolated_tests! {
                     match error {
                         Err(Error::UpdateInterrupted { source, .. }) if is_told(&source) => {}
                         Err(error) if is_told(&error) => {}
-                        // Who writes all of the output after the cut has all of it: nothing is lost.
                         other => panic!("{what}: {other:?}"),
                     }
                 }
@@ -232,7 +238,10 @@ isolated_tests! {
                     }, |last, other| last.assign(other)).unwrap();
                     assert_eq!(folded.view(), input.view().row(N_ROWS - 1), "{what}");
 
-                    let identity = |name: &String| std::fs::metadata(shm(name)).map(|meta| (meta.ino(), meta.mode(), meta.mtime_nsec())).ok();
+                    let identity = |name: &String| {
+                        let meta = std::fs::metadata(shm(name)).ok()?;
+                        Some((meta.ino(), meta.mode(), meta.mtime_nsec()))
+                    };
                     let before = names.each_ref().map(identity);
                     assert!(before.iter().all(|file| file.is_some() == replaced), "{what}");
                     drop((input, output, updated, folded));

@@ -1,9 +1,10 @@
 //! When a row is to blame for the deaths over it. Pure.
 //!
-//! A row that kills does so every time; somebody who kills from outside does so here and there. So a row is convicted after
-//! [`Blame::new`]'s number of deaths while it was alone in its block. Where the deaths may have come from outside each retry
-//! counts thrice, and as many more are borne as other rows have suffered: with a killer about who hits one in ten who run a
-//! row, three hits upon one are an accident of every hundredth call, seven one of every millionth.
+//! A row that kills does so every time; somebody who kills from outside does so here and there. So a row is convicted
+//! after [`Blame::new`]'s number of deaths while it was alone in its block. Where the deaths may have come from
+//! outside each retry counts thrice, and as many more are borne as other rows have suffered: with a killer about who
+//! hits one in ten who run a row, three hits upon one are an accident of every hundredth call, seven one of every
+//! millionth.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -14,8 +15,8 @@ use crate::failpoints;
 /// The most deaths more that are borne because others die, too: a call must end.
 const MERCY_MAX: u32 = 5;
 
-/// A worker that is killed while it holds no row was killed from outside: so many deaths more are borne for each, and so many
-/// at most.
+/// A worker that is killed while it holds no row was killed from outside: so many deaths more are borne for each, and
+/// so many at most.
 const MERCY_PER_PROOF: u32 = 5;
 const MERCY_WITH_PROOF_MAX: u32 = 25;
 
@@ -76,8 +77,8 @@ impl Blame {
         self.proofs = self.proofs.saturating_add(u32::from(killed));
     }
 
-    /// Counts a noted death against `row`, the only one that can have caused it in `unit`; deaths on another row of the unit are
-    /// forgotten. The number of deaths when that is enough.
+    /// Counts a noted death against `row`, the only one that can have caused it in `unit`; deaths on another row of
+    /// the unit are forgotten. The number of deaths when that is enough.
     pub(super) fn convicts(&mut self, unit: usize, row: usize, cause: &DeathCause) -> Option<u32> {
         let fresh = Record { row, deaths: 0, beyond_doubt: 0 };
         let record = self.records.entry(unit).or_insert(fresh);

@@ -48,8 +48,8 @@ pub(crate) struct Harm {
     pub(crate) stop_one_in: u64,
 }
 
-/// Sends signals to random children of this process until `over`. Most who are stopped go on within 20 ms, one in eight does
-/// not.
+/// Sends signals to random children of this process until `over`. Most who are stopped go on within 20 ms, one in
+/// eight does not.
 pub(crate) fn harm_children_until(over: &AtomicBool, harm: Harm, seed: u64) -> Sent {
     let mut random = Random(seed | 1);
     let mut sent = Sent::default();

@@ -57,6 +57,7 @@ const EXIT_SETUP_FAILED: i32 = 103;
 /// caught, is no failure.
 pub(crate) fn vouches_for(exit: Exit, kind: MessageKind) -> bool {
     match kind {
+        _ if failpoints::is_on("no end vouches") => true,
         MessageKind::PanicDraft => false,
         MessageKind::Panic => {
             matches!(exit, Exit::Code(EXIT_KERNEL_FAILED) | Exit::Signal(libc::SIGABRT) | Exit::Unknown)
@@ -77,6 +78,9 @@ fn own_slot() -> Option<&'static Slot> {
 /// The worker's life. Never returns, and never unwinds into the parent's frames.
 pub(crate) fn live(job: &Job<'_>, parent: Pid, owner: Owner) -> ! {
     let slot = &job.control.slots()[usize::from(owner.slot)];
+    if failpoints::is_on("workers are late to be tied") {
+        std::thread::sleep(Duration::from_secs(1));
+    }
     if !failpoints::is_on("outlive the caller") {
         match die_with(parent) {
             Ok(true) => {}

@@ -1,10 +1,11 @@
-//! The crash table: a worker dies of every cause there is, in the first, a middle and the last block, before, within and
-//! after its stores to the row, among 1, 2 and 5 workers, unguarded and guarded. Once, and the result is as if it had
+//! The crash table: a worker dies of every cause there is, in the first, a middle and the last block, before, within
+//! and after its stores to the row, among 1, 2 and 5 workers, unguarded and guarded. Once, and the result is as if it had
 //! not; always, and the row is named, or left out.
 //!
-//! What a guard cannot see, and so is in no test: a stray store into the worker's own copy of the block, which is its own
-//! memory as much as its heap is.
+//! What a guard cannot see, and so is in no test: a stray store into the worker's own copy of the block, which is
+//! its own memory as much as its heap is.
 #![allow(unsafe_code, reason = "does all that a kernel must not do")]
+#![allow(clippy::single_range_in_vec_init, reason = "lists of ranges of rows, of which there may be one")]
 
 #[path = "support/harmed.rs"]
 mod harmed;
@@ -87,7 +88,7 @@ fn run_no_instruction(_: &Traps) {
 fn divide_by_zero(_: &Traps) {
     // SAFETY: has no effect but the signal.
     unsafe {
-        std::arch::asm!("xor edx, edx", "mov eax, 1", "xor ecx, ecx", "div ecx", out("eax") _, out("ecx") _, out("edx") _)
+        std::arch::asm!("xor edx, edx", "xor ecx, ecx", "div ecx", inout("eax") 1 => _, out("ecx") _, out("edx") _);
     };
 }
 
@@ -295,8 +296,9 @@ isolated_tests! {
                 (true, false) => assert_eq!(report.rerun_rows, BLOCK_ROWS + N_ROWS, "{what}"),
                 (true, true) if case.workers == 1 => assert_eq!(report.rerun_rows, case.rows().end, "{what}"),
                 (true, true) => {
-                    let some = report.rerun_rows.is_multiple_of(BLOCK_ROWS);
-                    assert!(some && (BLOCK_ROWS..=N_ROWS).contains(&report.rerun_rows), "{what}: {}", report.rerun_rows);
+                    let rerun = report.rerun_rows;
+                    assert!(rerun.is_multiple_of(BLOCK_ROWS), "{what}: {rerun}");
+                    assert!((BLOCK_ROWS..=N_ROWS).contains(&rerun), "{what}: {rerun}");
                 }
             }
         });
@@ -345,7 +347,7 @@ isolated_tests! {
                 for at in STAGES {
                     for workers in WORKERS {
                         for guard in [false, true] {
-                            let what = format!("{text} {at:?} the stores of row {victim}, {workers} workers, guard {guard}");
+                            let what = format!("{text} {at:?} stores, row {victim}, {workers} workers, guard {guard}");
                             let options = || fork().workers(workers).block_rows(BLOCK_ROWS).guard(guard);
                             let harm = |row, stage| if (row, stage) == (victim, at) { panics() };
                             match transformed(&options(), &m, harm).unwrap_err() {
@@ -355,7 +357,8 @@ isolated_tests! {
                                 }
                                 other => panic!("{what}: {other}"),
                             }
-                            let (bits, report) = transformed(&options().policy(Policy::fill(f64::NAN)), &m, harm).unwrap();
+                            let filling = options().policy(Policy::fill(f64::NAN));
+                            let (bits, report) = transformed(&filling, &m, harm).unwrap();
                             assert!(bits == without(victim, undisturbed(&m)), "{what}: other bits");
                             assert_eq!(report.failed_rows.len(), 1, "{what}: {report}");
                             let failed = &report.failed_rows[0];
@@ -428,7 +431,8 @@ isolated_tests! {
                     assert_eq!((rows.len(), rows[0].row, &rows[0].cause), (1, 14, &expected));
                     assert!(rows[0].worker < workers);
                     let told = rows[0].to_string();
-                    assert!(told.contains(&format!("{address:#x}")) && told.contains(&name) && told.contains("14"), "{told}");
+                    let parts = [format!("{address:#x}"), name.clone(), "row 14".to_owned()];
+                    assert!(parts.iter().all(|part| told.contains(part)), "{told}");
                 }
                 Err(other) => panic!("{other}"),
             }
@@ -439,7 +443,7 @@ isolated_tests! {
         setrlimit(Resource::RLIMIT_CORE, 0, 0).unwrap();
         let m = matrix(N_ROWS, 4);
         for runs_with_a_crash in 1..=3 {
-            // Another row in each run, so that none is to blame; what is done in a run in which it happens is worthless.
+            // Another row in each run, so that none is to blame; what is done in such a run is worthless.
             let (runs, crashes) = (SharedWord::new(), SharedWord::new());
             let outcome = transformed(&fork().workers(1).block_rows(BLOCK_ROWS), &m, |row, stage| {
                 let run = runs.load(Ordering::Relaxed);
@@ -455,8 +459,9 @@ isolated_tests! {
             match outcome {
                 Ok((bits, report)) => {
                     assert!(runs_with_a_crash < 3 && bits == undisturbed(&m), "{report}");
-                    let rerun = runs_with_a_crash as usize * (BLOCK_ROWS + N_ROWS);
-                    assert_eq!((report.deaths.len() as u64, report.rerun_rows), (runs_with_a_crash, rerun), "{report}");
+                    let rerun = runs_with_a_crash * (BLOCK_ROWS + N_ROWS) as u64;
+                    let counted = (report.deaths.len() as u64, report.rerun_rows as u64);
+                    assert_eq!(counted, (runs_with_a_crash, rerun), "{report}");
                 }
                 Err(Error::UnguardedCrash { row, cause, runs, .. }) => {
                     assert_eq!((runs_with_a_crash, row, runs), (3, Some(19), 3));
@@ -466,4 +471,17 @@ isolated_tests! {
             }
         }
     }
+}
+
+#[test]
+fn each_protection_is_seen_by_its_test() {
+    isolated::each_fails_without(&[
+        ("trust after a crash", "a_stray_store_into_another_row_before_a_crash_is_in_no_result"),
+        ("convict in company", "a_row_that_always_crashes_is_the_only_one_that_a_call_goes_on_without"),
+        (
+            "writable output under guard",
+            "a_stray_store_into_another_row_is_a_fault_under_guard_that_names_address_segment_row_and_worker",
+        ),
+        ("writable segments", "a_crash_that_happens_once_changes_no_bit"),
+    ]);
 }

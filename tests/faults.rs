@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use nix::fcntl::{FallocateFlags, fallocate};
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
-use rowfork::{DeathCause, Error, SharedArray, fork};
+use rowfork::{DeathCause, Error, Policy, SharedArray, fork};
 
 use harmed::{first_time, harmed, matrix};
 use isolated::{children, descriptors, is_running};
@@ -315,6 +315,94 @@ Error::PoisonedRows { rows } if rows[0].row == 12 => {
         assert!(harmed(&m, 4, |_| {}).unwrap().1.deaths.is_empty(), "nobody died");
     }
 
+    fn a_signal_to_the_whole_group_runs_no_handler_of_the_hosts_in_a_worker() {
+        static HOME: AtomicUsize = AtomicUsize::new(0);
+        static STRANGERS: std::sync::OnceLock<SharedWord> = std::sync::OnceLock::new();
+        extern "C" fn note(_: libc::c_int) {
+            if nix::unistd::getpid().as_raw().cast_unsigned() as usize != HOME.load(Ordering::Relaxed) {
+                STRANGERS.get().map(|word| word.fetch_add(1, Ordering::Relaxed));
+            }
+        }
+        HOME.store(std::process::id() as usize, Ordering::Relaxed);
+        let strangers = STRANGERS.get_or_init(SharedWord::new);
+        let m = matrix(10, 3);
+        // A terminal that is being resized: whoever has no handler of its own does not notice.
+        let handler = SigAction::new(SigHandler::Handler(note), SaFlags::SA_RESTART, SigSet::empty());
+        #[allow(unsafe_code, reason = "installs a handler")]
+        // SAFETY: the handler compares two numbers and adds to an atomic.
+        unsafe {
+            sigaction(Signal::SIGWINCH, &handler).unwrap();
+        }
+        let over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    nix::sys::signal::killpg(nix::unistd::getpgrp(), Signal::SIGWINCH).unwrap();
+                    std::thread::sleep(Duration::from_micros(20));
+                }
+            });
+            let _end = OnDrop(|| over.store(true, Ordering::Relaxed));
+            for _ in 0..200 {
+                assert!(harmed(&m, 2, |_| {}).unwrap().1.deaths.is_empty());
+            }
+        });
+        assert_eq!(strangers.load(Ordering::Relaxed), 0, "handled by a worker, with what it has of the host");
+    }
+
+    fn a_message_about_a_row_that_its_worker_did_not_hold_is_not_believed() {
+        let m = matrix(100, 3);
+        let values = fork().workers(1).block_rows(10).policy(Policy::fill(-1.0)).map_rows(&m, |row| {
+            if row.index() == 14 {
+                note_another_row_in_the_slot(14, 99);
+                panic!("about no other row");
+            }
+            row.index() as f64
+        });
+        let values = values.unwrap();
+        // Found by halving, since what the slot says of the row is worth nothing.
+        let report = values.report();
+        assert_eq!((report.failed_rows.len(), report.failed_rows[0].row), (1, 14), "{report}");
+        assert_eq!(report.failed_rows[0].cause, DeathCause::Exited(101), "{report}");
+        assert!(report.deaths.len() > 3, "{report}");
+        assert!(report.deaths.iter().all(|death| death.cause == DeathCause::Exited(101)), "{report}");
+        assert_eq!((values.view()[14], values.view()[99]), (-1.0, 99.0));
+    }
+
+    fn a_crash_under_guard_costs_the_rows_of_that_process_and_not_of_the_one_before_it_in_its_slot() {
+        let m = matrix(100, 3);
+        let expected = harmed(&m, 1, |_| {}).unwrap().0;
+        let (kills, crashes) = (SharedWord::new(), SharedWord::new());
+        let sums = fork().workers(1).block_rows(10).guard(true).map_rows(&m, |row| {
+            if row.index() == 55 && first_time(&kills) { raise(Signal::SIGKILL) }
+            if row.index() == 75 && first_time(&crashes) { std::process::abort() }
+            row.sum()
+        }).unwrap();
+        assert_eq!(harmed::bits(&sums), expected);
+        // Rows 50..60 for the kill. For the crash its block, and what this process had done: row 55, and rows 60..70.
+        assert_eq!((sums.report().deaths.len(), sums.report().rerun_rows), (2, 10 + 10 + 11), "{}", sums.report());
+    }
+
+    fn a_row_over_which_somebody_kills_workers_is_not_convicted_while_others_die_too() {
+        let m = matrix(100, 3);
+        let expected = harmed(&m, 1, |_| {}).unwrap().0;
+        let (here, there) = (SharedWord::new(), [SharedWord::new(), SharedWord::new(), SharedWord::new()]);
+        let (sums, report) = harmed(&m, 1, |row| {
+            let bystander = [5, 25, 35].iter().position(|&other| other == row).map(|index| &there[index]);
+            if bystander.is_some_and(first_time) || row == 64 && here.fetch_add(1, Ordering::Relaxed) < 5 {
+                raise(Signal::SIGKILL);
+            }
+        }).unwrap();
+        assert_eq!((sums, report.deaths.len()), (expected, 8), "{report}");
+    }
+
+    fn a_worker_whose_caller_dies_in_the_middle_of_a_long_row_ends() {
+        assert_no_worker_outlives_a_caller(Duration::from_millis(300), "sleeps");
+    }
+
+    fn a_worker_whose_caller_dies_before_it_is_tied_to_it_ends() {
+        assert_no_worker_outlives_a_caller(Duration::ZERO, "late");
+    }
+
     fn a_host_that_ignores_sigchld_learns_what_happened_every_time() {
         if !linux_is_at_least(6, 15) {
             println!("SKIPPED: the kernel keeps no status for pidfds (Linux 6.15)");
@@ -436,6 +524,56 @@ Error::PoisonedRows { rows } if rows[0].row == 12 => {
     }
 }
 
+#[test]
+fn each_protection_is_seen_by_its_test() {
+    isolated::each_fails_without(&[
+        ("keep signal handlers", "a_worker_has_the_default_signals_but_for_those_of_the_terminal"),
+        ("signals at the fork", "a_signal_to_the_whole_group_runs_no_handler_of_the_hosts_in_a_worker"),
+        ("no look at lengths", "an_array_that_somebody_truncates_during_a_call_is_named"),
+        ("no look at lengths", "memory_that_somebody_takes_out_of_an_array_during_a_call_is_missed"),
+        ("names, not inodes", "another_file_that_takes_an_arrays_name_during_a_call_is_neither_read_nor_removed"),
+        ("believe any message", "a_message_about_a_row_that_its_worker_did_not_hold_is_not_believed"),
+        (
+            "one generation for all",
+            "a_crash_under_guard_costs_the_rows_of_that_process_and_not_of_the_one_before_it_in_its_slot",
+        ),
+        ("no benefit of the doubt", "a_row_over_which_somebody_kills_workers_is_not_convicted_while_others_die_too"),
+        ("outlive the caller", "a_worker_whose_caller_dies_in_the_middle_of_a_long_row_ends"),
+        ("no look for the parent", "a_worker_whose_caller_dies_before_it_is_tied_to_it_ends"),
+    ]);
+}
+
+/// A caller whose kernel takes a minute is killed so long after its worker was forked.
+fn assert_no_worker_outlives_a_caller(after: Duration, how: &str) {
+    let tag = format!("{VICTIM}={}", std::process::id());
+    let mut victim = Command::new(std::env::current_exe().unwrap())
+        .args(["victim_of_a_sigkill", "--exact", "--ignored", "--nocapture", "--test-threads=1"])
+        .env(VICTIM, std::process::id().to_string())
+        .env(SLOW, how)
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let within = |limit, condition: &dyn Fn(usize) -> bool| {
+        let deadline = Instant::now() + limit;
+        while !condition(running_with(&tag).len()) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        condition(running_with(&tag).len())
+    };
+    let forked = within(Duration::from_secs(5), &|processes| processes > 1);
+    std::thread::sleep(after);
+    victim.kill().unwrap();
+    victim.wait().unwrap();
+    assert!(forked, "no worker was forked");
+    let gone = within(Duration::from_secs(4), &|processes| processes == 0);
+    let orphans = running_with(&tag);
+    for &orphan in &orphans {
+        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(orphan), Signal::SIGKILL);
+    }
+    rowfork::segment::sweep().unwrap();
+    assert!(gone, "orphans: {orphans:?}");
+}
+
 struct OnDrop<F: Fn()>(F);
 
 impl<F: Fn()> Drop for OnDrop<F> {
@@ -449,6 +587,18 @@ impl<F: Fn()> Drop for OnDrop<F> {
 #[ignore = "runs for ever; a part of another test"]
 fn victim_of_a_sigkill() {
     let Ok(tag) = std::env::var(VICTIM) else { return };
+    isolated::throw_what_the_environment_says();
+    if let Ok(how) = std::env::var(SLOW) {
+        if how == "late" {
+            rowfork::failpoints::throw("workers are late to be tied");
+        }
+        let m = SharedArray::<f64, _>::zeros(None, (1, 1)).unwrap();
+        let minute = |_: rowfork::Row<'_, f64, ndarray::Ix1>| {
+            std::thread::sleep(Duration::from_secs(60));
+            0.0
+        };
+        fork().map_rows(&m, minute).unwrap();
+    }
     for round in 0.. {
         let name = format!("rowfork-victim-{tag}-{}-{round}", std::process::id());
         let m = SharedArray::from_shape_fn(name.as_str(), (3000, 100), |(i, j)| (i + j) as f64).unwrap();
@@ -460,6 +610,9 @@ fn victim_of_a_sigkill() {
 
 /// In the environment of a victim and its workers: the process that killed it.
 const VICTIM: &str = "ROWFORK_TEST_VICTIM_OF";
+
+/// Likewise: its kernel takes a minute; and, if `late`, its workers take a second before they tie themselves to it.
+const SLOW: &str = "ROWFORK_TEST_SLOW";
 
 /// Processes that run with this entry in their environment.
 fn running_with(variable: &str) -> Vec<i32> {
@@ -598,23 +751,47 @@ fn interrupt_this_thread_every_millisecond(work: impl FnOnce()) -> usize {
 
 /// In a worker: overwrites the control block of this call, slots and all, as a stray `memcpy` might.
 fn scribble_over_the_control_block() {
-    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
-    // The control block and the tests' shared words are the anonymous shared mappings; the words are single pages.
-    for line in maps.lines().filter(|line| line.contains("rw-s") && line.ends_with("/dev/zero (deleted)")) {
-        let (start, end) = line.split_whitespace().next().unwrap().split_once('-').unwrap();
-        let start = usize::from_str_radix(start, 16).unwrap();
-        let end = usize::from_str_radix(end, 16).unwrap();
-        if end - start > 4096 {
-            let words = std::ptr::with_exposed_provenance_mut::<u64>(start);
-            for index in 0..(end - start) / 8 {
-                #[allow(unsafe_code, reason = "the stray store that the test is about")]
-                // SAFETY: mapped and writable as /proc says.
-                unsafe {
-                    words.wrapping_add(index).write_volatile(f64::to_bits(0.1));
-                }
+    for range in control_blocks() {
+        for address in range.step_by(8) {
+            #[allow(unsafe_code, reason = "the stray store that the test is about")]
+            // SAFETY: mapped and writable as /proc says.
+            unsafe {
+                std::ptr::with_exposed_provenance_mut::<u64>(address).write_volatile(f64::to_bits(0.1));
             }
         }
     }
+}
+
+/// In the one worker of a call: overwrites the row that its slot says it is at.
+#[allow(unsafe_code, reason = "the stray store that the test is about")]
+fn note_another_row_in_the_slot(row: u64, other: u64) {
+    const ROW_IN_SLOT: usize = 40;
+    let mut found = 0;
+    for range in control_blocks() {
+        for page in range.step_by(4096) {
+            let noted = std::ptr::with_exposed_provenance_mut::<u64>(page + ROW_IN_SLOT);
+            // SAFETY: mapped and readable as /proc says.
+            if unsafe { noted.read_volatile() } == row {
+                // SAFETY: likewise, and writable.
+                unsafe { noted.write_volatile(other) };
+                found += 1;
+            }
+        }
+    }
+    if found != 1 {
+        std::process::exit(77); // the slot has another layout: seen in the cause of death
+    }
+}
+
+/// The control block and the tests' shared words are the anonymous shared mappings; the words are single pages.
+fn control_blocks() -> Vec<std::ops::Range<usize>> {
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    let lines = maps.lines().filter(|line| line.contains("rw-s") && line.ends_with("/dev/zero (deleted)"));
+    let ranges = lines.map(|line| {
+        let (start, end) = line.split_whitespace().next().unwrap().split_once('-').unwrap();
+        usize::from_str_radix(start, 16).unwrap()..usize::from_str_radix(end, 16).unwrap()
+    });
+    ranges.filter(|range| range.len() > 4096).collect()
 }
 
 /// xorshift64*: enough to be unpredictable in time.

@@ -356,3 +356,13 @@ fn with_subnormals_flushed<T>(f: impl FnOnce() -> T) -> T {
 fn with_subnormals_flushed<T>(f: impl FnOnce() -> T) -> T {
     f()
 }
+
+#[test]
+fn each_protection_is_seen_by_its_test() {
+    isolated::each_fails_without(&[
+        ("writable segments", "a_captured_mutex_over_another_array_is_a_typed_error_not_a_lost_update"),
+        ("writable segments", "the_input_cannot_be_written_by_a_kernel"),
+        ("keep the fpu mode", "workers_run_under_the_default_floating_point_mode"),
+        ("no oom score", "a_worker_is_killed_before_its_parent_when_memory_runs_out"),
+    ]);
+}

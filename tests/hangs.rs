@@ -1,5 +1,7 @@
-//! Whatever hangs, a call ends: by its deadline, its stall limit, its token, or the limit on a worker's start and death;
-//! and what it then says of its rows is so.
+//! Whatever hangs, a call ends: by its deadline, its stall limit, its token, or the limit on a worker's start and
+//! death; and what it then says of its rows is so.
+
+#![allow(clippy::single_range_in_vec_init, reason = "lists of ranges of rows, of which there may be one")]
 
 #[path = "support/harmed.rs"]
 mod harmed;
@@ -42,7 +44,7 @@ fn two() -> Fork<'static> {
     fork().workers(2).block_rows(BLOCK_ROWS)
 }
 
-fn filling<'a>(options: Fork<'a>) -> Fork<'a> {
+fn filling(options: Fork<'_>) -> Fork<'_> {
     options.policy(Policy::fill(-1.0))
 }
 
@@ -271,7 +273,8 @@ isolated_tests! {
                 });
                 let updated = match outcome {
                     Ok(report) => {
-                        assert!(policy != Policy::Fail && is_stalled(&report.failed_rows[0], VICTIM, ms(150)), "{report}");
+                        assert!(policy != Policy::Fail, "{report}");
+                        assert!(is_stalled(&report.failed_rows[0], VICTIM, ms(150)), "{report}");
                         assert_eq!(report.missing_rows, [VICTIM..VICTIM + 1]);
                         assert!(m.view().row(VICTIM).iter().all(|&x| x == -1.0));
                         vec![0..VICTIM, VICTIM + 1..N_ROWS]
@@ -342,8 +345,9 @@ isolated_tests! {
         let took = began.elapsed();
         failpoints::release("unkillable");
         let worker = *children().first().expect("it lives");
-        kill(Pid::from_raw(worker), Signal::SIGKILL).unwrap();
-        assert_eq!(waitpid(Pid::from_raw(worker), None), Ok(WaitStatus::Signaled(Pid::from_raw(worker), Signal::SIGKILL, false)));
+        let own = Pid::from_raw(worker);
+        kill(own, Signal::SIGKILL).unwrap();
+        assert_eq!(waitpid(own, None), Ok(WaitStatus::Signaled(own, Signal::SIGKILL, false)));
         match outcome.unwrap_err() {
             Error::WorkerUnkillable { pid, waited } => assert_eq!((pid, waited), (worker, ms(5000))),
             other => panic!("{other}"),
@@ -402,7 +406,8 @@ isolated_tests! {
             match outcome {
                 Ok(out) => {
                     assert!(policy != Policy::Fail);
-                    assert_eq!((out.missing_rows(), out.report().ended_early), (&[20..30][..], Some(EarlyEnd::Cancelled)));
+                    assert_eq!(out.missing_rows(), [20..30]);
+                    assert_eq!(out.report().ended_early, Some(EarlyEnd::Cancelled));
                     assert_right(&out, "cancelled");
                 }
                 Err(Error::Cancelled { rows_done, rows_total }) => {
@@ -505,6 +510,19 @@ isolated_tests! {
             assert!(error.to_string().contains("threads"), "{error}");
         });
     }
+}
+
+#[test]
+fn each_protection_is_seen_by_its_test() {
+    isolated::each_fails_without(&[
+        ("no deadline", "a_deadline_in_a_threaded_caller_hints_at_the_threads"),
+        ("no stall detection", "a_row_that_never_ends_is_left_out_of_a_fold"),
+        ("no limit on a start", "a_worker_that_hangs_at_its_start_is_replaced_and_costs_two_seconds"),
+        ("late for a pause of the caller", "a_caller_that_was_itself_stopped_finds_nobody_late"),
+        ("blame a stopped worker's row", "a_worker_that_somebody_has_stopped_is_replaced_and_blames_no_row"),
+        ("convict in company", "a_block_that_never_ends_is_halved_until_its_row_is_found"),
+        ("restore nothing", "a_row_that_never_ends_while_it_is_updated_is_as_it_was_or_filled"),
+    ]);
 }
 
 /// Drops the last but the static's, whose descriptor it closes.

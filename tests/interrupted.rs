@@ -326,3 +326,12 @@ isolated_tests! {
         assert!(matches!(outcome.unwrap_err(), Error::Truncated { actual: 8192, .. }));
     }
 }
+
+#[test]
+fn each_protection_is_seen_by_its_test() {
+    isolated::each_fails_without(&[
+        ("restore nothing", "an_update_survives_what_happens_once"),
+        ("restore nothing", "an_interrupted_update_names_what_became_of_every_row"),
+        ("restore nothing", "rows_larger_than_what_is_saved_at_a_time_are_put_back_whole"),
+    ]);
+}

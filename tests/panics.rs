@@ -174,3 +174,8 @@ isolated_tests! {
         assert_eq!(caught.0, expected);
     }
 }
+
+#[test]
+fn each_protection_is_seen_by_its_test() {
+    isolated::each_fails_without(&[("no end vouches", "a_caught_panic_is_not_blamed_for_what_comes_after_it")]);
+}

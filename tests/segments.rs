@@ -3,6 +3,8 @@
 //! The life of a segment: born under a name or none, published, persisted, attached, listed, removed, swept; and
 //! whom it is hidden from.
 
+#[path = "support/isolated.rs"]
+mod isolated;
 mod support;
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -39,6 +41,7 @@ fn user_ids(id: &str) -> Command {
 #[ignore = "plays a part in other tests"]
 fn plays_a_role() {
     let Ok(role) = std::env::var(support::ROLE) else { return };
+    isolated::throw_what_the_environment_says();
     let words: Vec<&str> = role.split(' ').collect();
     match words[..] {
         ["hold", name] => {
@@ -190,6 +193,7 @@ fn a_persisted_array_outlives_its_maker_until_removed() {
 
 #[test]
 fn a_name_that_leads_elsewhere_by_now_is_left_alone() {
+    isolated::throw_what_the_environment_says();
     let names = Names::new();
     let name = names.name("a");
     let m = make(&name).unwrap();
@@ -441,4 +445,12 @@ fn a_segment_is_kept_out_of_core_dumps_and_has_huge_pages() {
     }
     assert_eq!(pages.huge_bytes, 8 << 20);
     assert_eq!(field("ShmemPmdMapped:"), "8192 kB");
+}
+
+#[test]
+fn each_protection_is_seen_by_its_test() {
+    isolated::each_fails_without(&[
+        ("names, not inodes", "a_name_that_leads_elsewhere_by_now_is_left_alone"),
+        ("whoever drops takes the name away", "a_forked_child_may_drop_and_make_arrays_and_never_takes_a_name_away"),
+    ]);
 }

@@ -3,6 +3,8 @@
 //! Shortage and old kernels: a full `/dev/shm`, limits on memory, file size and address space, no `O_TMPFILE`, no
 //! `/proc`, no `MADV_COLLAPSE`; and death at every system call of a birth. Always a typed error or a segment, never a signal, nothing left.
 
+#[path = "support/isolated.rs"]
+mod isolated;
 mod support;
 
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -23,6 +25,7 @@ fn make(name: Option<&str>, mib: usize) -> rowfork::Result<SharedArray<f64, Ix1>
 #[ignore = "plays a part in other tests"]
 fn plays_a_role() {
     let Ok(role) = std::env::var(support::ROLE) else { return };
+    isolated::throw_what_the_environment_says();
     let words: Vec<&str> = role.split(' ').collect();
     match words[..] {
         ["tiny"] => {
@@ -742,4 +745,17 @@ fn without_madv_collapse_small_pages_will_do() {
     let said = succeeds(command);
     let huge = said.split_once("> huge ").unwrap().1.lines().next().unwrap();
     assert!(huge.parse::<usize>().unwrap() < 8 * MIB, "{said}");
+}
+
+#[test]
+fn each_protection_is_seen_by_its_test() {
+    isolated::each_fails_without(&[
+        ("no look at the file size limit", "a_file_size_limit_is_an_error_not_a_sigxfsz"),
+        ("no look at memory", "a_control_groups_memory_limit_is_an_error_not_a_kill"),
+        (
+            "no sacrifice near the limit",
+            "memory_that_others_take_after_the_look_at_it_costs_a_child_and_not_the_caller",
+        ),
+        ("no sacrifice near the limit", "a_child_reserves_more_than_half_of_what_a_group_has_left_and_nothing_less"),
+    ]);
 }

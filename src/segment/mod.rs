@@ -36,6 +36,7 @@ pub use self::sweep::{SegmentInfo, list, remove, sweep};
 use self::mapping::Mapped;
 use self::name::SHM_DIR;
 use crate::error::{Error, Result};
+use crate::failpoints;
 use crate::sys::memory::SMALL_PAGE;
 
 /// Mode of a volatile segment.
@@ -135,6 +136,9 @@ impl Segment {
         }
         let meta = self.file.metadata().map_err(os("examine", &self.path()))?;
         let expected = self.mapping.map().len() as u64;
+        if failpoints::is_on("no look at lengths") {
+            return Ok(());
+        }
         if meta.len() < expected {
             return Err(Error::Truncated { path: self.path(), expected, actual: meta.len() });
         }
@@ -207,7 +211,7 @@ impl Drop for Segment {
     /// changed it. A forked child has another pid; a name that leads elsewhere by now is not ours.
     fn drop(&mut self) {
         let Some(name) = &self.name else { return };
-        if self.maker != Some(std::process::id()) {
+        if self.maker != Some(std::process::id()) && !failpoints::is_on("whoever drops takes the name away") {
             return;
         }
         let Ok(meta) = self.file.metadata() else { return };

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use super::name::{SHM_DIR, os};
 use crate::error::{Error, Result};
+use crate::failpoints;
 use crate::sys::limits::{self, MemoryRoom, Victim};
 use crate::sys::memory::{self, SMALL_PAGE};
 use crate::sys::{file, process};
@@ -14,7 +15,8 @@ use crate::sys::{file, process};
 /// Beyond `RLIMIT_FSIZE` the kernel would kill us with SIGXFSZ rather than answer.
 pub(super) fn check_file_size_limit(total: u64) -> Result<()> {
     let limit = limits::file_size().map_err(this_process("read the file size limit of"))?;
-    if total > limit { Err(Error::FileSizeLimit { need: total, limit }) } else { Ok(()) }
+    let beyond = total > limit && !failpoints::is_on("no look at the file size limit");
+    if beyond { Err(Error::FileSizeLimit { need: total, limit }) } else { Ok(()) }
 }
 
 /// Beyond `RLIMIT_AS` a mapping is `ENOMEM`, like so much else: this says which limit it was. For a segment of `len`
@@ -39,7 +41,8 @@ pub(crate) fn check_address_space(need: u64) -> Result<()> {
 /// What passes may still be a reservation that comes near to what is left: [`Brink`].
 pub(crate) fn check_memory(need: u64) -> Result<Option<Brink>> {
     const LARGE: u64 = 16 << 20;
-    match if need < LARGE { None } else { limits::memory_room() } {
+    let look = need >= LARGE && !failpoints::is_on("no look at memory");
+    match if look { limits::memory_room() } else { None } {
         Some(room) => verdict(need, room),
         None => Ok(None),
     }
@@ -66,6 +69,7 @@ fn verdict(need: u64, room: MemoryRoom) -> Result<Option<Brink>> {
     let near = need > room.available / 2;
     // A worker is itself the process that the kernel kills first.
     let near = near && room.victim == Victim::OfTheGroup && !process::is_forked_child();
+    let near = near && !failpoints::is_on("no sacrifice near the limit");
     Ok(near.then_some(Brink { limit: room.limit }))
 }
 

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::control::Owner;
 use crate::error::DeathCause;
+use crate::failpoints;
 
 /// How long a worker may take to put its process in order. It takes 0.1 ms; a lock of the caller's that some `atfork` handler
 /// waits for takes for ever.
@@ -49,7 +50,7 @@ impl Clock {
 
     /// Whether the time for the call is over.
     pub(super) fn is_over(&self, now: Instant) -> bool {
-        self.deadline.is_some_and(|deadline| now >= deadline)
+        self.deadline.is_some_and(|deadline| now >= deadline) && !failpoints::is_on("no deadline")
     }
 
     /// Takes note of what the workers show, and gives those that are overdue now, with the reason. `works` tells whether a
@@ -62,6 +63,8 @@ impl Clock {
                 (*seen, *since) = (vital, now);
             }
             let (limit, cause) = match (vital.ready, self.stall_limit) {
+                (false, _) if failpoints::is_on("no limit on a start") => continue,
+                (true, Some(_)) if failpoints::is_on("no stall detection") => continue,
                 (false, _) => (STARTUP_LIMIT, DeathCause::HungAtStart),
                 (true, Some(limit)) => (limit, DeathCause::Stalled { limit, caller_threads: self.caller_threads }),
                 (true, None) => continue,

@@ -17,6 +17,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid as WaitPid, PidfdFlags, WaitId, WaitIdOptions, WaitIdStatus};
 
 use super::signal::BlockedSignals;
+use crate::failpoints;
 
 /// Which side of the fork this is.
 #[derive(Debug)]
@@ -46,7 +47,7 @@ pub(crate) enum Exit {
 /// Other threads do not exist in the child, and whatever locks they held are held for ever there. The child must
 /// leave by [`exit_now`], and take no lock that another thread of the parent may hold.
 pub(crate) unsafe fn fork() -> io::Result<Side> {
-    let blocked = BlockedSignals::all()?;
+    let blocked = if failpoints::is_on("signals at the fork") { None } else { Some(BlockedSignals::all()?) };
     // SAFETY: passed on to the caller.
     match unsafe { nix::unistd::fork() }? {
         ForkResult::Parent { child } => Ok(Side::Parent(child)),
@@ -88,7 +89,7 @@ pub(crate) fn own_pid() -> Pid {
 /// 1: an orphan may go to a subreaper.
 pub(crate) fn die_with(parent: Pid) -> io::Result<bool> {
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
-    Ok(nix::unistd::getppid() == parent)
+    Ok(nix::unistd::getppid() == parent || failpoints::is_on("no look for the parent"))
 }
 
 /// A child process of ours.

@@ -375,7 +375,17 @@ impl Call {
         let values: Vec<f64> = array.view().iter().copied().collect();
         let width = array.shape()[1];
         let error = match ended {
-            Ok(report) => return self.check(tally, Ok((values, report)), expected, width),
+            // What was not run is as it was; nothing fails here.
+            Ok(report) => {
+                let old = self.m.view();
+                let right = |(at, new): (usize, &f64)| {
+                    if is_in(&report.missing_rows, at / width) { old[[at / width, at % width]] } else { *new }
+                };
+                let expected: Vec<f64> = expected.iter().enumerate().map(right).collect();
+                self.check_end(tally, &Ok(&report));
+                assert!(values.iter().zip(&expected).all(|(x, y)| x.to_bits() == y.to_bits()), "{self}: {report}");
+                return;
+            }
             Err(error) => error,
         };
         self.check_end(tally, &Err(&error));

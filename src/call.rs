@@ -25,19 +25,9 @@ pub(crate) struct Call<'a> {
     pub(crate) restore: Option<&'a RestoreFn<'a>>,
     /// `Truncated` if somebody has cut a segment of the call.
     pub(crate) check_lengths: &'a dyn Fn() -> Result<()>,
-    /// The last step of a larger call: it shows no progress of its own, and has to succeed.
-    pub(crate) last_step: Option<LastStep>,
+    /// The last step of a larger call, which began then: it shows no progress of its own, and has to succeed.
+    pub(crate) last_step_since: Option<Instant>,
     pub(crate) run: &'a BlockFn<'a>,
-}
-
-/// Of a call in two.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct LastStep {
-    /// When the call began.
-    pub(crate) since: Instant,
-    /// The first step was ended early, by the clock or by the caller, and the call goes on with what it has: this step has
-    /// some time of its own.
-    pub(crate) overtime: bool,
 }
 
 /// Puts back what the worker of a slot had saved.

@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use crate::call::{Call, LastStep};
+use crate::call::Call;
 use crate::cancel::CancelToken;
 use crate::control::{ClaimState, Control, Fault, Owner, Saved, Slot};
 use crate::crew::Crew;
@@ -41,7 +41,7 @@ const LEAVE_GRACE: Duration = Duration::from_millis(100);
 /// The same where it has its page tables to walk first.
 const MEASURE_GRACE: Duration = Duration::from_secs(10);
 
-/// So much time has the last step of a call that was ended early, if not its deadline once more.
+/// So much time has the last step of a call that goes on with the rows it has, whatever the deadline says, and after it was cancelled.
 const OVERTIME: Duration = Duration::from_secs(5);
 
 /// Where workers come from.
@@ -64,6 +64,7 @@ struct Supervisor<'a> {
     rows_shown: usize,
     /// The caller has been asked whether to go on, and has said no.
     interrupted: bool,
+    cancelled_since: Option<Instant>,
     /// In place, when the call is over: rows that are new although their unit is not done.
     done_in_part: Vec<Range<usize>>,
 }
@@ -106,6 +107,7 @@ impl<'a> Supervisor<'a> {
             next_progress: began + TICK,
             rows_shown: 0,
             interrupted: false,
+            cancelled_since: None,
             done_in_part: Vec::new(),
         })
     }
@@ -221,7 +223,7 @@ impl<'a> Supervisor<'a> {
                 self.done_in_part =
                     units.into_iter().filter(|(_, state)| is_done(*state)).map(|(rows, _)| rows).collect();
                 match self.ledger.why_unsound() {
-                    _ if !self.options.fills() || self.call.last_step.is_some() => Err(self.early_error(end)),
+                    _ if !self.options.fills() || self.call.last_step_since.is_some() => Err(self.early_error(end)),
                     // What a crash may have spoilt is no part of an answer.
                     Some(unsound) => Err(unsound),
                     None => Ok(Some(end)),
@@ -277,9 +279,13 @@ impl<'a> Supervisor<'a> {
         self.crew.owners().map(vital).collect()
     }
 
-    fn is_cancelled(&self) -> bool {
-        let token = self.options.cancel.as_ref();
-        !is_overtime(self.call) && (self.interrupted || token.is_some_and(CancelToken::is_cancelled))
+    fn is_cancelled(&mut self) -> bool {
+        let cancelled = self.interrupted || self.options.cancel.as_ref().is_some_and(CancelToken::is_cancelled);
+        if !cancelled {
+            return false;
+        }
+        let since = *self.cancelled_since.get_or_insert_with(Instant::now);
+        !has_overtime(self.options, self.call) || since.elapsed() >= OVERTIME
     }
 
     /// Sleeps until a worker ends, the call is cancelled, a signal comes, or something is due; reaps, and says how each ended.
@@ -288,7 +294,7 @@ impl<'a> Supervisor<'a> {
         // A worker that is not ready yet may be at its first row soon, without a word.
         let tick = self.options.stall_limit.map_or(TICK, |limit| (limit / 4).clamp(SHORT_TICK, TICK));
         let due = self.ledger.clock.next().map_or(now + tick, |due| due.clamp(now + SHORT_TICK, now + tick));
-        let wake = self.options.cancel.as_ref().filter(|_| !is_overtime(self.call)).map(AsFd::as_fd);
+        let wake = self.options.cancel.as_ref().filter(|_| self.cancelled_since.is_none()).map(AsFd::as_fd);
         let ended = self.crew.reap_ended(wake, due).map_err(watch_error)?;
         let late = Instant::now().saturating_duration_since(due);
         if late > OVERSLEPT && !failpoints::is_on("late for a pause of the caller") {
@@ -349,7 +355,7 @@ impl<'a> Supervisor<'a> {
     }
 
     fn progress_callback(&self) -> Option<&'a (dyn Fn(&Progress) + 'a)> {
-        self.options.progress.as_deref().filter(|_| self.call.last_step.is_none())
+        self.options.progress.as_deref().filter(|_| self.call.last_step_since.is_none())
     }
 
     fn show_progress(&mut self, states: &[ClaimState]) {
@@ -475,7 +481,7 @@ fn rules(options: &Options<'_>, call: &Call<'_>, workers: usize) -> Rules {
     Rules {
         workers,
         attempts: options.attempts(),
-        fill: options.fills() && call.last_step.is_none(),
+        fill: options.fills() && call.last_step_since.is_none(),
         in_place: call.restore.is_some(),
         kernel: match (call.foreign, options.guard) {
             (false, _) => Kernel::BuiltIn,
@@ -488,16 +494,13 @@ fn rules(options: &Options<'_>, call: &Call<'_>, workers: usize) -> Rules {
 
 /// When the time for a call is over.
 fn due(options: &Options<'_>, call: &Call<'_>, began: Instant) -> Option<Instant> {
-    match call.last_step {
-        Some(LastStep { overtime: true, .. }) => began.checked_add(options.deadline.unwrap_or_default().max(OVERTIME)),
-        Some(LastStep { since, .. }) => since.checked_add(options.deadline?),
-        None => began.checked_add(options.deadline?),
-    }
+    let due = call.last_step_since.unwrap_or(began).checked_add(options.deadline?)?;
+    Some(if has_overtime(options, call) { due.max(began + OVERTIME) } else { due })
 }
 
-/// Whether the caller has stopped a call already that goes on with the rows it has.
-fn is_overtime(call: &Call<'_>) -> bool {
-    call.last_step.is_some_and(|step| step.overtime)
+/// Whether what is left is to be done with the rows that there are, though time is over or the caller has had enough.
+fn has_overtime(options: &Options<'_>, call: &Call<'_>) -> bool {
+    options.fills() && call.last_step_since.is_some()
 }
 
 fn watch_error(source: std::io::Error) -> Error {

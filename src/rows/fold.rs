@@ -17,7 +17,6 @@ use super::source::Indices;
 use super::{KernelReturn, Plan, Rows, check, check_shape, each_row, run, with_new_output};
 use crate::array::{Element, SharedArray};
 use crate::blocks::RowBlocks;
-use crate::call::LastStep;
 use crate::error::{Error, FailedRow, Result};
 use crate::fork::Fork;
 use crate::report::{Output, Report};
@@ -172,8 +171,7 @@ impl Fork<'_> {
             *output = if groups.len() == 0 { identity } else { part(0) };
             return Ok(Report { bytes_written: size_of::<T>() as u64, output_pages: whole.pages(), ..folded });
         }
-        let last_step = LastStep { since, overtime: folded.ended_early.is_some() };
-        let combined = run(self, &&parts, &mut whole, Plan::Whole(last_step), |indices, whole, station| {
+        let combined = run(self, &&parts, &mut whole, Plan::Whole(since), |indices, whole, station| {
             let mut accumulator = part(0);
             each_row(&Indices(groups.len()), 1..indices.end, station, |_, group| {
                 combine(&mut accumulator, &part(group)).into_result()
@@ -280,8 +278,7 @@ impl Fork<'_> {
             let bytes_written = identity.len() as u64 * size_of::<A>() as u64;
             return Ok(Report { bytes_written, output_pages: output.pages(), ..folded });
         }
-        let last_step = LastStep { since, overtime: folded.ended_early.is_some() };
-        let combined = run(self, &&parts, output, Plan::Whole(last_step), |indices, whole, station| {
+        let combined = run(self, &&parts, output, Plan::Whole(since), |indices, whole, station| {
             let mut accumulator = shaped_mut(&dim, whole);
             accumulator.assign(&part(0));
             each_row(&Indices(groups.len()), 1..indices.end, station, |_, group| {

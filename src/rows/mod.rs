@@ -33,6 +33,7 @@ pub use sums::{Summand, exact_row_sums};
 
 use std::fmt;
 use std::ops::{ControlFlow, Range};
+use std::time::Instant;
 
 use ndarray::Dimension;
 
@@ -40,7 +41,7 @@ use self::source::{RowCheck, warn_of_name};
 use self::target::{BlockTarget, Share};
 use crate::array::{Element, SharedArray};
 use crate::blocks::{Cut, RowBlocks};
-use crate::call::{Call, LastStep};
+use crate::call::Call;
 use crate::control::{Claim, MessageKind, Station};
 use crate::error::{Error, Result};
 use crate::fork::Fork;
@@ -62,8 +63,8 @@ enum Plan {
     InPlace,
     /// A part of the output for every fold group.
     Groups,
-    /// The whole output for all rows together: the last step of a larger operation.
-    Whole(LastStep),
+    /// The whole output for all rows together: the last step of a larger operation, which began then.
+    Whole(Instant),
 }
 
 impl Plan {
@@ -140,7 +141,7 @@ fn run<I: Rows, T: Element, D: Dimension>(
         division: plan.division(),
         restore: in_place.then_some(&restore),
         check_lengths: &check_lengths,
-        last_step: if let Plan::Whole(step) = plan { Some(step) } else { None },
+        last_step_since: if let Plan::Whole(since) = plan { Some(since) } else { None },
         run: &|claim: &mut Claim<'_>, station: &Station<'_>| {
             target.fill(claim, station, |rows, values| kernel(rows, values, station))
         },

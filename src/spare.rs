@@ -9,9 +9,7 @@
 //! The room of a worker is written by that worker alone, and read by the supervisor when it is dead.
 #![allow(unsafe_code, reason = "writes to a segment that several processes share")]
 
-use std::io;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
 use std::ptr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -23,8 +21,12 @@ use crate::control::{Saved, Station};
 use crate::error::Result;
 use crate::failpoints;
 
-/// So much is saved at a time, if a row is not larger.
-const ROOM_BYTES: usize = 32 << 10;
+/// So much is saved at a time, if a row is not larger: with what it is a copy of it stays in the first cache. (1 GiB updated in
+/// place with 4, 8, 16, 32 KiB at a time: 1.14, 1.12, 1.31, 2.0 times the time without.)
+const ROOM_BYTES: usize = 8 << 10;
+
+/// The same where the rows are written by a system call each time.
+const GUARDED_ROOM_BYTES: usize = 64 << 10;
 
 /// Room to save rows in, for each worker.
 #[derive(Debug)]
@@ -32,7 +34,6 @@ pub(crate) struct Spare {
     room: SharedArray<u8, Ix2>,
     row_bytes: usize,
     rows_at_a_time: usize,
-    guarded: bool,
 }
 
 impl Spare {
@@ -41,10 +42,11 @@ impl Spare {
     /// # Errors
     /// Those of a birth.
     pub(crate) fn new(workers: usize, row_bytes: usize, block_rows: usize, guarded: bool) -> Result<Self> {
-        let rows_at_a_time = (ROOM_BYTES / row_bytes).clamp(1, block_rows.max(1));
+        let bytes = if guarded { GUARDED_ROOM_BYTES } else { ROOM_BYTES };
+        let rows_at_a_time = (bytes / row_bytes).clamp(1, block_rows.max(1));
         // Two workers' rooms lie in different pages, as far as a processor fetches ahead.
         let room_bytes = (rows_at_a_time * row_bytes).next_multiple_of(4096);
-        Ok(Self { room: SharedArray::output(Ix2(workers, room_bytes))?, row_bytes, rows_at_a_time, guarded })
+        Ok(Self { room: SharedArray::output(Ix2(workers, room_bytes))?, row_bytes, rows_at_a_time })
     }
 
     /// Where the room is mapped.
@@ -60,25 +62,16 @@ impl Spare {
 
     /// In a worker: saves the rows from `first` on, of which `bytes` are the elements, and notes that it has. Neither locks nor
     /// allocates.
-    ///
-    /// # Errors
-    /// That of `pwrite`, in a guarded worker.
-    pub(crate) fn save(&self, first: usize, bytes: &[u8], station: &Station<'_>) -> io::Result<()> {
+    pub(crate) fn save(&self, first: usize, bytes: &[u8], station: &Station<'_>) {
         let at = self.room_of(station.number());
         assert!(bytes.len() <= at.len(), "{} bytes saved in {}", bytes.len(), at.len());
         station.set_saved(Saved::Partly(first));
         die_if_asked(station);
-        if self.guarded {
-            let (file, data) = self.room.segment().data_in_file();
-            file.write_all_at(bytes, data + at.start as u64)?;
-        } else {
-            // SAFETY: inside the array, by the arithmetic of `room_of`.
-            let room = unsafe { self.room.as_ptr().add(at.start) }.cast_mut();
-            // SAFETY: as many bytes as the assertion allows, in memory that this worker alone writes to and nobody reads now.
-            unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), room, bytes.len()) };
-        }
+        // SAFETY: inside the array, by the arithmetic of `room_of`.
+        let room = unsafe { self.room.as_ptr().add(at.start) }.cast_mut();
+        // SAFETY: as many bytes as the assertion allows, in memory that this worker alone writes to and nobody reads now.
+        unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), room, bytes.len()) };
         station.set_saved(Saved::Wholly(first));
-        Ok(())
     }
 
     /// What the worker of a slot, now dead, had saved: the first of `rows`, as many as are saved at a time.

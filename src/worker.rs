@@ -13,7 +13,7 @@ use std::any::Any;
 use std::ops::{ControlFlow, Range};
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
 use std::ptr;
-use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -218,7 +218,9 @@ fn next_claim<'a>(job: &Job<'a>, owner: Owner, next: &mut usize) -> Option<Claim
 pub(crate) fn install_panic_hook() {
     static STATE: Mutex<HookState> = Mutex::new(HookState::Missing);
     static CHANGED: Condvar = Condvar::new();
-    if std::thread::panicking() {
+    // Read before the lock, which would be written to: after a fork that is a page to copy, for every call.
+    static NEVER_AGAIN: AtomicBool = AtomicBool::new(false);
+    if std::thread::panicking() || NEVER_AGAIN.load(Ordering::Relaxed) {
         return;
     }
     let state = || STATE.lock().unwrap_or_else(PoisonError::into_inner);
@@ -228,6 +230,7 @@ pub(crate) fn install_panic_hook() {
     };
     let mut seen = state();
     if matches!(*seen, HookState::Installed | HookState::Stuck) {
+        NEVER_AGAIN.store(true, Ordering::Relaxed);
         return;
     }
     if *seen == HookState::Missing {

@@ -206,14 +206,15 @@ isolated_tests! {
     fn rows_that_were_done_before_a_death_while_the_next_were_saved_are_updated_once() {
         rowfork::failpoints::throw("first worker dies while it saves");
         for guard in [false, true] {
-            // 16 KiB: two rows are saved at a time, of ten in a block.
-            let mut m = SharedArray::<f64, _>::from_shape_fn(None, (20, 2048), |(i, j)| (i + j) as f64).unwrap();
+            // Two rows are saved at a time, of ten in a block.
+            let width = if guard { 4096 } else { 512 };
+            let mut m = SharedArray::<f64, _>::from_shape_fn(None, (20, width), |(i, j)| (i + j) as f64).unwrap();
             let options = fork().workers(1).block_rows(10).guard(guard);
             let report = options.update_rows(&mut m, |row| row.mapv_inplace(|x| x * 3.0 + 1.0)).unwrap();
             assert_eq!((report.deaths.len(), report.rerun_rows), (1, 6), "guard {guard}: {report}");
             assert!(m.view().indexed_iter().all(|((i, j), &x)| x == (i + j) as f64 * 3.0 + 1.0), "guard {guard}");
             // What an error says of it is right, too.
-            let mut m = SharedArray::<f64, _>::from_shape_fn(None, (20, 2048), |(i, j)| (i + j) as f64).unwrap();
+            let mut m = SharedArray::<f64, _>::from_shape_fn(None, (20, width), |(i, j)| (i + j) as f64).unwrap();
             let error = options.retries(0).update_rows(&mut m, |row| {
                 let failed = row.index() == 9;
                 row.mapv_inplace(|x| x * 3.0 + 1.0);

@@ -114,9 +114,10 @@ fn run<I: Rows, T: Element, D: Dimension>(
 
     let (input_row_bytes, output_bytes) = (inputs.row_bytes(), output.len() * size_of::<T>());
     let share = plan.share(n_rows, output.len());
-    let blocks = plan.cut(n_rows, input_row_bytes, output_bytes / n_rows.max(1)).blocks(n_rows, options.block_rows);
     let in_place = plan == Plan::InPlace;
     let guarded = options.guard && plan != Plan::BuiltIn;
+    let cut = plan.cut(n_rows, input_row_bytes, output_bytes / n_rows.max(1));
+    let blocks = if guarded { Cut::guarded_blocks } else { Cut::blocks }(&cut, n_rows, options.block_rows);
     let output_pages = output.pages();
     let mut target = BlockTarget::new(output, share);
     if in_place {

@@ -23,7 +23,7 @@ use ndarray::Dimension;
 
 use crate::array::{Element, SharedArray};
 use crate::blocks::{RowBlock, RowBlocks};
-use crate::control::{Claim, MessageKind, Station};
+use crate::control::{Claim, MessageKind, Saved, Station};
 use crate::error::{Error, Result};
 use crate::failpoints;
 use crate::segment::Segment;
@@ -107,10 +107,9 @@ impl<'a, T: Element> BlockTarget<'a, T> {
 
     /// The addresses of the mappings that a worker writes to.
     pub(super) fn writable(&self) -> Vec<usize> {
-        if self.buffer.is_some() && !failpoints::is_on("writable output under guard") {
-            return Vec::new();
-        }
-        std::iter::once(self.segment.address()).chain(self.spare.as_ref().map(Spare::address)).collect()
+        let hidden = self.buffer.is_some() && !failpoints::is_on("writable output under guard");
+        let output = (!hidden).then(|| self.segment.address());
+        output.into_iter().chain(self.spare.as_ref().map(Spare::address)).collect()
     }
 
     /// Runs `kernel` on the elements that belong to a won block, and has them in the output.
@@ -128,7 +127,7 @@ impl<'a, T: Element> BlockTarget<'a, T> {
                 let part = self.part_mut(claim);
                 spare.pieces(rows).try_for_each(|piece| {
                     let values = &mut part[(piece.start - first) * per_row..(piece.end - first) * per_row];
-                    or_give_up(spare.save(piece.start, bytemuck::cast_slice(values), station), station)?;
+                    spare.save(piece.start, bytemuck::cast_slice(values), station);
                     kernel(piece, values)
                 })
             }
@@ -141,7 +140,7 @@ impl<'a, T: Element> BlockTarget<'a, T> {
                 or_give_up(self.publish(part.start, &buffer), station)
             }
             (Some(buffer), Some(spare)) => {
-                let per_row = self.per_row(&rows, claim);
+                let (end, per_row) = (rows.end, self.per_row(&rows, claim));
                 let mut buffer = buffer.borrow_mut();
                 spare.pieces(rows).try_for_each(|piece| {
                     let part = piece.start * per_row..piece.end * per_row;
@@ -149,8 +148,14 @@ impl<'a, T: Element> BlockTarget<'a, T> {
                     buffer.clear();
                     buffer.extend_from_slice(old);
                     kernel(piece.clone(), &mut buffer)?;
-                    or_give_up(spare.save(piece.start, bytemuck::cast_slice(old), station), station)?;
-                    or_give_up(self.publish(part.start, &buffer), station)
+                    // The kernel, which might spoil what is saved, does not run again before that is of no use any more.
+                    spare.save(piece.start, bytemuck::cast_slice(old), station);
+                    or_give_up(self.publish(part.start, &buffer), station)?;
+                    // The last rows are done when the unit is.
+                    if piece.end < end {
+                        station.set_saved(Saved::Partly(piece.end));
+                    }
+                    ControlFlow::Continue(())
                 })
             }
         }
@@ -213,9 +218,11 @@ impl<'a, T: Element> BlockTarget<'a, T> {
     /// In the caller, when no worker lives: has `value` in every element of these rows. By system call: a page that somebody
     /// has taken away must not kill the caller.
     pub(super) fn fill_rows(&self, rows: &[Range<usize>], value: T) -> Result<()> {
-        const PIECE: usize = 8 << 10;
+        const PIECE: usize = 64 << 10;
         let Share::PerRow(len) = self.share else { return Ok(()) };
-        let values = [value; PIECE];
+        // Not on the stack, whose pages every call would touch.
+        let longest = rows.iter().map(Range::len).max().unwrap_or(0) * len;
+        let values = vec![value; longest.min(PIECE)];
         for rows in rows {
             let mut part = rows.start * len..rows.end * len;
             while !part.is_empty() {

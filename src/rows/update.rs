@@ -15,7 +15,7 @@ impl Fork<'_> {
     /// memory stays that of the input. It is always all rows of an array; a kernel that is to change some of the columns
     /// slices its row.
     ///
-    /// A worker saves some rows (32 KiB of them, or one) before it lets the kernel at them. When it dies they are put back and run
+    /// A worker saves some rows (8 KiB of them, or one) before it lets the kernel at them. When it dies they are put back and run
     /// again: the array becomes what it would be without the death. When the call fails, they are put back: every row is
     /// either new or as it was, and the error says which are new. Not so where a crash (SIGSEGV, SIGABRT, ...) may have written
     /// to other rows, which ends the call, unless it is [guarded](Self::guard).

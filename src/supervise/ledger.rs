@@ -19,7 +19,7 @@ const BARREN_DEATHS_MAX: usize = 64;
 /// many; the bound is there so that workers which cannot even start do not go on for ever.
 const IDLE_EXITS_MAX: usize = 1024;
 
-/// So many workers that hang before they are ready, with none that is ready in between, end the call.
+/// So many workers that hang before they are ready, in each slot, with none that is ready in between, end the call.
 const HUNG_STARTS_MAX: usize = 3;
 
 /// How often all rows are run where a crash may have written anywhere: to find out what crashes, for the result, and once
@@ -376,9 +376,10 @@ impl Ledger {
             self.patience = Patience::default();
         }
         self.patience.n_done = n_done;
-        if self.patience.hung_starts >= HUNG_STARTS_MAX {
+        let hung_starts = self.patience.hung_starts;
+        if hung_starts >= HUNG_STARTS_MAX * self.rules.workers {
             let message = format!(
-                "{HUNG_STARTS_MAX} workers in a row hung before they were ready (the caller has {} threads; an atfork handler may \
+                "{hung_starts} workers in a row hung before they were ready (the caller has {} threads; an atfork handler may \
                  wait for one of them)",
                 self.clock.caller_threads()
             );

@@ -12,6 +12,8 @@ use crate::worker::BlockFn;
 /// One call: the rows and their cut, what is run on a block, what may be run again, and what the report shall say of it.
 pub(crate) struct Call<'a> {
     pub(crate) blocks: RowBlocks,
+    /// At most so many at a time: asked once, since the system's answer may change.
+    pub(crate) workers: usize,
     pub(crate) bytes_read: u64,
     pub(crate) bytes_written: u64,
     pub(crate) input_pages: Option<Pages>,

@@ -360,7 +360,8 @@ pub enum Error {
     },
     /// The time for the call was over.
     #[error(
-        "the deadline of {limit:?} was over with {rows_done} of {rows_total} rows done{}",
+        "the deadline of {limit:?} was over with {rows_done} of {rows_total} rows done (policy(Policy::fill(...)) keeps them, \
+         stall_limit(...) finds a row that hangs){}",
         ThreadHint(*.caller_threads)
     )]
     DeadlineExceeded {
@@ -384,7 +385,7 @@ pub enum Error {
     /// A worker does not die of SIGKILL: it hangs in the operating system (a lost network drive, a broken device). It may still
     /// write to the output of the call, which must not be used any more.
     #[error(
-        "worker {pid} is not dead {waited:?} after SIGKILL: it hangs in the operating system; the output of the call must not be          used, as it may still change"
+        "worker {pid} is not dead {waited:?} after SIGKILL: it hangs in the operating system; the output of the call must not be used, as it may still change"
     )]
     WorkerUnkillable {
         /// Its process id.
@@ -399,7 +400,9 @@ pub enum Error {
         path: PathBuf,
     },
     /// The value for missing rows is none of the output's type.
-    #[error("missing rows cannot be filled with {value}: the output holds {dtype}, which has no such value")]
+    #[error(
+        "missing rows cannot be filled with {value}: the output is of dtype {dtype:?} and has no such value (0.1 is no f32, 0.1f32 is)"
+    )]
     UnfitFill {
         /// The value.
         value: String,
@@ -480,11 +483,14 @@ impl fmt::Display for Poisoned<'_> {
         const SHOWN: usize = 10;
         let Some((first, others)) = self.0.split_first() else { return f.write_str("rows failed") };
         if others.is_empty() {
-            return first.fmt(f);
+            return write!(f, "{first} (policy(Policy::fill(...)) goes on without such rows)");
         }
-        write!(f, "{} rows failed: {first}", self.0.len())?;
+        write!(f, "{} rows failed, more than a call goes on without: {first}", self.0.len())?;
         others.iter().take(SHOWN - 1).try_for_each(|row| write!(f, "; {row}"))?;
-        if self.0.len() > SHOWN { f.write_str("; ...") } else { Ok(()) }
+        if self.0.len() > SHOWN {
+            f.write_str("; ...")?;
+        }
+        f.write_str(" (have the kernel return a value for rows that are expected to fail)")
     }
 }
 
@@ -601,14 +607,16 @@ impl fmt::Display for DeathCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Exited(code) => write!(f, "exited with code {code} before its work was done"),
+            Self::Signalled(libc::SIGKILL) => {
+                f.write_str("was killed by SIGKILL (too much memory, or somebody's kill -9)")
+            }
             Self::Signalled(signal) => write!(f, "was killed by {}", signal_name(*signal)),
             Self::MemoryFault { signal, address, read_only_segment: None } => {
                 write!(f, "was killed by {} at address {address:#x}", signal_name(*signal))
             }
             Self::MemoryFault { signal, address, read_only_segment: Some(name) } => write!(
                 f,
-                "was killed by {} at address {address:#x}: it wrote to {name}, which is read-only in a worker; return the value \
-                 instead, or pass that array as the output",
+                "was killed by {} at address {address:#x}: it wrote to {name}, which is read-only in a worker",
                 signal_name(*signal)
             ),
             Self::Panicked { message, location } => write!(f, "panicked: {message} ({location})"),

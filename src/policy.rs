@@ -64,6 +64,18 @@ fill_from!(f64 => Float, f32 => Float, bool => Bool);
 fill_from!(i8 => Integer, i16 => Integer, i32 => Integer, i64 => Integer);
 fill_from!(u8 => Integer, u16 => Integer, u32 => Integer, u64 => Integer);
 
+impl From<usize> for FillValue {
+    fn from(value: usize) -> Self {
+        Self::Integer(value as i128)
+    }
+}
+
+impl From<isize> for FillValue {
+    fn from(value: isize) -> Self {
+        Self::Integer(value as i128)
+    }
+}
+
 impl fmt::Display for FillValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

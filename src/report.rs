@@ -1,6 +1,6 @@
 //! What a call says of itself: while it runs ([`Progress`]) and when it is over ([`Report`], [`Output`]).
 
-use std::fmt;
+use std::fmt::{self, Write};
 use std::ops::{Deref, DerefMut, Range};
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
@@ -277,6 +277,24 @@ impl Report {
     }
 }
 
+/// So many of each kind of thing are shown.
+const SHOWN: usize = 10;
+
+/// A line for each of the first, and one for how many more there are. What a kernel has said stays on its line.
+fn some_of<T>(
+    f: &mut fmt::Formatter<'_>,
+    all: &[T],
+    what: &str,
+    one: impl Fn(&mut String, &T) -> fmt::Result,
+) -> fmt::Result {
+    for entry in all.iter().take(SHOWN) {
+        let mut line = String::new();
+        one(&mut line, entry)?;
+        writeln!(f, "{}", line.replace('\n', " "))?;
+    }
+    if all.len() > SHOWN { writeln!(f, "... {} {what} in all", all.len()) } else { Ok(()) }
+}
+
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} rows in {} blocks, {:.3} ms", self.rows, self.blocks, self.elapsed.as_secs_f64() * 1e3)?;
@@ -297,22 +315,24 @@ impl fmt::Display for Report {
             }
             writeln!(f)?;
         }
-        for death in &self.deaths {
-            write!(f, "a worker in slot {} {}", death.worker, death.cause)?;
-            match &death.rows {
-                Some(rows) => writeln!(f, " over rows {rows:?}")?,
-                None => writeln!(f, " while it held no rows")?,
-            }
-        }
         match self.ended_early {
             Some(EarlyEnd::Deadline) => writeln!(f, "the deadline was over before all rows were done")?,
             Some(EarlyEnd::Cancelled) => writeln!(f, "cancelled before all rows were done")?,
             None => {}
         }
         if !self.missing_rows.is_empty() {
-            writeln!(f, "{} rows are missing", count_rows(&self.missing_rows))?;
+            write!(f, "{} rows are missing:", count_rows(&self.missing_rows))?;
+            self.missing_rows.iter().take(SHOWN).try_for_each(|rows| write!(f, " {rows:?}"))?;
+            writeln!(f, "{}", if self.missing_rows.len() > SHOWN { " ..." } else { "" })?;
         }
-        self.failed_rows.iter().try_for_each(|failed| writeln!(f, "{failed}"))?;
+        some_of(f, &self.failed_rows, "failed rows", |line, failed| write!(line, "{failed}"))?;
+        some_of(f, &self.deaths, "deaths of workers", |line, WorkerDeath { worker, cause, rows }| match rows {
+            Some(rows) => write!(line, "a worker in slot {worker} {cause} over rows {rows:?}"),
+            None => write!(line, "a worker in slot {worker} {cause} while it held no rows"),
+        })?;
+        if self.rerun_rows > 0 {
+            writeln!(f, "{} rows were run again", self.rerun_rows)?;
+        }
         self.warnings.iter().try_for_each(|warning| writeln!(f, "warning: {warning}"))?;
         Ok(())
     }

@@ -64,7 +64,7 @@ impl Spare {
     /// allocates.
     pub(crate) fn save(&self, first: usize, bytes: &[u8], station: &Station<'_>) {
         let at = self.room_of(station.number());
-        assert!(bytes.len() <= at.len(), "{} bytes saved in {}", bytes.len(), at.len());
+        assert!(bytes.len() <= at.len() && at.end <= self.room.len(), "{} bytes saved in {}", bytes.len(), at.len());
         station.set_saved(Saved::Partly(first));
         die_if_asked(station);
         // SAFETY: inside the array, by the arithmetic of `room_of`.

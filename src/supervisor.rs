@@ -6,7 +6,7 @@
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::ops::Range;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use crate::call::Call;
@@ -67,6 +67,8 @@ struct Supervisor<'a> {
     cancelled_since: Option<Instant>,
     /// In place, when the call is over: rows that are new although their unit is not done.
     done_in_part: Vec<Range<usize>>,
+    /// How many rows workers have been told to pass over.
+    n_skips: usize,
 }
 
 /// Runs a call with workers from `source`, from the first to the last reap.
@@ -74,8 +76,9 @@ pub(crate) fn run(options: &Options<'_>, call: &Call<'_>, source: &dyn Spawn) ->
     let began = Instant::now();
     options.check()?;
     let mut supervisor = Supervisor::new(options, call, source, began)?;
-    let ended = supervisor.run();
-    match ended.and_then(|verdict| supervisor.conclude(verdict)) {
+    let ended = supervisor.run().and_then(|verdict| supervisor.conclude(verdict));
+    // Whatever the error, a worker that does not die is the worse one.
+    match ended.or_else(|error| supervisor.end_crew(Instant::now()).and(Err(error))) {
         Ok(ended_early) => Ok(supervisor.report(ended_early)),
         Err(error) if call.restore.is_some() => Err(supervisor.interrupted(error)),
         Err(error) => Err(error),
@@ -85,7 +88,7 @@ pub(crate) fn run(options: &Options<'_>, call: &Call<'_>, source: &dyn Spawn) ->
 impl<'a> Supervisor<'a> {
     fn new(options: &'a Options<'a>, call: &'a Call<'a>, source: &'a dyn Spawn, began: Instant) -> Result<Self> {
         let blocks = &call.blocks;
-        let workers = options.workers_for(blocks.len());
+        let workers = call.workers;
         let nonce = RandomState::new().build_hasher().finish();
         let pages = SharedPages::new(Control::bytes(blocks.len(), workers)).map_err(|source| Error::Os {
             action: "map",
@@ -109,11 +112,12 @@ impl<'a> Supervisor<'a> {
             interrupted: false,
             cancelled_since: None,
             done_in_part: Vec::new(),
+            n_skips: 0,
         })
     }
 
     fn states(&self) -> Vec<ClaimState> {
-        self.control.claims(self.ledger.n_units()).states()
+        self.control.claims(self.ledger.n_units()).states(|unit| self.ledger.digest(unit))
     }
 
     /// Looks, decides, acts, sleeps; until the decision is to finish.
@@ -157,11 +161,14 @@ impl<'a> Supervisor<'a> {
         let claims = self.control.claims(self.ledger.n_units());
         match change {
             Change::Restore { rows, owner } => self.restore(rows, owner)?,
-            Change::Free { unit, owner } => claims.free(unit, owner),
-            Change::Retire { unit } => claims.settle(unit, ClaimState::Retired),
-            Change::Add { unit, rows, state } => self.control.add_piece(unit, &rows, state),
+            Change::Free { unit, owner } => claims.free(unit, owner, self.ledger.digest(unit)),
+            Change::Retire { unit } => claims.settle(unit, ClaimState::Retired, self.ledger.digest(unit)),
+            Change::Add { unit, rows, state } => self.control.add_piece(unit, &rows, state, self.ledger.digest(unit)),
             Change::HandBack { unit } => self.control.hand_back(unit),
-            Change::Skip { row } => self.control.skip(row),
+            Change::Skip { row } => {
+                self.control.skip(self.n_skips, row);
+                self.n_skips += 1;
+            }
             Change::Limit { row } => self.control.set_limit(row),
         }
         Ok(())
@@ -185,12 +192,13 @@ impl<'a> Supervisor<'a> {
             Action::Restart => {
                 self.end_crew(Instant::now())?;
                 self.control.reset();
+                self.n_skips = 0;
                 self.spawn(self.crew.size())?;
             }
             Action::RunAgain => {
                 let claims = self.control.claims(self.ledger.n_units());
-                let done = (0..claims.len()).filter(|&unit| matches!(claims.state(unit), ClaimState::Done(_)));
-                done.for_each(|unit| claims.settle(unit, ClaimState::Free));
+                let done = self.states().into_iter().enumerate().filter(|(_, state)| is_done(*state));
+                done.for_each(|(unit, _)| claims.settle(unit, ClaimState::Free, self.ledger.digest(unit)));
                 self.spawn(self.crew.size() - self.crew.live())?;
             }
             Action::Spawn(n) => self.spawn(n)?,
@@ -206,6 +214,11 @@ impl<'a> Supervisor<'a> {
             Verdict::Complete => LEAVE_GRACE,
             _ => Duration::ZERO,
         };
+        if matches!(verdict, Verdict::Early(_)) {
+            // A crash that nobody has seen yet may have spoilt what is done.
+            let deaths = self.reap(None, Instant::now())?;
+            self.bury(&deaths)?;
+        }
         if let Verdict::Unkillable(owner) = verdict
             && let Some(pid) = self.crew.give_up(owner)
         {
@@ -254,7 +267,7 @@ impl<'a> Supervisor<'a> {
     /// Forks up to `n` workers into empty slots. Fewer are enough, none is an error.
     fn spawn(&mut self, n: usize) -> Result<()> {
         // A stray store may have changed the workers' copy.
-        self.control.set_limit(self.ledger.limit());
+        self.control.say_again(self.ledger.limit(), self.ledger.n_units(), self.n_skips);
         for _ in 0..n {
             let Some(owner) = self.crew.next_owner() else { break };
             // While the later ones are forked the first may have finished everything.
@@ -294,8 +307,8 @@ impl<'a> Supervisor<'a> {
         // A worker that is not ready yet may be at its first row soon, without a word.
         let tick = self.options.stall_limit.map_or(TICK, |limit| (limit / 4).clamp(SHORT_TICK, TICK));
         let due = self.ledger.clock.next().map_or(now + tick, |due| due.clamp(now + SHORT_TICK, now + tick));
-        let wake = self.options.cancel.as_ref().filter(|_| self.cancelled_since.is_none()).map(AsFd::as_fd);
-        let ended = self.crew.reap_ended(wake, due).map_err(watch_error)?;
+        let wake = self.options.cancel.clone().filter(|_| self.cancelled_since.is_none());
+        let deaths = self.reap(wake.as_ref().map(AsFd::as_fd), due)?;
         let late = Instant::now().saturating_duration_since(due);
         if late > OVERSLEPT && !failpoints::is_on("late for a pause of the caller") {
             self.ledger.clock.shift(late);
@@ -303,6 +316,12 @@ impl<'a> Supervisor<'a> {
         if let Some(check) = &self.options.check_interrupt {
             self.interrupted |= check();
         }
+        Ok(deaths)
+    }
+
+    /// Reaps, and says how each ended.
+    fn reap(&mut self, wake: Option<BorrowedFd<'_>>, deadline: Instant) -> Result<Vec<Death>> {
+        let ended = self.crew.reap_ended(wake, deadline).map_err(watch_error)?;
         Ok(ended.into_iter().map(|(owner, exit)| self.death_of(owner, exit)).collect())
     }
 

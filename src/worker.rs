@@ -168,8 +168,10 @@ fn work(job: &Job<'_>, slot: &Slot, owner: Owner) -> ControlFlow<()> {
     while let Some(mut claim) = next_claim(job, owner, &mut next) {
         let rows = claim.block().rows();
         slot.set_row(rows.start);
-        (job.run)(&mut claim, &job.control.station(owner.slot))?;
-        claim.publish();
+        let station = job.control.station(owner.slot);
+        (job.run)(&mut claim, &station)?;
+        let done = station.digest(claim.block());
+        claim.publish(done);
         let now = Instant::now();
         slot.tally.count_block(rows.len(), now.duration_since(last).as_nanos().try_into().unwrap_or(u64::MAX));
         last = now;

@@ -285,6 +285,59 @@ Error::PoisonedRows { rows } if rows[0].row == 12 => {
         }
     }
 
+    fn one_stray_word_in_the_control_block_changes_no_bit() {
+        const HEADER_WORDS: usize = 8;
+        let m = matrix(1000, 3);
+        let sum = |harm: &dyn Fn(usize)| {
+            let folded = fork().workers(2).fold_rows(&m, 0.0f64, |sum, row| {
+                harm(row.index());
+                *sum += row.sum();
+            }, |sum, other| *sum += other);
+            folded.map(|sum| (sum.to_bits(), sum.missing_rows().len()))
+        };
+        let expected = sum(&|_| {}).unwrap();
+        for word in 0..HEADER_WORDS {
+            for value in [1, 5, 1 << 40] {
+                for dies in [false, true] {
+                    let times = SharedWord::new();
+                    let outcome = sum(&|row| if row == 420 && first_time(&times) {
+                        overwrite_a_word(Some(word), None, value);
+                        if dies { raise(Signal::SIGKILL) }
+                    });
+                    match outcome {
+                        Ok(folded) => assert_eq!(folded, expected, "word {word} is {value}, dies {dies}"),
+                        Err(Error::WorkersKeepDying { .. } | Error::ControlCorrupted { .. }) => {}
+                        Err(other) => panic!("word {word} is {value}, dies {dies}: {other}"),
+                    }
+                }
+            }
+        }
+    }
+
+    fn a_stray_word_in_the_table_of_pieces_changes_no_bit() {
+        let m = matrix(100, 3);
+        let expected = harmed(&m, 1, |_| {}).unwrap().0;
+        // The table lies at the end, before the rows to be passed over: 8,192 pairs, and 1,024 words.
+        let end_of_piece = |piece: usize| 1024 + 2 * 8192 - 2 * piece - 1;
+        for piece in 0..3 {
+            for value in [0, 45, 10_000] {
+                let times = SharedWord::new();
+                let (sums, report) = harmed(&m, 1, |row| {
+                    match row {
+                        44 if first_time(&times) => raise(Signal::SIGKILL),
+                        90 if times.fetch_add(1, Ordering::Relaxed) == 2 => {
+                            overwrite_a_word(None, Some(end_of_piece(piece)), value);
+                        }
+                        44 => { times.fetch_add(1, Ordering::Relaxed); }
+                        _ => {}
+                    }
+                }).unwrap();
+                assert_eq!(sums, expected, "piece {piece} ends at {value}: {report}");
+                assert!(report.missing_rows.is_empty(), "{report}");
+            }
+        }
+    }
+
     fn signals_that_interrupt_the_calling_thread_have_no_effect() {
         let m = matrix(200, 3);
         let expected = harmed(&m, 1, |_| {}).unwrap().0;
@@ -747,6 +800,17 @@ fn interrupt_this_thread_every_millisecond(work: impl FnOnce()) -> usize {
         work();
     });
     HANDLED.load(Ordering::Relaxed)
+}
+
+/// In a worker: stores to one word of the control block, counted from its start or from its end.
+#[allow(unsafe_code, reason = "the stray store that the test is about")]
+fn overwrite_a_word(from_start: Option<usize>, from_end: Option<usize>, value: u64) {
+    for range in control_blocks() {
+        let at = from_start.map_or(range.start, |word| range.start + 8 * word);
+        let at = from_end.map_or(at, |word| range.end - 8 * word);
+        // SAFETY: mapped and writable as /proc says.
+        unsafe { std::ptr::with_exposed_provenance_mut::<u64>(at).write_volatile(value) };
+    }
 }
 
 /// In a worker: overwrites the control block of this call, slots and all, as a stray `memcpy` might.

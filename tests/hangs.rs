@@ -391,6 +391,14 @@ isolated_tests! {
                 }
                 other => panic!("{other}"),
             }
+            // Nor is it used again, in any part.
+            for again in [
+                fork().row_sums(&m).map(drop),
+                fork().transform_rows(&m, 1, |row, out| out[0] = row[0]).map(drop),
+                fork().update_rows(&mut m, |row| row[0] = 0.0).map(drop),
+            ] {
+                assert!(matches!(again, Err(Error::Abandoned { .. })), "{again:?}");
+            }
         }
     }
 

@@ -194,6 +194,17 @@ isolated_tests! {
         }
     }
 
+    fn a_report_warns_of_a_name_that_is_gone() {
+        let name = unique_name("gone");
+        let m = named_matrix(&name);
+        let sums = fork().map_rows(&m, |row| row[0]).unwrap();
+        assert!(sums.report().warnings.is_empty());
+        std::fs::remove_file(shm(&name)).unwrap();
+        let sums = fork().map_rows((&m, &m), |(row, _)| row[0]).unwrap();
+        assert_eq!(sums.report().warnings, [rowfork::Warning::NameGone { name: name.clone() }]);
+        assert!(sums.report().to_string().contains(&format!("warning: the name {name:?}")));
+    }
+
     fn a_call_does_not_care_what_becomes_of_the_names_of_its_arrays() {
         for guard in [false, true] {
             for replaced in [false, true] {

@@ -126,6 +126,12 @@ impl From<bool> for Bool {
     }
 }
 
+impl From<Bool> for FillValue {
+    fn from(value: Bool) -> Self {
+        Self::Bool(value.get())
+    }
+}
+
 impl From<Bool> for bool {
     fn from(value: Bool) -> Self {
         value.get()

@@ -1,5 +1,6 @@
 //! The claim words: who works on which block, and which blocks are done. The bits are drawn in `README.md`.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::blocks::RowBlock;
@@ -57,7 +58,15 @@ pub(crate) struct Claims<'a> {
 pub(crate) struct Claim<'a> {
     block: RowBlock,
     word: &'a AtomicU64,
-    done_word: u64,
+    owner: Owner,
+    nonce: u64,
+}
+
+/// What a unit is, as its seal has it: its number, its rows, and which of these are passed over. The worker seals what it did, the
+/// supervisor looks for what was to be done, so that rows which a stray store has changed on the way are found out.
+pub(crate) fn digest(index: usize, rows: &Range<usize>, skipped: impl Iterator<Item = usize>) -> u64 {
+    let skipped = skipped.fold(0, |all, row| all ^ mix(row as u64));
+    mix(index as u64 ^ mix(rows.start as u64 ^ mix(rows.end as u64 ^ skipped)))
 }
 
 impl<'a> Claims<'a> {
@@ -69,19 +78,28 @@ impl<'a> Claims<'a> {
     pub(crate) fn try_claim(&self, block: RowBlock, owner: Owner) -> Option<Claim<'a>> {
         let word = &self.words[block.index()];
         let seen = word.load(Ordering::Relaxed);
-        if self.decode(seen, block.index()) != ClaimState::Free {
+        if glance(seen) != Glance::Free {
             return None;
         }
         // Acquire: pairs with the supervisor's Release in `free`, so this worker's stores come after those of the
         // dead one that had the block before. A failed exchange means that somebody else has it: look elsewhere.
         word.compare_exchange(seen, encode_claim(owner, attempt_of(seen)), Ordering::Acquire, Ordering::Relaxed)
             .ok()?;
-        Some(Claim { done_word: self.sealed(DONE | bits_of(owner), block.index()), block, word })
+        Some(Claim { block, word, owner, nonce: self.nonce })
     }
 
     /// The state of unit number `index`. Acquire: pairs with the Release of [`Claim::publish`].
-    pub(crate) fn state(&self, index: usize) -> ClaimState {
-        self.decode(self.words[index].load(Ordering::Acquire), index)
+    pub(crate) fn state(&self, index: usize, digest: u64) -> ClaimState {
+        decode(self.words[index].load(Ordering::Acquire), self.nonce, digest)
+    }
+
+    /// All states, in order, given the digest of each unit.
+    pub(crate) fn states(&self, digest: impl Fn(usize) -> u64) -> Vec<ClaimState> {
+        (0..self.words.len()).map(|index| self.state(index, digest(index))).collect()
+    }
+
+    fn glance(&self, index: usize) -> Glance {
+        glance(self.words[index].load(Ordering::Acquire))
     }
 
     /// Where a worker should begin that has none of the first `n` blocks yet, or has reached what others have done: as far
@@ -92,28 +110,23 @@ impl<'a> Claims<'a> {
     pub(crate) fn clear_way(&self, n: usize) -> Option<usize> {
         let (mut longest, mut start) = (0..0, 0);
         for index in 0..n {
-            if self.state(index) != ClaimState::Free {
+            if self.glance(index) != Glance::Free {
                 start = index + 1;
             } else if index + 1 - start > longest.len() {
                 longest = start..index + 1;
             }
         }
         let first = longest.clone().next()?;
-        let pursued = first > 0 && matches!(self.state(first - 1), ClaimState::Claimed(_));
+        let pursued = first > 0 && matches!(self.glance(first - 1), Glance::Claimed(_));
         Some(if pursued { first + longest.len() / 2 } else { first })
-    }
-
-    /// All states, in order.
-    pub(crate) fn states(&self) -> Vec<ClaimState> {
-        (0..self.words.len()).map(|index| self.state(index)).collect()
     }
 
     /// `CLAIMED(owner)` or `DONE` by it to `FREE`, counting one attempt more. Only once `owner` is known to be dead; without
     /// effect when the word says something else by now.
-    pub(crate) fn free(&self, index: usize, owner: Owner) {
+    pub(crate) fn free(&self, index: usize, owner: Owner, digest: u64) {
         let word = &self.words[index];
         let seen = word.load(Ordering::Relaxed);
-        let free = match self.decode(seen, index) {
+        let free = match decode(seen, self.nonce, digest) {
             ClaimState::Claimed(holder) if holder == owner => {
                 FREE | (attempt_of(seen) + 1).min(ATTEMPT_MAX) << ATTEMPT_SHIFT
             }
@@ -125,11 +138,11 @@ impl<'a> Claims<'a> {
     }
 
     /// The supervisor's word on a unit that no live worker holds, whatever was there: to be done, done, or not to be done.
-    pub(crate) fn settle(&self, index: usize, state: ClaimState) {
+    pub(crate) fn settle(&self, index: usize, state: ClaimState, digest: u64) {
         let word = match state {
             ClaimState::Free => FREE,
-            ClaimState::Done(owner) => self.sealed(DONE | bits_of(owner), index),
-            ClaimState::Claimed(_) | ClaimState::Retired | ClaimState::Corrupt => self.sealed(RETIRED, index),
+            ClaimState::Done(owner) => sealed(DONE | bits_of(owner), self.nonce, digest),
+            ClaimState::Claimed(_) | ClaimState::Retired | ClaimState::Corrupt => sealed(RETIRED, self.nonce, digest),
         };
         // Release: as in `free`.
         self.words[index].store(word, Ordering::Release);
@@ -146,23 +159,40 @@ impl<'a> Claims<'a> {
     pub(crate) fn len(&self) -> usize {
         self.words.len()
     }
+}
 
-    /// A word that ends unit `index`, in this call.
-    fn sealed(&self, low: u64, index: usize) -> u64 {
-        low | mix(self.nonce ^ mix(low) ^ index as u64) >> SEAL_SHIFT << SEAL_SHIFT
-    }
+/// What can be said of a word without knowing the unit: all that a worker asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Glance {
+    Free,
+    Claimed(Owner),
+    /// Done, retired or corrupt: nothing to be had here.
+    Other,
+}
 
-    fn decode(&self, word: u64, index: usize) -> ClaimState {
-        let attempt = attempt_of(word);
-        let owner = owner_of(word);
-        match word & STATE_MASK {
-            FREE if word == FREE | attempt << ATTEMPT_SHIFT => ClaimState::Free,
-            CLAIMED if word == encode_claim(owner, attempt) => ClaimState::Claimed(owner),
-            DONE if word == self.sealed(DONE | bits_of(owner), index) => ClaimState::Done(owner),
-            RETIRED if word == self.sealed(RETIRED, index) => ClaimState::Retired,
-            _ => ClaimState::Corrupt,
-        }
+fn glance(word: u64) -> Glance {
+    let (attempt, owner) = (attempt_of(word), owner_of(word));
+    match word & STATE_MASK {
+        FREE if word == FREE | attempt << ATTEMPT_SHIFT => Glance::Free,
+        CLAIMED if word == encode_claim(owner, attempt) => Glance::Claimed(owner),
+        _ => Glance::Other,
     }
+}
+
+fn decode(word: u64, nonce: u64, digest: u64) -> ClaimState {
+    let owner = owner_of(word);
+    match (glance(word), word & STATE_MASK) {
+        (Glance::Free, _) => ClaimState::Free,
+        (Glance::Claimed(owner), _) => ClaimState::Claimed(owner),
+        (_, DONE) if word == sealed(DONE | bits_of(owner), nonce, digest) => ClaimState::Done(owner),
+        (_, RETIRED) if word == sealed(RETIRED, nonce, digest) => ClaimState::Retired,
+        _ => ClaimState::Corrupt,
+    }
+}
+
+/// A word that ends the unit of this digest, in the call of this nonce.
+fn sealed(low: u64, nonce: u64, digest: u64) -> u64 {
+    low | mix(nonce ^ mix(low) ^ digest) >> SEAL_SHIFT << SEAL_SHIFT
 }
 
 impl Claim<'_> {
@@ -171,10 +201,11 @@ impl Claim<'_> {
         &self.block
     }
 
-    /// Says that the output of the block is complete.
-    pub(crate) fn publish(self) {
+    /// Says that the output of the unit is complete: of what [`digest`] says.
+    pub(crate) fn publish(self, digest: u64) {
+        let done = sealed(DONE | bits_of(self.owner), self.nonce, digest);
         // Release: pairs with the Acquire in `Claims::state`; whoever sees DONE sees the rows.
-        self.word.store(self.done_word, Ordering::Release);
+        self.word.store(done, Ordering::Release);
     }
 }
 
@@ -224,33 +255,33 @@ mod tests {
         let words = words(10);
         let claims = Claims::new(&words, 42);
         let claim = claims.try_claim(block(3), FIRST).unwrap();
-        assert_eq!(claims.state(3), ClaimState::Claimed(FIRST));
+        assert_eq!(claims.state(3, 3), ClaimState::Claimed(FIRST));
         assert!(claims.try_claim(block(3), SECOND).is_none());
         let _ = claim; // dies without publishing
-        claims.free(3, SECOND);
-        claims.free(3, Owner { generation: 1, ..FIRST });
-        assert_eq!(claims.state(3), ClaimState::Claimed(FIRST), "another worker's death frees nothing");
-        claims.free(3, FIRST);
-        assert_eq!(claims.state(3), ClaimState::Free);
-        claims.try_claim(block(3), SECOND).unwrap().publish();
-        assert_eq!(claims.state(3), ClaimState::Done(SECOND));
-        claims.free(3, FIRST);
-        assert_eq!(claims.state(3), ClaimState::Done(SECOND), "another's block stays done");
-        claims.free(3, SECOND);
-        assert_eq!(claims.state(3), ClaimState::Free, "what a dead worker has done may be wanted again");
+        claims.free(3, SECOND, 3);
+        claims.free(3, Owner { generation: 1, ..FIRST }, 3);
+        assert_eq!(claims.state(3, 3), ClaimState::Claimed(FIRST), "another worker's death frees nothing");
+        claims.free(3, FIRST, 3);
+        assert_eq!(claims.state(3, 3), ClaimState::Free);
+        claims.try_claim(block(3), SECOND).unwrap().publish(3);
+        assert_eq!(claims.state(3, 3), ClaimState::Done(SECOND));
+        claims.free(3, FIRST, 3);
+        assert_eq!(claims.state(3, 3), ClaimState::Done(SECOND), "another's block stays done");
+        claims.free(3, SECOND, 3);
+        assert_eq!(claims.state(3, 3), ClaimState::Free, "what a dead worker has done may be wanted again");
     }
 
     #[test]
     fn what_is_settled_is_claimed_by_nobody() {
         let words = words(10);
         let claims = Claims::new(&words, 42);
-        claims.settle(3, ClaimState::Retired);
-        claims.settle(4, ClaimState::Done(FIRST));
-        assert_eq!((claims.state(3), claims.state(4)), (ClaimState::Retired, ClaimState::Done(FIRST)));
+        claims.settle(3, ClaimState::Retired, 3);
+        claims.settle(4, ClaimState::Done(FIRST), 4);
+        assert_eq!((claims.state(3, 3), claims.state(4, 4)), (ClaimState::Retired, ClaimState::Done(FIRST)));
         assert!(claims.try_claim(block(3), SECOND).is_none() && claims.try_claim(block(4), SECOND).is_none());
-        claims.free(3, FIRST);
-        assert_eq!(claims.state(3), ClaimState::Retired);
-        claims.settle(4, ClaimState::Free);
+        claims.free(3, FIRST, 3);
+        assert_eq!(claims.state(3, 3), ClaimState::Retired);
+        claims.settle(4, ClaimState::Free, 4);
         assert!(claims.try_claim(block(4), SECOND).is_some());
     }
 
@@ -264,7 +295,7 @@ mod tests {
         let _second = claims.try_claim(block(5), SECOND).unwrap();
         assert_eq!(claims.clear_way(10), Some(3), "of 1..5 and 6..10 the first");
         assert_eq!(claims.clear_way(3), Some(2));
-        first.publish();
+        first.publish(0);
         assert_eq!(claims.clear_way(10), Some(1), "nobody is on the way to block 1");
         assert_eq!((claims.clear_way(1), claims.clear_way(0)), (None, None));
     }
@@ -275,9 +306,9 @@ mod tests {
         let claims = Claims::new(&words, 7);
         for _ in 0..1000 {
             assert!(claims.try_claim(block(0), SECOND).is_some());
-            claims.free(0, SECOND);
+            claims.free(0, SECOND, 0);
         }
-        assert_eq!(claims.state(0), ClaimState::Free);
+        assert_eq!(claims.state(0, 0), ClaimState::Free);
         assert_eq!(attempt_of(words[0].load(Ordering::Relaxed)), ATTEMPT_MAX);
     }
 
@@ -285,13 +316,31 @@ mod tests {
     fn a_done_word_of_another_block_or_call_is_corruption() {
         let words = words(2);
         let claims = Claims::new(&words, 1);
-        claims.try_claim(block(0), FIRST).unwrap().publish();
+        claims.try_claim(block(0), FIRST).unwrap().publish(0);
         let done = words[0].load(Ordering::Relaxed);
         words[1].store(done, Ordering::Relaxed);
-        assert_eq!(claims.state(1), ClaimState::Corrupt);
-        assert_eq!(Claims::new(&words, 2).state(0), ClaimState::Corrupt);
+        assert_eq!(claims.state(1, 1), ClaimState::Corrupt);
+        assert_eq!(Claims::new(&words, 2).state(0, 0), ClaimState::Corrupt);
         words[0].store(done ^ 1 << STATE_BITS, Ordering::Relaxed);
-        assert_eq!(claims.state(0), ClaimState::Corrupt, "another worker's name under the same seal");
+        assert_eq!(claims.state(0, 0), ClaimState::Corrupt, "another worker's name under the same seal");
+    }
+
+    #[test]
+    fn a_word_seals_what_was_done() {
+        let digests = [
+            digest(7, &(10..20), [].into_iter()),
+            digest(8, &(10..20), [].into_iter()),
+            digest(7, &(10..19), [].into_iter()),
+            digest(7, &(11..20), [].into_iter()),
+            digest(7, &(10..20), [12].into_iter()),
+            digest(7, &(10..20), [12, 13].into_iter()),
+        ];
+        let words = words(1);
+        let claims = Claims::new(&words, 1);
+        claims.try_claim(block(0), FIRST).unwrap().publish(digests[0]);
+        let states = digests.map(|digest| claims.state(0, digest));
+        assert_eq!(states[0], ClaimState::Done(FIRST));
+        assert!(states[1..].iter().all(|state| *state == ClaimState::Corrupt), "{states:?}");
     }
 
     #[test]
@@ -300,7 +349,7 @@ mod tests {
         let claims = Claims::new(&words, 1);
         for value in [2, 3, u64::MAX, 0x3ff0_0000_0000_0000, 1 << 63, FREE | 4, CLAIMED | 1 << 50] {
             words[0].store(value, Ordering::Relaxed);
-            assert_eq!(claims.state(0), ClaimState::Corrupt, "{value:#x}");
+            assert_eq!(claims.state(0, 0), ClaimState::Corrupt, "{value:#x}");
             assert!(claims.try_claim(block(0), FIRST).is_none());
         }
     }

@@ -9,7 +9,7 @@ mod claims;
 mod slots;
 mod station;
 
-pub(crate) use claims::{Claim, ClaimState, Claims, MAX_WORKERS, Owner};
+pub(crate) use claims::{Claim, ClaimState, Claims, MAX_WORKERS, Owner, digest};
 pub(crate) use slots::{Fault, Message, MessageKind, Saved, Slot, Tally};
 pub(crate) use station::Station;
 
@@ -153,22 +153,28 @@ impl Control {
     }
 
     /// Gives piece number `index - n_blocks` its rows and its first state. Pieces are added in order.
-    pub(crate) fn add_piece(&self, index: usize, rows: &Range<usize>, state: ClaimState) {
+    pub(crate) fn add_piece(&self, index: usize, rows: &Range<usize>, state: ClaimState, digest: u64) {
         let piece = &self.pieces()[index - self.n_blocks];
         piece.start.store(rows.start as u64, Ordering::Relaxed);
         piece.end.store(rows.end as u64, Ordering::Relaxed);
-        self.claims(index + 1).settle(index, state);
+        self.claims(index + 1).settle(index, state, digest);
         self.header().n_pieces.store((index + 1 - self.n_blocks) as u64, Ordering::Release);
     }
 
-    /// Has workers pass over a row from now on, where an operation cannot be cut around it.
-    pub(crate) fn skip(&self, row: usize) {
-        let header = self.header();
-        let n_skipped = usize::try_from(header.n_skipped.load(Ordering::Relaxed)).unwrap_or(usize::MAX);
-        if let Some(entry) = self.all_skipped().get(n_skipped) {
+    /// Has workers pass over a row from now on, where an operation cannot be cut around it: the `nth`, counted from 0.
+    pub(crate) fn skip(&self, nth: usize, row: usize) {
+        if let Some(entry) = self.all_skipped().get(nth) {
             entry.store(row as u64, Ordering::Relaxed);
-            header.n_skipped.store(n_skipped as u64 + 1, Ordering::Release);
+            self.header().n_skipped.store(nth as u64 + 1, Ordering::Release);
         }
+    }
+
+    /// Says again what a stray store may have changed: before workers are forked.
+    pub(crate) fn say_again(&self, limit: usize, n_units: usize, n_skipped: usize) {
+        let header = self.header();
+        header.limit.store(limit as u64, Ordering::Relaxed);
+        header.n_skipped.store(n_skipped as u64, Ordering::Relaxed);
+        header.n_pieces.store((n_units - self.n_blocks) as u64, Ordering::Release);
     }
 
     /// Rows to pass over.

@@ -3,7 +3,8 @@
 use std::ops::Deref;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::Slot;
+use super::{Slot, digest};
+use crate::blocks::RowBlock;
 
 /// A worker's slot, to which it dereferences, and the rows to pass over.
 #[derive(Debug, Clone, Copy)]
@@ -21,6 +22,13 @@ impl<'a> Station<'a> {
     /// The slot's number.
     pub(crate) fn number(&self) -> u16 {
         self.number
+    }
+
+    /// What a unit is of which this has been done.
+    pub(crate) fn digest(&self, unit: &RowBlock) -> u64 {
+        let rows = unit.rows();
+        let skipped = self.skipped.iter().filter_map(|row| usize::try_from(row.load(Ordering::Relaxed)).ok());
+        digest(unit.index(), &rows, skipped.filter(|row| rows.contains(row)))
     }
 
     /// Whether the call goes on without this row. Nearly always there is none such.

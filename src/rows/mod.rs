@@ -118,10 +118,11 @@ fn run<I: Rows, T: Element, D: Dimension>(
     let guarded = options.guard && plan != Plan::BuiltIn;
     let cut = plan.cut(n_rows, input_row_bytes, output_bytes / n_rows.max(1));
     let blocks = if guarded { Cut::guarded_blocks } else { Cut::blocks }(&cut, n_rows, options.block_rows);
+    let workers = options.workers_for(blocks.len());
     let output_pages = output.pages();
     let mut target = BlockTarget::new(output, share);
     if in_place {
-        target = target.in_place(options.workers_for(blocks.len()), &blocks, guarded)?;
+        target = target.in_place(workers, &blocks, guarded)?;
     }
     if guarded {
         target = target.guarded(&blocks)?;
@@ -147,6 +148,7 @@ fn run<I: Rows, T: Element, D: Dimension>(
             target.fill(claim, station, |rows, values| kernel(rows, values, station))
         },
         blocks,
+        workers,
     };
     let ran = fork.run(&call).and_then(|mut report| {
         if let Some(value) = fill {
@@ -156,13 +158,21 @@ fn run<I: Rows, T: Element, D: Dimension>(
         warn_of_name(target.segment(), &mut report.warnings);
         Ok(report)
     });
-    if let Err(Error::WorkerUnkillable { .. }) = ran {
+    if ran.as_ref().is_err_and(is_unkillable) {
         target.segment().abandon();
         return ran;
     }
     match check_lengths() {
         Ok(()) => ran,
         Err(truncated) => Err(truncated_error(truncated, ran, in_place && target.segment().check_length().is_ok())),
+    }
+}
+
+/// Whether a worker of the call may still write to the output.
+fn is_unkillable(error: &Error) -> bool {
+    match error {
+        Error::UpdateInterrupted { source, .. } => is_unkillable(source),
+        _ => matches!(error, Error::WorkerUnkillable { .. }),
     }
 }
 

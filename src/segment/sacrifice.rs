@@ -14,6 +14,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use super::BLOCK;
 use super::preflight::Brink;
@@ -57,6 +58,9 @@ pub(super) fn reserve(
     }
 }
 
+/// Longer than the largest machine takes to find the memory that it has.
+const PATIENCE: Duration = Duration::from_secs(600);
+
 /// Runs `work` in a child that is the kernel's first victim, and waits for its end. How that came about is read from a
 /// shared word, not from the exit status: that one a host may have taken, by ignoring SIGCHLD or waiting for strangers.
 fn by_a_child(work: impl FnOnce() -> io::Result<()>) -> io::Result<u64> {
@@ -86,7 +90,17 @@ fn by_a_child(work: impl FnOnce() -> io::Result<()>) -> io::Result<u64> {
         }
         Side::Parent(child) => {
             match ChildFd::open(child) {
-                Ok(child) => drop(child.reap()),
+                Ok(child) => {
+                    // Stopped, or in an `atfork` handler that waits for another thread of ours.
+                    let hangs = !child.ends_by(Instant::now() + PATIENCE);
+                    if hangs {
+                        child.kill();
+                    }
+                    child.reap();
+                    if hangs {
+                        return Err(io::ErrorKind::TimedOut.into());
+                    }
+                }
                 // No descriptor free, or somebody else has reaped it already: then there is nothing to wait for.
                 Err(_) => process::reap_by_pid(child),
             }

@@ -103,6 +103,12 @@ impl Clock {
         self.killed.remove(&owner);
     }
 
+    /// All workers are dead.
+    pub(super) fn forget_all(&mut self) {
+        self.seen.clear();
+        self.killed.clear();
+    }
+
     /// This process was itself stopped for so long: nobody is late for that.
     pub(crate) fn shift(&mut self, by: Duration) {
         self.deadline = self.deadline.and_then(|deadline| deadline.checked_add(by));

@@ -7,7 +7,7 @@ use super::clock::Clock;
 use super::units::Units;
 use super::{Action, Change, Death, Division, Kernel, Rules, Snapshot, Verdict};
 use crate::blocks::RowBlocks;
-use crate::control::{ClaimState, MAX_FAILED_ROWS, Message, MessageKind, Owner, Saved};
+use crate::control::{ClaimState, MAX_FAILED_ROWS, Message, MessageKind, Owner, Saved, digest};
 use crate::error::{DeathCause, Error, FailedRow};
 use crate::failpoints;
 
@@ -99,6 +99,14 @@ impl Ledger {
     /// How many units there are.
     pub(crate) fn n_units(&self) -> usize {
         self.units.len()
+    }
+
+    /// What a unit is that is done as it should be.
+    pub(crate) fn digest(&self, unit: usize) -> u64 {
+        let rows = self.rows(unit);
+        let skips = self.rules.division == Division::Never;
+        let skipped = self.failed.iter().map(|failed| failed.row).filter(|row| skips && rows.contains(row));
+        digest(unit, &rows, skipped)
     }
 
     /// The rows of a unit.
@@ -301,6 +309,9 @@ impl Ledger {
         death: &Death,
         changes: &mut Vec<Change>,
     ) -> Vec<(Range<usize>, Part)> {
+        if death.message.as_ref().is_some_and(|message| message.kind == MessageKind::Setup) {
+            return vec![(left.clone(), Part::Suspect)]; // a system call has failed, not a row
+        }
         let row = if left.len() == 1 { left.start } else { death.row };
         let named = left.contains(&row);
         let alone =
@@ -372,10 +383,10 @@ impl Ledger {
     /// The end of the call, if too many workers have ended since a unit was last finished.
     pub(super) fn despair(&mut self, snapshot: &Snapshot<'_>) -> Option<Error> {
         let n_done = snapshot.units.iter().filter(|state| matches!(state, ClaimState::Done(_))).count();
+        // The most that there ever were: what is freed and done again is no progress.
         if n_done > self.patience.n_done {
-            self.patience = Patience::default();
+            self.patience = Patience { n_done, ..Patience::default() };
         }
-        self.patience.n_done = n_done;
         let hung_starts = self.patience.hung_starts;
         if hung_starts >= HUNG_STARTS_MAX * self.rules.workers {
             let message = format!(
@@ -434,6 +445,7 @@ impl Ledger {
             return Action::Finish(Verdict::Failed(Error::ControlCorrupted { block }));
         }
         self.restarted = true;
+        self.clock.forget_all();
         self.units.forget_pieces();
         self.failed.clear();
         self.blame.clear();

@@ -376,7 +376,7 @@ fn a_call_goes_on_without_so_many_rows_and_no_more() {
         assert_eq!(table.decide(1), "spawn 1; ");
     }
     table.set(&[(2000, Claimed(A))]).bury(&[failed(A, 2000)]);
-    assert!(table.decide(1).starts_with("fail: 1025 rows failed: row 0: its worker"));
+    assert!(table.decide(1).starts_with("fail: 1025 rows failed, more than a call goes on without: row 0: its worker"));
 }
 
 #[test]
@@ -433,6 +433,28 @@ fn after_a_crash_without_guard_everything_is_done_again_once_it_is_known_what_cr
         verdict.starts_with("fail: worker 0 was killed by SIGSEGV on row 5, as others did in each of 3 runs"),
         "{verdict}"
     );
+}
+
+#[test]
+fn what_is_freed_and_done_again_is_no_progress() {
+    let mut table = Table::new(RULES);
+    let mut rounds = 0;
+    // Every worker does one block and crashes over the next: nothing of it stays.
+    let end = loop {
+        rounds += 1;
+        assert!(rounds < 1000, "for ever");
+        let free: Vec<usize> = (0..table.states.len()).filter(|&unit| table.states[unit] == Free).collect();
+        let (first, last) = (free[0], free[free.len() - 1 - rounds % (free.len() - 1)]);
+        table.set(&[(first, Done(A)), (last, Claimed(A))]);
+        table.decide(1);
+        let row = table.ledger.rows(last).start;
+        table.bury(&[crashed(A, row)]);
+        let outcome = table.decide(1);
+        if outcome.starts_with("fail") {
+            break outcome;
+        }
+    };
+    assert!(rounds < 200, "{rounds} rounds, {end}");
 }
 
 #[test]

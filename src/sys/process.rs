@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 use nix::sys::signal::Signal;
+use nix::sys::wait::{WaitPidFlag, WaitStatus};
 use nix::unistd::ForkResult;
 pub(crate) use nix::unistd::Pid;
 use rustix::io::Errno;
@@ -73,9 +74,22 @@ pub(crate) fn exit_now(code: i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
-/// Waits for a child that is about to leave by itself and that nobody else has been told of.
+/// Waits for a child that is about to leave by itself and that nobody else has been told of; not for ever, if it hangs in what the
+/// fork has left it.
 pub(crate) fn reap_by_pid(pid: Pid) {
-    while nix::sys::wait::waitpid(pid, None) == Err(nix::Error::EINTR) {}
+    let patience = Instant::now() + Duration::from_secs(2);
+    loop {
+        match nix::sys::wait::waitpid(pid, Some(WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::StillAlive) if Instant::now() < patience => std::thread::sleep(LOOK_AGAIN),
+            Ok(WaitStatus::StillAlive) => {
+                // Not reaped yet, so the number is its own.
+                let _ = nix::sys::signal::kill(pid, Signal::SIGKILL);
+                std::thread::sleep(LOOK_AGAIN);
+            }
+            Err(nix::Error::EINTR) => {}
+            _ => return,
+        }
+    }
 }
 
 /// This process's id. Never cached: a forked child has another.

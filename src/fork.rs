@@ -153,7 +153,7 @@ impl<'a> Fork<'a> {
         self
     }
 
-    /// Calls `check` in the calling thread whenever a signal has interrupted its wait, and ten times a second. `true` ends the
+    /// Calls `check` in the calling thread whenever a signal has interrupted its wait, and at least ten times a second. `true` ends the
     /// call as a cancelled [token](Self::cancel_token) does. For host languages whose signal handlers only take note, such as
     /// Python: `check_interrupt(|| unsafe { PyErr_CheckSignals() } != 0)`.
     #[must_use]

@@ -267,7 +267,8 @@ impl<'a> Supervisor<'a> {
     /// Forks up to `n` workers into empty slots. Fewer are enough, none is an error.
     fn spawn(&mut self, n: usize) -> Result<()> {
         // A stray store may have changed the workers' copy.
-        self.control.say_again(self.ledger.limit(), self.ledger.n_units(), self.n_skips);
+        let pieces = (self.call.blocks.len()..self.ledger.n_units()).map(|unit| self.ledger.rows(unit));
+        self.control.say_again(self.ledger.limit(), pieces, self.n_skips);
         for _ in 0..n {
             let Some(owner) = self.crew.next_owner() else { break };
             // While the later ones are forked the first may have finished everything.

@@ -169,12 +169,19 @@ impl Control {
         }
     }
 
-    /// Says again what a stray store may have changed: before workers are forked.
-    pub(crate) fn say_again(&self, limit: usize, n_units: usize, n_skipped: usize) {
+    /// Says again what a stray store may have changed, before workers are forked: the limit, the rows of the pieces, and how many
+    /// rows are passed over.
+    pub(crate) fn say_again(&self, limit: usize, pieces: impl Iterator<Item = Range<usize>>, n_skipped: usize) {
         let header = self.header();
         header.limit.store(limit as u64, Ordering::Relaxed);
         header.n_skipped.store(n_skipped as u64, Ordering::Relaxed);
-        header.n_pieces.store((n_units - self.n_blocks) as u64, Ordering::Release);
+        let mut n_pieces = 0;
+        for (piece, rows) in self.pieces().iter().zip(pieces) {
+            piece.start.store(rows.start as u64, Ordering::Relaxed);
+            piece.end.store(rows.end as u64, Ordering::Relaxed);
+            n_pieces += 1;
+        }
+        header.n_pieces.store(n_pieces, Ordering::Release);
     }
 
     /// Rows to pass over.

@@ -190,6 +190,9 @@ impl<'a> Fork<'a> {
     }
 }
 
+/// How long a worker may take to leave that is not wanted.
+const UNWANTED_PATIENCE: Duration = Duration::from_secs(2);
+
 /// Forks the calling thread.
 struct Forked {
     measure_memory: bool,
@@ -225,7 +228,7 @@ impl Spawn for Forked {
         let opened = ChildFd::open(pid);
         futex::store_and_wake(&slot.go, if opened.is_ok() { worker::GO } else { worker::ABANDON });
         opened.map_err(|source| {
-            process::reap_by_pid(pid);
+            process::reap_by_pid(pid, UNWANTED_PATIENCE);
             match slot.message() {
                 Some(Message { kind: MessageKind::Setup, text: message, .. }) => Error::WorkerSetup { message },
                 _ => Error::Os { action: "open a pidfd for", subject: format!("worker {pid}"), source },

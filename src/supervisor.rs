@@ -218,6 +218,9 @@ impl<'a> Supervisor<'a> {
             // A crash that nobody has seen yet may have spoilt what is done.
             let deaths = self.reap(None, Instant::now())?;
             self.bury(&deaths)?;
+            if let Some(error) = self.ledger.spoilt(&self.states()) {
+                return Err(error);
+            }
         }
         if let Verdict::Unkillable(owner) = verdict
             && let Some(pid) = self.crew.give_up(owner)

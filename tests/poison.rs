@@ -300,7 +300,7 @@ fn check_filled(
     assert_eq!(report.missing_rows, ranges(&rows), "{what}");
     assert_eq!(report.ended_early, None, "{what}");
     let text = report.to_string();
-    for failed in &report.failed_rows {
+    for failed in report.failed_rows.iter().take(10) {
         assert!(text.lines().any(|line| line == failed.to_string()), "{what}: {text}");
         assert!(failed.to_string().starts_with(&format!("row {}", failed.row)), "{what}: {failed}");
     }
@@ -550,7 +550,7 @@ isolated_tests! {
                     }
                     other => panic!("{what}: {other}"),
                 }
-                assert!(error.to_string().starts_with("1025 rows failed: row "), "{what}: {error}");
+                assert!(error.to_string().starts_with("1025 rows failed, more than a call goes on without: row "), "{what}: {error}");
                 let came = run(operation, &options, &m, false, &bad_rows(1024));
                 let came = came.unwrap_or_else(|error| panic!("{what}: {error}"));
                 assert_eq!(came.report.failed_rows.len(), 1024, "{what}");

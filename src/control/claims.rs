@@ -18,10 +18,8 @@ const RETIRED: u64 = 3;
 const WORKER_BITS: u32 = 16;
 const GENERATION_SHIFT: u32 = STATE_BITS + WORKER_BITS;
 const GENERATION_BITS: u32 = 16;
-const ATTEMPT_SHIFT: u32 = GENERATION_SHIFT + GENERATION_BITS;
-const ATTEMPT_MAX: u64 = 0xff;
 
-/// The seal of a word that ends a unit: hash bits over what lies below them.
+/// The seal of a word: hash bits over what lies below them, and more.
 const SEAL_SHIFT: u32 = GENERATION_SHIFT + GENERATION_BITS;
 
 /// One process: the worker slot, and which of the processes that held the slot in turn.
@@ -58,6 +56,7 @@ pub(crate) struct Claims<'a> {
 pub(crate) struct Claim<'a> {
     block: RowBlock,
     word: &'a AtomicU64,
+    claimed: u64,
     owner: Owner,
     nonce: u64,
 }
@@ -78,19 +77,19 @@ impl<'a> Claims<'a> {
     pub(crate) fn try_claim(&self, block: RowBlock, owner: Owner) -> Option<Claim<'a>> {
         let word = &self.words[block.index()];
         let seen = word.load(Ordering::Relaxed);
-        if glance(seen) != Glance::Free {
+        if self.read(seen, block.index()) != Glance::Free {
             return None;
         }
         // Acquire: pairs with the supervisor's Release in `free`, so this worker's stores come after those of the
         // dead one that had the block before. A failed exchange means that somebody else has it: look elsewhere.
-        word.compare_exchange(seen, encode_claim(owner, attempt_of(seen)), Ordering::Acquire, Ordering::Relaxed)
-            .ok()?;
-        Some(Claim { block, word, owner, nonce: self.nonce })
+        let claimed = self.open(CLAIMED | bits_of(owner), block.index());
+        word.compare_exchange(seen, claimed, Ordering::Acquire, Ordering::Relaxed).ok()?;
+        Some(Claim { block, word, claimed, owner, nonce: self.nonce })
     }
 
     /// The state of unit number `index`. Acquire: pairs with the Release of [`Claim::publish`].
     pub(crate) fn state(&self, index: usize, digest: u64) -> ClaimState {
-        decode(self.words[index].load(Ordering::Acquire), self.nonce, digest)
+        self.decode(self.words[index].load(Ordering::Acquire), index, digest)
     }
 
     /// All states, in order, given the digest of each unit.
@@ -99,7 +98,32 @@ impl<'a> Claims<'a> {
     }
 
     fn glance(&self, index: usize) -> Glance {
-        glance(self.words[index].load(Ordering::Acquire))
+        self.read(self.words[index].load(Ordering::Acquire), index)
+    }
+
+    fn read(&self, word: u64, index: usize) -> Glance {
+        let owner = owner_of(word);
+        match word & STATE_MASK {
+            FREE if word == self.open(FREE, index) => Glance::Free,
+            CLAIMED if word == self.open(CLAIMED | bits_of(owner), index) => Glance::Claimed(owner),
+            _ => Glance::Other,
+        }
+    }
+
+    fn decode(&self, word: u64, index: usize, digest: u64) -> ClaimState {
+        let owner = owner_of(word);
+        match (self.read(word, index), word & STATE_MASK) {
+            (Glance::Free, _) => ClaimState::Free,
+            (Glance::Claimed(owner), _) => ClaimState::Claimed(owner),
+            (_, DONE) if word == sealed(DONE | bits_of(owner), self.nonce, digest) => ClaimState::Done(owner),
+            (_, RETIRED) if word == sealed(RETIRED, self.nonce, digest) => ClaimState::Retired,
+            _ => ClaimState::Corrupt,
+        }
+    }
+
+    /// A word of a unit that is not ended: its seal knows of the unit no more than the number.
+    fn open(&self, low: u64, index: usize) -> u64 {
+        sealed(low, self.nonce, index as u64)
     }
 
     /// Where a worker should begin that has none of the first `n` blocks yet, or has reached what others have done: as far
@@ -121,18 +145,16 @@ impl<'a> Claims<'a> {
         Some(if pursued { first + longest.len() / 2 } else { first })
     }
 
-    /// `CLAIMED(owner)` or `DONE` by it to `FREE`, counting one attempt more. Only once `owner` is known to be dead; without
+    /// `CLAIMED(owner)` or `DONE` by it to `FREE`. Only once `owner` is known to be dead; without
     /// effect when the word says something else by now.
     pub(crate) fn free(&self, index: usize, owner: Owner, digest: u64) {
         let word = &self.words[index];
         let seen = word.load(Ordering::Relaxed);
-        let free = match decode(seen, self.nonce, digest) {
-            ClaimState::Claimed(holder) if holder == owner => {
-                FREE | (attempt_of(seen) + 1).min(ATTEMPT_MAX) << ATTEMPT_SHIFT
-            }
-            ClaimState::Done(maker) if maker == owner => FREE,
-            _ => return,
-        };
+        let was = self.decode(seen, index, digest);
+        if ![ClaimState::Claimed(owner), ClaimState::Done(owner)].contains(&was) {
+            return;
+        }
+        let free = self.open(FREE, index);
         // Release: the next claimer's Acquire orders its stores after the death that was seen.
         let _ = word.compare_exchange(seen, free, Ordering::Release, Ordering::Relaxed);
     }
@@ -140,7 +162,7 @@ impl<'a> Claims<'a> {
     /// The supervisor's word on a unit that no live worker holds, whatever was there: to be done, done, or not to be done.
     pub(crate) fn settle(&self, index: usize, state: ClaimState, digest: u64) {
         let word = match state {
-            ClaimState::Free => FREE,
+            ClaimState::Free => self.open(FREE, index),
             ClaimState::Done(owner) => sealed(DONE | bits_of(owner), self.nonce, digest),
             ClaimState::Claimed(_) | ClaimState::Retired | ClaimState::Corrupt => sealed(RETIRED, self.nonce, digest),
         };
@@ -150,8 +172,8 @@ impl<'a> Claims<'a> {
 
     /// Frees every block, whatever its word says. Only while no worker lives.
     pub(super) fn free_all(&self) {
-        for word in self.words {
-            word.store(FREE, Ordering::Release);
+        for (index, word) in self.words.iter().enumerate() {
+            word.store(self.open(FREE, index), Ordering::Release);
         }
     }
 
@@ -170,27 +192,7 @@ enum Glance {
     Other,
 }
 
-fn glance(word: u64) -> Glance {
-    let (attempt, owner) = (attempt_of(word), owner_of(word));
-    match word & STATE_MASK {
-        FREE if word == FREE | attempt << ATTEMPT_SHIFT => Glance::Free,
-        CLAIMED if word == encode_claim(owner, attempt) => Glance::Claimed(owner),
-        _ => Glance::Other,
-    }
-}
-
-fn decode(word: u64, nonce: u64, digest: u64) -> ClaimState {
-    let owner = owner_of(word);
-    match (glance(word), word & STATE_MASK) {
-        (Glance::Free, _) => ClaimState::Free,
-        (Glance::Claimed(owner), _) => ClaimState::Claimed(owner),
-        (_, DONE) if word == sealed(DONE | bits_of(owner), nonce, digest) => ClaimState::Done(owner),
-        (_, RETIRED) if word == sealed(RETIRED, nonce, digest) => ClaimState::Retired,
-        _ => ClaimState::Corrupt,
-    }
-}
-
-/// A word that ends the unit of this digest, in the call of this nonce.
+/// A word with its seal, in the call of this nonce: no stray store is taken for one, not even of zeros.
 fn sealed(low: u64, nonce: u64, digest: u64) -> u64 {
     low | mix(nonce ^ mix(low) ^ digest) >> SEAL_SHIFT << SEAL_SHIFT
 }
@@ -204,13 +206,10 @@ impl Claim<'_> {
     /// Says that the output of the unit is complete: of what [`digest`] says.
     pub(crate) fn publish(self, digest: u64) {
         let done = sealed(DONE | bits_of(self.owner), self.nonce, digest);
-        // Release: pairs with the Acquire in `Claims::state`; whoever sees DONE sees the rows.
-        self.word.store(done, Ordering::Release);
+        // Release: pairs with the Acquire in `Claims::state`; whoever sees DONE sees the rows. A word that is not our claim any
+        // more was overwritten: let the supervisor see that.
+        let _ = self.word.compare_exchange(self.claimed, done, Ordering::Release, Ordering::Relaxed);
     }
-}
-
-fn encode_claim(owner: Owner, attempt: u64) -> u64 {
-    CLAIMED | bits_of(owner) | attempt << ATTEMPT_SHIFT
 }
 
 fn bits_of(owner: Owner) -> u64 {
@@ -220,10 +219,6 @@ fn bits_of(owner: Owner) -> u64 {
 #[expect(clippy::cast_possible_truncation, reason = "16-bit fields are cut out of the word")]
 fn owner_of(word: u64) -> Owner {
     Owner { slot: (word >> STATE_BITS) as u16, generation: (word >> GENERATION_SHIFT) as u16 }
-}
-
-fn attempt_of(word: u64) -> u64 {
-    word >> ATTEMPT_SHIFT & ATTEMPT_MAX
 }
 
 /// The finaliser of SplitMix64 (Steele, Lea, Flood 2014): a bijection that scatters neighbouring inputs.
@@ -243,7 +238,7 @@ mod tests {
     const SECOND: Owner = Owner { slot: 65_535, generation: 65_535 };
 
     fn words(n: usize) -> Vec<AtomicU64> {
-        (0..n).map(|_| AtomicU64::new(FREE)).collect()
+        (0..n).map(|_| AtomicU64::new(0)).collect()
     }
 
     fn block(index: usize) -> RowBlock {
@@ -254,6 +249,7 @@ mod tests {
     fn a_block_has_one_owner_until_that_owner_is_dead() {
         let words = words(10);
         let claims = Claims::new(&words, 42);
+        claims.free_all();
         let claim = claims.try_claim(block(3), FIRST).unwrap();
         assert_eq!(claims.state(3, 3), ClaimState::Claimed(FIRST));
         assert!(claims.try_claim(block(3), SECOND).is_none());
@@ -275,6 +271,7 @@ mod tests {
     fn what_is_settled_is_claimed_by_nobody() {
         let words = words(10);
         let claims = Claims::new(&words, 42);
+        claims.free_all();
         claims.settle(3, ClaimState::Retired, 3);
         claims.settle(4, ClaimState::Done(FIRST), 4);
         assert_eq!((claims.state(3, 3), claims.state(4, 4)), (ClaimState::Retired, ClaimState::Done(FIRST)));
@@ -289,6 +286,7 @@ mod tests {
     fn workers_begin_far_from_each_other() {
         let words = words(10);
         let claims = Claims::new(&words, 42);
+        claims.free_all();
         assert_eq!(claims.clear_way(10), Some(0));
         let first = claims.try_claim(block(0), FIRST).unwrap();
         assert_eq!(claims.clear_way(10), Some(5), "the middle of 1..10");
@@ -301,21 +299,10 @@ mod tests {
     }
 
     #[test]
-    fn the_attempt_counter_saturates() {
-        let words = words(1);
-        let claims = Claims::new(&words, 7);
-        for _ in 0..1000 {
-            assert!(claims.try_claim(block(0), SECOND).is_some());
-            claims.free(0, SECOND, 0);
-        }
-        assert_eq!(claims.state(0, 0), ClaimState::Free);
-        assert_eq!(attempt_of(words[0].load(Ordering::Relaxed)), ATTEMPT_MAX);
-    }
-
-    #[test]
     fn a_done_word_of_another_block_or_call_is_corruption() {
         let words = words(2);
         let claims = Claims::new(&words, 1);
+        claims.free_all();
         claims.try_claim(block(0), FIRST).unwrap().publish(0);
         let done = words[0].load(Ordering::Relaxed);
         words[1].store(done, Ordering::Relaxed);
@@ -337,6 +324,7 @@ mod tests {
         ];
         let words = words(1);
         let claims = Claims::new(&words, 1);
+        claims.free_all();
         claims.try_claim(block(0), FIRST).unwrap().publish(digests[0]);
         let states = digests.map(|digest| claims.state(0, digest));
         assert_eq!(states[0], ClaimState::Done(FIRST));
@@ -347,7 +335,8 @@ mod tests {
     fn stray_values_are_corruption() {
         let words = words(1);
         let claims = Claims::new(&words, 1);
-        for value in [2, 3, u64::MAX, 0x3ff0_0000_0000_0000, 1 << 63, FREE | 4, CLAIMED | 1 << 50] {
+        claims.free_all();
+        for value in [0, 1, 2, 3, u64::MAX, 0x3ff0_0000_0000_0000, 1 << 63, FREE | 4, CLAIMED | 1 << 50] {
             words[0].store(value, Ordering::Relaxed);
             assert_eq!(claims.state(0, 0), ClaimState::Corrupt, "{value:#x}");
             assert!(claims.try_claim(block(0), FIRST).is_none());

@@ -102,7 +102,7 @@ fn by_a_child(work: impl FnOnce() -> io::Result<()>) -> io::Result<u64> {
                     }
                 }
                 // No descriptor free, or somebody else has reaped it already: then there is nothing to wait for.
-                Err(_) => process::reap_by_pid(child),
+                Err(_) => process::reap_by_pid(child, PATIENCE),
             }
             Ok(outcome.load(Ordering::Relaxed))
         }

@@ -104,14 +104,26 @@ impl Ledger {
     /// What a unit is that is done as it should be.
     pub(crate) fn digest(&self, unit: usize) -> u64 {
         let rows = self.rows(unit);
-        let skips = self.rules.division == Division::Never;
-        let skipped = self.failed.iter().map(|failed| failed.row).filter(|row| skips && rows.contains(row));
-        digest(unit, &rows, skipped)
+        let failed = if self.rules.division == Division::Never { &*self.failed } else { &[] };
+        digest(unit, &rows, failed.iter().map(|failed| failed.row).filter(|row| rows.contains(row)))
     }
 
     /// The rows of a unit.
     pub(crate) fn rows(&self, unit: usize) -> Range<usize> {
         self.units.rows(unit)
+    }
+
+    /// What is known by now to make an early end none: a crash that ends the call, or a control block that is not what it should
+    /// be.
+    pub(crate) fn spoilt(&mut self, states: &[ClaimState]) -> Option<Error> {
+        if let Some(unit) = states.iter().position(|state| *state == ClaimState::Corrupt) {
+            let block = self.units.blocks().block_of(self.rows(unit).start);
+            return Some(Error::ControlCorrupted { block });
+        }
+        match self.end.take() {
+            Some(Verdict::Failed(error)) => Some(error),
+            _ => None,
+        }
     }
 
     /// Why rows that are done may not be as they should be, if so.
@@ -316,8 +328,11 @@ impl Ledger {
         let named = left.contains(&row);
         let alone =
             left.len() == 1 || self.rules.division == Division::Never || failpoints::is_on("convict in company");
+        // A fold notes a row before it passes over it: no row is convicted twice.
+        let passed_over = self.failed.iter().any(|failed| failed.row == row);
         if named
             && alone
+            && !passed_over
             && let Some(attempts) = self.blame.convicts(unit, row, &death.cause)
         {
             let (cause, worker) = (death.cause.clone(), death.owner.slot.into());

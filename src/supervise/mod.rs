@@ -157,11 +157,11 @@ pub(crate) fn bury(ledger: &mut Ledger, states: &[ClaimState], deaths: &[Death])
 
 /// What to do next. Its one effect is on the ledger.
 pub(crate) fn decide(ledger: &mut Ledger, snapshot: &Snapshot<'_>) -> Vec<Action> {
-    if let Some(unit) = snapshot.units.iter().position(|state| *state == ClaimState::Corrupt) {
-        return vec![ledger.restart_or_give_up(unit)];
-    }
     if let Some(verdict) = ledger.take_end() {
         return vec![Action::Finish(verdict)];
+    }
+    if let Some(unit) = snapshot.units.iter().position(|state| *state == ClaimState::Corrupt) {
+        return vec![ledger.restart_or_give_up(unit)];
     }
     let n_unfinished = ledger.unfinished(snapshot.units).count();
     if n_unfinished == 0 {

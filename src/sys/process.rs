@@ -74,10 +74,10 @@ pub(crate) fn exit_now(code: i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
-/// Waits for a child that is about to leave by itself and that nobody else has been told of; not for ever, if it hangs in what the
-/// fork has left it.
-pub(crate) fn reap_by_pid(pid: Pid) {
-    let patience = Instant::now() + Duration::from_secs(2);
+/// Waits for a child that leaves by itself and that nobody else has been told of; for so long, if it hangs in what the fork has
+/// left it.
+pub(crate) fn reap_by_pid(pid: Pid, patience: Duration) {
+    let patience = Instant::now() + patience;
     loop {
         match nix::sys::wait::waitpid(pid, Some(WaitPidFlag::WNOHANG)) {
             Ok(WaitStatus::StillAlive) if Instant::now() < patience => std::thread::sleep(LOOK_AGAIN),

@@ -11,9 +11,13 @@
 use std::hint::black_box;
 use std::sync::OnceLock;
 
+use super::anchored::Anchor;
 use super::integers::Integer;
+use super::lanes::Lanes;
 use super::summand::Overflow;
-use super::{compensated, integers, refine, single_precision};
+#[cfg(target_arch = "x86_64")]
+use super::vector::{Avx2, Avx512, F64x4, F64x8};
+use super::{anchored, integers, refine, single_precision};
 use crate::sys::fpu::DefaultFpu;
 
 /// An instruction set the kernels are compiled for, from the least to the most.
@@ -111,45 +115,42 @@ struct Compiled {
     tiers_f32: [Tier<f32>; 2],
 }
 
-/// Compiles the kernels under the given attributes, with so many lanes.
-///
-/// One vector of 512 bits, two of the others: more would run out of registers, and the additions of *successive* terms
-/// overlap anyway, for of thirteen only three are a chain. The plain sums of floats are little else than chains, and have
-/// twice as many lanes.
+/// Compiles the kernels under the given attributes, for vectors of so many doubles.
 macro_rules! compile {
-    ($name:ident, lanes: $lanes:literal, $(#[$feature:meta])?) => {
+    ($name:ident, lanes: $lanes:literal of $vector:ty, proof: $proof:expr, $(#[$feature:meta])?) => {
         mod $name {
-            use super::{Integer, Overflow};
-
-            const N: usize = $lanes;
+            use super::{Anchor, Integer, Overflow};
 
             $(#[$feature])?
             pub(super) fn row_sums(rows: &[f64], n_columns: usize, out: &mut [f64]) {
-                super::compensated::row_sums::<N>(rows, n_columns, out, |row| refine(row));
+                let refine = |row: &[f64], anchor| refine(row, anchor);
+                super::anchored::row_sums::<f64, $vector, $lanes, 2>($proof, rows, n_columns, out, refine);
             }
 
             $(#[$feature])?
             pub(super) fn sum(row: &[f64]) -> f64 {
-                super::compensated::sum_row::<N>(row).unwrap_or_else(|| refine(row))
+                let sum = super::anchored::sum_row::<f64, $vector, $lanes, 2>($proof, row, &mut None);
+                sum.unwrap_or_else(|| refine(row, None))
             }
 
             $(#[$feature])?
             #[cold]
             #[inline(never)]
-            fn refine(row: &[f64]) -> f64 {
-                super::refine::sum_row::<N>(row)
+            fn refine(row: &[f64], anchor: Option<Anchor>) -> f64 {
+                super::refine::sum_row::<$vector, $lanes>($proof, row, anchor)
             }
 
             $(#[$feature])?
             fn row_sums_f32(rows: &[f32], n_columns: usize, out: &mut [f32]) {
-                super::single_precision::row_sums::<{ 2 * N }, N>(rows, n_columns, out, |row| refine_f32(row));
+                let refine = |row: &[f32], anchor| refine_f32(row, anchor);
+                super::anchored::row_sums::<f32, $vector, $lanes, 1>($proof, rows, n_columns, out, refine);
             }
 
             $(#[$feature])?
             #[cold]
             #[inline(never)]
-            fn refine_f32(row: &[f32]) -> f32 {
-                super::single_precision::refine::<N>(row)
+            fn refine_f32(row: &[f32], anchor: Option<Anchor>) -> f32 {
+                super::single_precision::refine::<$vector, $lanes>($proof, row, anchor)
             }
 
             // Not in the table, which is not generic.
@@ -170,25 +171,25 @@ macro_rules! compile {
             #[cfg(test)]
             $(#[$feature])?
             pub(super) fn tier_one(row: &[f64]) -> Option<f64> {
-                super::compensated::sum_row::<N>(row)
+                super::anchored::sum_row::<f64, $vector, $lanes, 2>($proof, row, &mut None)
             }
 
             #[cfg(test)]
             $(#[$feature])?
             pub(super) fn tier_two(row: &[f64]) -> Option<f64> {
-                crate::kernel::three_term::sum_row::<N>(row)
+                super::anchored::sum_row::<f64, $vector, $lanes, 3>($proof, row, &mut None)
             }
 
             #[cfg(test)]
             $(#[$feature])?
-            fn plain_f32(row: &[f32]) -> Option<f32> {
-                super::single_precision::sum_row::<{ 2 * N }>(row)
+            fn tier_one_f32(row: &[f32]) -> Option<f32> {
+                super::anchored::sum_row::<f32, $vector, $lanes, 1>($proof, row, &mut None)
             }
 
             #[cfg(test)]
             $(#[$feature])?
-            fn compensated_f32(row: &[f32]) -> Option<f32> {
-                super::single_precision::sum_compensated::<N>(row)
+            fn tier_two_f32(row: &[f32]) -> Option<f32> {
+                super::anchored::sum_row::<f32, $vector, $lanes, 2>($proof, row, &mut None)
             }
 
             pub(super) const COMPILED: super::Compiled = super::Compiled {
@@ -199,17 +200,17 @@ macro_rules! compile {
                 #[cfg(test)]
                 tiers: [tier_one, tier_two],
                 #[cfg(test)]
-                tiers_f32: [plain_f32, compensated_f32],
+                tiers_f32: [tier_one_f32, tier_two_f32],
             };
         }
     };
 }
 
-compile!(scalar, lanes: 4,);
+compile!(scalar, lanes: 2 of super::Lanes<2>, proof: (),);
 #[cfg(target_arch = "x86_64")]
-compile!(avx2, lanes: 8, #[target_feature(enable = "avx2")]);
+compile!(avx2, lanes: 4 of super::F64x4, proof: super::Avx2::here(), #[target_feature(enable = "avx2")]);
 #[cfg(target_arch = "x86_64")]
-compile!(avx512, lanes: 8, #[target_feature(enable = "avx512f,avx512vl")]);
+compile!(avx512, lanes: 8 of super::F64x8, proof: super::Avx512::here(), #[target_feature(enable = "avx512f,avx512vl")]);
 
 impl Kernel {
     const fn compiled(self) -> &'static Compiled {

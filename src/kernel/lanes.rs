@@ -11,7 +11,7 @@
 use std::ops::{Add, Sub};
 
 /// `N` independent doubles.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Lanes<const N: usize>(pub(super) [f64; N]);
 
 impl<const N: usize> Lanes<N> {
@@ -35,16 +35,6 @@ impl<const N: usize> Lanes<N> {
         for (a, b) in out.iter_mut().zip(&other.0) {
             // `f64::max` would look for NaN, too.
             *a = if *b > *a { *b } else { *a };
-        }
-        Self(out)
-    }
-
-    /// Lane `i` of the result is lane `(i + by) % N`.
-    #[inline(always)]
-    pub(super) fn rotated(self, by: usize) -> Self {
-        let mut out = self.0;
-        for (i, a) in out.iter_mut().enumerate() {
-            *a = self.0[(i + by) % N];
         }
         Self(out)
     }

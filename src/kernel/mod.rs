@@ -5,19 +5,22 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `dispatch.rs` | the choice of instructions, once; the only `unsafe` here |
+//! | `dispatch.rs` | the choice of instructions, once |
+//! | `vector.rs` | a vector register, by intrinsics; with the former the only `unsafe` here |
 //! | `lanes.rs` | small arrays the compiler turns into vectors; `TwoSum` |
-//! | `compensated.rs` | tier one: compensated sum that proves itself; nearly every row ends here |
-//! | `refine.rs` | the way down for the others |
-//! | `three_term.rs` | tier two: the same with three terms |
+//! | `anchored.rs` | tiers one and two: exact running terms; nearly every row ends here |
+//! | `certificate.rs` | when a sum with an error is proved to be rounded right |
+//! | `three_term.rs` | three terms, and their rounding |
+//! | `refine.rs` | the way down for the rows that tier one cannot vouch for |
 //! | `superaccumulator.rs` | tier three: fixed point, exact |
-//! | `single_precision.rs` | rows of `f32`: a plain sum that proves itself; the tiers for the others |
+//! | `single_precision.rs` | rows of `f32`: the same tiers with one running term less |
 //! | `integers.rs` | rows of integers, and of bytes to be counted |
 //! | `summand.rs` | the element types, for callers generic over them |
 
 #![expect(clippy::inline_always, reason = "what is not inlined is compiled for the baseline: see lanes.rs")]
 
-mod compensated;
+mod anchored;
+mod certificate;
 mod dispatch;
 mod integers;
 mod lanes;
@@ -26,6 +29,7 @@ mod single_precision;
 mod summand;
 mod superaccumulator;
 mod three_term;
+mod vector;
 
 #[cfg(test)]
 mod tests;
@@ -58,12 +62,13 @@ pub(crate) use summand::{Overflow, Summand};
 /// ```
 ///
 /// # Method
-/// Three tiers, each giving an answer only if it is proved. First a compensated sum (Knuth's `TwoSum`; Ogita, Rump and
-/// Oishi, "Accurate sum and dot product", 2005; Kahan 1965 and Klein 2006 for the idea of second-order compensation)
-/// that also measures a bound of what it drops. If rounding either end of the resulting interval gives the same double,
-/// that is the answer, as for practically all ordinary data. Else the same with three terms, as in an expansion of
-/// Shewchuk's (1997), rounded to odd (Boldo and Melquiond 2008). Else fixed point over the whole range of doubles
-/// (Kulisch; Neal, "Fast exact summation using small and large superaccumulators", 2015).
+/// Three tiers, each giving an answer only if it is proved. First two running sums that start from a number so large that
+/// additions to it are exact but for a remainder, which the second takes (Ogita, Rump and Oishi, "Accurate
+/// floating-point summation part I", 2008; Demmel and Nguyen, "Fast reproducible floating-point summation", 2013); if
+/// the second drops nothing, their sum is exact and is rounded once, as for practically all ordinary data, and else a
+/// bound of what it dropped decides whether the rounding is certain. Then the same with three, rounded to odd (Boldo and
+/// Melquiond 2008). Else fixed point over the whole range of doubles (Kulisch; Neal, "Fast exact summation using small and
+/// large superaccumulators", 2015).
 ///
 /// # Fork safety
 /// The first call in a process reads the environment under a lock. A forked child that may be the first caller while

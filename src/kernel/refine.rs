@@ -1,18 +1,20 @@
-//! The way down for a row that the first tier could not prove: what is not finite, then tier two, then tier three.
+//! The way down for a row that the first tier could not prove: tier two, then what is not finite, then tier three.
 //!
 //! Reached for a row in a thousand or fewer of ordinary data, but for every row with a NaN in it.
 
-use super::{superaccumulator, three_term};
+use super::anchored::{self, Anchor};
+use super::superaccumulator;
+use super::vector::Vector;
 
-/// The sum of any row, whatever is in it.
+/// The sum of any row, whatever is in it; `anchor` is one for this row.
 #[inline(always)]
-pub(super) fn sum_row<const N: usize>(row: &[f64]) -> f64 {
+pub(super) fn sum_row<V: Vector<N>, const N: usize>(proof: V::Proof, row: &[f64], anchor: Option<Anchor>) -> f64 {
     #[cfg(test)]
     super::tests::REFINED.set(super::tests::REFINED.get() + 1);
-    if let Some(sum) = sum_if_not_finite(row.iter().copied()) {
+    if let Some(sum) = anchored::sum_row::<f64, V, N, 3>(proof, row, &mut { anchor }) {
         return sum;
     }
-    three_term::sum_row::<N>(row).unwrap_or_else(|| superaccumulator::sum_finite(row))
+    sum_if_not_finite(row.iter().copied()).unwrap_or_else(|| superaccumulator::sum_finite(row))
 }
 
 /// The sum of a row with a NaN or an infinity in it, as IEEE 754 gives it for any order of the terms; else `None`.

@@ -1,13 +1,13 @@
-//! Tier two: three running terms in place of two, for the rows the first tier could not vouch for: near-ties, and sums
-//! so cancelled (condition 10^15 to 10^30) that what the second term drops is visible.
+//! The scalar end of the anchored sums where two running terms are not enough: three terms that hold the sum of a row or
+//! of its pieces, and their rounding. As elsewhere the answer is either proved or withheld.
 //!
-//! Called for single rows, rarely. As in tier one the answer is either proved or withheld.
+//! Called for single rows, of more than one piece or of tier two.
 //!
 //! # Proof of the certificate
-//! With `s`, `c`, `b` as running terms and `F` the sum of the magnitudes of what `b` drops, the exact sum is
-//! `T = s + c + b + D`, `|D| <= F` up to the rounding inside `F`, which [`margin`] covers. Lanes are combined by
-//! feeding their terms to one more accumulator of the same kind: its losses are in `F` as well. Passes of `TwoSum` then
-//! turn `s + c + b` into `h + t + r`, exactly, so that
+//! What is pushed goes by `TwoSum` into `s`, its error into `c`, and that of the latter into `b` (Klein, "A generalized
+//! Kahan-Babuska-summation-algorithm", 2006); `F` is the sum of the magnitudes of what `b` drops and of what was missing
+//! before. So the exact sum is `T = s + c + b + D`, `|D| <= F` up to the rounding inside `F`, which [`margin`] covers. Passes of
+//! `TwoSum` then turn `s + c + b` into `h + t + r`, exactly, so that
 //! `h + (t + y_lo) <= T <= h + (t + y_hi)` with doubles `y_lo <= r - F` and `y_hi >= r + F`.
 //!
 //! A plain `fl(t + y)` would lose `y` where it matters, next to a tie. So it is rounded **to odd** (if inexact, to the
@@ -24,72 +24,68 @@
 
 #![expect(clippy::many_single_char_names, reason = "the letters of the proof above")]
 
-use super::compensated::margin;
-use super::lanes::{Lanes, two_sum};
+use super::certificate::margin;
+use super::lanes::two_sum;
 
-/// Three running terms per lane, and the sum of the magnitudes of what the last of them dropped.
+/// A sum in three terms, and a bound of what these lack.
 #[derive(Clone, Copy)]
-struct ThreeTerm<const N: usize> {
-    s: Lanes<N>,
-    c: Lanes<N>,
-    b: Lanes<N>,
-    dropped: Lanes<N>,
+pub(super) struct ThreeTerm {
+    s: f64,
+    c: f64,
+    b: f64,
+    pub(super) dropped: f64,
 }
 
-impl<const N: usize> ThreeTerm<N> {
-    const ZERO: Self = Self { s: Lanes::ZERO, c: Lanes::ZERO, b: Lanes::ZERO, dropped: Lanes::ZERO };
+impl ThreeTerm {
+    pub(super) const ZERO: Self = Self { s: 0.0, c: 0.0, b: 0.0, dropped: 0.0 };
 
     #[inline(always)]
-    fn push(&mut self, x: Lanes<N>) {
+    pub(super) fn push(&mut self, x: f64) {
         let (s, e) = two_sum(self.s, x);
         let (c, e) = two_sum(self.c, e);
         let (b, e) = two_sum(self.b, e);
         *self = Self { s, c, b, dropped: self.dropped + e.abs() };
     }
-}
 
-/// The correctly rounded sum of `row`, or `None` if three terms do not prove it.
-#[inline(always)]
-pub(super) fn sum_row<const N: usize>(row: &[f64]) -> Option<f64> {
-    let mut lanes = ThreeTerm::<N>::ZERO;
-    let (chunks, tail) = row.as_chunks::<N>();
-    for chunk in chunks {
-        lanes.push(Lanes(*chunk));
+    /// The same three terms, as good as in order of magnitude.
+    #[inline(always)]
+    fn normalized(self) -> (f64, f64, f64) {
+        let (h, t) = two_sum(self.s, self.c);
+        let (t, r) = two_sum(t, self.b);
+        let (h, t) = two_sum(h, t);
+        let (t, r) = two_sum(t, r);
+        let (h, t) = two_sum(h, t);
+        let (t, r) = two_sum(t, r);
+        (h, t, r)
     }
-    let mut total = ThreeTerm::<1>::ZERO;
-    for i in 0..N {
-        for term in [lanes.s, lanes.c, lanes.b] {
-            total.push(Lanes([term.0[i]]));
+
+    /// Both ends of the interval in which the sum lies, rounded to odd, for sums that will be rounded to fewer bits;
+    /// additions as for [`ThreeTerm::nearest`].
+    #[inline(always)]
+    pub(super) fn bounds_to_odd(self, additions: usize) -> (f64, f64) {
+        let (h, t, r) = self.normalized();
+        // The third term goes to what is missing: that costs one more addition.
+        let margin = margin(self.dropped + r.abs(), t, additions + 1);
+        (add_to_odd(h, t - margin), add_to_odd(h, t + margin))
+    }
+
+    /// The double nearest the sum, or `None` if three terms do not prove it; no magnitude in `dropped` having gone
+    /// through more than so many additions.
+    #[inline(always)]
+    pub(super) fn nearest(self, additions: usize) -> Option<f64> {
+        let (h, t, r) = self.normalized();
+        if self.dropped == 0.0 && r == 0.0 {
+            // Two doubles hold the sum: one rounding. The sum of -0.0 and -0.0 cannot occur, as `s` never is -0.0.
+            let sum = h + t;
+            return (!sum.is_nan()).then_some(sum);
         }
-        total.dropped = total.dropped + Lanes([lanes.dropped.0[i]]);
+        let margin = margin(self.dropped, r, additions);
+        let low = add_to_odd(t, r - margin);
+        let high = add_to_odd(t, r + margin);
+        let room = h.abs() / 16.0;
+        let sum = h + low;
+        (low.abs() <= room && high.abs() <= room && sum.to_bits() == (h + high).to_bits()).then_some(sum)
     }
-    for x in tail {
-        total.push(Lanes([*x]));
-    }
-    // No |e| goes through more additions than these: its lane's, then those of the final accumulator.
-    let additions = chunks.len() + 4 * N + tail.len();
-    certify(total, additions)
-}
-
-fn certify(total: ThreeTerm<1>, additions: usize) -> Option<f64> {
-    let ([s], [c], [b], [dropped]) = (total.s.0, total.c.0, total.b.0, total.dropped.0);
-    let (h, t) = two_sum(s, c);
-    let (t, r) = two_sum(t, b);
-    let (h, t) = two_sum(h, t);
-    let (t, r) = two_sum(t, r);
-    let (h, t) = two_sum(h, t);
-    let (t, r) = two_sum(t, r);
-    if dropped == 0.0 && r == 0.0 {
-        // Two doubles hold the sum: one rounding. The sum of -0.0 and -0.0 cannot occur, as `s` never is -0.0.
-        let sum = h + t;
-        return (!sum.is_nan()).then_some(sum);
-    }
-    let margin = margin(dropped, r, additions);
-    let low = add_to_odd(t, r - margin);
-    let high = add_to_odd(t, r + margin);
-    let room = h.abs() / 16.0;
-    let sum = h + low;
-    (low.abs() <= room && high.abs() <= room && sum.to_bits() == (h + high).to_bits()).then_some(sum)
 }
 
 /// `a + b` rounded to odd: exact if it can be, else the neighbour with the last bit set.

@@ -9,7 +9,7 @@
 
 /// Asks for the cache line of `address`; does nothing where the architecture has no stable way to ask.
 #[inline]
-pub(crate) fn prefetch(address: *const f64) {
+pub(crate) fn prefetch<T>(address: *const T) {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};

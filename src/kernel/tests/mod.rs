@@ -67,13 +67,13 @@ fn check_f32(what: &str, row: &[f32]) {
         for sum in sums {
             agree(sum, "row_sums of nine", kernel);
         }
-        for (tier, name) in [(1, "the plain sum"), (2, "the compensated sum")] {
+        for (tier, name) in [(1, "tier one"), (2, "tier two")] {
             if let Some(sum) = kernel.tier_f32(tier, row) {
                 agree(sum, name, kernel);
             }
         }
         if row.iter().all(|x| x.is_finite()) {
-            agree(floats::sum_finite(row), "fixed point", kernel);
+            agree(floats::sum_finite(row), "tier three", kernel);
         }
     }
 }

@@ -139,7 +139,7 @@ fn special_values_follow_ieee_754_with_one_nan() {
 }
 
 #[test]
-fn ordinary_blocks_never_leave_the_plain_sum() {
+fn ordinary_blocks_hardly_ever_leave_tier_one() {
     let kinds: [(&str, data_f32::Kind); 4] = [
         ("uniform", data_f32::uniform),
         ("centred", data_f32::centred),
@@ -154,14 +154,18 @@ fn ordinary_blocks_never_leave_the_plain_sum() {
             for kernel in kernels() {
                 let mut out = vec![0.0; n_rows];
                 let refined = refined_by(|| kernel.row_sums_f32(&rows, n_columns, &mut out));
-                assert_eq!(refined, 0, "{name}, {n_rows} x {n_columns} on {}", kernel.isa().name());
+                assert!(
+                    refined <= 1 + n_rows / 100,
+                    "{refined} {name}, {n_rows} x {n_columns} on {}",
+                    kernel.isa().name()
+                );
             }
         }
     }
 }
 
 #[test]
-fn of_wide_rows_and_of_whole_numbers_few_leave_the_plain_sum() {
+fn of_wide_rows_and_of_whole_numbers_few_leave_tier_one() {
     for (name, kind) in [("wide", data_f32::wide as data_f32::Kind), ("integers", data_f32::integers)] {
         for n_columns in [3, 50, 128, 500, 1_024, 10_000] {
             let mut random = Random::new(n_columns as u64);
@@ -170,14 +174,18 @@ fn of_wide_rows_and_of_whole_numbers_few_leave_the_plain_sum() {
             for kernel in kernels() {
                 let mut out = vec![0.0; n_rows];
                 let refined = refined_by(|| kernel.row_sums_f32(&rows, n_columns, &mut out));
-                assert!(refined <= n_rows / 100, "{refined} {name}, {n_rows} x {n_columns} on {}", kernel.isa().name());
+                assert!(
+                    refined <= 1 + n_rows / 4,
+                    "{refined} {name}, {n_rows} x {n_columns} on {}",
+                    kernel.isa().name()
+                );
             }
         }
     }
 }
 
 #[test]
-fn the_compensated_sum_proves_what_lies_in_the_middle() {
+fn tier_two_proves_what_lies_in_the_middle() {
     let mut random = Random::new(7);
     for n in 5..=300 {
         let [x, half] = middle(1.0 + f32::EPSILON);

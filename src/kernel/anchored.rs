@@ -1,0 +1,575 @@
+//! Tiers one and two: a sum in two or three running terms that are exact by construction, at five or eight additions a
+//! term of the row, and hence the speed of memory. Ordinary rows end in the first.
+//!
+//! Called by the dispatcher for single rows and for blocks of rows. A row that tier one cannot vouch for goes to the closure
+//! `refine`, which always knows. It looks for no NaN and no infinity: they leave the anchor's window like any term that
+//! is too large.
+//!
+//! # Algorithm
+//! An *anchor* is a number so large beside the terms that adding them never changes its exponent. A running term starts
+//! from the anchor; what is added to it is rounded to the anchor's unit, and `x - ((s + x) - s)` is what the rounding took,
+//! exactly. That goes to a second running term with an anchor of its own some forty bits further down, and what is rounded
+//! there to a third. If the last one rounds nothing, as the second with practically all data, the running terms together
+//! *are* the sum, and one addition of two rounds it. Sums of lanes are exact, too, so it does not matter how terms are
+//! shared among them.
+//!
+//! After Ogita, Rump and Oishi ("Accurate floating-point summation part I: faithful rounding", 2008: extraction of high
+//! parts) and Demmel and Nguyen ("Fast reproducible floating-point summation", 2013: running sums that start from 1.5
+//! times a power of two). What is ours: the anchor is guessed from the rows before, one logical operation finds out if
+//! the guess was wrong, and one more whether anything was dropped.
+//!
+//! # Proof
+//! Write `M` for the anchor, `(1 + 1/2 + 1/8) 2^k`, and `ulp = 2^(k-52)`, the distance of doubles in `2^k .. 2^(k+1)`. The
+//! *window* is `1.5 * 2^k .. 1.75 * 2^k`: the doubles that agree with `M` in their first 14 bits, all within `2^(k-3)` of it.
+//! Let `n` be the number of terms of a piece.
+//!
+//! 1. *An addition in the window loses nothing.* Let `s` and `t = fl(s + x)` lie in it. Then `q = t - s` is a multiple of
+//!    `ulp` below `2^53 ulp`: a double, so `fl(t - s) = q`. And `r = x - q = (s + x) - t` is the rounding error of an addition,
+//!    hence a double (nothing overflows): `fl(x - q) = r`. So `x = q + r` exactly, and `|r| <= ulp / 2`.
+//! 2. *The window is looked at.* The first 14 bits of all `t` are compared with those of `M`, and what differs is collected.
+//!    If nothing did, step 1 holds for all terms: (sum of a lane's terms) `= (s - M) + (sum of its r)`, and `s - M` is exact,
+//!    as `q` was. An infinity or a NaN differs.
+//! 3. *Lanes add up exactly.* Each `s - M` is a multiple of `ulp` of at most `2^(k-3)`, so the sums of up to [`MOST_LANES`] of
+//!    them are multiples of at most `2^(k+1) = 2^53 ulp`: doubles.
+//! 4. *The next running term* is the same for the `r`, with `k' = k - 51 + ceil(log2 n)`. All `r` of the piece together are at
+//!    most `n 2^(k-53) <= 2^(k'-2)`, and what they are rounded by adds next to nothing: so no lane of it gets as far as where
+//!    the unit changes, and sums of lanes are multiples of it of at most `2^k'`. There is nothing to look at. A third follows
+//!    the second in the same way.
+//! 5. *The last running term* `c` drops what it rounds, at most half its unit, `2^(k'-53)`, of each term: of the piece
+//!    no more than `n 2^(k'-53)`, [`Anchor::most_dropped`]. If `fl(c + r) - c = r` for all terms nothing was dropped, and the
+//!    sum of the piece *is* that of its running terms. (Bits are compared, but for the sign: should `r` and the change of `c`
+//!    differ in that alone, both are zero. Else the change were at least `2^(k'-52)`, and the error, at most half of
+//!    that, twice the change.)
+//! 6. *Rounding.* If two running terms dropped nothing, `fl(s + c)` is the answer, rounded once. Else the proof in
+//!    [`certificate`](super::certificate), or for three terms and for longer rows that in
+//!    [`three_term`](super::three_term), takes over with that bound.
+//! 7. *Signed zeros.* `x - x` is +0.0, and so are `s - M` and `s + c` where they are zero.
+//!
+//! The answer being the correctly rounded one, it does not depend on the anchor, on the number of lanes or on how rows
+//! are grouped.
+
+use std::array::from_fn;
+
+use super::certificate;
+use super::lanes::Lanes;
+use super::three_term::ThreeTerm;
+use super::vector::Vector;
+use crate::sys::prefetch::prefetch;
+
+/// The first bits of a double, in which all of a window agree: sign, exponent and two more.
+const WINDOW_BITS: u64 = 0xfffc << 48;
+
+/// All but the sign.
+const MAGNITUDE_BITS: u64 = u64::MAX >> 1;
+
+/// See step 3 of the proof.
+const MOST_LANES: usize = 16;
+
+/// Anchors at `2^k` beyond these would overflow where lanes are added up, or have a third term that is subnormal.
+const LEAST_EXPONENT: i32 = -800;
+const MOST_EXPONENT: i32 = 1000;
+
+/// So many bits an anchor has to spare when it is chosen, so that other rows may be a little larger.
+const SPARE_BITS: i32 = 1;
+
+/// Where the running terms start: `M`, `M'` and `M''` of the proof, for pieces of at most so many terms.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) struct Anchor {
+    exponent: i32,
+    /// Logarithm of the number of terms in a piece, rounded up.
+    log_terms: i32,
+}
+
+impl Anchor {
+    /// An anchor for pieces of `n_terms` terms like those of `sample`, and surely for these, with so many to a lane.
+    /// (Unless they are out of its range. If they are large or not finite they will stray; if they are tiny nothing is
+    /// proved.)
+    fn of<E: Term, const N: usize>(sample: &[E], n_terms: usize, n_lane_terms: usize) -> Self {
+        let (chunks, tail) = sample.as_chunks::<N>();
+        let mut lanes = Lanes::<N>::ZERO;
+        for chunk in chunks {
+            lanes = lanes.max(Lanes(chunk.map(E::widen)).abs());
+        }
+        // Passes over NaN, as do the lanes.
+        let tail = tail.iter().map(|x| x.widen());
+        let largest = lanes.0.into_iter().chain(tail).fold(0.0_f64, |largest, x| largest.max(x.abs()));
+        let exponent = exponent(largest);
+        let log = |n: usize| n.next_power_of_two().ilog2().cast_signed();
+        // Below 2^(exponent + 1) each, those of a lane together at most 2^(k - 3).
+        let k = exponent + 1 + log(n_lane_terms) + 3 + SPARE_BITS;
+        Self { exponent: k.clamp(LEAST_EXPONENT, MOST_EXPONENT), log_terms: log(n_terms) }
+    }
+
+    /// One for a row, or for the pieces of a longer one.
+    fn of_row<E: Term, const N: usize>(row: &[E]) -> Self {
+        let piece = &row[..row.len().min(E::PIECE)];
+        Self::of_piece::<E, N>(piece, piece.len())
+    }
+
+    /// One for pieces of up to so many terms, [`accumulate`]d among `2 N` lanes.
+    fn of_piece<E: Term, const N: usize>(piece: &[E], n_terms: usize) -> Self {
+        Self::of::<E, N>(piece, n_terms, n_terms.div_ceil(2 * N))
+    }
+
+    /// One for all rows of a group.
+    fn of_group<E: Term, const N: usize>(group: &[E], n_columns: usize) -> Self {
+        let n_lanes = if n_columns <= E::SHORT { 2 } else { 2 * N };
+        Self::of::<E, N>(group, n_columns, n_columns.div_ceil(n_lanes))
+    }
+
+    /// `k` of the proof, for term `i`.
+    #[inline(always)]
+    fn exponent(self, i: i32) -> i32 {
+        self.exponent - i * (51 - self.log_terms)
+    }
+
+    /// Where each of the running terms starts.
+    #[inline(always)]
+    fn starts<const T: usize>(self) -> [f64; T] {
+        let mut starts = [1.0 + 1.0 / 2.0 + 1.0 / 8.0; T];
+        for (start, i) in starts.iter_mut().zip(0..) {
+            *start *= power_of_two(self.exponent(i));
+        }
+        starts
+    }
+
+    /// No more than this is dropped of the terms of a piece by `T` running terms: step 5.
+    #[inline(always)]
+    fn most_dropped<const T: usize>(self) -> f64 {
+        let last = const {
+            assert!(1 <= T && T <= 3);
+            [0, 1, 2][T - 1]
+        };
+        power_of_two(self.exponent(last) - 53 + self.log_terms)
+    }
+}
+
+/// What is summed: doubles, or floats as doubles.
+pub(super) trait Term: Copy + Default + PartialEq {
+    /// A longer row is summed in pieces of so many terms, each of which may have an anchor of its own: the more terms, the
+    /// worse the bound of what is missing.
+    const PIECE: usize;
+
+    /// Rows up to this long are summed one per lane.
+    const SHORT: usize;
+
+    fn widen(self) -> f64;
+
+    fn load<V: Vector<N>, const N: usize>(proof: V::Proof, terms: &[Self; N]) -> V;
+
+    /// At most `N` terms, and zeros behind them.
+    fn load_short<V: Vector<N>, const N: usize>(proof: V::Proof, terms: &[Self]) -> V;
+
+    /// The sum of the running terms of each lane, rounded once.
+    fn round<V: Vector<N>, const N: usize, const T: usize>(terms: [V; T]) -> [Self; N];
+
+    /// Both ends of the interval in which the rounded sum lies, if no more than `dropped` is missing; equal if it is
+    /// proved.
+    fn bounds<const T: usize>(terms: [f64; T], dropped: f64) -> (Self, Self);
+
+    /// The rounded sum, if it is proved; no magnitude in what was dropped having gone through more additions.
+    fn nearest(total: ThreeTerm, additions: usize) -> Option<Self>;
+}
+
+impl Term for f64 {
+    const PIECE: usize = 4096;
+    const SHORT: usize = 64;
+
+    #[inline(always)]
+    fn widen(self) -> f64 {
+        self
+    }
+
+    #[inline(always)]
+    fn load<V: Vector<N>, const N: usize>(proof: V::Proof, terms: &[f64; N]) -> V {
+        V::load(proof, terms)
+    }
+
+    #[inline(always)]
+    fn load_short<V: Vector<N>, const N: usize>(proof: V::Proof, terms: &[f64]) -> V {
+        V::load_short(proof, terms)
+    }
+
+    #[inline(always)]
+    fn round<V: Vector<N>, const N: usize, const T: usize>(terms: [V; T]) -> [f64; N] {
+        const { assert!(T == 2, "one addition can round") };
+        (terms[0] + terms[1]).to_array()
+    }
+
+    #[inline(always)]
+    fn bounds<const T: usize>(terms: [f64; T], dropped: f64) -> (f64, f64) {
+        const { assert!(T == 2) };
+        certificate::bounds(terms[0], terms[1], dropped)
+    }
+
+    #[inline(always)]
+    fn nearest(total: ThreeTerm, additions: usize) -> Option<f64> {
+        total.nearest(additions)
+    }
+}
+
+/// The exponent of `x` as its bits have it: -1023 for zero and subnormals, 1024 for infinity and NaN.
+#[inline(always)]
+fn exponent(x: f64) -> i32 {
+    let biased = (x.abs().to_bits() >> 52) as i32;
+    biased - 1023
+}
+
+/// `2^k`, for `k` of normal doubles.
+#[inline(always)]
+fn power_of_two(k: i32) -> f64 {
+    f64::from_bits(u64::from((k + 1023).cast_unsigned()) << 52)
+}
+
+/// `T` running terms of every lane; the bits in which the first ever differed from its anchor; those in which the change
+/// of the last ever differed from what was added to it.
+#[derive(Clone, Copy)]
+struct Running<V, const T: usize> {
+    terms: [V; T],
+    strayed: V,
+    inexact: V,
+}
+
+/// Where running terms start, in every lane.
+#[derive(Clone, Copy)]
+struct Starts<V, const T: usize> {
+    anchor: Anchor,
+    terms: [V; T],
+    nothing: V,
+}
+
+impl<V, const T: usize> Starts<V, T> {
+    #[inline(always)]
+    fn new<const N: usize>(proof: V::Proof, anchor: Anchor) -> Self
+    where
+        V: Vector<N>,
+    {
+        let terms = anchor.starts::<T>().map(|start| V::splat(proof, start));
+        Self { anchor, terms, nothing: V::splat(proof, 0.0) }
+    }
+
+    #[inline(always)]
+    fn running<const N: usize>(self) -> Running<V, T>
+    where
+        V: Vector<N>,
+    {
+        Running { terms: self.terms, strayed: self.nothing, inexact: self.nothing }
+    }
+}
+
+impl<V, const T: usize> Running<V, T> {
+    /// Steps 1, 2, 4 and 5 of the proof.
+    #[inline(always)]
+    fn push<const N: usize>(&mut self, mut x: V, starts: &Starts<V, T>)
+    where
+        V: Vector<N>,
+    {
+        for i in 0..T {
+            let before = self.terms[i];
+            let after = before + x;
+            let change = after - before;
+            if i == 0 {
+                self.strayed = self.strayed.or_different(after, starts.terms[0]);
+            }
+            if i == T - 1 {
+                self.inexact = self.inexact.or_different(x, change);
+            }
+            x = x - change;
+            self.terms[i] = after;
+        }
+    }
+
+    /// What was added to both: steps 2 and 3 of the proof.
+    #[inline(always)]
+    fn sum<const N: usize>(self, other: Self, starts: &Starts<V, T>) -> Self
+    where
+        V: Vector<N>,
+    {
+        Self {
+            terms: from_fn(|i| (self.terms[i] - starts.terms[i]) + (other.terms[i] - starts.terms[i])),
+            strayed: self.strayed.or(other.strayed),
+            inexact: self.inexact.or(other.inexact),
+        }
+    }
+}
+
+/// The sum of a piece, shared among the lanes of two vectors.
+#[inline(always)]
+fn accumulate<E: Term, V: Vector<N>, const N: usize, const T: usize>(
+    proof: V::Proof,
+    piece: &[E],
+    starts: &Starts<V, T>,
+) -> Running<V, T> {
+    const { assert!(2 * N <= MOST_LANES) };
+    let (mut even, mut odd) = (starts.running(), starts.running());
+    let (chunks, tail) = piece.as_chunks::<N>();
+    let (pairs, last) = chunks.as_chunks::<2>();
+    for [x, y] in pairs {
+        even.push(E::load(proof, x), starts);
+        odd.push(E::load(proof, y), starts);
+    }
+    if let [x] = last {
+        even.push(E::load(proof, x), starts);
+    }
+    if !tail.is_empty() {
+        odd.push(E::load_short(proof, tail), starts);
+    }
+    even.sum(odd, starts)
+}
+
+/// The sum of a piece in `T` terms and a bound of what they lack; `None` if the piece strays from the anchor.
+#[inline(always)]
+fn sum_piece<E: Term, V: Vector<N>, const N: usize, const T: usize>(
+    proof: V::Proof,
+    piece: &[E],
+    anchor: Anchor,
+) -> Option<([f64; T], f64)> {
+    let all = accumulate::<E, V, N, T>(proof, piece, &Starts::new(proof, anchor));
+    let dropped = if all.inexact.has_none_of(MAGNITUDE_BITS) { 0.0 } else { anchor.most_dropped::<T>() };
+    let terms = all.terms.map(|term| term.to_array().iter().sum());
+    all.strayed.has_none_of(WINDOW_BITS).then_some((terms, dropped))
+}
+
+/// The correctly rounded sum of one row by `T` running terms, or `None` if they do not prove it. Every piece is tried with
+/// `anchor`, if there is one; it is left as the last one needed it.
+#[inline(always)]
+pub(super) fn sum_row<E: Term, V: Vector<N>, const N: usize, const T: usize>(
+    proof: V::Proof,
+    row: &[E],
+    anchor: &mut Option<Anchor>,
+) -> Option<E> {
+    let mut total = ThreeTerm::ZERO;
+    for piece in row.chunks(E::PIECE) {
+        let guessed = anchor.and_then(|anchor| sum_piece::<E, V, N, T>(proof, piece, anchor));
+        let (terms, dropped) = if let Some(sum) = guessed {
+            sum
+        } else {
+            let own = Anchor::of_piece::<E, N>(piece, row.len().min(E::PIECE));
+            sum_piece::<E, V, N, T>(proof, piece, *anchor.insert(own))?
+        };
+        for term in terms {
+            total.push(term);
+        }
+        total.dropped += dropped;
+    }
+    E::nearest(total, (T + 1) * row.len().div_ceil(E::PIECE))
+}
+
+/// How far ahead memory is asked for, in bytes: for its latency at full speed and some more.
+const AHEAD: usize = 4096;
+
+/// The correctly rounded sum of each row of `n_columns` doubles in `rows`; `refine` sums a row that tier one cannot.
+///
+/// `N` rows at a time, so that their lanes are added up side by side; with the anchor of the rows before.
+#[inline(always)]
+pub(super) fn row_sums<E: Term, V: Vector<N>, const N: usize, const T: usize>(
+    proof: V::Proof,
+    rows: &[E],
+    n_columns: usize,
+    sums: &mut [E],
+    refine: impl Fn(&[E], Option<Anchor>) -> E,
+) {
+    if n_columns == 0 {
+        // `chunks_exact(0)` below would panic; the sum of nothing is +0.0.
+        sums.fill(E::default());
+        return;
+    }
+    // What is longer than a piece takes so long that nothing is won by several at a time.
+    let n_grouped = if n_columns <= E::PIECE { sums.len() / N * N } else { 0 };
+    let (grouped_rows, other_rows) = rows.split_at(n_grouped * n_columns);
+    let (grouped_sums, other_sums) = sums.split_at_mut(n_grouped);
+    let (groups, _) = grouped_sums.as_chunks_mut::<N>();
+    let mut anchor = rows
+        .get(..n_columns)
+        .map(|row| if n_grouped > 0 { Anchor::of_group::<E, N>(row, n_columns) } else { Anchor::of_row::<E, N>(row) });
+    if let Some(anchor) = &mut anchor {
+        let mut starts = Starts::<V, T>::new::<N>(proof, *anchor);
+        for (group, sums) in grouped_rows.chunks_exact(N * n_columns).zip(groups) {
+            *sums = sum_group(proof, group, n_columns, &mut starts, &refine);
+        }
+        *anchor = starts.anchor;
+    }
+    for (row, sum) in other_rows.chunks_exact(n_columns).zip(other_sums) {
+        *sum = sum_or_refine::<E, V, N, T>(proof, row, &mut anchor, &refine);
+    }
+}
+
+/// The sum of one row; first with the anchor of those before, then with its own, which is left for those after.
+#[inline(always)]
+fn sum_or_refine<E: Term, V: Vector<N>, const N: usize, const T: usize>(
+    proof: V::Proof,
+    row: &[E],
+    anchor: &mut Option<Anchor>,
+    refine: &impl Fn(&[E], Option<Anchor>) -> E,
+) -> E {
+    if anchor.is_some()
+        && let Some(sum) = sum_row::<E, V, N, T>(proof, row, anchor)
+    {
+        return sum;
+    }
+    let own = Some(Anchor::of_row::<E, N>(row));
+    if own != *anchor {
+        *anchor = own;
+        if let Some(sum) = sum_row::<E, V, N, T>(proof, row, anchor) {
+            return sum;
+        }
+    }
+    refine(row, own)
+}
+
+/// The sums of `N` rows; first with the anchor of those before, then with their own, which is left for those after.
+#[inline(always)]
+fn sum_group<E: Term, V: Vector<N>, const N: usize, const T: usize>(
+    proof: V::Proof,
+    group: &[E],
+    n_columns: usize,
+    starts: &mut Starts<V, T>,
+    refine: &impl Fn(&[E], Option<Anchor>) -> E,
+) -> [E; N] {
+    let guessed = accumulate_group(proof, group, n_columns, starts);
+    if let Some(sums) = guessed.all_nearest(starts.anchor) {
+        return sums;
+    }
+    let own = Anchor::of_group::<E, N>(group, n_columns);
+    let mut all = guessed;
+    if own != starts.anchor {
+        *starts = Starts::new(proof, own);
+        all = accumulate_group(proof, group, n_columns, starts);
+    }
+    let (mut sums, proved) = all.nearest(own);
+    for (i, row) in group.chunks_exact(n_columns).enumerate() {
+        if !proved[i] {
+            sums[i] = sum_or_refine::<E, V, N, T>(proof, row, &mut Some(own), refine);
+        }
+    }
+    sums
+}
+
+/// The running terms of row `i` in lane `i`, but for `strayed`, which is that of some row in any lane.
+#[inline(always)]
+fn accumulate_group<E: Term, V: Vector<N>, const N: usize, const T: usize>(
+    proof: V::Proof,
+    group: &[E],
+    n_columns: usize,
+    starts: &Starts<V, T>,
+) -> Running<V, T> {
+    if n_columns <= E::SHORT {
+        row_per_lane(proof, group, n_columns, starts)
+    } else {
+        row_after_row(proof, group, n_columns, starts)
+    }
+}
+
+impl<V, const T: usize> Running<V, T> {
+    /// The sum of the row in each lane, if all are proved.
+    #[inline(always)]
+    fn all_nearest<E: Term, const N: usize>(&self, anchor: Anchor) -> Option<[E; N]>
+    where
+        V: Vector<N>,
+    {
+        if self.inexact.has_none_of(MAGNITUDE_BITS) && self.strayed.has_none_of(WINDOW_BITS) {
+            return Some(E::round(self.terms));
+        }
+        let (sums, proved) = self.nearest(anchor);
+        proved.iter().all(|proved| *proved).then_some(sums)
+    }
+
+    /// The sum of the row in each lane, and whether it is proved.
+    #[inline(always)]
+    fn nearest<E: Term, const N: usize>(&self, anchor: Anchor) -> ([E; N], [bool; N])
+    where
+        V: Vector<N>,
+    {
+        let terms = self.terms.map(V::to_array);
+        let inexact = self.inexact.to_array();
+        let in_window = self.strayed.has_none_of(WINDOW_BITS);
+        let (mut sums, mut proved) = ([E::default(); N], [false; N]);
+        for i in 0..N {
+            let dropped = if inexact[i].to_bits() & MAGNITUDE_BITS == 0 { 0.0 } else { anchor.most_dropped::<T>() };
+            let (low, high) = E::bounds(terms.map(|term| term[i]), dropped);
+            sums[i] = low;
+            proved[i] = in_window && low == high;
+        }
+        (sums, proved)
+    }
+}
+
+/// The sum of row `i` of `N` in lane `i`, for short rows: column after column, so that there are no lanes to add up.
+#[inline(always)]
+fn row_per_lane<E: Term, V: Vector<N>, const N: usize, const T: usize>(
+    proof: V::Proof,
+    group: &[E],
+    n_columns: usize,
+    starts: &Starts<V, T>,
+) -> Running<V, T> {
+    let group = &group[..N * n_columns];
+    let (mut even, mut odd) = (starts.running(), starts.running());
+    // The rows of a group are `N` interleaved streams, which at some strides run at a third of the speed of memory.
+    // Asking for what lies ahead in order mends that.
+    let ask_ahead = |column: usize| {
+        for i in 0..N {
+            prefetch(group.as_ptr().wrapping_add((column + i) * N).wrapping_byte_add(AHEAD));
+        }
+    };
+    let (n_tiled, n_left) = (n_columns / N * N, n_columns % N);
+    for j in (0..n_tiled).step_by(N) {
+        let mut tile = [starts.nothing; N];
+        for (i, row) in tile.iter_mut().enumerate() {
+            *row = E::load(proof, group[i * n_columns + j..].first_chunk().expect("N columns more"));
+        }
+        ask_ahead(j);
+        for [x, y] in V::transposed(tile).as_chunks::<2>().0 {
+            even.push(*x, starts);
+            odd.push(*y, starts);
+        }
+    }
+    if n_left > 0 {
+        let mut tile = [starts.nothing; N];
+        for (i, row) in tile.iter_mut().enumerate() {
+            *row = E::load_short(proof, &group[i * n_columns + n_tiled..][..n_left]);
+        }
+        ask_ahead(n_tiled);
+        for [x, y] in V::transposed(tile).as_chunks::<2>().0.iter().take(n_left.div_ceil(2)) {
+            // Of a column too many, zeros are added.
+            even.push(*x, starts);
+            odd.push(*y, starts);
+        }
+    }
+    even.sum(odd, starts)
+}
+
+/// The sum of row `i` of `N` in lane `i`, for longer rows: memory is read in order, which it rewards; then the lanes of
+/// all rows are added up at once.
+#[inline(always)]
+fn row_after_row<E: Term, V: Vector<N>, const N: usize, const T: usize>(
+    proof: V::Proof,
+    group: &[E],
+    n_columns: usize,
+    starts: &Starts<V, T>,
+) -> Running<V, T> {
+    let nothing = starts.nothing;
+    let (mut terms, mut inexact) = ([[nothing; N]; T], [nothing; N]);
+    let (mut strayed, mut any_inexact) = (nothing, nothing);
+    for (i, row) in group.chunks_exact(n_columns).enumerate().take(N) {
+        let row = accumulate(proof, row, starts);
+        for (terms, term) in terms.iter_mut().zip(row.terms) {
+            terms[i] = term;
+        }
+        inexact[i] = row.inexact;
+        strayed = strayed.or(row.strayed);
+        any_inexact = any_inexact.or(row.inexact);
+    }
+    let mut total = Running { terms: [nothing; T], strayed, inexact: any_inexact };
+    for (total, terms) in total.terms.iter_mut().zip(terms) {
+        for term in V::transposed(terms) {
+            *total = *total + term;
+        }
+    }
+    if !any_inexact.has_none_of(MAGNITUDE_BITS) {
+        total.inexact = nothing;
+        for inexact in V::transposed(inexact) {
+            total.inexact = total.inexact.or(inexact);
+        }
+    }
+    total
+}

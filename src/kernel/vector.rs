@@ -1,0 +1,360 @@
+//! A vector register full of doubles, as the anchored sums need it: one small trait, an implementation for each
+//! instruction set, and a portable one. As in the memchr crate, the algorithm is written once over it.
+//!
+//! Used by `anchored.rs`. Most of the other kernels are loops that the compiler turns into vectors by itself ([`Lanes`]);
+//! here that fails for two things, the transposition of short rows and masked loads at their ends.
+//!
+//! # Safety
+//! An intrinsic may run only where the processor has the instruction. *The value is the proof*: a vector is made only
+//! from a [`Vector::Proof`] or from other vectors, and a proof only by `here`, which has the `#[target_feature]` in
+//! question, so that only a function compiled for it can call it without `unsafe`. Loads read from references, no more
+//! than these span.
+#![allow(unsafe_code, reason = "intrinsics are called outside functions with their #[target_feature]; see # Safety")]
+
+use std::array::from_fn;
+use std::ops::{Add, Sub};
+
+use super::lanes::Lanes;
+
+/// `N` doubles, whose bits can be looked at, too.
+pub(super) trait Vector<const N: usize>: Copy + Add<Output = Self> + Sub<Output = Self> {
+    /// That this processor has the instructions.
+    type Proof: Copy;
+
+    fn splat(proof: Self::Proof, value: f64) -> Self;
+
+    fn load(proof: Self::Proof, terms: &[f64; N]) -> Self;
+
+    /// At most `N` terms, and zeros behind them.
+    fn load_short(proof: Self::Proof, terms: &[f64]) -> Self;
+
+    /// The same for floats, as doubles.
+    fn load_f32(proof: Self::Proof, terms: &[f32; N]) -> Self;
+
+    fn load_short_f32(proof: Self::Proof, terms: &[f32]) -> Self;
+
+    fn to_array(self) -> [f64; N];
+
+    /// The bits of `self`, and those in which `a` and `b` differ.
+    fn or_different(self, a: Self, b: Self) -> Self;
+
+    /// The bits of both.
+    fn or(self, other: Self) -> Self;
+
+    /// Whether no lane has a bit of `mask`.
+    fn has_none_of(self, mask: u64) -> bool;
+
+    /// Lane `j` of vector `i` of the result is lane `i` of vector `j`.
+    fn transposed(rows: [Self; N]) -> [Self; N];
+}
+
+impl<const N: usize> Vector<N> for Lanes<N> {
+    type Proof = ();
+
+    #[inline(always)]
+    fn splat((): (), value: f64) -> Self {
+        Self([value; N])
+    }
+
+    #[inline(always)]
+    fn load((): (), terms: &[f64; N]) -> Self {
+        Self(*terms)
+    }
+
+    #[inline(always)]
+    fn load_short((): (), terms: &[f64]) -> Self {
+        Self(from_fn(|i| terms.get(i).copied().unwrap_or(0.0)))
+    }
+
+    #[inline(always)]
+    fn load_f32((): (), terms: &[f32; N]) -> Self {
+        Self(from_fn(|i| f64::from(terms[i])))
+    }
+
+    #[inline(always)]
+    fn load_short_f32((): (), terms: &[f32]) -> Self {
+        Self(from_fn(|i| f64::from(terms.get(i).copied().unwrap_or(0.0))))
+    }
+
+    #[inline(always)]
+    fn to_array(self) -> [f64; N] {
+        self.0
+    }
+
+    #[inline(always)]
+    fn or_different(self, a: Self, b: Self) -> Self {
+        Self(from_fn(|i| f64::from_bits(self.0[i].to_bits() | (a.0[i].to_bits() ^ b.0[i].to_bits()))))
+    }
+
+    #[inline(always)]
+    fn or(self, other: Self) -> Self {
+        Self(from_fn(|i| f64::from_bits(self.0[i].to_bits() | other.0[i].to_bits())))
+    }
+
+    #[inline(always)]
+    fn has_none_of(self, mask: u64) -> bool {
+        self.0.iter().fold(0, |all, x| all | x.to_bits()) & mask == 0
+    }
+
+    #[inline(always)]
+    fn transposed(rows: [Self; N]) -> [Self; N] {
+        from_fn(|i| Self(from_fn(|j| rows[j].0[i])))
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+pub(super) use x86_64::{Avx2, Avx512, F64x4, F64x8};
+
+#[cfg(target_arch = "x86_64")]
+mod x86_64 {
+    #![expect(clippy::wildcard_imports, reason = "intrinsics bring their name space with them")]
+    #![expect(clippy::multiple_unsafe_ops_per_block, reason = "one fact makes all of them sound: see # Safety above")]
+
+    use std::arch::x86_64::*;
+    use std::array::from_fn;
+    use std::ops::{Add, Sub};
+
+    use super::Vector;
+
+    /// That the processor has AVX2.
+    #[derive(Clone, Copy)]
+    pub(in super::super) struct Avx2(());
+
+    impl Avx2 {
+        #[target_feature(enable = "avx2")]
+        pub(in super::super) fn here() -> Self {
+            Self(())
+        }
+    }
+
+    /// Four doubles in a register of AVX2.
+    #[derive(Clone, Copy)]
+    pub(in super::super) struct F64x4(__m256d);
+
+    impl Add for F64x4 {
+        type Output = Self;
+
+        #[inline(always)]
+        fn add(self, other: Self) -> Self {
+            // SAFETY: these values are the proof.
+            Self(unsafe { _mm256_add_pd(self.0, other.0) })
+        }
+    }
+
+    impl Sub for F64x4 {
+        type Output = Self;
+
+        #[inline(always)]
+        fn sub(self, other: Self) -> Self {
+            // SAFETY: these values are the proof.
+            Self(unsafe { _mm256_sub_pd(self.0, other.0) })
+        }
+    }
+
+    impl Vector<4> for F64x4 {
+        type Proof = Avx2;
+
+        #[inline(always)]
+        fn splat(_: Avx2, value: f64) -> Self {
+            // SAFETY: the proof was handed over.
+            Self(unsafe { _mm256_set1_pd(value) })
+        }
+
+        #[inline(always)]
+        fn load(_: Avx2, terms: &[f64; 4]) -> Self {
+            // SAFETY: the proof was handed over, and the reference spans four doubles.
+            Self(unsafe { _mm256_loadu_pd(terms.as_ptr()) })
+        }
+
+        #[inline(always)]
+        fn load_short(_: Avx2, terms: &[f64]) -> Self {
+            const MASKS: [i64; 8] = [-1, -1, -1, -1, 0, 0, 0, 0];
+            let mask: &[i64; 4] = MASKS[4 - terms.len().min(4)..].first_chunk().expect("four of eight");
+            // SAFETY: the proof was handed over; the mask selects as many doubles as the slice has, no others are read.
+            Self(unsafe { _mm256_maskload_pd(terms.as_ptr(), _mm256_loadu_si256(mask.as_ptr().cast())) })
+        }
+
+        #[inline(always)]
+        fn load_f32(_: Avx2, terms: &[f32; 4]) -> Self {
+            // SAFETY: the proof was handed over, and the reference spans four floats.
+            Self(unsafe { _mm256_cvtps_pd(_mm_loadu_ps(terms.as_ptr())) })
+        }
+
+        #[inline(always)]
+        fn load_short_f32(_: Avx2, terms: &[f32]) -> Self {
+            const MASKS: [i32; 8] = [-1, -1, -1, -1, 0, 0, 0, 0];
+            let mask: &[i32; 4] = MASKS[4 - terms.len().min(4)..].first_chunk().expect("four of eight");
+            // SAFETY: the proof was handed over; the mask selects as many floats as the slice has, no others are read.
+            Self(unsafe { _mm256_cvtps_pd(_mm_maskload_ps(terms.as_ptr(), _mm_loadu_si128(mask.as_ptr().cast()))) })
+        }
+
+        #[inline(always)]
+        fn to_array(self) -> [f64; 4] {
+            let mut array = [0.0; 4];
+            // SAFETY: this value is the proof, and the array is of four doubles.
+            unsafe { _mm256_storeu_pd(array.as_mut_ptr(), self.0) };
+            array
+        }
+
+        #[inline(always)]
+        fn or_different(self, a: Self, b: Self) -> Self {
+            // SAFETY: these values are the proof.
+            Self(unsafe { _mm256_or_pd(self.0, _mm256_xor_pd(a.0, b.0)) })
+        }
+
+        #[inline(always)]
+        fn or(self, other: Self) -> Self {
+            // SAFETY: these values are the proof.
+            Self(unsafe { _mm256_or_pd(self.0, other.0) })
+        }
+
+        #[inline(always)]
+        fn has_none_of(self, mask: u64) -> bool {
+            // SAFETY: this value is the proof.
+            unsafe { _mm256_testz_si256(_mm256_castpd_si256(self.0), _mm256_set1_epi64x(mask.cast_signed())) == 1 }
+        }
+
+        #[inline(always)]
+        fn transposed([a, b, c, d]: [Self; 4]) -> [Self; 4] {
+            // SAFETY: these values are the proof.
+            let columns = unsafe {
+                let (ab_even, ab_odd) = (_mm256_unpacklo_pd(a.0, b.0), _mm256_unpackhi_pd(a.0, b.0));
+                let (cd_even, cd_odd) = (_mm256_unpacklo_pd(c.0, d.0), _mm256_unpackhi_pd(c.0, d.0));
+                [
+                    _mm256_permute2f128_pd::<0x20>(ab_even, cd_even),
+                    _mm256_permute2f128_pd::<0x20>(ab_odd, cd_odd),
+                    _mm256_permute2f128_pd::<0x31>(ab_even, cd_even),
+                    _mm256_permute2f128_pd::<0x31>(ab_odd, cd_odd),
+                ]
+            };
+            columns.map(Self)
+        }
+    }
+
+    /// That the processor has AVX-512F and AVX-512VL.
+    #[derive(Clone, Copy)]
+    pub(in super::super) struct Avx512(());
+
+    impl Avx512 {
+        #[target_feature(enable = "avx512f,avx512vl")]
+        pub(in super::super) fn here() -> Self {
+            Self(())
+        }
+    }
+
+    /// Eight doubles in a register of AVX-512.
+    #[derive(Clone, Copy)]
+    pub(in super::super) struct F64x8(__m512d);
+
+    impl Add for F64x8 {
+        type Output = Self;
+
+        #[inline(always)]
+        fn add(self, other: Self) -> Self {
+            // SAFETY: these values are the proof.
+            Self(unsafe { _mm512_add_pd(self.0, other.0) })
+        }
+    }
+
+    impl Sub for F64x8 {
+        type Output = Self;
+
+        #[inline(always)]
+        fn sub(self, other: Self) -> Self {
+            // SAFETY: these values are the proof.
+            Self(unsafe { _mm512_sub_pd(self.0, other.0) })
+        }
+    }
+
+    impl Vector<8> for F64x8 {
+        type Proof = Avx512;
+
+        #[inline(always)]
+        fn splat(_: Avx512, value: f64) -> Self {
+            // SAFETY: the proof was handed over.
+            Self(unsafe { _mm512_set1_pd(value) })
+        }
+
+        #[inline(always)]
+        fn load(_: Avx512, terms: &[f64; 8]) -> Self {
+            // SAFETY: the proof was handed over, and the reference spans eight doubles.
+            Self(unsafe { _mm512_loadu_pd(terms.as_ptr()) })
+        }
+
+        #[inline(always)]
+        fn load_short(_: Avx512, terms: &[f64]) -> Self {
+            let mask = 0xff_u8 >> (8 - terms.len().min(8));
+            // SAFETY: the proof was handed over; the mask selects as many doubles as the slice has, no others are read.
+            Self(unsafe { _mm512_maskz_loadu_pd(mask, terms.as_ptr()) })
+        }
+
+        #[inline(always)]
+        fn load_f32(_: Avx512, terms: &[f32; 8]) -> Self {
+            // SAFETY: the proof was handed over, and the reference spans eight floats.
+            Self(unsafe { _mm512_cvtps_pd(_mm256_loadu_ps(terms.as_ptr())) })
+        }
+
+        #[inline(always)]
+        fn load_short_f32(_: Avx512, terms: &[f32]) -> Self {
+            let mask = 0xff_u8 >> (8 - terms.len().min(8));
+            // SAFETY: the proof was handed over; the mask selects as many floats as the slice has, no others are read.
+            Self(unsafe { _mm512_cvtps_pd(_mm256_maskz_loadu_ps(mask, terms.as_ptr())) })
+        }
+
+        #[inline(always)]
+        fn to_array(self) -> [f64; 8] {
+            let mut array = [0.0; 8];
+            // SAFETY: this value is the proof, and the array is of eight doubles.
+            unsafe { _mm512_storeu_pd(array.as_mut_ptr(), self.0) };
+            array
+        }
+
+        #[inline(always)]
+        fn or_different(self, a: Self, b: Self) -> Self {
+            /// `x | (y ^ z)`.
+            const OR_XOR: i32 = 0b1111_0110;
+            // SAFETY: these values are the proof.
+            Self(unsafe {
+                let [all, a, b] = [self.0, a.0, b.0].map(|x| _mm512_castpd_si512(x));
+                _mm512_castsi512_pd(_mm512_ternarylogic_epi64::<OR_XOR>(all, a, b))
+            })
+        }
+
+        #[inline(always)]
+        fn or(self, other: Self) -> Self {
+            // SAFETY: these values are the proof.
+            Self(unsafe {
+                let [a, b] = [self.0, other.0].map(|x| _mm512_castpd_si512(x));
+                _mm512_castsi512_pd(_mm512_or_si512(a, b))
+            })
+        }
+
+        #[inline(always)]
+        fn has_none_of(self, mask: u64) -> bool {
+            // SAFETY: this value is the proof.
+            unsafe { _mm512_test_epi64_mask(_mm512_castpd_si512(self.0), _mm512_set1_epi64(mask.cast_signed())) == 0 }
+        }
+
+        #[inline(always)]
+        fn transposed(rows: [Self; 8]) -> [Self; 8] {
+            let rows = rows.map(|row| row.0);
+            // SAFETY: these values are the proof.
+            let columns = unsafe {
+                // Of two rows each: single doubles, then pairs, then fours change places.
+                let singles: [_; 8] = from_fn(|i| {
+                    let (a, b) = (rows[i & !1], rows[i | 1]);
+                    if i & 1 == 0 { _mm512_unpacklo_pd(a, b) } else { _mm512_unpackhi_pd(a, b) }
+                });
+                let pairs: [_; 8] = from_fn(|i| {
+                    let (a, b) = (singles[i & !2], singles[i | 2]);
+                    if i & 2 == 0 { _mm512_shuffle_f64x2::<0x88>(a, b) } else { _mm512_shuffle_f64x2::<0xdd>(a, b) }
+                });
+                from_fn(|i| {
+                    let (a, b) = (pairs[i & !4], pairs[i | 4]);
+                    if i & 4 == 0 { _mm512_shuffle_f64x2::<0x88>(a, b) } else { _mm512_shuffle_f64x2::<0xdd>(a, b) }
+                })
+            };
+            columns.map(Self)
+        }
+    }
+}

@@ -117,7 +117,7 @@ struct Compiled {
 
 /// Compiles the kernels under the given attributes, for vectors of so many doubles.
 macro_rules! compile {
-    ($name:ident, lanes: $lanes:literal of $vector:ty, proof: $proof:expr, $(#[$feature:meta])?) => {
+    ($name:ident, lanes: $lanes:literal of $vector:ty, proof: $proof:expr, integers: $integers:literal, $(#[$feature:meta])?) => {
         mod $name {
             use super::{Anchor, Integer, Overflow};
 
@@ -160,7 +160,7 @@ macro_rules! compile {
                 n_columns: usize,
                 out: &mut [X::Sum],
             ) -> Result<(), Overflow> {
-                super::integers::row_sums(rows, n_columns, out)
+                super::integers::row_sums::<X, $integers, { 2 * $integers }>(rows, n_columns, out)
             }
 
             $(#[$feature])?
@@ -206,11 +206,11 @@ macro_rules! compile {
     };
 }
 
-compile!(scalar, lanes: 2 of super::Lanes<2>, proof: (),);
+compile!(scalar, lanes: 2 of super::Lanes<2>, proof: (), integers: 4,);
 #[cfg(target_arch = "x86_64")]
-compile!(avx2, lanes: 4 of super::F64x4, proof: super::Avx2::here(), #[target_feature(enable = "avx2")]);
+compile!(avx2, lanes: 4 of super::F64x4, proof: super::Avx2::here(), integers: 8, #[target_feature(enable = "avx2")]);
 #[cfg(target_arch = "x86_64")]
-compile!(avx512, lanes: 8 of super::F64x8, proof: super::Avx512::here(), #[target_feature(enable = "avx512f,avx512vl")]);
+compile!(avx512, lanes: 8 of super::F64x8, proof: super::Avx512::here(), integers: 8, #[target_feature(enable = "avx512f,avx512vl")]);
 
 impl Kernel {
     const fn compiled(self) -> &'static Compiled {

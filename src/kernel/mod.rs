@@ -6,7 +6,7 @@
 //! | file | what |
 //! |---|---|
 //! | `dispatch.rs` | the choice of instructions, once |
-//! | `vector.rs` | a vector register, by intrinsics; with the former the only `unsafe` here |
+//! | `vector.rs` | a vector register, by intrinsics; with the former and one instruction in `integers/bytes.rs` the only `unsafe` here |
 //! | `lanes.rs` | small arrays the compiler turns into vectors; `TwoSum` |
 //! | `anchored.rs` | tiers one and two: exact running terms; nearly every row ends here |
 //! | `certificate.rs` | when a sum with an error is proved to be rounded right |
@@ -14,7 +14,7 @@
 //! | `refine.rs` | the way down for the rows that tier one cannot vouch for |
 //! | `superaccumulator.rs` | tier three: fixed point, exact |
 //! | `single_precision.rs` | rows of `f32`: the same tiers with one running term less |
-//! | `integers.rs` | rows of integers, and of bytes to be counted |
+//! | `integers/` | rows of integers, and of bytes to be counted |
 //! | `summand.rs` | the element types, for callers generic over them |
 
 #![expect(clippy::inline_always, reason = "what is not inlined is compiled for the baseline: see lanes.rs")]

@@ -118,6 +118,59 @@ fn the_sum_is_exact_for_every_type_kind_length_and_alignment() {
     every_kind_and_length::<u64>();
 }
 
+/// Rows of any terms, so that what leaks from one to the next shows, in all numbers that fill groups of rows or do not; the
+/// sums lie between others that must stay.
+fn every_shape<X: Extreme>() {
+    let mut random = Random::new(3);
+    let columns = (0..=130).chain([255, 256, 257, 1_000]);
+    for (n_columns, small) in columns.flat_map(|n| [(n, true), (n, false)]) {
+        let term = |random: &mut Random| match random.below(4) {
+            0 => X::LEAST,
+            1 => X::MOST,
+            _ => X::from_bits(random.bits()),
+        };
+        let rows: Vec<X> = (0..70 * n_columns)
+            .map(|_| if small { X::from_bits(random.bits() >> 11) } else { term(&mut random) })
+            .collect();
+        let exact: Vec<BigInt> =
+            (0..70).map(|i| rows[i * n_columns..][..n_columns].iter().map(|x| (*x).into()).sum()).collect();
+        for kernel in kernels() {
+            for n_rows in 0..=70 {
+                let about = || format!("{n_rows} x {n_columns} on {}", kernel.isa().name());
+                let guard = X::big_to_sum(&BigInt::from(77)).expect("fits");
+                let mut sums = [guard; 72];
+                let done = X::row_sums(kernel, &rows[..n_rows * n_columns], n_columns, &mut sums[1..=n_rows]);
+                let n_fit = exact[..n_rows].iter().take_while(|sum| X::big_to_sum(sum).is_some()).count();
+                let expected = match exact[..n_rows].get(n_fit) {
+                    Some(sum) => Err(Overflow { row: n_fit, sum: sum.try_into().expect("fits 128 bits") }),
+                    None => Ok(()),
+                };
+                assert_eq!(done, expected, "{}", about());
+                let got = sums.map(X::sum_to_big);
+                assert_eq!(got[1..=n_fit], exact[..n_fit], "{}", about());
+                let others = got[..1].iter().chain(&got[1 + n_fit..]);
+                assert!(
+                    others.eq(vec![&BigInt::from(77); 72 - n_fit]),
+                    "{}: what is not summed is left alone",
+                    about()
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn every_shape_of_block_gives_the_sum_of_each_row() {
+    every_shape::<i8>();
+    every_shape::<u8>();
+    every_shape::<i16>();
+    every_shape::<u16>();
+    every_shape::<i32>();
+    every_shape::<u32>();
+    every_shape::<i64>();
+    every_shape::<u64>();
+}
+
 #[test]
 fn blocks_of_small_terms_do_not_overflow() {
     // 2^24 terms, and some, for each of the lanes that a vector may have.
@@ -214,19 +267,24 @@ fn a_block_of_the_wrong_length_is_not_counted() {
 #[test]
 fn every_byte_but_zero_is_counted_once() {
     let mut random = Random::new(2);
-    for n_columns in (1..=130).chain([255, 256, 257, 16_319, 16_320, 16_321, 100_000]) {
+    for n_columns in (1..=130).chain([255, 256, 257, 1_000, 100_000]) {
+        let n_rows = if n_columns <= 1_000 { 70 } else { 3 };
         for density in [0, 1, 128, 256] {
             let byte = |random: &mut Random| {
                 let is_set = random.below(256) < density;
                 if is_set { u8::try_from(1 + random.below(255)).expect("a byte") } else { 0 }
             };
-            let rows: Vec<u8> = (0..3 * n_columns).map(|_| byte(&mut random)).collect();
+            let rows: Vec<u8> = (0..n_rows * n_columns).map(|_| byte(&mut random)).collect();
             let expected: Vec<u64> =
                 rows.chunks(n_columns).map(|row| row.iter().filter(|x| **x != 0).count() as u64).collect();
             for kernel in kernels() {
-                let mut counts = [7; 3];
-                kernel.row_counts(&rows, n_columns, &mut counts);
-                assert_eq!(counts.as_slice(), expected, "{n_columns} columns on {}", kernel.isa().name());
+                for n in 0..=n_rows {
+                    let mut counts = vec![7; n + 2];
+                    kernel.row_counts(&rows[..n * n_columns], n_columns, &mut counts[1..=n]);
+                    let about = || format!("{n} x {n_columns} on {}", kernel.isa().name());
+                    assert_eq!(counts[1..=n], expected[..n], "{}", about());
+                    assert_eq!((counts[0], counts[n + 1]), (7, 7), "{}", about());
+                }
             }
         }
     }

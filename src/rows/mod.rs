@@ -10,6 +10,7 @@
 //! | `update.rs` | rows in place |
 //! | `fold.rs` | all rows to one value or array |
 //! | `sums.rs` | exact sums: a kernel of our own |
+//! | `reader.rs` | rows on end for the kernels of our own |
 //! | `target.rs` | the part of the output that belongs to a won block |
 
 #![expect(clippy::needless_pass_by_value, reason = "inputs are references, or parts that read best made in place")]
@@ -18,6 +19,7 @@ mod fold;
 mod kernel_return;
 mod map;
 mod map_blocks;
+mod reader;
 mod row;
 mod source;
 mod sums;

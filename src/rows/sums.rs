@@ -1,27 +1,14 @@
 //! `row_sums`: the exact sum of each row.
 
-use std::cell::RefCell;
-use std::ops::{ControlFlow, Range};
+use ndarray::{Ix1, RemoveAxis};
 
-use ndarray::{ArrayView, ArrayViewMut, Axis, Dimension, Ix1, RemoveAxis, Slice};
-
-use super::{Plan, check, check_shape, or_leave_word, run, with_new_output};
+use super::reader::RowReader;
+use super::{Plan, check, check_shape, run, with_new_output};
 use crate::array::{Bool, Element, Selection, SharedArray};
-use crate::control::Station;
 use crate::error::{DeathCause, Error, Result};
 use crate::fork::Fork;
 use crate::kernel::{Kernel, Overflow};
 use crate::report::{Output, Report};
-
-/// Bytes of input between two notes of the row that a worker is at, some 50 us. (Every 64 KiB costs 3 %.)
-const NOTE_BYTES: usize = 1 << 20;
-
-/// Rows that do not lie on end are gathered into a buffer of this size, which stays in the first cache, or of one row: the
-/// sum of a row is rounded once, so it is taken of the whole row.
-const GATHER_BYTES: usize = 16 << 10;
-
-/// From here on a row by itself is as quick as several gathered.
-const LONG_ROW_BYTES: usize = 2 << 10;
 
 /// The exact sum of each row of a slice, in the calling thread: what [`Fork::row_sums`] runs in its workers, for those
 /// who bring threads of their own.
@@ -155,76 +142,10 @@ impl Fork<'_> {
             let start = rows.start;
             rows_of.pieces(rows, station, |piece, elements| {
                 let sums = &mut sums[piece.start - start..piece.end - start];
-                A::sum_rows(elements, rows_of.row_len, sums)
+                A::sum_rows(elements, rows_of.row_len(), sums)
             })
         });
         summed.map(with_overflows_in_words::<A>).map_err(overflow::<A>)
-    }
-}
-
-/// The rows of a part of an array, on end: as they lie where they do, else gathered in a buffer.
-struct RowReader<'s, 'v, A: Element, D: Dimension> {
-    input: &'v Selection<'s, A, D>,
-    row_len: usize,
-    /// Every worker writes to a copy of its own. Its memory is had before the fork, since workers allocate nothing.
-    buffer: RefCell<Vec<A>>,
-}
-
-impl<'s, 'v, A: Summand, D: RemoveAxis> RowReader<'s, 'v, A, D> {
-    fn new(input: &'v Selection<'s, A, D>) -> Result<Self> {
-        let row_len = input.shape().iter().skip(1).product();
-        let mut buffer = Vec::new();
-        if !input.view().is_standard_layout() {
-            let len = Self::gathered_rows(row_len) * row_len;
-            buffer.try_reserve_exact(len).map_err(|_| Error::Os {
-                action: "hold",
-                subject: format!("a row of {row_len} elements that do not lie on end"),
-                source: std::io::ErrorKind::OutOfMemory.into(),
-            })?;
-        }
-        Ok(Self { input, row_len, buffer: RefCell::new(buffer) })
-    }
-
-    fn gathered_rows(row_len: usize) -> usize {
-        (GATHER_BYTES / (row_len * size_of::<A>()).max(1)).max(1)
-    }
-
-    /// Calls `sum` with some rows on end at a time and their place, in order. When it fails, with the number of the row
-    /// within these and its sum, the station tells both.
-    fn pieces(
-        &self,
-        rows: Range<usize>,
-        station: &Station<'_>,
-        mut sum: impl FnMut(Range<usize>, &[A]) -> Result<(), (usize, i128)>,
-    ) -> ControlFlow<()> {
-        let mut sum = |piece: Range<usize>, elements: &[A]| {
-            station.set_row(piece.start);
-            let summed = sum(piece.clone(), elements).map_err(|(row, sum)| {
-                station.set_row(piece.start + row);
-                sum
-            });
-            or_leave_word(summed, station)
-        };
-        let block = self.input.view();
-        let block = block.slice_axis(Axis(0), Slice::from(rows.clone()));
-        let row_bytes = (self.row_len * size_of::<A>()).max(1);
-        if let Some(elements) = block.as_slice() {
-            let step = (NOTE_BYTES / row_bytes).max(1);
-            return stepped(rows.clone(), step).try_for_each(|piece| {
-                let within = piece.start - rows.start..piece.end - rows.start;
-                sum(piece, &elements[within.start * self.row_len..within.end * self.row_len])
-            });
-        }
-        let gathered = Self::gathered_rows(self.row_len);
-        let mut buffer = self.buffer.borrow_mut();
-        stepped(rows.clone(), if row_bytes >= LONG_ROW_BYTES { 1 } else { gathered }).try_for_each(|piece| {
-            let within = piece.start - rows.start..piece.end - rows.start;
-            let part = block.slice_axis(Axis(0), Slice::from(within));
-            match part.as_slice() {
-                Some(elements) => sum(piece, elements),
-                None => sum(piece, gather(&part, &mut buffer)),
-            }
-        })
     }
 }
 
@@ -256,20 +177,4 @@ fn with_overflows_in_words<A: Summand>(mut report: Report) -> Report {
         }
     }
     report
-}
-
-/// `rows` in pieces of `step`.
-fn stepped(rows: Range<usize>, step: usize) -> impl Iterator<Item = Range<usize>> {
-    rows.clone().step_by(step).map(move |start| start..rows.end.min(start + step))
-}
-
-/// The elements of `part` in C order, in `buffer`, which has room for them.
-fn gather<'b, A: Element, D: Dimension>(part: &ArrayView<'_, A, D>, buffer: &'b mut Vec<A>) -> &'b [A] {
-    if buffer.len() < part.len() {
-        buffer.resize(part.len(), A::zeroed());
-    }
-    let elements = &mut buffer[..part.len()];
-    let mut copy = ArrayViewMut::from_shape(part.raw_dim(), &mut *elements).expect("as many elements as the part");
-    copy.assign(part);
-    elements
 }

@@ -7,7 +7,8 @@
 //! - [`fork()`] makes calls whose workers live for that one call. The functions that they run, called kernels, are
 //!   closures and may capture anything.
 //! - [`Output`] is a result with its [`Report`]; [`Error`] is everything that can go wrong, by name and number.
-//! - [`segment`] lists, removes and sweeps segments. [`exact_sum`] and [`exact_row_sums`] are the exact sums alone.
+//! - [`segment`] lists, removes and sweeps segments. [`exact_sum`] and [`exact_row_sums`] are the exact sums alone,
+//!   [`exact_mean`], [`exact_dot`], [`exact_weighted_mean`] and [`fast_sum`] what belongs to them.
 //!
 //! ```
 //! use rowfork::SharedArray;
@@ -341,7 +342,7 @@ pub use array::{Bool, Element, SegmentName, Selection, SharedArray};
 pub use cancel::CancelToken;
 pub use error::{DeathCause, Error, FailedRow, HeaderError, Result};
 pub use fork::{Fork, fork};
-pub use kernel::exact_sum;
+pub use kernel::{exact_dot, exact_mean, exact_sum, exact_weighted_mean, fast_sum};
 pub use policy::{FillValue, Policy};
 pub use report::{BlockTimes, EarlyEnd, Output, Progress, Report, Warning, WorkerDeath, WorkerReport};
 pub use rows::{Block, KernelReturn, Row, RowMut, Rows, Summand, exact_row_sums};

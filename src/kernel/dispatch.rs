@@ -14,10 +14,11 @@ use std::sync::OnceLock;
 use super::anchored::Anchor;
 use super::integers::Integer;
 use super::lanes::Lanes;
+use super::means::Weights;
 use super::summand::Overflow;
 #[cfg(target_arch = "x86_64")]
 use super::vector::{Avx2, Avx512, F64x4, F64x8};
-use super::{anchored, integers, refine, single_precision};
+use super::{anchored, integers, means, plain, refine, single_precision};
 use crate::sys::fpu::DefaultFpu;
 
 /// An instruction set the kernels are compiled for, from the least to the most.
@@ -25,7 +26,7 @@ use crate::sys::fpu::DefaultFpu;
 pub(crate) enum Isa {
     /// What the target guarantees: SSE2 on x86-64, NEON on `AArch64`.
     Scalar,
-    /// 256-bit vectors.
+    /// 256-bit vectors, and fused multiplication and addition, which all processors that have them have but for a few.
     #[cfg(target_arch = "x86_64")]
     Avx2,
     /// 512-bit vectors.
@@ -63,9 +64,13 @@ impl Kernel {
         let available = match isa {
             Isa::Scalar => true,
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => is_x86_feature_detected!("avx2"),
+            Isa::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vl"),
+            Isa::Avx512 => {
+                is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx512vl")
+                    && is_x86_feature_detected!("fma")
+            }
         };
         available.then_some(Self { isa })
     }
@@ -97,6 +102,9 @@ impl Kernel {
 /// What a table entry compiles, with the signatures the methods below rely on.
 type RowSums = unsafe fn(&[f64], usize, &mut [f64]);
 type Sum = unsafe fn(&[f64]) -> f64;
+type RowDots = unsafe fn(&[f64], &[f64], &mut [f64]);
+type Weigh = for<'w> unsafe fn(&'w [f64]) -> Weights<'w>;
+type RowWeightedMeans = unsafe fn(&[f64], Weights<'_>, &mut [f64]);
 type RowSumsF32 = unsafe fn(&[f32], usize, &mut [f32]);
 type IntegerRowSums<X> = unsafe fn(&[X], usize, &mut [<X as Integer>::Sum]) -> Result<(), Overflow>;
 type RowCounts = unsafe fn(&[u8], usize, &mut [u64]);
@@ -106,6 +114,11 @@ type Tier<X> = unsafe fn(&[X]) -> Option<X>;
 struct Compiled {
     row_sums: RowSums,
     sum: Sum,
+    row_means: RowSums,
+    row_dots: RowDots,
+    weigh: Weigh,
+    row_weighted_means: RowWeightedMeans,
+    row_plain_sums: RowSums,
     row_sums_f32: RowSumsF32,
     row_counts: RowCounts,
     /// The tiers by themselves, for the tests.
@@ -115,11 +128,23 @@ struct Compiled {
     tiers_f32: [Tier<f32>; 2],
 }
 
-/// Compiles the kernels under the given attributes, for vectors of so many doubles.
+/// Compiles the kernels under the given attributes: for vectors of so many doubles, and where loops are left to the
+/// compiler for lanes of so many, which is one vector of 512 bits or two of the others.
 macro_rules! compile {
-    ($name:ident, lanes: $lanes:literal of $vector:ty, proof: $proof:expr, integers: $integers:literal, $(#[$feature:meta])?) => {
+    (
+        $name:ident,
+        vector: $lanes:literal of $vector:ty, $proof:expr,
+        loops: $n:literal,
+        fused: $fused:expr,
+        $(#[$feature:meta])?
+    ) => {
         mod $name {
-            use super::{Anchor, Integer, Overflow};
+            use super::{Anchor, Integer, Overflow, Weights};
+
+            const N: usize = $n;
+
+            /// Whether a fused multiplication and addition is one instruction. (Of plain code none is made.)
+            const FUSED: bool = $fused;
 
             $(#[$feature])?
             pub(super) fn row_sums(rows: &[f64], n_columns: usize, out: &mut [f64]) {
@@ -138,6 +163,51 @@ macro_rules! compile {
             #[inline(never)]
             fn refine(row: &[f64], anchor: Option<Anchor>) -> f64 {
                 super::refine::sum_row::<$vector, $lanes>($proof, row, anchor)
+            }
+
+            $(#[$feature])?
+            fn row_means(rows: &[f64], n_columns: usize, out: &mut [f64]) {
+                super::means::row_means::<N, FUSED>(rows, n_columns, out, |row| refine_mean(row));
+            }
+
+            #[cold]
+            #[inline(never)]
+            fn refine_mean(row: &[f64]) -> f64 {
+                super::means::refine_mean(row)
+            }
+
+            $(#[$feature])?
+            fn row_dots(rows: &[f64], vector: &[f64], out: &mut [f64]) {
+                super::means::row_dots::<N, FUSED>(rows, vector, out, |row| refine_dot(row, vector));
+            }
+
+            $(#[$feature])?
+            #[cold]
+            #[inline(never)]
+            fn refine_dot(row: &[f64], vector: &[f64]) -> f64 {
+                super::means::refine_dot::<N, FUSED>(row, vector)
+            }
+
+            $(#[$feature])?
+            fn weigh(weights: &[f64]) -> Weights<'_> {
+                Weights::new::<N>(weights)
+            }
+
+            $(#[$feature])?
+            fn row_weighted_means(rows: &[f64], weights: Weights<'_>, out: &mut [f64]) {
+                super::means::row_weighted_means::<N, FUSED>(rows, weights, out, |row| refine_weighted(row, weights));
+            }
+
+            $(#[$feature])?
+            #[cold]
+            #[inline(never)]
+            fn refine_weighted(row: &[f64], weights: Weights<'_>) -> f64 {
+                super::means::refine_weighted_mean::<N, FUSED>(row, weights)
+            }
+
+            $(#[$feature])?
+            fn row_plain_sums(rows: &[f64], n_columns: usize, out: &mut [f64]) {
+                super::plain::row_sums(rows, n_columns, out);
             }
 
             $(#[$feature])?
@@ -160,7 +230,7 @@ macro_rules! compile {
                 n_columns: usize,
                 out: &mut [X::Sum],
             ) -> Result<(), Overflow> {
-                super::integers::row_sums::<X, $integers, { 2 * $integers }>(rows, n_columns, out)
+                super::integers::row_sums::<X, N, { 2 * N }>(rows, n_columns, out)
             }
 
             $(#[$feature])?
@@ -195,6 +265,11 @@ macro_rules! compile {
             pub(super) const COMPILED: super::Compiled = super::Compiled {
                 row_sums,
                 sum,
+                row_means,
+                row_dots,
+                weigh,
+                row_weighted_means,
+                row_plain_sums,
                 row_sums_f32,
                 row_counts,
                 #[cfg(test)]
@@ -206,11 +281,28 @@ macro_rules! compile {
     };
 }
 
-compile!(scalar, lanes: 2 of super::Lanes<2>, proof: (), integers: 4,);
+compile!(
+    scalar,
+    vector: 2 of super::Lanes<2>, (),
+    loops: 4,
+    fused: cfg!(any(target_feature = "fma", target_arch = "aarch64")),
+);
 #[cfg(target_arch = "x86_64")]
-compile!(avx2, lanes: 4 of super::F64x4, proof: super::Avx2::here(), integers: 8, #[target_feature(enable = "avx2")]);
+compile!(
+    avx2,
+    vector: 4 of super::F64x4, super::Avx2::here(),
+    loops: 8,
+    fused: true,
+    #[target_feature(enable = "avx2,fma")]
+);
 #[cfg(target_arch = "x86_64")]
-compile!(avx512, lanes: 8 of super::F64x8, proof: super::Avx512::here(), integers: 8, #[target_feature(enable = "avx512f,avx512vl")]);
+compile!(
+    avx512,
+    vector: 8 of super::F64x8, super::Avx512::here(),
+    loops: 8,
+    fused: true,
+    #[target_feature(enable = "avx512f,avx512vl,fma")]
+);
 
 impl Kernel {
     const fn compiled(self) -> &'static Compiled {
@@ -243,6 +335,53 @@ impl Kernel {
         let sum = black_box(self.compiled().sum);
         // SAFETY: `self` is the proof that the processor has the instructions.
         unsafe { sum(row) }
+    }
+
+    /// The double nearest the mean of each row, NaN for rows of no elements; the rest as for [`Kernel::row_sums`].
+    pub(crate) fn row_means(self, rows: &[f64], n_columns: usize, out: &mut [f64]) {
+        assert_shape(rows, n_columns, out);
+        let _fpu = DefaultFpu::new();
+        // Hidden for the same reason, as are those below.
+        let row_means = black_box(self.compiled().row_means);
+        // SAFETY: `self` is the proof that the processor has the instructions.
+        unsafe { row_means(rows, n_columns, out) };
+    }
+
+    /// The double nearest the dot product of `vector` and each row, which has as many elements; the rest as for
+    /// [`Kernel::row_sums`].
+    pub(crate) fn row_dots(self, rows: &[f64], vector: &[f64], out: &mut [f64]) {
+        assert_shape(rows, vector.len(), out);
+        let _fpu = DefaultFpu::new();
+        let row_dots = black_box(self.compiled().row_dots);
+        // SAFETY: `self` is the proof that the processor has the instructions.
+        unsafe { row_dots(rows, vector, out) };
+    }
+
+    /// Sums weights, once for all rows that they are for.
+    pub(crate) fn weigh(self, weights: &[f64]) -> Weights<'_> {
+        let _fpu = DefaultFpu::new();
+        let weigh = black_box(self.compiled().weigh);
+        // SAFETY: `self` is the proof that the processor has the instructions.
+        unsafe { weigh(weights) }
+    }
+
+    /// The double nearest the weighted mean of each row, which has as many elements as there are weights; the rest as
+    /// for [`Kernel::row_sums`].
+    pub(crate) fn row_weighted_means(self, rows: &[f64], weights: Weights<'_>, out: &mut [f64]) {
+        assert_shape(rows, weights.len(), out);
+        let _fpu = DefaultFpu::new();
+        let row_weighted_means = black_box(self.compiled().row_weighted_means);
+        // SAFETY: `self` is the proof that the processor has the instructions.
+        unsafe { row_weighted_means(rows, weights, out) };
+    }
+
+    /// The plain sum of each row, in the order of `plain.rs`; the rest as for [`Kernel::row_sums`].
+    pub(crate) fn row_plain_sums(self, rows: &[f64], n_columns: usize, out: &mut [f64]) {
+        assert_shape(rows, n_columns, out);
+        let _fpu = DefaultFpu::new();
+        let row_plain_sums = black_box(self.compiled().row_plain_sums);
+        // SAFETY: `self` is the proof that the processor has the instructions.
+        unsafe { row_plain_sums(rows, n_columns, out) };
     }
 
     /// The `f32` nearest the exact sum of each row; the rest as for [`Kernel::row_sums`].

@@ -38,6 +38,16 @@ impl<const N: usize> Lanes<N> {
         }
         Self(out)
     }
+
+    /// Lane `i` of the result is lane `(i + by) % N`.
+    #[inline(always)]
+    pub(super) fn rotated(self, by: usize) -> Self {
+        let mut out = self.0;
+        for (i, a) in out.iter_mut().enumerate() {
+            *a = self.0[(i + by) % N];
+        }
+        Self(out)
+    }
 }
 
 impl<const N: usize> Add for Lanes<N> {

@@ -15,6 +15,12 @@
 //! | `superaccumulator.rs` | tier three: fixed point, exact |
 //! | `single_precision.rs` | rows of `f32`: the same tiers with one running term less |
 //! | `integers/` | rows of integers, and of bytes to be counted |
+//! | `means.rs` | dot products, means, weighted means: which tiers they have |
+//! | `dot.rs` | their first tier: a compensated sum of terms or products, with a bound |
+//! | `product.rs`, `interval.rs` | `TwoProduct`; what a sum with a bound proves, and a quotient of two |
+//! | `ratio.rs` | the last tier of dot products, means and weighted means |
+//! | `fixed.rs` | what both are made of: wide integers, their quotient, its rounding |
+//! | `plain.rs` | the plain sum, in a fixed order |
 //! | `summand.rs` | the element types, for callers generic over them |
 
 #![expect(clippy::inline_always, reason = "what is not inlined is compiled for the baseline: see lanes.rs")]
@@ -22,8 +28,16 @@
 mod anchored;
 mod certificate;
 mod dispatch;
+mod dot;
+mod fixed;
+mod functions;
 mod integers;
+mod interval;
 mod lanes;
+mod means;
+mod plain;
+mod product;
+mod ratio;
 mod refine;
 mod single_precision;
 mod summand;
@@ -33,6 +47,8 @@ mod vector;
 
 #[cfg(test)]
 mod tests;
+
+pub use functions::{exact_dot, exact_mean, exact_weighted_mean, fast_sum};
 
 pub(crate) use dispatch::Kernel;
 pub(crate) use summand::{Overflow, Summand};

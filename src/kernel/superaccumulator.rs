@@ -5,17 +5,15 @@
 //! (2015), after Kulisch. It lives on the stack: in a forked child nothing may be allocated.
 //!
 //! # Representation
-//! Every finite double is an integer multiple of 2^-1074. The sum, in that unit, is `sum(limbs[k] * 2^(32 k))`. A limb
-//! is an `i64` of which 32 bits are its own and the rest room for carries, so terms of either sign go in without
-//! looking at the neighbours; [`Superaccumulator::propagate`] puts the carries where they belong every so often.
+//! Every finite double is an integer multiple of 2^-1074. The sum, in that unit, is a [`Fixed`].
+
+use super::fixed::Fixed;
 
 /// The limbs up to number 64 receive terms; the sum of 2^60 doubles stays below 2^2158 units, inside limb 67.
-const LIMBS: usize = 69;
+pub(super) const LIMBS: usize = 69;
 
 /// A term adds less than 2^53 to a limb; with what is left in it after a propagation, 2^32, this many stay below 2^63.
 const TERMS_PER_PROPAGATION: usize = 512;
-
-const LOW_32: i64 = 0xffff_ffff;
 
 /// The double nearest the exact sum of `values`, all of which must be finite; ties to even, +0.0 for zero, an infinity
 /// if and only if the exact sum rounds to one.
@@ -36,19 +34,19 @@ pub(super) enum Rounding {
 }
 
 pub(super) struct Superaccumulator {
-    limbs: [i64; LIMBS],
+    sum: Fixed<LIMBS>,
 }
 
 impl Superaccumulator {
     pub(super) const fn new() -> Self {
-        Self { limbs: [0; LIMBS] }
+        Self { sum: Fixed::ZERO }
     }
 
     /// Adds finite doubles.
     pub(super) fn add(&mut self, values: &[f64]) {
         for batch in values.chunks(TERMS_PER_PROPAGATION) {
             self.add_batch(batch);
-            self.propagate();
+            self.sum.propagate();
         }
     }
 
@@ -68,39 +66,27 @@ impl Superaccumulator {
             // All ones for a negative term: (v ^ -1) - (-1) = -v, without a branch on data that may alternate.
             let sign = bits.cast_signed() >> 63;
             let k = (position / 32) as usize;
-            self.limbs[k] += (low ^ sign) - sign;
-            self.limbs[k + 1] += (high ^ sign) - sign;
+            self.sum.limbs[k] += (low ^ sign) - sign;
+            self.sum.limbs[k + 1] += (high ^ sign) - sign;
         }
     }
 
-    /// Brings every limb but the last into `0..2^32`; the last one then carries the sign of the whole.
-    fn propagate(&mut self) {
-        let mut carry = 0;
-        for limb in &mut self.limbs[..LIMBS - 1] {
-            let v = *limb + carry;
-            *limb = v & LOW_32;
-            carry = v >> 32;
-        }
-        self.limbs[LIMBS - 1] += carry;
+    /// The sum, propagated.
+    pub(super) fn into_fixed(self) -> Fixed<LIMBS> {
+        self.sum
     }
 
     /// The sum as a double.
     pub(super) fn round(mut self, rounding: Rounding) -> f64 {
-        let negative = self.limbs[LIMBS - 1] < 0;
-        if negative {
-            for limb in &mut self.limbs {
-                *limb = -*limb;
-            }
-            self.propagate();
-        }
+        let negative = self.sum.take_sign();
         let magnitude = f64::from_bits(self.round_magnitude(rounding));
         if negative { -magnitude } else { magnitude }
     }
 
     /// The bits of the rounded double of a sum that is not negative.
     fn round_magnitude(&self, rounding: Rounding) -> u64 {
-        let limb = |k: usize| self.limbs[k].cast_unsigned();
-        let Some(top) = self.limbs.iter().rposition(|&limb| limb != 0) else {
+        let limb = |k: usize| self.sum.limbs[k].cast_unsigned();
+        let Some(top) = self.sum.limbs.iter().rposition(|&limb| limb != 0) else {
             return 0;
         };
         if top == 0 {
@@ -111,7 +97,7 @@ impl Superaccumulator {
         // so together with the next two there are 65 to 96 significant bits if there are that many at all.
         let third = if top >= 2 { limb(top - 2) } else { 0 };
         let head = (u128::from(limb(top)) << 64) | (u128::from(limb(top - 1)) << 32) | u128::from(third);
-        let below = self.limbs[..top.saturating_sub(2)].iter().any(|&limb| limb != 0);
+        let below = self.sum.limbs[..top.saturating_sub(2)].iter().any(|&limb| limb != 0);
         // Number of the leading bit, counted from 2^-1074; `head` starts at limb `top - 2`, which may be limb "-1".
         let leading = u64::from(head.ilog2()) + 32 * top as u64 - 64;
         if leading < 53 {

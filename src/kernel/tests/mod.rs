@@ -8,7 +8,9 @@ mod control_word;
 mod data;
 mod data_f32;
 mod integers;
+mod means;
 mod oracle;
+mod plain;
 mod single;
 mod single_precision;
 

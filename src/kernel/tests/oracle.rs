@@ -18,6 +18,90 @@ pub(super) fn exact_sum(values: &[f64]) -> f64 {
     }
 }
 
+/// What [`exact_mean`](crate::exact_mean) promises.
+pub(super) fn exact_mean(values: &[f64]) -> f64 {
+    if values.is_empty() || values.iter().any(|x| !x.is_finite()) {
+        return if values.is_empty() { f64::from_bits(0x7ff8_0000_0000_0000) } else { exact_sum(values) };
+    }
+    nearest_ratio(&values.iter().map(|x| units(*x)).sum(), &BigInt::from(values.len()))
+}
+
+/// What [`exact_dot`](crate::exact_dot) promises.
+pub(super) fn exact_dot(a: &[f64], b: &[f64]) -> f64 {
+    match infinite_products(a, b) {
+        Some(sum) => sum,
+        None => nearest_ratio(&products(a, b), &(BigInt::from(1) << 1074)),
+    }
+}
+
+/// What [`exact_weighted_mean`](crate::exact_weighted_mean) promises.
+pub(super) fn exact_weighted_mean(values: &[f64], weights: &[f64]) -> f64 {
+    let nan = f64::from_bits(0x7ff8_0000_0000_0000);
+    let finite_weights = weights.iter().all(|w| w.is_finite());
+    let total: BigInt = if finite_weights { weights.iter().map(|w| units(*w)).sum() } else { BigInt::ZERO };
+    let result = match (infinite_products(values, weights), finite_weights) {
+        (Some(dot), true) => match total.sign() {
+            Sign::Minus => -dot,
+            _ => dot,
+        },
+        (None, true) if total.sign() == Sign::NoSign => match products(values, weights).sign() {
+            Sign::Plus => f64::INFINITY,
+            Sign::Minus => f64::NEG_INFINITY,
+            Sign::NoSign => nan,
+        },
+        (None, true) => nearest_ratio(&products(values, weights), &total),
+        // An infinite weight makes an infinite product.
+        (Some(_), false) => nan,
+        (None, false) => unreachable!("infinity times anything is not finite"),
+    };
+    if result.is_nan() { nan } else { result }
+}
+
+/// The sum of the products if a factor of one of them is not finite.
+fn infinite_products(a: &[f64], b: &[f64]) -> Option<f64> {
+    let pairs = a.iter().zip(b).filter(|(x, y)| !(x.is_finite() && y.is_finite()));
+    let products: Vec<f64> = pairs.map(|(x, y)| x * y).collect();
+    (!products.is_empty()).then(|| exact_sum(&products))
+}
+
+/// The sum of the products of finite doubles as a multiple of 2^-2148.
+fn products(a: &[f64], b: &[f64]) -> BigInt {
+    a.iter().zip(b).map(|(x, y)| units(*x) * units(*y)).sum()
+}
+
+/// The double nearest `a / b * 2^-1074`, ties to even: the doubles are gone through by halving, nothing is divided.
+pub(super) fn nearest_ratio(a: &BigInt, b: &BigInt) -> f64 {
+    let (magnitude, divisor) = (BigInt::from(a.magnitude().clone()), BigInt::from(b.magnitude().clone()));
+    if a.sign() == Sign::NoSign {
+        return 0.0;
+    }
+    let infinity = f64::INFINITY.to_bits();
+    // The bits of doubles that are not negative are in their order; past the largest comes what would follow it, 2^1024.
+    let times =
+        |bits: u64| &divisor * if bits == infinity { BigInt::from(1) << 2098 } else { units(f64::from_bits(bits)) };
+    let (mut low, mut high) = (0, infinity);
+    while low < high {
+        let middle = (low + high).div_ceil(2);
+        if times(middle) <= magnitude {
+            low = middle;
+        } else {
+            high = middle - 1;
+        }
+    }
+    let nearest = if low == infinity {
+        infinity
+    } else {
+        let (below, above) = (&magnitude - times(low), times(low + 1) - &magnitude);
+        match below.cmp(&above) {
+            Ordering::Less => low,
+            Ordering::Greater => low + 1,
+            Ordering::Equal => low + low % 2,
+        }
+    };
+    let nearest = f64::from_bits(nearest);
+    if a.sign() == b.sign() { nearest } else { -nearest }
+}
+
 /// The same for floats: the `f32` nearest the exact sum.
 pub(super) fn exact_sum_f32(values: &[f32]) -> f32 {
     let nan = f32::from_bits(0x7fc0_0000);
@@ -142,5 +226,22 @@ fn the_oracle_rounds_doubles_to_floats_as_the_hardware_does() {
         let near = f32::from_bits(exponent | (b.to_bits() & 0x807f_ffff));
         check(a, near);
         check(a, near / 2f32.powi(24));
+    }
+}
+
+#[test]
+fn the_oracle_divides_and_multiplies_as_the_hardware_does() {
+    let mut random = super::data::Random::new(13);
+    for _ in 0..3_000 {
+        let (a, b) = (random.any_finite(), random.any_finite());
+        let near = b * (1.0 + random.unit());
+        for (a, b) in [(a, b), (near, b), (a, 3.0), (a * 2f64.powi(-1000), b)]
+            .into_iter()
+            .filter(|(a, b)| *a != 0.0 && a.is_finite() && *b != 0.0)
+        {
+            assert_eq!(exact_weighted_mean(&[a], &[1.0]).to_bits(), (a + 0.0).to_bits(), "{a:e}");
+            assert_eq!(nearest_ratio(&(units(a) << 1074), &units(b)).to_bits(), (a / b).to_bits(), "{a:e} / {b:e}");
+            assert_eq!(exact_dot(&[a], &[b]).to_bits(), (a * b).to_bits(), "{a:e} * {b:e}");
+        }
     }
 }

@@ -1,0 +1,321 @@
+//! First tier of dot products, means and weighted means: a compensated sum with a measured bound of its error.
+//!
+//! Called by the dispatcher. What this tier cannot prove, NaN and infinities among it, goes to `ratio.rs`.
+//!
+//! # Algorithm
+//! Per lane and term: `TwoProduct` into `p + e` (Ogita, Rump, Oishi, "Accurate sum and dot product", 2005; means have
+//! no product, and `e = 0`); `TwoSum` of `p` into `s`. There are two ways on, and both end with `T = s + c + D` for the exact
+//! sum `T`, and a bound of `|D|`. `TwoSum` is exact, and so is `TwoProduct` but for underflow, which loses at most
+//! 2^-1004 per product, so `D` is that, and what the steps below lose. `u = 2^-53`.
+//!
+//! [`Quick`] adds the error of `s` and `e` up, plainly, to `t`, adds `t`, plainly, to `c`, and its magnitude to `a`. [`Careful`]
+//! adds both to `c` by `TwoSum`, and the magnitudes of what *that* loses to `a`. It costs twice as much for products, half as
+//! much more for sums, and where it loses nothing it knows that: sums half-way between two doubles are then decided. For dot
+//! products of integers or with equal factors it comes second, for means, where a row in `n` is half-way, first.
+//!
+//! # Proof of the bounds
+//! Quick:
+//!
+//! 1. `t = fl(e1 + e)` loses at most `u |t|`, all of them together at most `u A`, `A` being the exact sum of all `|t|`.
+//! 2. `c` after `j` steps is at most `A (1 + u)^j`, so a step loses at most `u A (1 + u)^j`, and `k` steps `k u A (1 + u)^k`.
+//! 3. [`Quick::merge`] adds two lanes' `s` by `TwoSum`, whose error goes to `c` and to `a` as any `t`, and two plain additions
+//!    to `c` lose at most `2 u A (1 + u)^(k + 2)`, `A` now being that of both. So if each lane had lost `k u A`, both together
+//!    have lost `(k + 2) u A`, whatever the order of `m` merges: `|D| <= (k + 1 + 2 m) u A (1 + u)^(k + 2 m)`.
+//! 4. `a` is `A` rounded in as many additions: `A <= a (1 - u)^-(k + 2 m)`. Rows are shorter than 2^43, so the powers are
+//!    below 1.01. The bound is `2 (k + 16 + 2 m) u a`, which also pays for its own roundings. If it underflows, it loses
+//!    2^-1075: then either `a` is at least 2^-1022, and that is less than `u a`, or all `t` and `c` are below 2^-1021, where
+//!    additions are exact, and `D` is the underflows alone.
+//!
+//! Careful: `|D|` is at most the exact sum of the magnitudes that went into `a`, each of which passed through at most
+//! `2 k + 4 m` additions that lose a factor of at most `1 - u`. The bound is `a (1 + 2 (2 k + 16 + 4 m) u)`; the double rounding
+//! in it is paid for by the `16`. (A subnormal `a` is exact, and the product at least that, as rounding is monotone.)
+//!
+//! If anything overflows or is not finite, some error of a `TwoSum` or `e` is infinite or NaN, then `c` is, then `a` with
+//! the next step or the sum `h + l` of `s` and `c`, and nothing is proved of such an [`Interval`].
+
+use super::interval::Interval;
+use super::lanes::{Lanes, last_terms, two_sum};
+use super::product::two_products;
+use crate::sys::prefetch::prefetch;
+
+/// Sums in every lane, of which a bound is known.
+pub(super) trait Sum<const N: usize>: Copy {
+    const ZERO: Self;
+
+    /// Adds a term `p + e`; `e` is zero where a term is one double.
+    fn push(&mut self, p: Lanes<N>, e: Option<Lanes<N>>);
+
+    /// The sum of both, lane by lane.
+    fn merge(self, other: Self) -> Self;
+
+    /// `s`, `c` and `a` of each lane.
+    fn parts(self) -> [Lanes<N>; 3];
+
+    fn from_parts(parts: [Lanes<N>; 3]) -> Self;
+
+    /// The bound of what is lost, for an `a` to which each lane contributed so many steps.
+    fn bound(a: f64, steps: usize) -> f64;
+
+    /// Every lane holds the sum of all lanes.
+    #[inline(always)]
+    fn combined(self) -> Self {
+        let mut all = self;
+        let mut by = N / 2;
+        while by > 0 {
+            let [s, c, a] = all.parts();
+            all = all.merge(Self::from_parts([s.rotated(by), c.rotated(by), a.rotated(by)]));
+            by /= 2;
+        }
+        all
+    }
+}
+
+/// Running sum, its error plainly added up, and the magnitudes that went into that.
+#[derive(Clone, Copy)]
+pub(super) struct Quick<const N: usize> {
+    s: Lanes<N>,
+    c: Lanes<N>,
+    a: Lanes<N>,
+}
+
+/// Running sum, its error, and the magnitudes of what the latter loses.
+#[derive(Clone, Copy)]
+pub(super) struct Careful<const N: usize> {
+    s: Lanes<N>,
+    c: Lanes<N>,
+    a: Lanes<N>,
+}
+
+impl<const N: usize> Sum<N> for Quick<N> {
+    const ZERO: Self = Self { s: Lanes::ZERO, c: Lanes::ZERO, a: Lanes::ZERO };
+
+    #[inline(always)]
+    fn push(&mut self, p: Lanes<N>, e: Option<Lanes<N>>) {
+        let (s, error) = two_sum(self.s, p);
+        let t = e.map_or(error, |e| error + e);
+        *self = Self { s, c: self.c + t, a: self.a + t.abs() };
+    }
+
+    #[inline(always)]
+    fn merge(self, other: Self) -> Self {
+        let (s, e) = two_sum(self.s, other.s);
+        Self { s, c: (self.c + other.c) + e, a: (self.a + other.a) + e.abs() }
+    }
+
+    #[inline(always)]
+    fn parts(self) -> [Lanes<N>; 3] {
+        [self.s, self.c, self.a]
+    }
+
+    #[inline(always)]
+    fn from_parts([s, c, a]: [Lanes<N>; 3]) -> Self {
+        Self { s, c, a }
+    }
+
+    #[inline(always)]
+    fn bound(a: f64, steps: usize) -> f64 {
+        (steps + 16 + 2 * N) as f64 * f64::EPSILON * a
+    }
+}
+
+impl<const N: usize> Sum<N> for Careful<N> {
+    const ZERO: Self = Self { s: Lanes::ZERO, c: Lanes::ZERO, a: Lanes::ZERO };
+
+    #[inline(always)]
+    fn push(&mut self, p: Lanes<N>, e: Option<Lanes<N>>) {
+        let (s, error) = two_sum(self.s, p);
+        let (c, lost) = two_sum(self.c, error);
+        *self = Self { s, c, a: self.a + lost.abs() };
+        if let Some(e) = e {
+            let (c, lost) = two_sum(self.c, e);
+            *self = Self { s, c, a: self.a + lost.abs() };
+        }
+    }
+
+    #[inline(always)]
+    fn merge(self, other: Self) -> Self {
+        let (s, e) = two_sum(self.s, other.s);
+        let (c, lost) = two_sum(self.c, other.c);
+        let (c, lost_too) = two_sum(c, e);
+        Self { s, c, a: (self.a + other.a) + (lost.abs() + lost_too.abs()) }
+    }
+
+    #[inline(always)]
+    fn parts(self) -> [Lanes<N>; 3] {
+        [self.s, self.c, self.a]
+    }
+
+    #[inline(always)]
+    fn from_parts([s, c, a]: [Lanes<N>; 3]) -> Self {
+        Self { s, c, a }
+    }
+
+    #[inline(always)]
+    fn bound(a: f64, steps: usize) -> f64 {
+        a * (1.0 + (2 * steps + 16 + 4 * N) as f64 * f64::EPSILON)
+    }
+}
+
+/// What is known of the sum in a lane, of `n_terms` terms, `steps` of which at most were pushed in one lane.
+#[inline(always)]
+fn interval<const N: usize, S: Sum<N>, T: Terms>(sum: S, lane: usize, n_terms: usize, steps: usize) -> Interval {
+    let [s, c, a] = sum.parts().map(|lanes| lanes.0[lane]);
+    Interval::of_sum(s, c, S::bound(a, steps) + n_terms as f64 * T::UNDERFLOW)
+}
+
+/// What is summed of a row: its elements, or their products with those of another.
+pub(super) trait Terms: Copy {
+    /// More than underflow may lose of a term.
+    const UNDERFLOW: f64;
+
+    /// Adds the terms of the elements `x`. `partners` takes from a vector, as long as the row, those at the same places.
+    fn push<const N: usize>(self, sum: &mut impl Sum<N>, x: Lanes<N>, partners: impl FnOnce(&[f64]) -> Lanes<N>);
+}
+
+/// The elements themselves.
+#[derive(Clone, Copy)]
+pub(super) struct Elements;
+
+impl Terms for Elements {
+    const UNDERFLOW: f64 = 0.0;
+
+    #[inline(always)]
+    fn push<const N: usize>(self, sum: &mut impl Sum<N>, x: Lanes<N>, _: impl FnOnce(&[f64]) -> Lanes<N>) {
+        sum.push(x, None);
+    }
+}
+
+/// Their products with the elements of a vector. `FUSED`: see [`two_product`](super::product::two_product).
+#[derive(Clone, Copy)]
+pub(super) struct Products<'v, const FUSED: bool>(pub(super) &'v [f64]);
+
+impl<const FUSED: bool> Terms for Products<'_, FUSED> {
+    /// 2^-1003.
+    const UNDERFLOW: f64 = f64::from_bits(20 << 52);
+
+    #[inline(always)]
+    fn push<const N: usize>(self, sum: &mut impl Sum<N>, x: Lanes<N>, partners: impl FnOnce(&[f64]) -> Lanes<N>) {
+        let (p, e) = two_products::<FUSED, N>(x, partners(self.0));
+        sum.push(p, Some(e));
+    }
+}
+
+/// All terms of one row, term `j` in lane `j % N`.
+#[inline(always)]
+fn accumulate<const N: usize, S: Sum<N>, T: Terms>(row: &[f64], terms: T) -> S {
+    let mut sum = S::ZERO;
+    let (chunks, tail) = row.as_chunks::<N>();
+    for (i, chunk) in chunks.iter().enumerate() {
+        terms.push(&mut sum, Lanes(*chunk), |vector| Lanes(vector.as_chunks().0[i]));
+    }
+    if !tail.is_empty() {
+        // The zeros that come with them are added, or multiplied with each other, and change nothing.
+        let from = chunks.len() * N;
+        terms.push(&mut sum, Lanes(last_terms(row, tail)), |vector| Lanes(last_terms(vector, &vector[from..])));
+    }
+    sum
+}
+
+/// What is known of the sum of one row.
+#[inline(always)]
+pub(super) fn sum_row<const N: usize, S: Sum<N>, T: Terms>(row: &[f64], terms: T) -> Interval {
+    interval::<N, S, T>(accumulate::<N, S, T>(row, terms).combined(), 0, row.len(), row.len() / N + 1)
+}
+
+/// What is known of the dot product of two rows if no trouble is spared. Where no product underflows no margin is left for
+/// that, so that zero, as of rows of zeros, is known for certain.
+#[inline(always)]
+pub(super) fn dot_carefully<const N: usize, const FUSED: bool>(row: &[f64], vector: &[f64]) -> Interval {
+    // 2^-960: see `two_product`.
+    let is_exact = |(&x, &y): (&f64, &f64)| x == 0.0 || y == 0.0 || (x * y).abs() >= f64::from_bits(63 << 52);
+    let (n, steps) = (row.len(), row.len() / N + 1);
+    let sum = accumulate::<N, Careful<N>, _>(row, Products::<FUSED>(vector)).combined();
+    if row.iter().zip(vector).all(is_exact) {
+        // What holds of terms that are doubles holds of these.
+        interval::<N, _, Elements>(sum, 0, n, steps)
+    } else {
+        interval::<N, _, Products<'_, FUSED>>(sum, 0, n, steps)
+    }
+}
+
+/// Rows up to this long are summed one per lane.
+const SHORT: usize = 64;
+
+/// How far ahead memory is asked for, in doubles.
+const AHEAD: usize = 512;
+
+/// A number for each row of `n_columns` doubles in `rows`: what `conclude` makes of the sum of its terms, or else
+/// `refine` of the row itself.
+///
+/// `N` rows at a time, so that their lanes are combined side by side.
+#[inline(always)]
+pub(super) fn rows<const N: usize, S: Sum<N>, T: Terms>(
+    rows: &[f64],
+    n_columns: usize,
+    out: &mut [f64],
+    terms: T,
+    conclude: impl Fn(Interval) -> Option<f64>,
+    refine: impl Fn(&[f64]) -> f64,
+) {
+    if n_columns == 0 {
+        // `chunks_exact(0)` below would panic.
+        out.fill_with(|| refine(&[]));
+        return;
+    }
+    let (groups, others) = out.as_chunks_mut::<N>();
+    let group_len = N * n_columns;
+    let (grouped_rows, other_rows) = rows.split_at(groups.len() * group_len);
+    for (group, results) in grouped_rows.chunks_exact(group_len).zip(groups) {
+        let sum = if n_columns <= SHORT {
+            row_per_lane::<N, S, T>(group, n_columns, terms)
+        } else {
+            row_after_row::<N, S, T>(group, n_columns, terms)
+        };
+        for (i, (row, result)) in group.chunks_exact(n_columns).zip(results).enumerate() {
+            *result = conclude(interval::<N, S, T>(sum, i, n_columns, n_columns)).unwrap_or_else(|| refine(row));
+        }
+    }
+    for (row, result) in other_rows.chunks_exact(n_columns).zip(others) {
+        *result = conclude(sum_row::<N, S, T>(row, terms)).unwrap_or_else(|| refine(row));
+    }
+}
+
+/// The sum of row `i` of `N` in lane `i`, for short rows: column after column, so that there is nothing to combine.
+#[inline(always)]
+fn row_per_lane<const N: usize, S: Sum<N>, T: Terms>(group: &[f64], n_columns: usize, terms: T) -> S {
+    let group = &group[..N * n_columns];
+    let mut sum = S::ZERO;
+    for j in 0..n_columns {
+        let mut column = [0.0; N];
+        for (i, a) in column.iter_mut().enumerate() {
+            *a = group[i * n_columns + j];
+        }
+        terms.push(&mut sum, Lanes(column), |vector| Lanes([vector[j]; N]));
+        // In order, as memory likes it: the columns of a group are `N` interleaved streams.
+        prefetch(group.as_ptr().wrapping_add(j * N + AHEAD));
+    }
+    sum
+}
+
+/// The sum of row `i` of `N` in lane `i`, for longer rows: memory is read in order; then lane `j` of all rows at once is
+/// merged into the total.
+#[inline(always)]
+fn row_after_row<const N: usize, S: Sum<N>, T: Terms>(group: &[f64], n_columns: usize, terms: T) -> S {
+    // Apart, not side by side: of 24 doubles in a row the compiler makes vectors of half the length.
+    let (mut s, mut c, mut a) = ([[0.0; N]; N], [[0.0; N]; N], [[0.0; N]; N]);
+    for (i, row) in group.chunks_exact(n_columns).enumerate().take(N) {
+        [s[i], c[i], a[i]] = accumulate::<N, S, T>(row, terms).parts().map(|lanes| lanes.0);
+    }
+    let mut total = S::ZERO;
+    for j in 0..N {
+        let column = |rows: &[[f64; N]; N]| {
+            let mut column = [0.0; N];
+            for (i, x) in column.iter_mut().enumerate() {
+                *x = rows[i][j];
+            }
+            Lanes(column)
+        };
+        total = total.merge(S::from_parts([column(&s), column(&c), column(&a)]));
+    }
+    total
+}

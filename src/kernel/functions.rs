@@ -1,0 +1,124 @@
+//! The public functions of one row that go with [`exact_sum`](super::exact_sum).
+
+use super::Kernel;
+
+/// The double nearest the exact mean of `values`, ties to even: their exact sum over their number, rounded once.
+///
+/// The sum may be beyond the range of doubles, and the mean subnormal. As with [`exact_sum`](crate::exact_sum) the bits depend
+/// on nothing but the values, not on their order either.
+///
+/// | values | mean |
+/// |---|---|
+/// | none | NaN, as NumPy's |
+/// | a NaN, or both infinities | NaN, always the same one: positive, quiet, no payload |
+/// | infinities of one sign | that infinity |
+/// | an exact sum of zero | `+0.0` |
+///
+/// ```
+/// # use rowfork::exact_mean;
+/// assert_eq!(exact_mean(&[0.1; 10]), 0.1);
+/// assert_eq!(exact_mean(&[f64::MAX, f64::MAX, 1.0]), f64::MAX / 1.5);
+/// ```
+///
+/// # Method
+/// A compensated sum with a bound of its error; the quotient of it with its remainder. Where that bound leaves more than one double,
+/// fixed point and long division. The proofs are in `src/kernel/dot.rs` and `src/kernel/interval.rs`.
+///
+/// # Fork safety
+/// As for [`exact_sum`](crate::exact_sum).
+#[must_use]
+pub fn exact_mean(values: &[f64]) -> f64 {
+    one(|kernel, mean| kernel.row_means(values, values.len(), mean))
+}
+
+/// The double nearest the exact dot product of `a` and `b`, the sum of `a[j] * b[j]`, ties to even: no product and no sum is
+/// rounded before.
+///
+/// Neither overflow nor underflow on the way matters, and the bits depend on nothing but the pairs.
+///
+/// | a product or the sum | dot product |
+/// |---|---|
+/// | the exact sum rounds past `f64::MAX` | infinity of its sign |
+/// | infinity times zero, a NaN, or products that are infinities of both signs | NaN, always the same one |
+/// | products that are infinities of one sign | that infinity |
+/// | none, or an exact sum of zero | `+0.0` |
+///
+/// ```
+/// # use rowfork::exact_dot;
+/// assert_eq!(exact_dot(&[1e200, 3.0, 1e200], &[1e200, 0.1, -1e200]), 3.0 * 0.1);
+/// assert_eq!(exact_dot(&[0.1, 0.1], &[0.1, -0.1]), 0.0);
+/// ```
+///
+/// # Method
+/// T. Ogita, S. Rump, S. Oishi, "Accurate sum and dot product" (2005), with a bound of the error that is measured; fixed point
+/// where that leaves more than one double.
+///
+/// # Panics
+/// If the lengths differ.
+///
+/// # Fork safety
+/// As for [`exact_sum`](crate::exact_sum).
+#[must_use]
+pub fn exact_dot(a: &[f64], b: &[f64]) -> f64 {
+    assert_eq!(a.len(), b.len(), "two slices of one length are needed");
+    one(|kernel, dot| kernel.row_dots(a, b, dot))
+}
+
+/// The double nearest the exact weighted mean of `values`, ties to even: their exact dot product with `weights` over the exact
+/// sum of these, rounded once.
+///
+/// Weights may be of either sign, and need not have the sum 1.
+///
+/// | values and weights | weighted mean |
+/// |---|---|
+/// | the weights have the sum zero, as has the dot product; or there are none | NaN |
+/// | the weights alone have the sum zero | infinity of the sign of the dot product (NumPy's `average` raises `ZeroDivisionError`) |
+/// | the dot product is zero | `+0.0` |
+/// | NaN or infinities | the quotient of [`exact_dot`] and [`exact_sum`](crate::exact_sum), by IEEE 754; NaN is always the same one |
+///
+/// ```
+/// # use rowfork::exact_weighted_mean;
+/// assert_eq!(exact_weighted_mean(&[1.5, 10.0], &[2.0, 1.0]), 13.0 / 3.0);
+/// assert_eq!(exact_weighted_mean(&[0.1; 3], &[0.1, 0.2, 0.3]), 0.1);
+/// ```
+///
+/// # Panics
+/// If the lengths differ.
+///
+/// # Fork safety
+/// As for [`exact_sum`](crate::exact_sum).
+#[must_use]
+pub fn exact_weighted_mean(values: &[f64], weights: &[f64]) -> f64 {
+    assert_eq!(values.len(), weights.len(), "a weight for every value is needed");
+    one(|kernel, mean| kernel.row_weighted_means(values, kernel.weigh(weights), mean))
+}
+
+/// The plain sum of `values`, rounded at every addition, in an order that is fixed: the same bits on every machine,
+/// though not those of [`exact_sum`](crate::exact_sum), and not for another order of the values.
+///
+/// Sixteen lanes begin with +0.0. Sixteen values at a time are added to them, value `i` of these to lane `i`; of what is left
+/// eight, if there are as many, to lanes 0 to 7, then four to lanes 0 to 3, two to 0 and 1, one to lane 0. Then lane `i + 8`
+/// is added to lane `i` for `i < 8`, lane `i + 4` to lane `i` for `i < 4`, and so on until one is left. A sum that is NaN
+/// is always the same one.
+///
+/// The error is at most some `n / 16 + 8` times 2^-53 of the sum of the magnitudes; partial sums may overflow.
+///
+/// ```
+/// # use rowfork::fast_sum;
+/// assert_eq!(fast_sum(&[0.5; 1000]), 500.0);
+/// assert_eq!(fast_sum(&[1e16, 1.0, 2.0, -1e16]), 2.0); // exactly it is 3
+/// ```
+///
+/// # Fork safety
+/// As for [`exact_sum`](crate::exact_sum).
+#[must_use]
+pub fn fast_sum(values: &[f64]) -> f64 {
+    one(|kernel, sum| kernel.row_plain_sums(values, values.len(), sum))
+}
+
+/// The result of one row.
+fn one(row: impl FnOnce(Kernel, &mut [f64])) -> f64 {
+    let mut out = [0.0];
+    row(Kernel::get(), &mut out);
+    out[0]
+}

@@ -35,6 +35,9 @@
 //! |---|---|---|---|
 //! | [`map_rows`](Fork::map_rows) | rows | a value per row | norms, scores, tests, a model's prediction |
 //! | [`row_sums`](Fork::row_sums) | rows | the exact sum of each | totals and means that must not depend on the machine; counting `true` |
+//! | [`row_means`](Fork::row_means), [`row_weighted_means`](Fork::row_weighted_means) | rows of `f64` (and weights) | the exact mean of each | averages, scores, indices that must not depend on the machine |
+//! | [`row_dot`](Fork::row_dot) | rows of `f64` and a vector | their exact dot product | matrix times vector, portfolios, linear models |
+//! | [`row_sums_fast`](Fork::row_sums_fast) | rows of `f64` | the plain sum of each, in a fixed order | sums where rounding does not matter |
 //! | [`transform_rows`](Fork::transform_rows) | rows | a row per row, of any shape and type | softmax, ranks, moving windows, thumbnails, several values per row |
 //! | [`map_blocks`](Fork::map_blocks) | rows | the same, for many rows at once | matrix products, ndarray's operations along an axis |
 //! | [`update_rows`](Fork::update_rows) | an array of your own | the array, changed in place | clipping, scaling, filling, when there is no room for a second array |

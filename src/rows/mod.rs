@@ -10,6 +10,7 @@
 //! | `update.rs` | rows in place |
 //! | `fold.rs` | all rows to one value or array |
 //! | `sums.rs` | exact sums: a kernel of our own |
+//! | `means.rs` | exact means, dot products, weighted means, and plain sums: likewise |
 //! | `reader.rs` | rows on end for the kernels of our own |
 //! | `target.rs` | the part of the output that belongs to a won block |
 
@@ -19,6 +20,7 @@ mod fold;
 mod kernel_return;
 mod map;
 mod map_blocks;
+mod means;
 mod reader;
 mod row;
 mod source;

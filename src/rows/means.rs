@@ -1,0 +1,261 @@
+//! `row_means`, `row_dot`, `row_weighted_means`, `row_sums_fast`: kernels of our own over rows of doubles.
+
+use std::borrow::Cow;
+use std::convert::Infallible;
+
+use ndarray::{ArrayView1, Ix1, RemoveAxis};
+
+use super::reader::RowReader;
+use super::{Plan, check, check_shape, run, with_new_output};
+use crate::array::{Selection, SharedArray};
+use crate::error::{Error, Result};
+use crate::fork::Fork;
+use crate::kernel::Kernel;
+use crate::report::{Output, Report};
+
+impl Fork<'_> {
+    /// The exact mean of each row: the double nearest to the exact sum of its elements over their number, rounded once. See
+    /// [`exact_mean`](crate::exact_mean) for NaN, infinities and zeros. The same bits, therefore, for every number of
+    /// workers, block size, machine and crash.
+    ///
+    /// `input` is an array of `f64` or a [part](Selection) of one, of shape `(rows, columns)` or of more axes, over all of which but the
+    /// first the mean is then taken. The result has shape `(rows,)` and is nameless until
+    /// [published](SharedArray::publish). Rows of no elements have the mean NaN. Where the elements of a row do not lie
+    /// on end (every other column), each worker holds a copy of one row at a time.
+    ///
+    /// # Errors
+    /// Those of [`row_sums`](Self::row_sums), but for sums that overflow.
+    ///
+    /// # Fork safety
+    /// Workers run no code but rowfork's own, which takes no lock: safe to call from a program of many threads.
+    ///
+    /// # Examples
+    /// ```
+    /// use ndarray::array;
+    /// use rowfork::SharedArray;
+    ///
+    /// let m = SharedArray::copy_from(None, &array![[0.1, 0.1, 0.1], [1e16, 1.0, -1e16], [1e308, 1e308, 1e308]])?;
+    /// assert_eq!(rowfork::fork().row_means(&m)?.view(), array![0.1, 1.0 / 3.0, 1e308]);
+    /// # Ok::<(), rowfork::Error>(())
+    /// ```
+    pub fn row_means<'s, D: RemoveAxis>(
+        &self,
+        input: impl Into<Selection<'s, f64, D>>,
+    ) -> Result<Output<SharedArray<f64, Ix1>>> {
+        let input = input.into();
+        check(self, &input)?;
+        with_new_output(Ix1(input.n_rows()), |output| self.row_means_into(input, output))
+    }
+
+    /// As [`row_means`](Self::row_means), into an output of shape `(rows,)` that is there already.
+    ///
+    /// # Errors
+    /// As [`row_means`](Self::row_means), and [`WrongShape`](crate::Error::WrongShape) for an output of another length. On an
+    /// error the output holds the means of some rows and what it held before in the others.
+    pub fn row_means_into<'s, D: RemoveAxis>(
+        &self,
+        input: impl Into<Selection<'s, f64, D>>,
+        output: &mut SharedArray<f64, Ix1>,
+    ) -> Result<Report> {
+        let kernel = Kernel::get();
+        let input = input.into();
+        each_piece(self, &input, output, |rows, row_len, means| kernel.row_means(rows, row_len, means))
+    }
+
+    /// The exact dot product of each row with a vector: the double nearest to the sum of the exact products, rounded once. See
+    /// [`exact_dot`](crate::exact_dot) for NaN, infinities and zeros. The same bits for every number of workers, block size,
+    /// machine and crash.
+    ///
+    /// `input` is an array of `f64` or a [part](Selection) of one, of shape `(rows, columns)`, or of more axes, whose rows then count as
+    /// their elements in C order. `vector` has as many elements as a row, and is a slice, a `Vec` or an ndarray of one
+    /// axis, by reference, in memory of the caller's own (workers read it where it is) or in a shared array. The result has
+    /// shape `(rows,)`. Where the elements of a row do not lie on end, each worker holds a copy of one row at a time.
+    ///
+    /// # Errors
+    /// [`WrongShape`](crate::Error::WrongShape) for a vector of another length; those of [`row_sums`](Self::row_sums), but for
+    /// sums that overflow.
+    ///
+    /// # Fork safety
+    /// Workers run no code but rowfork's own, which takes no lock: safe to call from a program of many threads.
+    ///
+    /// # Examples
+    /// ```
+    /// use ndarray::array;
+    /// use rowfork::SharedArray;
+    ///
+    /// let positions = SharedArray::copy_from(None, &array![[100.0, -3.0, 1.0], [1e200, 1e200, 5.0]])?;
+    /// let worth = rowfork::fork().row_dot(&positions, &[0.5, 2.0, 3.0])?;
+    /// assert_eq!(worth.view()[0], 47.0);
+    ///
+    /// let cancelling = rowfork::fork().row_dot(&positions, &array![1e200, -1e200, 0.1])?;
+    /// assert_eq!(cancelling.view()[1], 0.5);
+    /// # Ok::<(), rowfork::Error>(())
+    /// ```
+    pub fn row_dot<'s, 'v, D: RemoveAxis>(
+        &self,
+        input: impl Into<Selection<'s, f64, D>>,
+        vector: impl Into<ArrayView1<'v, f64>>,
+    ) -> Result<Output<SharedArray<f64, Ix1>>> {
+        let (input, vector) = (input.into(), vector.into());
+        check(self, &input)?;
+        check_len("vector", &input, &vector)?;
+        with_new_output(Ix1(input.n_rows()), |output| self.row_dot_into(input, vector, output))
+    }
+
+    /// As [`row_dot`](Self::row_dot), into an output of shape `(rows,)` that is there already.
+    ///
+    /// # Errors
+    /// As [`row_dot`](Self::row_dot), and [`WrongShape`](crate::Error::WrongShape) for an output of another length. On an error
+    /// the output holds the dot products of some rows and what it held before in the others.
+    pub fn row_dot_into<'s, 'v, D: RemoveAxis>(
+        &self,
+        input: impl Into<Selection<'s, f64, D>>,
+        vector: impl Into<ArrayView1<'v, f64>>,
+        output: &mut SharedArray<f64, Ix1>,
+    ) -> Result<Report> {
+        let kernel = Kernel::get();
+        let (input, vector) = (input.into(), vector.into());
+        check(self, &input)?;
+        check_len("vector", &input, &vector)?;
+        let vector = on_end(&vector);
+        each_piece(self, &input, output, |rows, _, dots| kernel.row_dots(rows, &vector, dots))
+    }
+
+    /// The exact weighted mean of each row: the double nearest to its exact dot product with `weights` over the exact sum of
+    /// these, rounded once. See [`exact_weighted_mean`](crate::exact_weighted_mean) for weights whose sum is zero (NaN or an
+    /// infinity, no error), NaN, infinities and zeros. The same bits for every number of workers, block size, machine and
+    /// crash.
+    ///
+    /// Shapes and memory are those of [`row_dot`](Self::row_dot). The weights may be of either sign and have any sum.
+    ///
+    /// # Errors
+    /// Those of [`row_dot`](Self::row_dot).
+    ///
+    /// # Fork safety
+    /// Workers run no code but rowfork's own, which takes no lock: safe to call from a program of many threads.
+    ///
+    /// # Examples
+    /// ```
+    /// use ndarray::array;
+    /// use rowfork::SharedArray;
+    ///
+    /// let marks = SharedArray::copy_from(None, &array![[1.5, 10.0], [0.1, 0.1]])?;
+    /// let means = rowfork::fork().row_weighted_means(&marks, &[2.0, 1.0])?;
+    /// assert_eq!(means.view(), array![13.0 / 3.0, 0.1]);
+    /// # Ok::<(), rowfork::Error>(())
+    /// ```
+    pub fn row_weighted_means<'s, 'v, D: RemoveAxis>(
+        &self,
+        input: impl Into<Selection<'s, f64, D>>,
+        weights: impl Into<ArrayView1<'v, f64>>,
+    ) -> Result<Output<SharedArray<f64, Ix1>>> {
+        let (input, weights) = (input.into(), weights.into());
+        check(self, &input)?;
+        check_len("array of weights", &input, &weights)?;
+        with_new_output(Ix1(input.n_rows()), |output| self.row_weighted_means_into(input, weights, output))
+    }
+
+    /// As [`row_weighted_means`](Self::row_weighted_means), into an output of shape `(rows,)` that is there already.
+    ///
+    /// # Errors
+    /// As [`row_weighted_means`](Self::row_weighted_means), and [`WrongShape`](crate::Error::WrongShape) for an output of
+    /// another length. On an error the output holds the means of some rows and what it held before in the others.
+    pub fn row_weighted_means_into<'s, 'v, D: RemoveAxis>(
+        &self,
+        input: impl Into<Selection<'s, f64, D>>,
+        weights: impl Into<ArrayView1<'v, f64>>,
+        output: &mut SharedArray<f64, Ix1>,
+    ) -> Result<Report> {
+        let kernel = Kernel::get();
+        let (input, weights) = (input.into(), weights.into());
+        check(self, &input)?;
+        check_len("array of weights", &input, &weights)?;
+        let weights = on_end(&weights);
+        let weights = kernel.weigh(&weights);
+        each_piece(self, &input, output, |rows, _, means| kernel.row_weighted_means(rows, weights, means))
+    }
+
+    /// The plain sum of each row, rounded at every addition, in the order that [`fast_sum`](crate::fast_sum) documents: one
+    /// addition per element, and the same bits for every number of workers, block size, machine and crash all the
+    /// same. For those who know their data; [`row_sums`](Self::row_sums) is exact, and where memory is the limit as fast.
+    ///
+    /// `input` is an array of `f64` or a [part](Selection) of one, of shape `(rows, columns)` or of more axes, whose elements are
+    /// then summed over all but the first, in C order. The result has shape `(rows,)`. Rows of no elements have the sum 0.
+    /// Where the elements of a row do not lie on end, each worker holds a copy of one row at a time.
+    ///
+    /// # Errors
+    /// Those of [`row_sums`](Self::row_sums), but for sums that overflow.
+    ///
+    /// # Fork safety
+    /// Workers run no code but rowfork's own, which takes no lock: safe to call from a program of many threads.
+    ///
+    /// # Examples
+    /// ```
+    /// use rowfork::SharedArray;
+    ///
+    /// let m = SharedArray::from_shape_fn(None, (100, 3), |(i, j)| (i + j) as f64)?;
+    /// assert_eq!(rowfork::fork().row_sums_fast(&m)?.view()[7], 24.0);
+    /// # Ok::<(), rowfork::Error>(())
+    /// ```
+    pub fn row_sums_fast<'s, D: RemoveAxis>(
+        &self,
+        input: impl Into<Selection<'s, f64, D>>,
+    ) -> Result<Output<SharedArray<f64, Ix1>>> {
+        let input = input.into();
+        check(self, &input)?;
+        with_new_output(Ix1(input.n_rows()), |output| self.row_sums_fast_into(input, output))
+    }
+
+    /// As [`row_sums_fast`](Self::row_sums_fast), into an output of shape `(rows,)` that is there already.
+    ///
+    /// # Errors
+    /// As [`row_sums_fast`](Self::row_sums_fast), and [`WrongShape`](crate::Error::WrongShape) for an output of another
+    /// length. On an error the output holds the sums of some rows and what it held before in the others.
+    pub fn row_sums_fast_into<'s, D: RemoveAxis>(
+        &self,
+        input: impl Into<Selection<'s, f64, D>>,
+        output: &mut SharedArray<f64, Ix1>,
+    ) -> Result<Report> {
+        let kernel = Kernel::get();
+        let input = input.into();
+        each_piece(self, &input, output, |rows, row_len, sums| kernel.row_plain_sums(rows, row_len, sums))
+    }
+}
+
+/// One call of a kernel of ours, which gets rows on end, their length and as many elements of the output. (It is chosen
+/// by the caller, before any fork: the choice reads the environment.)
+fn each_piece<D: RemoveAxis>(
+    fork: &Fork<'_>,
+    input: &Selection<'_, f64, D>,
+    output: &mut SharedArray<f64, Ix1>,
+    kernel: impl Fn(&[f64], usize, &mut [f64]),
+) -> Result<Report> {
+    check(fork, input)?;
+    check_shape(&Ix1(input.n_rows()), output)?;
+    let rows_of = RowReader::new(input)?;
+    run(fork, input, output, Plan::BuiltIn, |rows, results, station| {
+        let start = rows.start;
+        rows_of.pieces(rows, station, |piece, elements| {
+            kernel(elements, rows_of.row_len(), &mut results[piece.start - start..piece.end - start]);
+            Ok::<(), (usize, Infallible)>(())
+        })
+    })
+}
+
+/// Refuses a vector of another length than the rows.
+fn check_len<D: RemoveAxis>(
+    what: &'static str,
+    input: &Selection<'_, f64, D>,
+    vector: &ArrayView1<'_, f64>,
+) -> Result<()> {
+    let expected = input.shape().iter().skip(1).product();
+    if vector.len() == expected {
+        return Ok(());
+    }
+    Err(Error::WrongShape { what, expected: vec![expected], found: vec![vector.len()] })
+}
+
+/// The elements of a vector on end: as they lie where they do, else copied, before any worker is forked.
+fn on_end<'v>(vector: &'v ArrayView1<'_, f64>) -> Cow<'v, [f64]> {
+    vector.as_slice().map_or_else(|| Cow::Owned(vector.to_vec()), Cow::Borrowed)
+}

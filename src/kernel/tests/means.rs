@@ -465,7 +465,6 @@ proptest! {
         let row: Vec<f64> = pairs.into_iter().map(|pair| pair.0).collect();
         prop_assume!(!row.is_empty());
         let weights = vec![weight; row.len()];
-        // Not of zeros that differ in sign: a negative weight turns the sign of what rounds to zero.
         let (mean, weighted) = (exact_mean(&row), exact_weighted_mean(&row, &weights));
         prop_assert_eq!(mean.to_bits(), weighted.to_bits());
     }

@@ -41,7 +41,9 @@ fn placed(data: Data, n_rows: usize, n_columns: usize) -> rowfork::Result<(Share
     let mut sums = vec![0.0; n_rows];
     threads_exact(&rows, &mut sums);
     let exact = sums.clone();
-    assert!(rows.outer_iter().zip(&exact).all(|(row, sum)| rowfork::exact_sum(&row.to_vec()).to_bits() == sum.to_bits()));
+    assert!(
+        rows.outer_iter().zip(&exact).all(|(row, sum)| rowfork::exact_sum(&row.to_vec()).to_bits() == sum.to_bits())
+    );
     for rival in [ndarray_serial, rayon_ndarray] {
         rival(&rows, &mut sums);
         assert!(are_close(&sums, &exact, &rows));
@@ -59,9 +61,12 @@ fn claims(n_rows: usize, n_columns: usize, quadruples: usize) -> rowfork::Result
     assert_eq!(forked.as_slice(), exact);
 
     let ceiling = Ceiling::of(uniform.as_slice());
-    println!("\n{n_rows} x {n_columns}, {:.2} GiB; rates, A to B\nceiling: {ceiling:?}", bytes as f64 / (1 << 30) as f64);
+    println!(
+        "\n{n_rows} x {n_columns}, {:.2} GiB; rates, A to B\nceiling: {ceiling:?}",
+        bytes as f64 / f64::from(1 << 30)
+    );
     let (mut sums, mut others) = (vec![0.0; n_rows], vec![0.0; n_rows]);
-    let mut measure = |name: &str, a: &mut dyn FnMut(), b: &mut dyn FnMut()| paired(name, bytes, quadruples, a, b);
+    let measure = |name: &str, a: &mut dyn FnMut(), b: &mut dyn FnMut()| paired(name, bytes, quadruples, a, b);
     let threads = &mut || threads_exact(&rows, &mut sums);
     measure("control: exact by threads, to itself", threads, &mut || threads_exact(&rows, &mut others));
     measure("exact by threads, to the ceiling", threads, &mut || ceiling.read(uniform.as_slice()));

@@ -3,6 +3,7 @@
 //! There is no one best way to read memory: what is asked for in advance, and how many places are read at once, matters on
 //! some machines and in some phases of them. So several ways are tried, and the best is the ceiling.
 #![allow(unsafe_code, reason = "a prefetch, and functions compiled for more than the baseline")]
+#![allow(clippy::inline_always, reason = "what is not inlined is compiled for the baseline")]
 
 use rayon::prelude::*;
 use rayon::slice::ParallelSlice;

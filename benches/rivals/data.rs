@@ -28,9 +28,9 @@ fn near_tie(i: usize, j: usize, n_columns: usize) -> f64 {
     match j {
         0 => 1.0 + (i % 1024) as f64 * 2f64.powi(-20),
         1 => 2f64.powi(-53),
-        2 => hair * if i % 2 == 0 { 1.0 } else { -1.0 },
+        2 => hair * if i.is_multiple_of(2) { 1.0 } else { -1.0 },
         // Pairs; of an odd number of terms the last has no partner.
-        _ if n_columns % 2 == 0 && j == n_columns - 1 => 0.0,
-        _ => uniform(i, (j - 3) / 2) * if j % 2 == 0 { 1.0 } else { -1.0 },
+        _ if n_columns.is_multiple_of(2) && j == n_columns - 1 => 0.0,
+        _ => uniform(i, (j - 3) / 2) * if j.is_multiple_of(2) { 1.0 } else { -1.0 },
     }
 }

@@ -159,16 +159,42 @@ pub(super) trait Term: Copy + Default + PartialEq {
 
     /// At most `N` terms, and zeros behind them.
     fn load_short<V: Vector<N>, const N: usize>(proof: V::Proof, terms: &[Self]) -> V;
+}
 
-    /// The sum of the running terms of each lane, rounded once.
-    fn round<V: Vector<N>, const N: usize, const T: usize>(terms: [V; T]) -> [Self; N];
+/// What is wanted of a sum: itself, rounded once, or its mean.
+pub(super) trait Goal<E>: Copy {
+    /// That of the sum in each lane, which is exactly that of its terms; `None` if not all can be told.
+    fn of_exact<V: Vector<N>, const N: usize, const T: usize>(self, terms: [V; T]) -> Option<[E; N]>;
 
-    /// Both ends of the interval in which the rounded sum lies, if no more than `dropped` is missing; equal if it is
-    /// proved.
-    fn bounds<const T: usize>(terms: [f64; T], dropped: f64) -> (Self, Self);
+    /// That of a sum in so many terms, if no more than `dropped` is missing and it is proved.
+    fn of_terms<const T: usize>(self, terms: [f64; T], dropped: f64) -> Option<E>;
 
-    /// The rounded sum, if it is proved; no magnitude in what was dropped having gone through more additions.
-    fn nearest(total: ThreeTerm, additions: usize) -> Option<Self>;
+    /// The same of three terms, no magnitude in what was dropped having gone through more additions.
+    fn of_total(self, total: ThreeTerm, additions: usize) -> Option<E>;
+}
+
+/// The sum itself.
+#[derive(Clone, Copy)]
+pub(super) struct Rounded;
+
+impl Goal<f64> for Rounded {
+    #[inline(always)]
+    fn of_exact<V: Vector<N>, const N: usize, const T: usize>(self, terms: [V; T]) -> Option<[f64; N]> {
+        const { assert!(T == 2, "one addition can round") };
+        Some((terms[0] + terms[1]).to_array())
+    }
+
+    #[inline(always)]
+    fn of_terms<const T: usize>(self, terms: [f64; T], dropped: f64) -> Option<f64> {
+        const { assert!(T == 2) };
+        let (low, high) = certificate::bounds(terms[0], terms[1], dropped);
+        (low == high).then_some(low)
+    }
+
+    #[inline(always)]
+    fn of_total(self, total: ThreeTerm, additions: usize) -> Option<f64> {
+        total.nearest(additions)
+    }
 }
 
 impl Term for f64 {
@@ -188,23 +214,6 @@ impl Term for f64 {
     #[inline(always)]
     fn load_short<V: Vector<N>, const N: usize>(proof: V::Proof, terms: &[f64]) -> V {
         V::load_short(proof, terms)
-    }
-
-    #[inline(always)]
-    fn round<V: Vector<N>, const N: usize, const T: usize>(terms: [V; T]) -> [f64; N] {
-        const { assert!(T == 2, "one addition can round") };
-        (terms[0] + terms[1]).to_array()
-    }
-
-    #[inline(always)]
-    fn bounds<const T: usize>(terms: [f64; T], dropped: f64) -> (f64, f64) {
-        const { assert!(T == 2) };
-        certificate::bounds(terms[0], terms[1], dropped)
-    }
-
-    #[inline(always)]
-    fn nearest(total: ThreeTerm, additions: usize) -> Option<f64> {
-        total.nearest(additions)
     }
 }
 
@@ -330,12 +339,13 @@ fn sum_piece<E: Term, V: Vector<N>, const N: usize, const T: usize>(
     all.strayed.has_none_of(WINDOW_BITS).then_some((terms, dropped))
 }
 
-/// The correctly rounded sum of one row by `T` running terms, or `None` if they do not prove it. Every piece is tried with
-/// `anchor`, if there is one; it is left as the last one needed it.
+/// What is wanted of one row by `T` running terms, or `None` if they do not prove it. Every piece is tried with `anchor`,
+/// if there is one; it is left as the last one needed it.
 #[inline(always)]
 pub(super) fn sum_row<E: Term, V: Vector<N>, const N: usize, const T: usize>(
     proof: V::Proof,
     row: &[E],
+    goal: impl Goal<E>,
     anchor: &mut Option<Anchor>,
 ) -> Option<E> {
     let mut total = ThreeTerm::ZERO;
@@ -352,13 +362,13 @@ pub(super) fn sum_row<E: Term, V: Vector<N>, const N: usize, const T: usize>(
         }
         total.dropped += dropped;
     }
-    E::nearest(total, (T + 1) * row.len().div_ceil(E::PIECE))
+    goal.of_total(total, (T + 1) * row.len().div_ceil(E::PIECE))
 }
 
 /// How far ahead memory is asked for, in bytes: for its latency at full speed and some more.
 const AHEAD: usize = 4096;
 
-/// The correctly rounded sum of each row of `n_columns` doubles in `rows`; `refine` sums a row that tier one cannot.
+/// What is wanted of each row of `n_columns` terms in `rows`; `refine` tells it of a row that tier one cannot.
 ///
 /// `N` rows at a time, so that their lanes are added up side by side; with the anchor of the rows before.
 #[inline(always)]
@@ -366,69 +376,70 @@ pub(super) fn row_sums<E: Term, V: Vector<N>, const N: usize, const T: usize>(
     proof: V::Proof,
     rows: &[E],
     n_columns: usize,
-    sums: &mut [E],
+    goal: impl Goal<E>,
+    results: &mut [E],
     refine: impl Fn(&[E], Option<Anchor>) -> E,
 ) {
     if n_columns == 0 {
-        // `chunks_exact(0)` below would panic; the sum of nothing is +0.0.
-        sums.fill(E::default());
+        // `chunks_exact(0)` below would panic.
+        results.fill_with(|| refine(&[], None));
         return;
     }
     // What is longer than a piece takes so long that nothing is won by several at a time.
-    let n_grouped = if n_columns <= E::PIECE { sums.len() / N * N } else { 0 };
+    let n_grouped = if n_columns <= E::PIECE { results.len() / N * N } else { 0 };
     let (grouped_rows, other_rows) = rows.split_at(n_grouped * n_columns);
-    let (grouped_sums, other_sums) = sums.split_at_mut(n_grouped);
-    let (groups, _) = grouped_sums.as_chunks_mut::<N>();
-    let mut anchor = rows
-        .get(..n_columns)
-        .map(|row| if n_grouped > 0 { Anchor::of_group::<E, N>(row, n_columns) } else { Anchor::of_row::<E, N>(row) });
-    if let Some(anchor) = &mut anchor {
-        let mut starts = Starts::<V, T>::new::<N>(proof, *anchor);
-        for (group, sums) in grouped_rows.chunks_exact(N * n_columns).zip(groups) {
-            *sums = sum_group(proof, group, n_columns, &mut starts, &refine);
+    let (grouped_results, other_results) = results.split_at_mut(n_grouped);
+    let (groups, _) = grouped_results.as_chunks_mut::<N>();
+    let mut anchor = None;
+    if n_grouped > 0 {
+        let mut starts = Starts::<V, T>::new::<N>(proof, Anchor::of_group::<E, N>(&rows[..n_columns], n_columns));
+        for (group, results) in grouped_rows.chunks_exact(N * n_columns).zip(groups) {
+            *results = sum_group(proof, group, n_columns, goal, &mut starts, &refine);
         }
-        *anchor = starts.anchor;
+        anchor = Some(starts.anchor);
     }
-    for (row, sum) in other_rows.chunks_exact(n_columns).zip(other_sums) {
-        *sum = sum_or_refine::<E, V, N, T>(proof, row, &mut anchor, &refine);
+    for (row, result) in other_rows.chunks_exact(n_columns).zip(other_results) {
+        *result = sum_or_refine::<E, V, N, T>(proof, row, goal, &mut anchor, &refine);
     }
 }
 
-/// The sum of one row; first with the anchor of those before, then with its own, which is left for those after.
+/// What is wanted of one row; first with the anchor of those before, then with its own, which is left for those after.
 #[inline(always)]
 fn sum_or_refine<E: Term, V: Vector<N>, const N: usize, const T: usize>(
     proof: V::Proof,
     row: &[E],
+    goal: impl Goal<E>,
     anchor: &mut Option<Anchor>,
     refine: &impl Fn(&[E], Option<Anchor>) -> E,
 ) -> E {
     if anchor.is_some()
-        && let Some(sum) = sum_row::<E, V, N, T>(proof, row, anchor)
+        && let Some(sum) = sum_row::<E, V, N, T>(proof, row, goal, anchor)
     {
         return sum;
     }
     let own = Some(Anchor::of_row::<E, N>(row));
     if own != *anchor {
         *anchor = own;
-        if let Some(sum) = sum_row::<E, V, N, T>(proof, row, anchor) {
+        if let Some(sum) = sum_row::<E, V, N, T>(proof, row, goal, anchor) {
             return sum;
         }
     }
     refine(row, own)
 }
 
-/// The sums of `N` rows; first with the anchor of those before, then with their own, which is left for those after.
+/// What is wanted of `N` rows; first with the anchor of those before, then with their own, which is left for those after.
 #[inline(always)]
 fn sum_group<E: Term, V: Vector<N>, const N: usize, const T: usize>(
     proof: V::Proof,
     group: &[E],
     n_columns: usize,
+    goal: impl Goal<E>,
     starts: &mut Starts<V, T>,
     refine: &impl Fn(&[E], Option<Anchor>) -> E,
 ) -> [E; N] {
     let guessed = accumulate_group(proof, group, n_columns, starts);
-    if let Some(sums) = guessed.all_nearest(starts.anchor) {
-        return sums;
+    if let Some(results) = guessed.all(goal, starts.anchor) {
+        return results;
     }
     let own = Anchor::of_group::<E, N>(group, n_columns);
     let mut all = guessed;
@@ -436,13 +447,14 @@ fn sum_group<E: Term, V: Vector<N>, const N: usize, const T: usize>(
         *starts = Starts::new(proof, own);
         all = accumulate_group(proof, group, n_columns, starts);
     }
-    let (mut sums, proved) = all.nearest(own);
-    for (i, row) in group.chunks_exact(n_columns).enumerate() {
-        if !proved[i] {
-            sums[i] = sum_or_refine::<E, V, N, T>(proof, row, &mut Some(own), refine);
-        }
+    let mut results = [E::default(); N];
+    for ((result, proved), row) in results.iter_mut().zip(all.each(goal, own)).zip(group.chunks_exact(n_columns)) {
+        *result = match proved {
+            Some(proved) => proved,
+            None => sum_or_refine::<E, V, N, T>(proof, row, goal, &mut Some(own), refine),
+        };
     }
-    sums
+    results
 }
 
 /// The running terms of row `i` in lane `i`, but for `strayed`, which is that of some row in any lane.
@@ -461,36 +473,38 @@ fn accumulate_group<E: Term, V: Vector<N>, const N: usize, const T: usize>(
 }
 
 impl<V, const T: usize> Running<V, T> {
-    /// The sum of the row in each lane, if all are proved.
+    /// What is wanted of the row in each lane, if all are proved.
     #[inline(always)]
-    fn all_nearest<E: Term, const N: usize>(&self, anchor: Anchor) -> Option<[E; N]>
+    fn all<E: Term, const N: usize>(&self, goal: impl Goal<E>, anchor: Anchor) -> Option<[E; N]>
     where
         V: Vector<N>,
     {
         if self.inexact.has_none_of(MAGNITUDE_BITS) && self.strayed.has_none_of(WINDOW_BITS) {
-            return Some(E::round(self.terms));
+            return goal.of_exact(self.terms);
         }
-        let (sums, proved) = self.nearest(anchor);
-        proved.iter().all(|proved| *proved).then_some(sums)
+        let mut results = [E::default(); N];
+        for (result, proved) in results.iter_mut().zip(self.each(goal, anchor)) {
+            *result = proved?;
+        }
+        Some(results)
     }
 
-    /// The sum of the row in each lane, and whether it is proved.
+    /// What is wanted of the row in each lane, where it is proved.
     #[inline(always)]
-    fn nearest<E: Term, const N: usize>(&self, anchor: Anchor) -> ([E; N], [bool; N])
+    fn each<E: Term, const N: usize>(&self, goal: impl Goal<E>, anchor: Anchor) -> [Option<E>; N]
     where
         V: Vector<N>,
     {
-        let terms = self.terms.map(V::to_array);
-        let inexact = self.inexact.to_array();
-        let in_window = self.strayed.has_none_of(WINDOW_BITS);
-        let (mut sums, mut proved) = ([E::default(); N], [false; N]);
-        for i in 0..N {
-            let dropped = if inexact[i].to_bits() & MAGNITUDE_BITS == 0 { 0.0 } else { anchor.most_dropped::<T>() };
-            let (low, high) = E::bounds(terms.map(|term| term[i]), dropped);
-            sums[i] = low;
-            proved[i] = in_window && low == high;
+        let mut results = [None; N];
+        if self.strayed.has_none_of(WINDOW_BITS) {
+            let terms = self.terms.map(V::to_array);
+            for (i, (result, inexact)) in results.iter_mut().zip(self.inexact.to_array()).enumerate() {
+                let is_exact = inexact.to_bits() & MAGNITUDE_BITS == 0;
+                let dropped = if is_exact { 0.0 } else { anchor.most_dropped::<T>() };
+                *result = goal.of_terms(terms.map(|term| term[i]), dropped);
+            }
         }
-        (sums, proved)
+        results
     }
 }
 

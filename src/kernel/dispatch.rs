@@ -11,10 +11,10 @@
 use std::hint::black_box;
 use std::sync::OnceLock;
 
-use super::anchored::Anchor;
+use super::anchored::{Anchor, Rounded};
 use super::integers::Integer;
 use super::lanes::Lanes;
-use super::means::Weights;
+use super::means::{Mean, Weights};
 use super::summand::Overflow;
 #[cfg(target_arch = "x86_64")]
 use super::vector::{Avx2, Avx512, F64x4, F64x8};
@@ -108,7 +108,7 @@ type RowWeightedMeans = unsafe fn(&[f64], Weights<'_>, &mut [f64]);
 type RowSumsF32 = unsafe fn(&[f32], usize, &mut [f32]);
 type IntegerRowSums<X> = unsafe fn(&[X], usize, &mut [<X as Integer>::Sum]) -> Result<(), Overflow>;
 type RowCounts = unsafe fn(&[u8], usize, &mut [u64]);
-#[cfg(test)]
+#[cfg(any(test, feature = "failpoints"))]
 type Tier<X> = unsafe fn(&[X]) -> Option<X>;
 
 struct Compiled {
@@ -121,8 +121,8 @@ struct Compiled {
     row_plain_sums: RowSums,
     row_sums_f32: RowSumsF32,
     row_counts: RowCounts,
-    /// The tiers by themselves, for the tests.
-    #[cfg(test)]
+    /// The tiers by themselves, for tests and benches.
+    #[cfg(any(test, feature = "failpoints"))]
     tiers: [Tier<f64>; 2],
     #[cfg(test)]
     tiers_f32: [Tier<f32>; 2],
@@ -139,7 +139,7 @@ macro_rules! compile {
         $(#[$feature:meta])?
     ) => {
         mod $name {
-            use super::{Anchor, Integer, Overflow, Weights};
+            use super::{Anchor, Integer, Mean, Overflow, Rounded, Weights};
 
             const N: usize = $n;
 
@@ -149,12 +149,12 @@ macro_rules! compile {
             $(#[$feature])?
             pub(super) fn row_sums(rows: &[f64], n_columns: usize, out: &mut [f64]) {
                 let refine = |row: &[f64], anchor| refine(row, anchor);
-                super::anchored::row_sums::<f64, $vector, $lanes, 2>($proof, rows, n_columns, out, refine);
+                super::anchored::row_sums::<f64, $vector, $lanes, 2>($proof, rows, n_columns, Rounded, out, refine);
             }
 
             $(#[$feature])?
             pub(super) fn sum(row: &[f64]) -> f64 {
-                let sum = super::anchored::sum_row::<f64, $vector, $lanes, 2>($proof, row, &mut None);
+                let sum = super::anchored::sum_row::<f64, $vector, $lanes, 2>($proof, row, Rounded, &mut None);
                 sum.unwrap_or_else(|| refine(row, None))
             }
 
@@ -167,13 +167,16 @@ macro_rules! compile {
 
             $(#[$feature])?
             fn row_means(rows: &[f64], n_columns: usize, out: &mut [f64]) {
-                super::means::row_means::<N, FUSED>(rows, n_columns, out, |row| refine_mean(row));
+                let refine = |row: &[f64], anchor| refine_mean(row, anchor);
+                let goal = Mean::<FUSED>(n_columns);
+                super::anchored::row_sums::<f64, $vector, $lanes, 2>($proof, rows, n_columns, goal, out, refine);
             }
 
+            $(#[$feature])?
             #[cold]
             #[inline(never)]
-            fn refine_mean(row: &[f64]) -> f64 {
-                super::means::refine_mean(row)
+            fn refine_mean(row: &[f64], anchor: Option<Anchor>) -> f64 {
+                super::means::refine_mean::<$vector, $lanes, FUSED>($proof, row, anchor)
             }
 
             $(#[$feature])?
@@ -213,7 +216,7 @@ macro_rules! compile {
             $(#[$feature])?
             fn row_sums_f32(rows: &[f32], n_columns: usize, out: &mut [f32]) {
                 let refine = |row: &[f32], anchor| refine_f32(row, anchor);
-                super::anchored::row_sums::<f32, $vector, $lanes, 1>($proof, rows, n_columns, out, refine);
+                super::anchored::row_sums::<f32, $vector, $lanes, 1>($proof, rows, n_columns, Rounded, out, refine);
             }
 
             $(#[$feature])?
@@ -238,28 +241,28 @@ macro_rules! compile {
                 super::integers::row_counts(rows, n_columns, out);
             }
 
-            #[cfg(test)]
+            #[cfg(any(test, feature = "failpoints"))]
             $(#[$feature])?
-            pub(super) fn tier_one(row: &[f64]) -> Option<f64> {
-                super::anchored::sum_row::<f64, $vector, $lanes, 2>($proof, row, &mut None)
+            fn tier_one(row: &[f64]) -> Option<f64> {
+                super::anchored::sum_row::<f64, $vector, $lanes, 2>($proof, row, Rounded, &mut None)
             }
 
-            #[cfg(test)]
+            #[cfg(any(test, feature = "failpoints"))]
             $(#[$feature])?
-            pub(super) fn tier_two(row: &[f64]) -> Option<f64> {
-                super::anchored::sum_row::<f64, $vector, $lanes, 3>($proof, row, &mut None)
+            fn tier_two(row: &[f64]) -> Option<f64> {
+                super::anchored::sum_row::<f64, $vector, $lanes, 3>($proof, row, Rounded, &mut None)
             }
 
             #[cfg(test)]
             $(#[$feature])?
             fn tier_one_f32(row: &[f32]) -> Option<f32> {
-                super::anchored::sum_row::<f32, $vector, $lanes, 1>($proof, row, &mut None)
+                super::anchored::sum_row::<f32, $vector, $lanes, 1>($proof, row, Rounded, &mut None)
             }
 
             #[cfg(test)]
             $(#[$feature])?
             fn tier_two_f32(row: &[f32]) -> Option<f32> {
-                super::anchored::sum_row::<f32, $vector, $lanes, 2>($proof, row, &mut None)
+                super::anchored::sum_row::<f32, $vector, $lanes, 2>($proof, row, Rounded, &mut None)
             }
 
             pub(super) const COMPILED: super::Compiled = super::Compiled {
@@ -272,7 +275,7 @@ macro_rules! compile {
                 row_plain_sums,
                 row_sums_f32,
                 row_counts,
-                #[cfg(test)]
+                #[cfg(any(test, feature = "failpoints"))]
                 tiers: [tier_one, tier_two],
                 #[cfg(test)]
                 tiers_f32: [tier_one_f32, tier_two_f32],
@@ -425,7 +428,7 @@ impl Kernel {
     }
 
     /// What tier `tier` (one or two) says of a row when it is asked alone.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "failpoints"))]
     pub(super) fn tier(self, tier: usize, row: &[f64]) -> Option<f64> {
         let tier = self.compiled().tiers[tier - 1];
         // SAFETY: `self` is the proof that the processor has the instructions.

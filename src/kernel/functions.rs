@@ -21,8 +21,9 @@ use super::Kernel;
 /// ```
 ///
 /// # Method
-/// A compensated sum with a bound of its error; the quotient of it with its remainder. Where that bound leaves more than one double,
-/// fixed point and long division. The proofs are in `src/kernel/dot.rs` and `src/kernel/interval.rs`.
+/// The sum by the tiers of [`exact_sum`](crate::exact_sum), its quotient with the remainder, and a bound of what is missing.
+/// Where that leaves more than one double, fixed point and long division. The proofs are in `src/kernel/anchored.rs` and
+/// `src/kernel/interval.rs`.
 ///
 /// # Fork safety
 /// As for [`exact_sum`](crate::exact_sum).
@@ -114,6 +115,14 @@ pub fn exact_weighted_mean(values: &[f64], weights: &[f64]) -> f64 {
 #[must_use]
 pub fn fast_sum(values: &[f64]) -> f64 {
     one(|kernel, sum| kernel.row_plain_sums(values, values.len(), sum))
+}
+
+/// The tier that settles the exact sum of these values, 1 to 3: for benches that tell how many rows get that far.
+#[cfg(feature = "failpoints")]
+#[doc(hidden)]
+#[must_use]
+pub fn tier_of_exact_sum(values: &[f64]) -> usize {
+    (1..=2).find(|tier| Kernel::get().tier(*tier, values).is_some()).unwrap_or(3)
 }
 
 /// The result of one row.

@@ -2,9 +2,12 @@
 //!
 //! Called by the dispatcher, which compiles it for every instruction set.
 
+use super::anchored::{self, Anchor, Goal};
 use super::dot::{self, Careful, Elements, Products, Quick};
 use super::interval::{Interval, mean_of};
 use super::ratio;
+use super::three_term::ThreeTerm;
+use super::vector::Vector;
 
 /// The weights of a weighted mean, weighed: made by [`Kernel::weigh`](super::Kernel::weigh), once for many rows.
 #[derive(Clone, Copy, Debug)]
@@ -25,16 +28,47 @@ impl<'w> Weights<'w> {
     }
 }
 
-/// The nearest double to the mean of each row.
+/// The mean of that many terms.
+#[derive(Clone, Copy)]
+pub(super) struct Mean<const FUSED: bool>(pub(super) usize);
+
+impl<const FUSED: bool> Goal<f64> for Mean<FUSED> {
+    #[inline(always)]
+    fn of_exact<V: Vector<N>, const N: usize, const T: usize>(self, terms: [V; T]) -> Option<[f64; N]> {
+        let terms = terms.map(V::to_array);
+        let mut means = [0.0; N];
+        for (i, mean) in means.iter_mut().enumerate() {
+            *mean = self.of_terms(terms.map(|term| term[i]), 0.0)?;
+        }
+        Some(means)
+    }
+
+    #[inline(always)]
+    fn of_terms<const T: usize>(self, terms: [f64; T], dropped: f64) -> Option<f64> {
+        const { assert!(T == 2) };
+        let Interval { h, l, margin } = Interval::of_sum(terms[0], terms[1], dropped);
+        mean_of::<FUSED>(h, l, margin, self.0)
+    }
+
+    #[inline(always)]
+    fn of_total(self, total: ThreeTerm, additions: usize) -> Option<f64> {
+        let Interval { h, l, margin } = total.interval(additions);
+        mean_of::<FUSED>(h, l, margin, self.0)
+    }
+}
+
+/// The mean of any row, whatever is in it.
 #[inline(always)]
-pub(super) fn row_means<const N: usize, const FUSED: bool>(
-    rows: &[f64],
-    n_columns: usize,
-    out: &mut [f64],
-    refine: impl Fn(&[f64]) -> f64,
-) {
-    let mean = |Interval { h, l, margin }: Interval| mean_of::<FUSED>(h, l, margin, n_columns);
-    dot::rows::<N, Careful<N>, _>(rows, n_columns, out, Elements, mean, refine);
+pub(super) fn refine_mean<V: Vector<N>, const N: usize, const FUSED: bool>(
+    proof: V::Proof,
+    row: &[f64],
+    anchor: Option<Anchor>,
+) -> f64 {
+    let proved = anchored::sum_row::<f64, V, N, 3>(proof, row, Mean::<FUSED>(row.len()), &mut { anchor });
+    proved.unwrap_or_else(|| {
+        count_for_tests();
+        ratio::mean(row)
+    })
 }
 
 /// The nearest double to the dot product of each row and `vector`, of as many elements.
@@ -58,12 +92,6 @@ pub(super) fn row_weighted_means<const N: usize, const FUSED: bool>(
 ) {
     let mean = |dot: Interval| dot.over::<FUSED>(weights.total);
     dot::rows::<N, Quick<N>, _>(rows, weights.len(), out, Products::<FUSED>(weights.values), mean, refine);
-}
-
-/// The mean of any row, whatever is in it.
-pub(super) fn refine_mean(row: &[f64]) -> f64 {
-    count_for_tests();
-    ratio::mean(row)
 }
 
 /// The dot product of any two rows, carefully, then whatever it costs.

@@ -48,6 +48,8 @@ mod vector;
 #[cfg(test)]
 mod tests;
 
+#[cfg(feature = "failpoints")]
+pub use functions::tier_of_exact_sum;
 pub use functions::{exact_dot, exact_mean, exact_weighted_mean, fast_sum};
 
 pub(crate) use dispatch::Kernel;

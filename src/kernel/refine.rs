@@ -2,7 +2,7 @@
 //!
 //! Reached for a row in a thousand or fewer of ordinary data, but for every row with a NaN in it.
 
-use super::anchored::{self, Anchor};
+use super::anchored::{self, Anchor, Rounded};
 use super::superaccumulator;
 use super::vector::Vector;
 
@@ -11,7 +11,7 @@ use super::vector::Vector;
 pub(super) fn sum_row<V: Vector<N>, const N: usize>(proof: V::Proof, row: &[f64], anchor: Option<Anchor>) -> f64 {
     #[cfg(test)]
     super::tests::REFINED.set(super::tests::REFINED.get() + 1);
-    if let Some(sum) = anchored::sum_row::<f64, V, N, 3>(proof, row, &mut { anchor }) {
+    if let Some(sum) = anchored::sum_row::<f64, V, N, 3>(proof, row, Rounded, &mut { anchor }) {
         return sum;
     }
     sum_if_not_finite(row.iter().copied()).unwrap_or_else(|| superaccumulator::sum_finite(row))

@@ -20,7 +20,7 @@
 
 #![expect(clippy::cast_possible_truncation, reason = "rounding to f32 is the purpose")]
 
-use super::anchored::{Anchor, Term, sum_row};
+use super::anchored::{Anchor, Goal, Rounded, Term, sum_row};
 use super::certificate::margin;
 use super::refine::sum_if_not_finite;
 use super::superaccumulator::{Rounding, Superaccumulator};
@@ -45,26 +45,29 @@ impl Term for f32 {
     fn load_short<V: Vector<N>, const N: usize>(proof: V::Proof, terms: &[f32]) -> V {
         V::load_short_f32(proof, terms)
     }
+}
 
+impl Goal<f32> for Rounded {
     #[inline(always)]
-    fn round<V: Vector<N>, const N: usize, const T: usize>(terms: [V; T]) -> [f32; N] {
+    fn of_exact<V: Vector<N>, const N: usize, const T: usize>(self, terms: [V; T]) -> Option<[f32; N]> {
         const { assert!(T == 1, "rounded by the conversion alone") };
         let (mut rounded, sums) = ([0.0; N], terms[0].to_array());
         for (rounded, sum) in rounded.iter_mut().zip(&sums) {
             *rounded = *sum as f32;
         }
-        rounded
+        Some(rounded)
     }
 
     #[inline(always)]
-    fn bounds<const T: usize>(terms: [f64; T], dropped: f64) -> (f32, f32) {
+    fn of_terms<const T: usize>(self, terms: [f64; T], dropped: f64) -> Option<f32> {
         const { assert!(T == 1) };
         let margin = margin(dropped, terms[0], 0);
-        ((terms[0] - margin) as f32, (terms[0] + margin) as f32)
+        let (low, high) = ((terms[0] - margin) as f32, (terms[0] + margin) as f32);
+        (low == high).then_some(low)
     }
 
     #[inline(always)]
-    fn nearest(total: ThreeTerm, additions: usize) -> Option<f32> {
+    fn of_total(self, total: ThreeTerm, additions: usize) -> Option<f32> {
         let (low, high) = total.bounds_to_odd(additions);
         let (low, high) = (low as f32, high as f32);
         (low == high).then_some(low)
@@ -76,7 +79,7 @@ impl Term for f32 {
 pub(super) fn refine<V: Vector<N>, const N: usize>(proof: V::Proof, row: &[f32], anchor: Option<Anchor>) -> f32 {
     #[cfg(test)]
     super::tests::REFINED.set(super::tests::REFINED.get() + 1);
-    if let Some(sum) = sum_row::<f32, V, N, 2>(proof, row, &mut { anchor }) {
+    if let Some(sum) = sum_row::<f32, V, N, 2>(proof, row, Rounded, &mut { anchor }) {
         return sum;
     }
     match sum_if_not_finite(row.iter().map(|x| f64::from(*x))) {

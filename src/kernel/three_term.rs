@@ -25,6 +25,7 @@
 #![expect(clippy::many_single_char_names, reason = "the letters of the proof above")]
 
 use super::certificate::margin;
+use super::interval::Interval;
 use super::lanes::two_sum;
 
 /// A sum in three terms, and a bound of what these lack.
@@ -57,6 +58,16 @@ impl ThreeTerm {
         let (h, t) = two_sum(h, t);
         let (t, r) = two_sum(t, r);
         (h, t, r)
+    }
+
+    /// What is known of the sum; additions as for [`ThreeTerm::nearest`].
+    #[inline(always)]
+    pub(super) fn interval(self, additions: usize) -> Interval {
+        let (h, t, r) = self.normalized();
+        let missing = self.dropped + r.abs();
+        // A true bound, where `dropped` alone is a rounded one: see `certificate`.
+        let margin = missing * (1.0 + (additions + 4) as f64 * f64::EPSILON);
+        Interval { h, l: t, margin }
     }
 
     /// Both ends of the interval in which the sum lies, rounded to odd, for sums that will be rounded to fewer bits;

@@ -186,7 +186,9 @@ impl Goal<f64> for Rounded {
 
     #[inline(always)]
     fn of_terms<const T: usize>(self, terms: [f64; T], dropped: f64) -> Option<f64> {
-        const { assert!(T == 2) };
+        if T > 2 {
+            return self.of_total(ThreeTerm::new(terms, dropped), 0);
+        }
         let (low, high) = certificate::bounds(terms[0], terms[1], dropped);
         (low == high).then_some(low)
     }
@@ -348,7 +350,7 @@ pub(super) fn sum_row<E: Term, V: Vector<N>, const N: usize, const T: usize>(
     goal: impl Goal<E>,
     anchor: &mut Option<Anchor>,
 ) -> Option<E> {
-    let mut total = ThreeTerm::ZERO;
+    let mut total = ThreeTerm::new([], 0.0);
     for piece in row.chunks(E::PIECE) {
         let guessed = anchor.and_then(|anchor| sum_piece::<E, V, N, T>(proof, piece, anchor));
         let (terms, dropped) = if let Some(sum) = guessed {
@@ -368,11 +370,12 @@ pub(super) fn sum_row<E: Term, V: Vector<N>, const N: usize, const T: usize>(
 /// How far ahead memory is asked for, in bytes: for its latency at full speed and some more.
 const AHEAD: usize = 4096;
 
-/// What is wanted of each row of `n_columns` terms in `rows`; `refine` tells it of a row that tier one cannot.
+/// What is wanted of each row of `n_columns` terms in `rows`, by `T` running terms or by `U`; `refine` tells it of a row of
+/// which these cannot.
 ///
 /// `N` rows at a time, so that their lanes are added up side by side; with the anchor of the rows before.
 #[inline(always)]
-pub(super) fn row_sums<E: Term, V: Vector<N>, const N: usize, const T: usize>(
+pub(super) fn row_sums<E: Term, V: Vector<N>, const N: usize, const T: usize, const U: usize>(
     proof: V::Proof,
     rows: &[E],
     n_columns: usize,
@@ -394,7 +397,7 @@ pub(super) fn row_sums<E: Term, V: Vector<N>, const N: usize, const T: usize>(
     if n_grouped > 0 {
         let mut starts = Starts::<V, T>::new::<N>(proof, Anchor::of_group::<E, N>(&rows[..n_columns], n_columns));
         for (group, results) in grouped_rows.chunks_exact(N * n_columns).zip(groups) {
-            *results = sum_group(proof, group, n_columns, goal, &mut starts, &refine);
+            *results = sum_group::<E, V, N, T, U>(proof, group, n_columns, goal, &mut starts, &refine);
         }
         anchor = Some(starts.anchor);
     }
@@ -427,9 +430,10 @@ fn sum_or_refine<E: Term, V: Vector<N>, const N: usize, const T: usize>(
     refine(row, own)
 }
 
-/// What is wanted of `N` rows; first with the anchor of those before, then with their own, which is left for those after.
+/// What is wanted of `N` rows; first with the anchor of those before, then with their own, which is left for those after,
+/// then by tier two, which has `U` running terms.
 #[inline(always)]
-fn sum_group<E: Term, V: Vector<N>, const N: usize, const T: usize>(
+fn sum_group<E: Term, V: Vector<N>, const N: usize, const T: usize, const U: usize>(
     proof: V::Proof,
     group: &[E],
     n_columns: usize,
@@ -444,17 +448,26 @@ fn sum_group<E: Term, V: Vector<N>, const N: usize, const T: usize>(
     let own = Anchor::of_group::<E, N>(group, n_columns);
     let mut all = guessed;
     if own != starts.anchor {
-        *starts = Starts::new(proof, own);
+        *starts = Starts::new::<N>(proof, own);
         all = accumulate_group(proof, group, n_columns, starts);
     }
-    let mut results = [E::default(); N];
-    for ((result, proved), row) in results.iter_mut().zip(all.each(goal, own)).zip(group.chunks_exact(n_columns)) {
-        *result = match proved {
-            Some(proved) => proved,
-            None => sum_or_refine::<E, V, N, T>(proof, row, goal, &mut Some(own), refine),
+    let mut results = all.each::<E, N>(goal, own);
+    if results.iter().any(Option::is_none) {
+        let more = accumulate_group::<E, V, N, U>(proof, group, n_columns, &Starts::new::<N>(proof, own));
+        for (result, more) in results.iter_mut().zip(more.each::<E, N>(goal, own)) {
+            #[cfg(test)]
+            super::tests::count_refined(usize::from(result.is_none() && more.is_some()));
+            *result = result.or(more);
+        }
+    }
+    let mut known = [E::default(); N];
+    for ((known, result), row) in known.iter_mut().zip(results).zip(group.chunks_exact(n_columns)) {
+        *known = match result {
+            Some(result) => result,
+            None => refine(row, None),
         };
     }
-    results
+    known
 }
 
 /// The running terms of row `i` in lane `i`, but for `strayed`, which is that of some row in any lane.

@@ -149,7 +149,7 @@ macro_rules! compile {
             $(#[$feature])?
             pub(super) fn row_sums(rows: &[f64], n_columns: usize, out: &mut [f64]) {
                 let refine = |row: &[f64], anchor| refine(row, anchor);
-                super::anchored::row_sums::<f64, $vector, $lanes, 2>($proof, rows, n_columns, Rounded, out, refine);
+                super::anchored::row_sums::<f64, $vector, $lanes, 2, 3>($proof, rows, n_columns, Rounded, out, refine);
             }
 
             $(#[$feature])?
@@ -169,7 +169,7 @@ macro_rules! compile {
             fn row_means(rows: &[f64], n_columns: usize, out: &mut [f64]) {
                 let refine = |row: &[f64], anchor| refine_mean(row, anchor);
                 let goal = Mean::<FUSED>(n_columns);
-                super::anchored::row_sums::<f64, $vector, $lanes, 2>($proof, rows, n_columns, goal, out, refine);
+                super::anchored::row_sums::<f64, $vector, $lanes, 2, 3>($proof, rows, n_columns, goal, out, refine);
             }
 
             $(#[$feature])?
@@ -216,7 +216,7 @@ macro_rules! compile {
             $(#[$feature])?
             fn row_sums_f32(rows: &[f32], n_columns: usize, out: &mut [f32]) {
                 let refine = |row: &[f32], anchor| refine_f32(row, anchor);
-                super::anchored::row_sums::<f32, $vector, $lanes, 1>($proof, rows, n_columns, Rounded, out, refine);
+                super::anchored::row_sums::<f32, $vector, $lanes, 1, 2>($proof, rows, n_columns, Rounded, out, refine);
             }
 
             $(#[$feature])?

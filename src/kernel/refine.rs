@@ -10,7 +10,7 @@ use super::vector::Vector;
 #[inline(always)]
 pub(super) fn sum_row<V: Vector<N>, const N: usize>(proof: V::Proof, row: &[f64], anchor: Option<Anchor>) -> f64 {
     #[cfg(test)]
-    super::tests::REFINED.set(super::tests::REFINED.get() + 1);
+    super::tests::count_refined(1);
     if let Some(sum) = anchored::sum_row::<f64, V, N, 3>(proof, row, Rounded, &mut { anchor }) {
         return sum;
     }

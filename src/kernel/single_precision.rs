@@ -60,7 +60,9 @@ impl Goal<f32> for Rounded {
 
     #[inline(always)]
     fn of_terms<const T: usize>(self, terms: [f64; T], dropped: f64) -> Option<f32> {
-        const { assert!(T == 1) };
+        if T > 1 {
+            return self.of_total(ThreeTerm::new(terms, dropped), 0);
+        }
         let margin = margin(dropped, terms[0], 0);
         let (low, high) = ((terms[0] - margin) as f32, (terms[0] + margin) as f32);
         (low == high).then_some(low)
@@ -78,7 +80,7 @@ impl Goal<f32> for Rounded {
 #[inline(always)]
 pub(super) fn refine<V: Vector<N>, const N: usize>(proof: V::Proof, row: &[f32], anchor: Option<Anchor>) -> f32 {
     #[cfg(test)]
-    super::tests::REFINED.set(super::tests::REFINED.get() + 1);
+    super::tests::count_refined(1);
     if let Some(sum) = sum_row::<f32, V, N, 2>(proof, row, Rounded, &mut { anchor }) {
         return sum;
     }

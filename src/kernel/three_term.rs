@@ -38,7 +38,15 @@ pub(super) struct ThreeTerm {
 }
 
 impl ThreeTerm {
-    pub(super) const ZERO: Self = Self { s: 0.0, c: 0.0, b: 0.0, dropped: 0.0 };
+    /// The sum of some terms, of which so much may be missing.
+    #[inline(always)]
+    pub(super) fn new<const T: usize>(terms: [f64; T], dropped: f64) -> Self {
+        let mut sum = Self { s: 0.0, c: 0.0, b: 0.0, dropped };
+        for term in terms {
+            sum.push(term);
+        }
+        sum
+    }
 
     #[inline(always)]
     pub(super) fn push(&mut self, x: f64) {

@@ -20,8 +20,13 @@ use super::dispatch::Isa;
 use super::{Kernel, single_precision as floats, superaccumulator};
 
 thread_local! {
-    /// How many rows this thread has sent below tier one; counted by `refine::sum_row`.
-    pub(super) static REFINED: Cell<usize> = const { Cell::new(0) };
+    /// How many rows this thread has sent below tier one; see [`count_refined`].
+    static REFINED: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Counts rows that tier one could not vouch for.
+pub(super) fn count_refined(rows: usize) {
+    REFINED.set(REFINED.get() + rows);
 }
 
 /// How many rows `work` sends below tier one.

@@ -159,6 +159,9 @@ pub(super) trait Term: Copy + Default + PartialEq {
 
     /// At most `N` terms, and zeros behind them.
     fn load_short<V: Vector<N>, const N: usize>(proof: V::Proof, terms: &[Self]) -> V;
+
+    /// See [`Vector::stream`].
+    fn stream<V: Vector<N>, const N: usize>(proof: V::Proof, values: [Self; N], to: &mut [Self; N]);
 }
 
 /// What is wanted of a sum: itself, rounded once, or its mean.
@@ -217,6 +220,11 @@ impl Term for f64 {
     fn load_short<V: Vector<N>, const N: usize>(proof: V::Proof, terms: &[f64]) -> V {
         V::load_short(proof, terms)
     }
+
+    #[inline(always)]
+    fn stream<V: Vector<N>, const N: usize>(proof: V::Proof, values: [f64; N], to: &mut [f64; N]) {
+        V::stream(proof, values, to);
+    }
 }
 
 /// The exponent of `x` as its bits have it: -1023 for zero and subnormals, 1024 for infinity and NaN.
@@ -229,6 +237,7 @@ fn exponent(x: f64) -> i32 {
 /// `2^k`, for `k` of normal doubles.
 #[inline(always)]
 fn power_of_two(k: i32) -> f64 {
+    debug_assert!((-1022..=1023).contains(&k));
     f64::from_bits(u64::from((k + 1023).cast_unsigned()) << 52)
 }
 
@@ -367,6 +376,13 @@ pub(super) fn sum_row<E: Term, V: Vector<N>, const N: usize, const T: usize>(
     goal.of_total(total, (T + 1) * row.len().div_ceil(E::PIECE))
 }
 
+/// Results of rows up to this long are stored past the caches: else each line of them is read from memory before it is
+/// written, and that counts beside so little input. (1 GiB of 8 columns: 0.95 of the ceiling in place of 0.78.)
+const STREAMED: usize = 128;
+
+/// But not of less than so many bytes of rows: their results may be read again soon.
+const STREAMED_FROM: usize = 512 << 10;
+
 /// How far ahead memory is asked for, in bytes: for its latency at full speed and some more.
 const AHEAD: usize = 4096;
 
@@ -393,13 +409,20 @@ pub(super) fn row_sums<E: Term, V: Vector<N>, const N: usize, const T: usize, co
     let (grouped_rows, other_rows) = rows.split_at(n_grouped * n_columns);
     let (grouped_results, other_results) = results.split_at_mut(n_grouped);
     let (groups, _) = grouped_results.as_chunks_mut::<N>();
+    let streams = n_columns <= STREAMED && size_of_val(rows) >= STREAMED_FROM;
     let mut anchor = None;
     if n_grouped > 0 {
         let mut starts = Starts::<V, T>::new::<N>(proof, Anchor::of_group::<E, N>(&rows[..n_columns], n_columns));
         for (group, results) in grouped_rows.chunks_exact(N * n_columns).zip(groups) {
-            *results = sum_group::<E, V, N, T, U>(proof, group, n_columns, goal, &mut starts, &refine);
+            let group = sum_group::<E, V, N, T, U>(proof, group, n_columns, goal, &mut starts, &refine);
+            if streams {
+                E::stream::<V, N>(proof, group, results);
+            } else {
+                *results = group;
+            }
         }
         anchor = Some(starts.anchor);
+        V::fence(proof);
     }
     for (row, result) in other_rows.chunks_exact(n_columns).zip(other_results) {
         *result = sum_or_refine::<E, V, N, T>(proof, row, goal, &mut anchor, &refine);

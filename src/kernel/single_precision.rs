@@ -45,6 +45,11 @@ impl Term for f32 {
     fn load_short<V: Vector<N>, const N: usize>(proof: V::Proof, terms: &[f32]) -> V {
         V::load_short_f32(proof, terms)
     }
+
+    #[inline(always)]
+    fn stream<V: Vector<N>, const N: usize>(proof: V::Proof, values: [f32; N], to: &mut [f32; N]) {
+        V::stream_f32(proof, values, to);
+    }
 }
 
 impl Goal<f32> for Rounded {

@@ -35,6 +35,23 @@ pub(super) trait Vector<const N: usize>: Copy + Add<Output = Self> + Sub<Output 
 
     fn to_array(self) -> [f64; N];
 
+    /// Stores the values past the caches if their place allows it, for output that nobody reads soon. [`Vector::fence`] must
+    /// follow before anybody does.
+    #[inline(always)]
+    fn stream(_: Self::Proof, values: [f64; N], to: &mut [f64; N]) {
+        *to = values;
+    }
+
+    /// The same for floats.
+    #[inline(always)]
+    fn stream_f32(_: Self::Proof, values: [f32; N], to: &mut [f32; N]) {
+        *to = values;
+    }
+
+    /// Has all that was streamed stored before whatever this thread stores next.
+    #[inline(always)]
+    fn fence(_: Self::Proof) {}
+
     /// The bits of `self`, and those in which `a` and `b` differ.
     fn or_different(self, a: Self, b: Self) -> Self;
 
@@ -197,6 +214,32 @@ mod x86_64 {
         }
 
         #[inline(always)]
+        fn stream(_: Avx2, values: [f64; 4], to: &mut [f64; 4]) {
+            if to.as_ptr().addr().is_multiple_of(32) {
+                // SAFETY: the proof was handed over, and the reference spans four doubles on a multiple of their size.
+                unsafe { _mm256_stream_pd(to.as_mut_ptr(), _mm256_loadu_pd(values.as_ptr())) };
+            } else {
+                *to = values;
+            }
+        }
+
+        #[inline(always)]
+        fn stream_f32(_: Avx2, values: [f32; 4], to: &mut [f32; 4]) {
+            if to.as_ptr().addr().is_multiple_of(16) {
+                // SAFETY: the proof was handed over, and the reference spans four floats on a multiple of their size.
+                unsafe { _mm_stream_ps(to.as_mut_ptr(), _mm_loadu_ps(values.as_ptr())) };
+            } else {
+                *to = values;
+            }
+        }
+
+        #[inline(always)]
+        fn fence(_: Avx2) {
+            // SAFETY: SSE is part of x86-64.
+            unsafe { _mm_sfence() };
+        }
+
+        #[inline(always)]
         fn or_different(self, a: Self, b: Self) -> Self {
             // SAFETY: these values are the proof.
             Self(unsafe { _mm256_or_pd(self.0, _mm256_xor_pd(a.0, b.0)) })
@@ -307,6 +350,32 @@ mod x86_64 {
             // SAFETY: this value is the proof, and the array is of eight doubles.
             unsafe { _mm512_storeu_pd(array.as_mut_ptr(), self.0) };
             array
+        }
+
+        #[inline(always)]
+        fn stream(_: Avx512, values: [f64; 8], to: &mut [f64; 8]) {
+            if to.as_ptr().addr().is_multiple_of(64) {
+                // SAFETY: the proof was handed over, and the reference spans eight doubles on a multiple of their size.
+                unsafe { _mm512_stream_pd(to.as_mut_ptr(), _mm512_loadu_pd(values.as_ptr())) };
+            } else {
+                *to = values;
+            }
+        }
+
+        #[inline(always)]
+        fn stream_f32(_: Avx512, values: [f32; 8], to: &mut [f32; 8]) {
+            if to.as_ptr().addr().is_multiple_of(32) {
+                // SAFETY: the proof was handed over, and the reference spans eight floats on a multiple of their size.
+                unsafe { _mm256_stream_ps(to.as_mut_ptr(), _mm256_loadu_ps(values.as_ptr())) };
+            } else {
+                *to = values;
+            }
+        }
+
+        #[inline(always)]
+        fn fence(_: Avx512) {
+            // SAFETY: SSE is part of x86-64.
+            unsafe { _mm_sfence() };
         }
 
         #[inline(always)]

@@ -60,6 +60,11 @@ impl Random {
     }
 }
 
+#[expect(clippy::cast_possible_truncation, reason = "any float will do")]
+pub(super) fn single(x: f64) -> f32 {
+    x as f32
+}
+
 /// Makes a row of the given length.
 pub(super) type Kind = fn(usize, &mut Random) -> Vec<f64>;
 

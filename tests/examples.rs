@@ -19,6 +19,7 @@ use support::skip;
 
 /// Example, small options, and what its output says when all went well.
 const RUNS: &[(&str, &[&str], &str)] = &[
+    ("abba", &["--rows", "2000", "--cols", "9", "--quadruples", "1"], "exact by threads, near-ties to uniform rows"),
     ("capture", &[], "the kernel failed on row 6000: no rate for CHF"),
     ("column_means", &["--rows", "5000", "--workers", "3"], "1 worker and 3: the same bits"),
     ("images", &["--images", "200"], "200 thumbnails, as bright as their images"),

@@ -75,3 +75,16 @@ fn the_cost_of_a_call() {
     times.sort_by(f64::total_cmp);
     println!("the sums themselves, in the caller:   {:.1} us", times[500] * 1e6);
 }
+
+#[test]
+#[ignore = "needs a quiet machine"]
+fn two_workers_on_a_function_that_computes() {
+    let m = SharedArray::from_shape_fn(None, (4000, 16), |(i, j)| (i + j) as f64).unwrap();
+    let (mut by_one, mut by_two) = (SharedArray::zeros(None, 4000).unwrap(), SharedArray::zeros(None, 4000).unwrap());
+    let kernel = |row: rowfork::Row<'_, f64, Ix1>| (0..400).fold(0.5, |x: f64, _| (x + row.sum()).sin());
+    let run = |workers, out: &mut SharedArray<f64, Ix1>| drop(fork().workers(workers).map_rows_into(&m, out, kernel));
+    run(1, &mut by_one);
+    run(2, &mut by_two);
+    assert_eq!(by_one.as_slice(), by_two.as_slice());
+    abba("one worker's time to two workers'", &mut || run(1, &mut by_one), &mut || run(2, &mut by_two));
+}

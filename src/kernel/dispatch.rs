@@ -435,7 +435,7 @@ impl Kernel {
         unsafe { tier(row) }
     }
 
-    /// What the plain (one) or the compensated (two) sum says of a row of floats when it is asked alone.
+    /// The same of a row of floats.
     #[cfg(test)]
     pub(super) fn tier_f32(self, tier: usize, row: &[f32]) -> Option<f32> {
         let tier = self.compiled().tiers_f32[tier - 1];

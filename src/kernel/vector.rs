@@ -124,9 +124,9 @@ pub(super) use x86_64::{Avx2, Avx512, F64x4, F64x8};
 
 #[cfg(target_arch = "x86_64")]
 mod x86_64 {
-    #![expect(clippy::wildcard_imports, reason = "intrinsics bring their name space with them")]
     #![expect(clippy::multiple_unsafe_ops_per_block, reason = "one fact makes all of them sound: see # Safety above")]
 
+    #[allow(clippy::wildcard_imports, reason = "intrinsics bring their name space with them")]
     use std::arch::x86_64::*;
     use std::array::from_fn;
     use std::ops::{Add, Sub};

@@ -41,7 +41,9 @@ fn rows_whose_pieces_differ_in_scale_are_summed_right() {
             let mut row = data::centred(n, &mut random);
             for piece in row.chunks_mut(1 + random.below(n)) {
                 let scale = random.power(-300, 300);
-                piece.iter_mut().for_each(|x| *x *= scale);
+                for x in piece {
+                    *x *= scale;
+                }
             }
             check("pieces", &row);
         }

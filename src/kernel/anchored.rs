@@ -1,9 +1,8 @@
 //! Tiers one and two: a sum in two or three running terms that are exact by construction, at five or eight additions a
 //! term of the row, and hence the speed of memory. Ordinary rows end in the first.
 //!
-//! Called by the dispatcher for single rows and for blocks of rows. A row that tier one cannot vouch for goes to the closure
-//! `refine`, which always knows. It looks for no NaN and no infinity: they leave the anchor's window like any term that
-//! is too large.
+//! Called by `rows.rs` for rows on end, and by the dispatcher for single ones. What is not proved is told to be so; there is no
+//! look for NaN and infinities: they leave the anchor's window like any term that is too large.
 //!
 //! # Algorithm
 //! An *anchor* is a number so large beside the terms that adding them never changes its exponent. A running term starts
@@ -50,17 +49,16 @@
 
 use std::array::from_fn;
 
-use super::certificate;
+use super::goal::{Goal, Term};
 use super::lanes::Lanes;
 use super::three_term::ThreeTerm;
 use super::vector::Vector;
-use crate::sys::prefetch::prefetch;
 
 /// The first bits of a double, in which all of a window agree: sign, exponent and two more.
-const WINDOW_BITS: u64 = 0xfffc << 48;
+pub(super) const WINDOW_BITS: u64 = 0xfffc << 48;
 
 /// All but the sign.
-const MAGNITUDE_BITS: u64 = u64::MAX >> 1;
+pub(super) const MAGNITUDE_BITS: u64 = u64::MAX >> 1;
 
 /// See step 3 of the proof.
 const MOST_LANES: usize = 16;
@@ -101,7 +99,7 @@ impl Anchor {
     }
 
     /// One for a row, or for the pieces of a longer one.
-    fn of_row<E: Term, const N: usize>(row: &[E]) -> Self {
+    pub(super) fn of_row<E: Term, const N: usize>(row: &[E]) -> Self {
         let piece = &row[..row.len().min(E::PIECE)];
         Self::of_piece::<E, N>(piece, piece.len())
     }
@@ -112,7 +110,7 @@ impl Anchor {
     }
 
     /// One for all rows of a group.
-    fn of_group<E: Term, const N: usize>(group: &[E], n_columns: usize) -> Self {
+    pub(super) fn of_group<E: Term, const N: usize>(group: &[E], n_columns: usize) -> Self {
         let n_lanes = if n_columns <= E::SHORT { 2 } else { 2 * N };
         Self::of::<E, N>(group, n_columns, n_columns.div_ceil(n_lanes))
     }
@@ -135,95 +133,12 @@ impl Anchor {
 
     /// No more than this is dropped of the terms of a piece by `T` running terms: step 5.
     #[inline(always)]
-    fn most_dropped<const T: usize>(self) -> f64 {
+    pub(super) fn most_dropped<const T: usize>(self) -> f64 {
         let last = const {
             assert!(1 <= T && T <= 3);
             [0, 1, 2][T - 1]
         };
         power_of_two(self.exponent(last) - 53 + self.log_terms)
-    }
-}
-
-/// What is summed: doubles, or floats as doubles.
-pub(super) trait Term: Copy + Default + PartialEq {
-    /// A longer row is summed in pieces of so many terms, each of which may have an anchor of its own: the more terms, the
-    /// worse the bound of what is missing.
-    const PIECE: usize;
-
-    /// Rows up to this long are summed one per lane.
-    const SHORT: usize;
-
-    fn widen(self) -> f64;
-
-    fn load<V: Vector<N>, const N: usize>(proof: V::Proof, terms: &[Self; N]) -> V;
-
-    /// At most `N` terms, and zeros behind them.
-    fn load_short<V: Vector<N>, const N: usize>(proof: V::Proof, terms: &[Self]) -> V;
-
-    /// See [`Vector::stream`].
-    fn stream<V: Vector<N>, const N: usize>(proof: V::Proof, values: [Self; N], to: &mut [Self; N]);
-}
-
-/// What is wanted of a sum: itself, rounded once, or its mean.
-pub(super) trait Goal<E>: Copy {
-    /// That of the sum in each lane, which is exactly that of its terms; `None` if not all can be told.
-    fn of_exact<V: Vector<N>, const N: usize, const T: usize>(self, terms: [V; T]) -> Option<[E; N]>;
-
-    /// That of a sum in so many terms, if no more than `dropped` is missing and it is proved.
-    fn of_terms<const T: usize>(self, terms: [f64; T], dropped: f64) -> Option<E>;
-
-    /// The same of three terms, no magnitude in what was dropped having gone through more additions.
-    fn of_total(self, total: ThreeTerm, additions: usize) -> Option<E>;
-}
-
-/// The sum itself.
-#[derive(Clone, Copy)]
-pub(super) struct Rounded;
-
-impl Goal<f64> for Rounded {
-    #[inline(always)]
-    fn of_exact<V: Vector<N>, const N: usize, const T: usize>(self, terms: [V; T]) -> Option<[f64; N]> {
-        const { assert!(T == 2, "one addition can round") };
-        Some((terms[0] + terms[1]).to_array())
-    }
-
-    #[inline(always)]
-    fn of_terms<const T: usize>(self, terms: [f64; T], dropped: f64) -> Option<f64> {
-        if T > 2 {
-            return self.of_total(ThreeTerm::new(terms, dropped), 0);
-        }
-        let (low, high) = certificate::bounds(terms[0], terms[1], dropped);
-        (low == high).then_some(low)
-    }
-
-    #[inline(always)]
-    fn of_total(self, total: ThreeTerm, additions: usize) -> Option<f64> {
-        total.nearest(additions)
-    }
-}
-
-impl Term for f64 {
-    const PIECE: usize = 4096;
-    const SHORT: usize = 64;
-
-    #[inline(always)]
-    fn widen(self) -> f64 {
-        self
-    }
-
-    #[inline(always)]
-    fn load<V: Vector<N>, const N: usize>(proof: V::Proof, terms: &[f64; N]) -> V {
-        V::load(proof, terms)
-    }
-
-    #[inline(always)]
-    fn load_short<V: Vector<N>, const N: usize>(proof: V::Proof, terms: &[f64]) -> V {
-        V::load_short(proof, terms)
-    }
-
-    #[inline(always)]
-    fn stream<V: Vector<N>, const N: usize>(proof: V::Proof, values: [f64; N], to: &mut [f64; N]) {
-        V::stream(proof, values, to);
     }
 }
 
@@ -244,23 +159,23 @@ fn power_of_two(k: i32) -> f64 {
 /// `T` running terms of every lane; the bits in which the first ever differed from its anchor; those in which the change
 /// of the last ever differed from what was added to it.
 #[derive(Clone, Copy)]
-struct Running<V, const T: usize> {
-    terms: [V; T],
-    strayed: V,
-    inexact: V,
+pub(super) struct Running<V, const T: usize> {
+    pub(super) terms: [V; T],
+    pub(super) strayed: V,
+    pub(super) inexact: V,
 }
 
 /// Where running terms start, in every lane.
 #[derive(Clone, Copy)]
-struct Starts<V, const T: usize> {
-    anchor: Anchor,
+pub(super) struct Starts<V, const T: usize> {
+    pub(super) anchor: Anchor,
     terms: [V; T],
-    nothing: V,
+    pub(super) nothing: V,
 }
 
 impl<V, const T: usize> Starts<V, T> {
     #[inline(always)]
-    fn new<const N: usize>(proof: V::Proof, anchor: Anchor) -> Self
+    pub(super) fn new<const N: usize>(proof: V::Proof, anchor: Anchor) -> Self
     where
         V: Vector<N>,
     {
@@ -269,7 +184,7 @@ impl<V, const T: usize> Starts<V, T> {
     }
 
     #[inline(always)]
-    fn running<const N: usize>(self) -> Running<V, T>
+    pub(super) fn running<const N: usize>(self) -> Running<V, T>
     where
         V: Vector<N>,
     {
@@ -280,7 +195,7 @@ impl<V, const T: usize> Starts<V, T> {
 impl<V, const T: usize> Running<V, T> {
     /// Steps 1, 2, 4 and 5 of the proof.
     #[inline(always)]
-    fn push<const N: usize>(&mut self, mut x: V, starts: &Starts<V, T>)
+    pub(super) fn push<const N: usize>(&mut self, mut x: V, starts: &Starts<V, T>)
     where
         V: Vector<N>,
     {
@@ -301,7 +216,7 @@ impl<V, const T: usize> Running<V, T> {
 
     /// What was added to both: steps 2 and 3 of the proof.
     #[inline(always)]
-    fn sum<const N: usize>(self, other: Self, starts: &Starts<V, T>) -> Self
+    pub(super) fn sum<const N: usize>(self, other: Self, starts: &Starts<V, T>) -> Self
     where
         V: Vector<N>,
     {
@@ -315,7 +230,7 @@ impl<V, const T: usize> Running<V, T> {
 
 /// The sum of a piece, shared among the lanes of two vectors.
 #[inline(always)]
-fn accumulate<E: Term, V: Vector<N>, const N: usize, const T: usize>(
+pub(super) fn accumulate<E: Term, V: Vector<N>, const N: usize, const T: usize>(
     proof: V::Proof,
     piece: &[E],
     starts: &Starts<V, T>,
@@ -374,252 +289,4 @@ pub(super) fn sum_row<E: Term, V: Vector<N>, const N: usize, const T: usize>(
         total.dropped += dropped;
     }
     goal.of_total(total, (T + 1) * row.len().div_ceil(E::PIECE))
-}
-
-/// Results of rows up to this long are stored past the caches: else each line of them is read from memory before it is
-/// written, and that counts beside so little input. (1 GiB of 8 columns: 0.95 of the ceiling in place of 0.78.)
-const STREAMED: usize = 128;
-
-/// But not of less than so many bytes of rows: their results may be read again soon.
-const STREAMED_FROM: usize = 512 << 10;
-
-/// How far ahead memory is asked for, in bytes: for its latency at full speed and some more.
-const AHEAD: usize = 4096;
-
-/// What is wanted of each row of `n_columns` terms in `rows`, by `T` running terms or by `U`; `refine` tells it of a row of
-/// which these cannot.
-///
-/// `N` rows at a time, so that their lanes are added up side by side; with the anchor of the rows before.
-#[inline(always)]
-pub(super) fn row_sums<E: Term, V: Vector<N>, const N: usize, const T: usize, const U: usize>(
-    proof: V::Proof,
-    rows: &[E],
-    n_columns: usize,
-    goal: impl Goal<E>,
-    results: &mut [E],
-    refine: impl Fn(&[E], Option<Anchor>) -> E,
-) {
-    if n_columns == 0 {
-        // `chunks_exact(0)` below would panic.
-        results.fill_with(|| refine(&[], None));
-        return;
-    }
-    // What is longer than a piece takes so long that nothing is won by several at a time.
-    let n_grouped = if n_columns <= E::PIECE { results.len() / N * N } else { 0 };
-    let (grouped_rows, other_rows) = rows.split_at(n_grouped * n_columns);
-    let (grouped_results, other_results) = results.split_at_mut(n_grouped);
-    let (groups, _) = grouped_results.as_chunks_mut::<N>();
-    let streams = n_columns <= STREAMED && size_of_val(rows) >= STREAMED_FROM;
-    let mut anchor = None;
-    if n_grouped > 0 {
-        let mut starts = Starts::<V, T>::new::<N>(proof, Anchor::of_group::<E, N>(&rows[..n_columns], n_columns));
-        for (group, results) in grouped_rows.chunks_exact(N * n_columns).zip(groups) {
-            let group = sum_group::<E, V, N, T, U>(proof, group, n_columns, goal, &mut starts, &refine);
-            if streams {
-                E::stream::<V, N>(proof, group, results);
-            } else {
-                *results = group;
-            }
-        }
-        anchor = Some(starts.anchor);
-        V::fence(proof);
-    }
-    for (row, result) in other_rows.chunks_exact(n_columns).zip(other_results) {
-        *result = sum_or_refine::<E, V, N, T>(proof, row, goal, &mut anchor, &refine);
-    }
-}
-
-/// What is wanted of one row; first with the anchor of those before, then with its own, which is left for those after.
-#[inline(always)]
-fn sum_or_refine<E: Term, V: Vector<N>, const N: usize, const T: usize>(
-    proof: V::Proof,
-    row: &[E],
-    goal: impl Goal<E>,
-    anchor: &mut Option<Anchor>,
-    refine: &impl Fn(&[E], Option<Anchor>) -> E,
-) -> E {
-    if anchor.is_some()
-        && let Some(sum) = sum_row::<E, V, N, T>(proof, row, goal, anchor)
-    {
-        return sum;
-    }
-    let own = Some(Anchor::of_row::<E, N>(row));
-    if own != *anchor {
-        *anchor = own;
-        if let Some(sum) = sum_row::<E, V, N, T>(proof, row, goal, anchor) {
-            return sum;
-        }
-    }
-    refine(row, own)
-}
-
-/// What is wanted of `N` rows; first with the anchor of those before, then with their own, which is left for those after,
-/// then by tier two, which has `U` running terms.
-#[inline(always)]
-fn sum_group<E: Term, V: Vector<N>, const N: usize, const T: usize, const U: usize>(
-    proof: V::Proof,
-    group: &[E],
-    n_columns: usize,
-    goal: impl Goal<E>,
-    starts: &mut Starts<V, T>,
-    refine: &impl Fn(&[E], Option<Anchor>) -> E,
-) -> [E; N] {
-    let guessed = accumulate_group(proof, group, n_columns, starts);
-    if let Some(results) = guessed.all(goal, starts.anchor) {
-        return results;
-    }
-    let own = Anchor::of_group::<E, N>(group, n_columns);
-    let mut all = guessed;
-    if own != starts.anchor {
-        *starts = Starts::new::<N>(proof, own);
-        all = accumulate_group(proof, group, n_columns, starts);
-    }
-    let mut results = all.each::<E, N>(goal, own);
-    if results.iter().any(Option::is_none) {
-        let more = accumulate_group::<E, V, N, U>(proof, group, n_columns, &Starts::new::<N>(proof, own));
-        for (result, more) in results.iter_mut().zip(more.each::<E, N>(goal, own)) {
-            #[cfg(test)]
-            super::tests::count_refined(usize::from(result.is_none() && more.is_some()));
-            *result = result.or(more);
-        }
-    }
-    let mut known = [E::default(); N];
-    for ((known, result), row) in known.iter_mut().zip(results).zip(group.chunks_exact(n_columns)) {
-        *known = match result {
-            Some(result) => result,
-            None => refine(row, None),
-        };
-    }
-    known
-}
-
-/// The running terms of row `i` in lane `i`, but for `strayed`, which is that of some row in any lane.
-#[inline(always)]
-fn accumulate_group<E: Term, V: Vector<N>, const N: usize, const T: usize>(
-    proof: V::Proof,
-    group: &[E],
-    n_columns: usize,
-    starts: &Starts<V, T>,
-) -> Running<V, T> {
-    if n_columns <= E::SHORT {
-        row_per_lane(proof, group, n_columns, starts)
-    } else {
-        row_after_row(proof, group, n_columns, starts)
-    }
-}
-
-impl<V, const T: usize> Running<V, T> {
-    /// What is wanted of the row in each lane, if all are proved.
-    #[inline(always)]
-    fn all<E: Term, const N: usize>(&self, goal: impl Goal<E>, anchor: Anchor) -> Option<[E; N]>
-    where
-        V: Vector<N>,
-    {
-        if self.inexact.has_none_of(MAGNITUDE_BITS) && self.strayed.has_none_of(WINDOW_BITS) {
-            return goal.of_exact(self.terms);
-        }
-        let mut results = [E::default(); N];
-        for (result, proved) in results.iter_mut().zip(self.each(goal, anchor)) {
-            *result = proved?;
-        }
-        Some(results)
-    }
-
-    /// What is wanted of the row in each lane, where it is proved.
-    #[inline(always)]
-    fn each<E: Term, const N: usize>(&self, goal: impl Goal<E>, anchor: Anchor) -> [Option<E>; N]
-    where
-        V: Vector<N>,
-    {
-        let mut results = [None; N];
-        if self.strayed.has_none_of(WINDOW_BITS) {
-            let terms = self.terms.map(V::to_array);
-            for (i, (result, inexact)) in results.iter_mut().zip(self.inexact.to_array()).enumerate() {
-                let is_exact = inexact.to_bits() & MAGNITUDE_BITS == 0;
-                let dropped = if is_exact { 0.0 } else { anchor.most_dropped::<T>() };
-                *result = goal.of_terms(terms.map(|term| term[i]), dropped);
-            }
-        }
-        results
-    }
-}
-
-/// The sum of row `i` of `N` in lane `i`, for short rows: column after column, so that there are no lanes to add up.
-#[inline(always)]
-fn row_per_lane<E: Term, V: Vector<N>, const N: usize, const T: usize>(
-    proof: V::Proof,
-    group: &[E],
-    n_columns: usize,
-    starts: &Starts<V, T>,
-) -> Running<V, T> {
-    let group = &group[..N * n_columns];
-    let (mut even, mut odd) = (starts.running(), starts.running());
-    // The rows of a group are `N` interleaved streams, which at some strides run at a third of the speed of memory.
-    // Asking for what lies ahead in order mends that.
-    let ask_ahead = |column: usize| {
-        for i in 0..N {
-            prefetch(group.as_ptr().wrapping_add((column + i) * N).wrapping_byte_add(AHEAD));
-        }
-    };
-    let (n_tiled, n_left) = (n_columns / N * N, n_columns % N);
-    for j in (0..n_tiled).step_by(N) {
-        let mut tile = [starts.nothing; N];
-        for (i, row) in tile.iter_mut().enumerate() {
-            *row = E::load(proof, group[i * n_columns + j..].first_chunk().expect("N columns more"));
-        }
-        ask_ahead(j);
-        for [x, y] in V::transposed(tile).as_chunks::<2>().0 {
-            even.push(*x, starts);
-            odd.push(*y, starts);
-        }
-    }
-    if n_left > 0 {
-        let mut tile = [starts.nothing; N];
-        for (i, row) in tile.iter_mut().enumerate() {
-            *row = E::load_short(proof, &group[i * n_columns + n_tiled..][..n_left]);
-        }
-        ask_ahead(n_tiled);
-        for [x, y] in V::transposed(tile).as_chunks::<2>().0.iter().take(n_left.div_ceil(2)) {
-            // Of a column too many, zeros are added.
-            even.push(*x, starts);
-            odd.push(*y, starts);
-        }
-    }
-    even.sum(odd, starts)
-}
-
-/// The sum of row `i` of `N` in lane `i`, for longer rows: memory is read in order, which it rewards; then the lanes of
-/// all rows are added up at once.
-#[inline(always)]
-fn row_after_row<E: Term, V: Vector<N>, const N: usize, const T: usize>(
-    proof: V::Proof,
-    group: &[E],
-    n_columns: usize,
-    starts: &Starts<V, T>,
-) -> Running<V, T> {
-    let nothing = starts.nothing;
-    let (mut terms, mut inexact) = ([[nothing; N]; T], [nothing; N]);
-    let (mut strayed, mut any_inexact) = (nothing, nothing);
-    for (i, row) in group.chunks_exact(n_columns).enumerate().take(N) {
-        let row = accumulate(proof, row, starts);
-        for (terms, term) in terms.iter_mut().zip(row.terms) {
-            terms[i] = term;
-        }
-        inexact[i] = row.inexact;
-        strayed = strayed.or(row.strayed);
-        any_inexact = any_inexact.or(row.inexact);
-    }
-    let mut total = Running { terms: [nothing; T], strayed, inexact: any_inexact };
-    for (total, terms) in total.terms.iter_mut().zip(terms) {
-        for term in V::transposed(terms) {
-            *total = *total + term;
-        }
-    }
-    if !any_inexact.has_none_of(MAGNITUDE_BITS) {
-        total.inexact = nothing;
-        for inexact in V::transposed(inexact) {
-            total.inexact = total.inexact.or(inexact);
-        }
-    }
-    total
 }

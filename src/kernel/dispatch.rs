@@ -11,14 +11,15 @@
 use std::hint::black_box;
 use std::sync::OnceLock;
 
-use super::anchored::{Anchor, Rounded};
+use super::anchored::Anchor;
+use super::goal::Rounded;
 use super::integers::Integer;
 use super::lanes::Lanes;
 use super::means::{Mean, Weights};
 use super::summand::Overflow;
 #[cfg(target_arch = "x86_64")]
 use super::vector::{Avx2, Avx512, F64x4, F64x8};
-use super::{anchored, integers, means, plain, refine, single_precision};
+use super::{anchored, integers, means, plain, refine, rows, single_precision};
 use crate::sys::fpu::DefaultFpu;
 
 /// An instruction set the kernels are compiled for, from the least to the most.
@@ -149,7 +150,7 @@ macro_rules! compile {
             $(#[$feature])?
             pub(super) fn row_sums(rows: &[f64], n_columns: usize, out: &mut [f64]) {
                 let refine = |row: &[f64], anchor| refine(row, anchor);
-                super::anchored::row_sums::<f64, $vector, $lanes, 2, 3>($proof, rows, n_columns, Rounded, out, refine);
+                super::rows::each::<f64, $vector, $lanes, 2, 3>($proof, rows, n_columns, Rounded, out, refine);
             }
 
             $(#[$feature])?
@@ -169,7 +170,7 @@ macro_rules! compile {
             fn row_means(rows: &[f64], n_columns: usize, out: &mut [f64]) {
                 let refine = |row: &[f64], anchor| refine_mean(row, anchor);
                 let goal = Mean::<FUSED>(n_columns);
-                super::anchored::row_sums::<f64, $vector, $lanes, 2, 3>($proof, rows, n_columns, goal, out, refine);
+                super::rows::each::<f64, $vector, $lanes, 2, 3>($proof, rows, n_columns, goal, out, refine);
             }
 
             $(#[$feature])?
@@ -216,7 +217,7 @@ macro_rules! compile {
             $(#[$feature])?
             fn row_sums_f32(rows: &[f32], n_columns: usize, out: &mut [f32]) {
                 let refine = |row: &[f32], anchor| refine_f32(row, anchor);
-                super::anchored::row_sums::<f32, $vector, $lanes, 1, 2>($proof, rows, n_columns, Rounded, out, refine);
+                super::rows::each::<f32, $vector, $lanes, 1, 2>($proof, rows, n_columns, Rounded, out, refine);
             }
 
             $(#[$feature])?

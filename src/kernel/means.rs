@@ -2,8 +2,9 @@
 //!
 //! Called by the dispatcher, which compiles it for every instruction set.
 
-use super::anchored::{self, Anchor, Goal};
+use super::anchored::{self, Anchor};
 use super::dot::{self, Careful, Elements, Products, Quick};
+use super::goal::Goal;
 use super::interval::{Interval, mean_of};
 use super::ratio;
 use super::three_term::ThreeTerm;

@@ -9,6 +9,8 @@
 //! | `vector.rs` | a vector register, by intrinsics; with the former and one instruction in `integers/bytes.rs` the only `unsafe` here |
 //! | `lanes.rs` | small arrays the compiler turns into vectors; `TwoSum` |
 //! | `anchored.rs` | tiers one and two: exact running terms; nearly every row ends here |
+//! | `rows.rs` | the same for many rows, several at a time |
+//! | `goal.rs` | what is summed and what is wanted of it |
 //! | `certificate.rs` | when a sum with an error is proved to be rounded right |
 //! | `three_term.rs` | three terms, and their rounding |
 //! | `refine.rs` | the way down for the rows that tier one cannot vouch for |
@@ -31,6 +33,7 @@ mod dispatch;
 mod dot;
 mod fixed;
 mod functions;
+mod goal;
 mod integers;
 mod interval;
 mod lanes;
@@ -39,6 +42,7 @@ mod plain;
 mod product;
 mod ratio;
 mod refine;
+mod rows;
 mod single_precision;
 mod summand;
 mod superaccumulator;

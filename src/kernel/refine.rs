@@ -2,7 +2,8 @@
 //!
 //! Reached for a row in a thousand or fewer of ordinary data, but for every row with a NaN in it.
 
-use super::anchored::{self, Anchor, Rounded};
+use super::anchored::{self, Anchor};
+use super::goal::Rounded;
 use super::superaccumulator;
 use super::vector::Vector;
 

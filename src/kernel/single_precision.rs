@@ -20,8 +20,9 @@
 
 #![expect(clippy::cast_possible_truncation, reason = "rounding to f32 is the purpose")]
 
-use super::anchored::{Anchor, Goal, Rounded, Term, sum_row};
+use super::anchored::{Anchor, sum_row};
 use super::certificate::margin;
+use super::goal::{Goal, Rounded, Term};
 use super::refine::sum_if_not_finite;
 use super::superaccumulator::{Rounding, Superaccumulator};
 use super::three_term::ThreeTerm;

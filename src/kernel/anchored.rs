@@ -47,8 +47,6 @@
 //! The answer being the correctly rounded one, it does not depend on the anchor, on the number of lanes or on how rows
 //! are grouped.
 
-use std::array::from_fn;
-
 use super::goal::{Goal, Term};
 use super::lanes::Lanes;
 use super::three_term::ThreeTerm;
@@ -63,7 +61,8 @@ pub(super) const MAGNITUDE_BITS: u64 = u64::MAX >> 1;
 /// See step 3 of the proof.
 const MOST_LANES: usize = 16;
 
-/// Anchors at `2^k` beyond these would overflow where lanes are added up, or have a third term that is subnormal.
+/// Anchors lie well inside of where they would overflow when lanes are added up, or have a third term that is subnormal.
+/// Rows of terms beyond some 2^985, or with bits below some 2^-900, are left to fixed point.
 const LEAST_EXPONENT: i32 = -800;
 const MOST_EXPONENT: i32 = 1000;
 
@@ -82,6 +81,7 @@ impl Anchor {
     /// An anchor for pieces of `n_terms` terms like those of `sample`, and surely for these, with so many to a lane.
     /// (Unless they are out of its range. If they are large or not finite they will stray; if they are tiny nothing is
     /// proved.)
+    #[inline(always)]
     fn of<E: Term, const N: usize>(sample: &[E], n_terms: usize, n_lane_terms: usize) -> Self {
         let (chunks, tail) = sample.as_chunks::<N>();
         let mut lanes = Lanes::<N>::ZERO;
@@ -99,17 +99,20 @@ impl Anchor {
     }
 
     /// One for a row, or for the pieces of a longer one.
+    #[inline(always)]
     pub(super) fn of_row<E: Term, const N: usize>(row: &[E]) -> Self {
         let piece = &row[..row.len().min(E::PIECE)];
         Self::of_piece::<E, N>(piece, piece.len())
     }
 
     /// One for pieces of up to so many terms, [`accumulate`]d among `2 N` lanes.
+    #[inline(always)]
     fn of_piece<E: Term, const N: usize>(piece: &[E], n_terms: usize) -> Self {
         Self::of::<E, N>(piece, n_terms, n_terms.div_ceil(2 * N))
     }
 
     /// One for all rows of a group.
+    #[inline(always)]
     pub(super) fn of_group<E: Term, const N: usize>(group: &[E], n_columns: usize) -> Self {
         let n_lanes = if n_columns <= E::SHORT { 2 } else { 2 * N };
         Self::of::<E, N>(group, n_columns, n_columns.div_ceil(n_lanes))
@@ -220,11 +223,16 @@ impl<V, const T: usize> Running<V, T> {
     where
         V: Vector<N>,
     {
-        Self {
-            terms: from_fn(|i| (self.terms[i] - starts.terms[i]) + (other.terms[i] - starts.terms[i])),
+        let mut sum = Self {
+            terms: self.terms,
             strayed: self.strayed.or(other.strayed),
             inexact: self.inexact.or(other.inexact),
+        };
+        // No closure, as of `from_fn`: it is not always inlined, and then compiled for the baseline.
+        for ((sum, other), start) in sum.terms.iter_mut().zip(other.terms).zip(starts.terms) {
+            *sum = (*sum - start) + (other - start);
         }
+        sum
     }
 }
 

@@ -76,6 +76,7 @@ impl Goal<f64> for Rounded {
 
     #[inline(always)]
     fn of_terms<const T: usize>(self, terms: [f64; T], dropped: f64) -> Option<f64> {
+        const { assert!(T >= 2) };
         if T > 2 {
             return self.of_total(ThreeTerm::new(terms, dropped), 0);
         }

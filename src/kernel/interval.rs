@@ -5,6 +5,7 @@
 
 #![expect(clippy::many_single_char_names, reason = "the letters of the proof")]
 
+use super::certificate::margin;
 use super::lanes::two_sum;
 use super::product::two_product;
 
@@ -38,17 +39,10 @@ impl Interval {
         (n < 1 << 53).then_some(Self { h: n as f64, l: 0.0, margin: 0.0 })
     }
 
-    /// The double nearest the number, or `None` if the margin leaves more than one.
-    ///
-    /// # Proof
-    /// Rounding is monotone and `h + (a double)` is rounded once, so it is enough that `fl(l - m) <= l - margin` and
-    /// `fl(l + m) >= l + margin` for the `m` used. `l -+ m` is rounded by at most `u (|l| + m)`, with `u = 2^-53`; `m` is
-    /// `margin (1 + 8 u) + (4 u |l| + 2^-1070)`, whose own four roundings take less than `4 u` of either. If the
-    /// margin is zero so is `m`, and nothing is rounded before the last addition.
+    /// The double nearest the number, or `None` if the margin leaves more than one: see [`certificate`](super::certificate).
     #[inline(always)]
     pub(super) fn nearest(self) -> Option<f64> {
-        let inflated = self.margin * (1.0 + 4.0 * f64::EPSILON) + (self.l.abs() * (2.0 * f64::EPSILON) + TINY);
-        let m = if self.margin == 0.0 { 0.0 } else { inflated };
+        let m = margin(self.margin, self.l, 0);
         // False for NaN, as it must be.
         let (low, high) = (self.h + (self.l - m), self.h + (self.l + m));
         (low == high).then_some(low)

@@ -46,6 +46,7 @@ impl<const FUSED: bool> Goal<f64> for Mean<FUSED> {
 
     #[inline(always)]
     fn of_terms<const T: usize>(self, terms: [f64; T], dropped: f64) -> Option<f64> {
+        const { assert!(T >= 2) };
         if T > 2 {
             return self.of_total(ThreeTerm::new(terms, dropped), 0);
         }

@@ -93,8 +93,8 @@ pub(crate) use summand::{Overflow, Summand};
 /// large superaccumulators", 2015).
 ///
 /// # Fork safety
-/// The first call in a process reads the environment under a lock. A forked child that may be the first caller while
-/// another thread of its parent was, too, should be preceded by a call in the parent.
+/// Safe in kernels of rowfork's operations. The first call in a process reads `ROWFORK_ISA` from the environment, under a
+/// lock that another thread may hold while the program forks by itself: such a program calls this once before.
 #[must_use]
 pub fn exact_sum(values: &[f64]) -> f64 {
     Kernel::get().sum(values)

@@ -15,6 +15,16 @@ const STREAMED: usize = 128;
 /// But not of less than so many bytes of rows: their results may be read again soon.
 const STREAMED_FROM: usize = 512 << 10;
 
+/// Has what was streamed stored when it is dropped: before anybody else can look.
+struct Fence<V: Vector<N>, const N: usize>(V::Proof);
+
+impl<V: Vector<N>, const N: usize> Drop for Fence<V, N> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        V::fence(self.0);
+    }
+}
+
 /// How far ahead memory is asked for, in bytes: for its latency at full speed and some more.
 const AHEAD: usize = 4096;
 
@@ -44,6 +54,7 @@ pub(super) fn each<E: Term, V: Vector<N>, const N: usize, const T: usize, const 
     let streams = n_columns <= STREAMED && size_of_val(rows) >= STREAMED_FROM;
     let mut anchor = None;
     if n_grouped > 0 {
+        let _fence = Fence::<V, N>(proof);
         let mut starts = Starts::<V, T>::new::<N>(proof, Anchor::of_group::<E, N>(&rows[..n_columns], n_columns));
         for (group, results) in grouped_rows.chunks_exact(N * n_columns).zip(groups) {
             let group = sum_group::<E, V, N, T, U>(proof, group, n_columns, goal, &mut starts, &refine);
@@ -54,7 +65,6 @@ pub(super) fn each<E: Term, V: Vector<N>, const N: usize, const T: usize, const 
             }
         }
         anchor = Some(starts.anchor);
-        V::fence(proof);
     }
     for (row, result) in other_rows.chunks_exact(n_columns).zip(other_results) {
         *result = sum_or_refine::<E, V, N, T>(proof, row, goal, &mut anchor, &refine);
@@ -107,7 +117,8 @@ fn sum_group<E: Term, V: Vector<N>, const N: usize, const T: usize, const U: usi
         all = accumulate_group(proof, group, n_columns, starts);
     }
     let mut results = all.each::<E, N>(goal, own);
-    if results.iter().any(Option::is_none) {
+    let in_window = all.strayed.has_none_of(WINDOW_BITS);
+    if in_window && results.iter().any(Option::is_none) {
         let more = accumulate_group::<E, V, N, U>(proof, group, n_columns, &Starts::new::<N>(proof, own));
         for (result, more) in results.iter_mut().zip(more.each::<E, N>(goal, own)) {
             #[cfg(test)]
@@ -119,7 +130,9 @@ fn sum_group<E: Term, V: Vector<N>, const N: usize, const T: usize, const U: usi
     for ((known, result), row) in known.iter_mut().zip(results).zip(group.chunks_exact(n_columns)) {
         *known = match result {
             Some(result) => result,
-            None => refine(row, None),
+            None if in_window => refine(row, None),
+            // Some row is not finite, or too large; the others are like any.
+            None => sum_or_refine::<E, V, N, T>(proof, row, goal, &mut None, refine),
         };
     }
     known

@@ -1,7 +1,7 @@
 //! The scalar end of the anchored sums where two running terms are not enough: three terms that hold the sum of a row or
 //! of its pieces, and their rounding. As elsewhere the answer is either proved or withheld.
 //!
-//! Called for single rows, of more than one piece or of tier two.
+//! Called for single rows, of which longer ones have several pieces, and for what tier one leaves of several.
 //!
 //! # Proof of the certificate
 //! What is pushed goes by `TwoSum` into `s`, its error into `c`, and that of the latter into `b` (Klein, "A generalized

@@ -8,7 +8,8 @@
 //! An intrinsic may run only where the processor has the instruction. *The value is the proof*: a vector is made only
 //! from a [`Vector::Proof`] or from other vectors, and a proof only by `here`, which has the `#[target_feature]` in
 //! question, so that only a function compiled for it can call it without `unsafe`. Loads read from references, no more
-//! than these span.
+//! than these span. What is streamed may be touched by nobody before a fence in the same thread: the one caller fences
+//! before it returns, reads none of it until then, and gets there by a guard, should anything panic.
 #![allow(unsafe_code, reason = "intrinsics are called outside functions with their #[target_feature]; see # Safety")]
 
 use std::array::from_fn;
@@ -285,6 +286,13 @@ mod x86_64 {
         }
     }
 
+    /// A bit for each of so many lanes of eight.
+    #[inline(always)]
+    fn first_lanes(n: usize) -> __mmask8 {
+        const MASKS: [__mmask8; 9] = [0, 0x01, 0x03, 0x07, 0x0f, 0x1f, 0x3f, 0x7f, 0xff];
+        MASKS[n.min(8)]
+    }
+
     /// Eight doubles in a register of AVX-512.
     #[derive(Clone, Copy)]
     pub(in super::super) struct F64x8(__m512d);
@@ -326,7 +334,7 @@ mod x86_64 {
 
         #[inline(always)]
         fn load_short(_: Avx512, terms: &[f64]) -> Self {
-            let mask = 0xff_u8 >> (8 - terms.len().min(8));
+            let mask = first_lanes(terms.len());
             // SAFETY: the proof was handed over; the mask selects as many doubles as the slice has, no others are read.
             Self(unsafe { _mm512_maskz_loadu_pd(mask, terms.as_ptr()) })
         }
@@ -339,7 +347,7 @@ mod x86_64 {
 
         #[inline(always)]
         fn load_short_f32(_: Avx512, terms: &[f32]) -> Self {
-            let mask = 0xff_u8 >> (8 - terms.len().min(8));
+            let mask = first_lanes(terms.len());
             // SAFETY: the proof was handed over; the mask selects as many floats as the slice has, no others are read.
             Self(unsafe { _mm512_cvtps_pd(_mm256_maskz_loadu_ps(mask, terms.as_ptr())) })
         }
@@ -424,6 +432,43 @@ mod x86_64 {
                 })
             };
             columns.map(Self)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Loads so many terms, and none beside them; `here` being the proof.
+    fn short_loads<V: Vector<N>, const N: usize>(here: V::Proof) {
+        for n in 0..=N {
+            // On end with what must not be seen.
+            let (terms, singles): (Vec<f64>, Vec<f32>) =
+                ((1..20_u8).map(f64::from).collect(), (1..20_u8).map(f32::from).collect());
+            let expected: [f64; N] = from_fn(|i| if i < n { terms[i] } else { 0.0 });
+            assert_eq!(V::load_short(here, &terms[..n]).to_array(), expected);
+            assert_eq!(V::load_short_f32(here, &singles[..n]).to_array(), expected);
+        }
+        let tile = from_fn(|i| V::load(here, &from_fn(|j| (i * N + j) as f64)));
+        for (j, column) in V::transposed(tile).into_iter().enumerate() {
+            assert_eq!(column.to_array(), from_fn(|i| (i * N + j) as f64));
+        }
+    }
+
+    #[test]
+    fn short_loads_and_transpositions_by_every_set_of_instructions() {
+        short_loads::<Lanes<2>, 2>(());
+        #[cfg(target_arch = "x86_64")]
+        {
+            if is_x86_feature_detected!("avx2") {
+                // SAFETY: the processor has it.
+                short_loads::<F64x4, 4>(unsafe { Avx2::here() });
+            }
+            if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vl") {
+                // SAFETY: the processor has them.
+                short_loads::<F64x8, 8>(unsafe { Avx512::here() });
+            }
         }
     }
 }

@@ -49,6 +49,7 @@ use crate::call::Call;
 use crate::control::{Claim, MessageKind, Station};
 use crate::error::{Error, Result};
 use crate::fork::Fork;
+use crate::kernel::Kernel;
 use crate::options::Options;
 use crate::policy::Policy;
 use crate::report::{Output, Report};
@@ -112,6 +113,8 @@ fn run<I: Rows, T: Element, D: Dimension>(
 ) -> Result<Report> {
     let options = fork.options();
     options.check()?;
+    // Chosen before the fork, since the choice reads the environment under a lock, and a user's kernel may sum, too.
+    Kernel::get();
     inputs.check_rows(&mut RowCheck::default())?;
     let fill = fill_value::<T>(options, plan)?;
     let n_rows = inputs.n_rows();

@@ -345,10 +345,12 @@ pub use array::{Bool, Element, SegmentName, Selection, SharedArray};
 pub use cancel::CancelToken;
 pub use error::{DeathCause, Error, FailedRow, HeaderError, Result};
 pub use fork::{Fork, fork};
+pub use kernel::{
+    exact_dot, exact_mean, exact_row_dots, exact_row_means, exact_sum, exact_weighted_mean, fast_row_sums, fast_sum,
+};
 #[cfg(feature = "failpoints")]
 #[doc(hidden)]
-pub use kernel::tier_of_exact_sum;
-pub use kernel::{exact_dot, exact_mean, exact_sum, exact_weighted_mean, fast_sum};
+pub use kernel::{instructions, tier_of_exact_sum};
 pub use policy::{FillValue, Policy};
 pub use report::{BlockTimes, EarlyEnd, Output, Progress, Report, Warning, WorkerDeath, WorkerReport};
 pub use rows::{Block, KernelReturn, Row, RowMut, Rows, Summand, exact_row_sums};

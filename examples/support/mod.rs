@@ -122,23 +122,3 @@ pub(crate) fn medians<const N: usize>(mut rivals: [&mut dyn FnMut(); N]) -> [f64
 pub(crate) fn line(what: &str, seconds: f64, bytes: usize, remark: &str) {
     println!("{what:<22} {:>9.3} ms {:>7.1} GB/s   {remark}", seconds * 1e3, bytes as f64 / seconds / 1e9);
 }
-
-/// Prints the rate of A to that of B, median and quartiles of so many paired ratios, and both in GB/s. Each quadruple runs
-/// A B B A: drift of the machine cancels within it.
-pub(crate) fn paired(name: &str, bytes: usize, quadruples: usize, a: &mut dyn FnMut(), b: &mut dyn FnMut()) {
-    let (mut ratios, mut all_a, mut all_b) = (Vec::new(), Vec::new(), Vec::new());
-    for _ in 0..quadruples {
-        let [a1, b1] = [timed(&mut *a).0, timed(&mut *b).0];
-        let [b2, a2] = [timed(&mut *b).0, timed(&mut *a).0];
-        ratios.push((b1 + b2) / (a1 + a2));
-        all_a.extend([a1, a2]);
-        all_b.extend([b1, b2]);
-    }
-    let quartile = |values: &mut Vec<f64>, which: usize| {
-        values.sort_by(f64::total_cmp);
-        values[(values.len() - 1) * which / 4]
-    };
-    let [low, median, high] = [1, 2, 3].map(|which| quartile(&mut ratios, which));
-    let [a, b] = [all_a, all_b].map(|mut times| bytes as f64 / quartile(&mut times, 2) / 1e9);
-    println!("{name:50} {median:.3} ({low:.3} to {high:.3})  {a:5.1} to {b:5.1} GB/s");
-}

@@ -94,7 +94,7 @@ impl Kernel {
     }
 
     /// Which instructions these are.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "failpoints"))]
     pub(crate) const fn isa(self) -> Isa {
         self.isa
     }

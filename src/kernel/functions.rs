@@ -117,6 +117,63 @@ pub fn fast_sum(values: &[f64]) -> f64 {
     one(|kernel, sum| kernel.row_plain_sums(values, values.len(), sum))
 }
 
+/// [`exact_mean`] of each row of a slice, several at a time: for those who bring threads of their own, as
+/// [`exact_row_sums`](crate::exact_row_sums) is.
+///
+/// `rows` holds `means.len()` rows of `n_columns` doubles, one after the other.
+///
+/// # Panics
+/// If `rows.len()` is not `n_columns * means.len()`.
+///
+/// ```
+/// let mut means = [0.0; 2];
+/// rowfork::exact_row_means(&[0.1, 0.1, 0.1, 1.0, 2.0, 6.0], 3, &mut means);
+/// assert_eq!(means, [0.1, 3.0]);
+/// ```
+pub fn exact_row_means(rows: &[f64], n_columns: usize, means: &mut [f64]) {
+    Kernel::get().row_means(rows, n_columns, means);
+}
+
+/// [`exact_dot`] of each row of a slice and `vector`, several at a time, likewise.
+///
+/// `rows` holds `dots.len()` rows of `vector.len()` doubles, one after the other.
+///
+/// # Panics
+/// If `rows.len()` is not `vector.len() * dots.len()`.
+///
+/// ```
+/// let mut dots = [0.0; 2];
+/// rowfork::exact_row_dots(&[1.0, 2.0, 3.0, 4.0], &[10.0, 1.0], &mut dots);
+/// assert_eq!(dots, [12.0, 34.0]);
+/// ```
+pub fn exact_row_dots(rows: &[f64], vector: &[f64], dots: &mut [f64]) {
+    Kernel::get().row_dots(rows, vector, dots);
+}
+
+/// [`fast_sum`] of each row of a slice, likewise.
+///
+/// `rows` holds `sums.len()` rows of `n_columns` doubles, one after the other.
+///
+/// # Panics
+/// If `rows.len()` is not `n_columns * sums.len()`.
+///
+/// ```
+/// let mut sums = [0.0; 2];
+/// rowfork::fast_row_sums(&[1.0, 2.0, 3.0, 4.0], 2, &mut sums);
+/// assert_eq!(sums, [3.0, 7.0]);
+/// ```
+pub fn fast_row_sums(rows: &[f64], n_columns: usize, sums: &mut [f64]) {
+    Kernel::get().row_plain_sums(rows, n_columns, sums);
+}
+
+/// The instructions that this process sums with: for programs that measure.
+#[cfg(feature = "failpoints")]
+#[doc(hidden)]
+#[must_use]
+pub fn instructions() -> &'static str {
+    Kernel::get().isa().name()
+}
+
 /// The tier that settles the exact sum of these values, 1 to 3: for benches that tell how many rows get that far.
 #[cfg(feature = "failpoints")]
 #[doc(hidden)]

@@ -52,9 +52,11 @@ mod vector;
 #[cfg(test)]
 mod tests;
 
+pub use functions::{
+    exact_dot, exact_mean, exact_row_dots, exact_row_means, exact_weighted_mean, fast_row_sums, fast_sum,
+};
 #[cfg(feature = "failpoints")]
-pub use functions::tier_of_exact_sum;
-pub use functions::{exact_dot, exact_mean, exact_weighted_mean, fast_sum};
+pub use functions::{instructions, tier_of_exact_sum};
 
 pub(crate) use dispatch::Kernel;
 pub(crate) use summand::{Overflow, Summand};

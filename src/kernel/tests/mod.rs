@@ -108,12 +108,12 @@ fn check(what: &str, row: &[f64]) {
         }
         if row.len() <= 130 {
             // And among others, at that alignment.
-            let mut rows_here = vec![0.0; 9 * row.len() + 8];
-            let rows_here = &mut rows_here[alignment..][..9 * row.len()];
-            rows_here.copy_from_slice(&row.repeat(9));
+            let mut nine = vec![0.0; 9 * row.len() + 8];
+            let nine = &mut nine[alignment..][..9 * row.len()];
+            nine.copy_from_slice(&row.repeat(9));
             for kernel in kernels() {
                 let mut sums = [-7.0; 9];
-                kernel.row_sums(rows_here, row.len(), &mut sums);
+                kernel.row_sums(nine, row.len(), &mut sums);
                 for sum in sums {
                     agree(sum, "row_sums of nine", kernel);
                 }

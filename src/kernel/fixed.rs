@@ -9,8 +9,8 @@ const WORDS: usize = 68;
 const LOW_32: i64 = 0xffff_ffff;
 
 /// The integer `sum(limbs[k] * 2^(32 k))`. A limb is an `i64` of which 32 bits are its own and the rest room for
-/// carries, so terms of either sign go in without looking at the neighbours; [`Fixed::propagate`] puts the carries
-/// where they belong every so often.
+/// carries, so limbs can be negated without looking at the neighbours; [`Fixed::propagate`] then puts the carries where they
+/// belong.
 #[derive(Clone)]
 pub(super) struct Fixed<const LIMBS: usize> {
     pub(super) limbs: [i64; LIMBS],
@@ -30,6 +30,22 @@ impl<const LIMBS: usize> Fixed<LIMBS> {
         self.limbs[LIMBS - 1] += carry;
     }
 
+    /// Adds all that is in the bins; a propagated number stays one.
+    #[expect(clippy::cast_possible_truncation, reason = "32 bits, and at last a sign")]
+    pub(super) fn add<const BINS: usize>(&mut self, bins: &Bins<BINS>) {
+        const { assert!(BINS < LIMBS) };
+        let mut carry = 0;
+        for (k, limb) in self.limbs[..LIMBS - 1].iter_mut().enumerate() {
+            carry += i128::from(*limb);
+            if let (Some(positive), Some(negative)) = (bins.positive().get(k), bins.negative().get(k)) {
+                carry += positive.cast_signed() - negative.cast_signed();
+            }
+            *limb = (carry & i128::from(LOW_32)) as i64;
+            carry >>= 32;
+        }
+        self.limbs[LIMBS - 1] += carry as i64;
+    }
+
     /// Leaves the magnitude of a propagated number; says whether that changed it.
     pub(super) fn take_sign(&mut self) -> bool {
         let negative = self.limbs[LIMBS - 1] < 0;
@@ -46,6 +62,34 @@ impl<const LIMBS: usize> Fixed<LIMBS> {
     pub(super) fn split(mut self) -> (bool, Magnitude) {
         let negative = self.take_sign();
         (negative, Magnitude::of_limbs(&self.limbs))
+    }
+}
+
+/// Terms are shifted by less than 32 bits in 128, and are below 2^64 before: so many of them leave a bin below 2^112.
+pub(super) const MOST_TERMS: usize = 1 << 14;
+
+/// Where terms are added up on their way to a [`Fixed`]: bin `k` counts multiples of `2^(32 k)`, like limb `k`. With 128 bits to
+/// a bin whole terms go in, and their carries stay there. Terms of either sign have bins of their own, so that no sign is
+/// looked at, and where signs alternate one store waits less often for the one before.
+pub(super) struct Bins<const BINS: usize> {
+    bins: [[u128; BINS]; 2],
+}
+
+impl<const BINS: usize> Bins<BINS> {
+    pub(super) const ZERO: Self = Self { bins: [[0; BINS]; 2] };
+
+    /// Adds the term `+-significand * 2^position`. No bin may get more than [`MOST_TERMS`].
+    #[inline(always)]
+    pub(super) fn add(&mut self, negative: bool, significand: u64, position: usize) {
+        self.bins[usize::from(negative)][position / 32] += u128::from(significand) << (position % 32);
+    }
+
+    fn positive(&self) -> &[u128; BINS] {
+        &self.bins[0]
+    }
+
+    fn negative(&self) -> &[u128; BINS] {
+        &self.bins[1]
     }
 }
 

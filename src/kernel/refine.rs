@@ -21,19 +21,27 @@ pub(super) fn sum_row<V: Vector<N>, const N: usize>(proof: V::Proof, row: &[f64]
 /// The sum of a row with a NaN or an infinity in it, as IEEE 754 gives it for any order of the terms; else `None`.
 ///
 /// Always the same NaN: which of several NaN an addition hands on depends on the instruction and the operand order.
-pub(super) fn sum_if_not_finite(row: impl Iterator<Item = f64>) -> Option<f64> {
-    let (mut plus, mut minus) = (false, false);
-    for value in row.filter(|value| !value.is_finite()) {
+///
+/// Both looks go to the end whatever they find: so the compiler makes vectors of them, and many terms take the time of one.
+#[inline(always)]
+pub(super) fn sum_if_not_finite(row: impl Iterator<Item = f64> + Clone) -> Option<f64> {
+    let mut any = false;
+    for value in row.clone() {
+        any |= !value.is_finite();
+    }
+    if !any {
+        return None;
+    }
+    let (mut plus, mut minus, mut nan) = (false, false, false);
+    for value in row {
         plus |= value == f64::INFINITY;
         minus |= value == f64::NEG_INFINITY;
-        if value.is_nan() || (plus && minus) {
-            return Some(CANONICAL_NAN);
-        }
+        nan |= value.is_nan();
     }
-    match (plus, minus) {
-        (true, _) => Some(f64::INFINITY),
-        (_, true) => Some(f64::NEG_INFINITY),
-        _ => None,
+    match (plus, minus, nan) {
+        (true, false, false) => Some(f64::INFINITY),
+        (false, true, false) => Some(f64::NEG_INFINITY),
+        _ => Some(CANONICAL_NAN),
     }
 }
 

@@ -1,19 +1,18 @@
 //! Tier three: a fixed-point number as wide as the whole range of doubles, into which any finite double is added
-//! without rounding. Slow (a load, two integer additions and two stores per term), never wrong, rounds once.
+//! without rounding. Slow (a dozen instructions per term), never wrong, rounds once.
 //!
 //! This is the *small superaccumulator* of R. M. Neal, "Fast exact summation using small and large superaccumulators"
-//! (2015), after Kulisch. It lives on the stack: in a forked child nothing may be allocated.
+//! (2015), after Kulisch, with bins for either sign that are so wide that carries are seen to once in thousands of terms. It
+//! lives on the stack: in a forked child nothing may be allocated.
 //!
 //! # Representation
 //! Every finite double is an integer multiple of 2^-1074. The sum, in that unit, is a [`Fixed`].
 
-use super::fixed::Fixed;
+use super::fixed::{Bins, Fixed, MOST_TERMS};
 
-/// The limbs up to number 64 receive terms; the sum of 2^60 doubles stays below 2^2158 units, inside limb 67.
+/// A term starts in a limb up to number 63; the sum of 2^60 doubles stays below 2^2158 units, inside limb 67.
 pub(super) const LIMBS: usize = 69;
-
-/// A term adds less than 2^53 to a limb; with what is left in it after a propagation, 2^32, this many stay below 2^63.
-const TERMS_PER_PROPAGATION: usize = 512;
+const BINS: usize = 64;
 
 /// The double nearest the exact sum of `values`, all of which must be finite; ties to even, +0.0 for zero, an infinity
 /// if and only if the exact sum rounds to one.
@@ -44,30 +43,13 @@ impl Superaccumulator {
 
     /// Adds finite doubles.
     pub(super) fn add(&mut self, values: &[f64]) {
-        for batch in values.chunks(TERMS_PER_PROPAGATION) {
-            self.add_batch(batch);
-            self.sum.propagate();
-        }
-    }
-
-    /// Adds at most [`TERMS_PER_PROPAGATION`] finite doubles; a propagation must follow before the next batch.
-    fn add_batch(&mut self, batch: &[f64]) {
-        debug_assert!(batch.len() <= TERMS_PER_PROPAGATION);
-        for value in batch {
-            let bits = value.to_bits();
-            let exponent = (bits >> 52) & 0x7ff;
-            let fraction = bits & ((1 << 52) - 1);
-            // A subnormal has the scale of exponent 1 but no implicit bit.
-            let significand = fraction | (u64::from(exponent != 0) << 52);
-            let position = exponent.max(1) - 1;
-            let shift = position % 32;
-            let low = ((significand << shift) & 0xffff_ffff).cast_signed();
-            let high = (significand >> (32 - shift)).cast_signed();
-            // All ones for a negative term: (v ^ -1) - (-1) = -v, without a branch on data that may alternate.
-            let sign = bits.cast_signed() >> 63;
-            let k = (position / 32) as usize;
-            self.sum.limbs[k] += (low ^ sign) - sign;
-            self.sum.limbs[k + 1] += (high ^ sign) - sign;
+        for batch in values.chunks(MOST_TERMS) {
+            let mut bins = Bins::<BINS>::ZERO;
+            for value in batch {
+                let (negative, significand, position) = parts(*value);
+                bins.add(negative, significand, position);
+            }
+            self.sum.add(&bins);
         }
     }
 
@@ -122,4 +104,16 @@ impl Superaccumulator {
             Rounding::ToOdd => (exponent << 52) + (significand | u64::from(half || sticky)),
         }
     }
+}
+
+/// A finite double as `(negative, m, k)`: `+-m * 2^(k - 1074)`, where `m < 2^53` and `k < 2^11`.
+#[inline(always)]
+pub(super) fn parts(x: f64) -> (bool, u64, usize) {
+    let bits = x.to_bits();
+    // A subnormal has the scale of exponent 1 but no implicit bit. Data may mix them with others: no branch.
+    let implicit = u64::from(bits & (0x7ff << 52) != 0) << 52;
+    let significand = (bits & ((1 << 52) - 1)) | implicit;
+    // The implicit bit is also one in the exponent, which has it to give, so the sign stays.
+    let position = ((bits - implicit) >> 52) & 0x7ff;
+    (bits >> 63 == 1, significand, position as usize)
 }

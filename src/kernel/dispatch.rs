@@ -182,7 +182,8 @@ macro_rules! compile {
 
             $(#[$feature])?
             fn row_dots(rows: &[f64], vector: &[f64], out: &mut [f64]) {
-                super::means::row_dots::<N, FUSED>(rows, vector, out, |row| refine_dot(row, vector));
+                let refine = |row: &[f64]| refine_dot(row, vector);
+                super::means::row_dots::<$vector, $lanes, FUSED>($proof, rows, vector, out, refine);
             }
 
             $(#[$feature])?
@@ -199,7 +200,8 @@ macro_rules! compile {
 
             $(#[$feature])?
             fn row_weighted_means(rows: &[f64], weights: Weights<'_>, out: &mut [f64]) {
-                super::means::row_weighted_means::<N, FUSED>(rows, weights, out, |row| refine_weighted(row, weights));
+                let refine = |row: &[f64]| refine_weighted(row, weights);
+                super::means::row_weighted_means::<$vector, $lanes, FUSED>($proof, rows, weights, out, refine);
             }
 
             $(#[$feature])?

@@ -20,7 +20,8 @@
 //! 2. `c` after `j` steps is at most `A (1 + u)^j`, so a step loses at most `u A (1 + u)^j`, and `k` steps `k u A (1 + u)^k`.
 //! 3. [`Quick::merge`] adds two lanes' `s` by `TwoSum`, whose error goes to `c` and to `a` as any `t`, and two plain additions
 //!    to `c` lose at most `2 u A (1 + u)^(k + 2)`, `A` now being that of both. So if each lane had lost `k u A`, both together
-//!    have lost `(k + 2) u A`, whatever the order of `m` merges: `|D| <= (k + 1 + 2 m) u A (1 + u)^(k + 2 m)`.
+//!    have lost `(k + 2) u A`; after no more than `m` merges one upon another, `|D| <= (k + 1 + 2 m) u A (1 + u)^(k + 2 m)`.
+//!    There are at most `N` everywhere below: that of even and odd, then `log2 N` or `N - 1` for the lanes.
 //! 4. `a` is `A` rounded in as many additions: `A <= a (1 - u)^-(k + 2 m)`. Rows are shorter than 2^43, so the powers are
 //!    below 1.01. The bound is `2 (k + 16 + 2 m) u a`, which also pays for its own roundings. If it underflows, it loses
 //!    2^-1075: then either `a` is at least 2^-1022, and that is less than `u a`, or all `t` and `c` are below 2^-1021, where
@@ -36,6 +37,7 @@
 use super::interval::Interval;
 use super::lanes::{Lanes, last_terms, two_sum};
 use super::product::two_products;
+use super::vector::Vector;
 use crate::sys::prefetch::prefetch;
 
 /// Sums in every lane, of which a bound is known.
@@ -52,6 +54,13 @@ pub(super) trait Sum<const N: usize>: Copy {
     fn parts(self) -> [Lanes<N>; 3];
 
     fn from_parts(parts: [Lanes<N>; 3]) -> Self;
+
+    /// `s`, `c` and `a` of the first lane.
+    #[inline(always)]
+    fn first(self) -> [f64; 3] {
+        let [s, c, a] = self.parts();
+        [s.0[0], c.0[0], a.0[0]]
+    }
 
     /// The bound of what is lost, for an `a` to which each lane contributed so many steps.
     fn bound(a: f64, steps: usize) -> f64;
@@ -156,10 +165,10 @@ impl<const N: usize> Sum<N> for Careful<N> {
     }
 }
 
-/// What is known of the sum in a lane, of `n_terms` terms, `steps` of which at most were pushed in one lane.
+/// What is known of the sum in a lane that has these parts, of `n_terms` terms, `steps` of which at most were pushed in one
+/// lane.
 #[inline(always)]
-fn interval<const N: usize, S: Sum<N>, T: Terms>(sum: S, lane: usize, n_terms: usize, steps: usize) -> Interval {
-    let [s, c, a] = sum.parts().map(|lanes| lanes.0[lane]);
+fn interval<const N: usize, S: Sum<N>, T: Terms>([s, c, a]: [f64; 3], n_terms: usize, steps: usize) -> Interval {
     Interval::of_sum(s, c, S::bound(a, steps) + n_terms as f64 * T::UNDERFLOW)
 }
 
@@ -200,26 +209,31 @@ impl<const FUSED: bool> Terms for Products<'_, FUSED> {
     }
 }
 
-/// All terms of one row, term `j` in lane `j % N`.
+/// All terms of one row, shared among the lanes of two sums: an addition waits for the last one to the same sum.
 #[inline(always)]
 fn accumulate<const N: usize, S: Sum<N>, T: Terms>(row: &[f64], terms: T) -> S {
-    let mut sum = S::ZERO;
+    let (mut even, mut odd) = (S::ZERO, S::ZERO);
     let (chunks, tail) = row.as_chunks::<N>();
-    for (i, chunk) in chunks.iter().enumerate() {
-        terms.push(&mut sum, Lanes(*chunk), |vector| Lanes(vector.as_chunks().0[i]));
+    let (pairs, last) = chunks.as_chunks::<2>();
+    for (i, [x, y]) in pairs.iter().enumerate() {
+        terms.push(&mut even, Lanes(*x), |vector| Lanes(vector.as_chunks().0[2 * i]));
+        terms.push(&mut odd, Lanes(*y), |vector| Lanes(vector.as_chunks().0[2 * i + 1]));
+    }
+    if let [x] = last {
+        terms.push(&mut even, Lanes(*x), |vector| Lanes(vector.as_chunks().0[chunks.len() - 1]));
     }
     if !tail.is_empty() {
         // The zeros that come with them are added, or multiplied with each other, and change nothing.
         let from = chunks.len() * N;
-        terms.push(&mut sum, Lanes(last_terms(row, tail)), |vector| Lanes(last_terms(vector, &vector[from..])));
+        terms.push(&mut odd, Lanes(last_terms(row, tail)), |vector| Lanes(last_terms(vector, &vector[from..])));
     }
-    sum
+    even.merge(odd)
 }
 
 /// What is known of the sum of one row.
 #[inline(always)]
 pub(super) fn sum_row<const N: usize, S: Sum<N>, T: Terms>(row: &[f64], terms: T) -> Interval {
-    interval::<N, S, T>(accumulate::<N, S, T>(row, terms).combined(), 0, row.len(), row.len() / N + 1)
+    interval::<N, S, T>(accumulate::<N, S, T>(row, terms).combined().first(), row.len(), row.len() / N + 1)
 }
 
 /// What is known of the dot product of two rows if no trouble is spared. Where no product underflows no margin is left for
@@ -229,12 +243,12 @@ pub(super) fn dot_carefully<const N: usize, const FUSED: bool>(row: &[f64], vect
     // 2^-960: see `two_product`.
     let is_exact = |(&x, &y): (&f64, &f64)| x == 0.0 || y == 0.0 || (x * y).abs() >= f64::from_bits(63 << 52);
     let (n, steps) = (row.len(), row.len() / N + 1);
-    let sum = accumulate::<N, Careful<N>, _>(row, Products::<FUSED>(vector)).combined();
+    let sum = accumulate::<N, Careful<N>, _>(row, Products::<FUSED>(vector)).combined().first();
     if row.iter().zip(vector).all(is_exact) {
         // What holds of terms that are doubles holds of these.
-        interval::<N, _, Elements>(sum, 0, n, steps)
+        interval::<N, Careful<N>, Elements>(sum, n, steps)
     } else {
-        interval::<N, _, Products<'_, FUSED>>(sum, 0, n, steps)
+        interval::<N, Careful<N>, Products<'_, FUSED>>(sum, n, steps)
     }
 }
 
@@ -244,17 +258,24 @@ const SHORT: usize = 64;
 /// How far ahead memory is asked for, in doubles.
 const AHEAD: usize = 512;
 
-/// A number for each row of `n_columns` doubles in `rows`: what `conclude` makes of the sum of its terms, or else
-/// `refine` of the row itself.
+/// What is wanted of a sum.
+pub(super) trait Conclusion: Copy {
+    /// NaN if nothing is proved. Without a branch, so that it is done for many side by side.
+    fn of(self, sum: Interval) -> f64;
+}
+
+/// A number for each row of `n_columns` doubles in `rows`: what is concluded from the sum of its terms, or else `refine` of
+/// the row itself.
 ///
-/// `N` rows at a time, so that their lanes are combined side by side.
+/// `N` rows at a time, so that their lanes are combined, and conclusions drawn, side by side.
 #[inline(always)]
-pub(super) fn rows<const N: usize, S: Sum<N>, T: Terms>(
+pub(super) fn rows<V: Vector<N>, const N: usize, S: Sum<N>, T: Terms>(
+    proof: V::Proof,
     rows: &[f64],
     n_columns: usize,
     out: &mut [f64],
     terms: T,
-    conclude: impl Fn(Interval) -> Option<f64>,
+    conclusion: impl Conclusion,
     refine: impl Fn(&[f64]) -> f64,
 ) {
     if n_columns == 0 {
@@ -267,55 +288,91 @@ pub(super) fn rows<const N: usize, S: Sum<N>, T: Terms>(
     let (grouped_rows, other_rows) = rows.split_at(groups.len() * group_len);
     for (group, results) in grouped_rows.chunks_exact(group_len).zip(groups) {
         let sum = if n_columns <= SHORT {
-            row_per_lane::<N, S, T>(group, n_columns, terms)
+            row_per_lane::<V, N, S, T>(proof, group, n_columns, terms)
         } else {
-            row_after_row::<N, S, T>(group, n_columns, terms)
+            row_after_row::<V, N, S, T>(proof, group, n_columns, terms)
         };
-        for (i, (row, result)) in group.chunks_exact(n_columns).zip(results).enumerate() {
-            *result = conclude(interval::<N, S, T>(sum, i, n_columns, n_columns)).unwrap_or_else(|| refine(row));
+        let [s, c, a] = sum.parts();
+        let mut found = [0.0; N];
+        for (i, found) in found.iter_mut().enumerate() {
+            *found = conclusion.of(interval::<N, S, T>([s.0[i], c.0[i], a.0[i]], n_columns, n_columns));
+        }
+        *results = found;
+        let mut all = true;
+        for x in found {
+            all &= !x.is_nan();
+        }
+        if !all {
+            for (row, result) in group.chunks_exact(n_columns).zip(results) {
+                *result = if result.is_nan() { refine(row) } else { *result };
+            }
         }
     }
     for (row, result) in other_rows.chunks_exact(n_columns).zip(others) {
-        *result = conclude(sum_row::<N, S, T>(row, terms)).unwrap_or_else(|| refine(row));
+        let found = conclusion.of(sum_row::<N, S, T>(row, terms));
+        *result = if found.is_nan() { refine(row) } else { found };
     }
 }
 
-/// The sum of row `i` of `N` in lane `i`, for short rows: column after column, so that there is nothing to combine.
+/// The sum of row `i` of `N` in lane `i`, for short rows: column after column, so that there is nothing to combine but the
+/// sum of every other column with that of the rest.
 #[inline(always)]
-fn row_per_lane<const N: usize, S: Sum<N>, T: Terms>(group: &[f64], n_columns: usize, terms: T) -> S {
+fn row_per_lane<V: Vector<N>, const N: usize, S: Sum<N>, T: Terms>(
+    proof: V::Proof,
+    group: &[f64],
+    n_columns: usize,
+    terms: T,
+) -> S {
     let group = &group[..N * n_columns];
-    let mut sum = S::ZERO;
-    for j in 0..n_columns {
-        let mut column = [0.0; N];
-        for (i, a) in column.iter_mut().enumerate() {
-            *a = group[i * n_columns + j];
+    let (mut even, mut odd) = (S::ZERO, S::ZERO);
+    for j in (0..n_columns).step_by(N) {
+        let n_left = n_columns - j;
+        let mut tile = [V::splat(proof, 0.0); N];
+        for (i, row) in tile.iter_mut().enumerate() {
+            let row_here = &group[i * n_columns + j..];
+            *row = match row_here[..n_left].first_chunk() {
+                Some(chunk) => V::load(proof, chunk),
+                None => V::load_short(proof, &row_here[..n_left]),
+            };
+            // In order, as memory likes it: the rows of a group are `N` interleaved streams.
+            prefetch(group.as_ptr().wrapping_add((j + i) * N + AHEAD));
         }
-        terms.push(&mut sum, Lanes(column), |vector| Lanes([vector[j]; N]));
-        // In order, as memory likes it: the columns of a group are `N` interleaved streams.
-        prefetch(group.as_ptr().wrapping_add(j * N + AHEAD));
+        let columns = V::transposed(tile);
+        for (k, [x, y]) in columns.as_chunks::<2>().0.iter().enumerate().take(n_left.div_ceil(2)) {
+            let at = j + 2 * k;
+            terms.push(&mut even, Lanes(x.to_array()), |vector| Lanes([vector[at]; N]));
+            // Of a column too many, zeros by zero are added.
+            terms.push(&mut odd, Lanes(y.to_array()), |vector| Lanes([vector.get(at + 1).copied().unwrap_or(0.0); N]));
+        }
     }
-    sum
+    even.merge(odd)
 }
 
 /// The sum of row `i` of `N` in lane `i`, for longer rows: memory is read in order; then lane `j` of all rows at once is
 /// merged into the total.
 #[inline(always)]
-fn row_after_row<const N: usize, S: Sum<N>, T: Terms>(group: &[f64], n_columns: usize, terms: T) -> S {
+fn row_after_row<V: Vector<N>, const N: usize, S: Sum<N>, T: Terms>(
+    proof: V::Proof,
+    group: &[f64],
+    n_columns: usize,
+    terms: T,
+) -> S {
     // Apart, not side by side: of 24 doubles in a row the compiler makes vectors of half the length.
-    let (mut s, mut c, mut a) = ([[0.0; N]; N], [[0.0; N]; N], [[0.0; N]; N]);
+    let mut parts = [[V::splat(proof, 0.0); N]; 3];
     for (i, row) in group.chunks_exact(n_columns).enumerate().take(N) {
-        [s[i], c[i], a[i]] = accumulate::<N, S, T>(row, terms).parts().map(|lanes| lanes.0);
+        for (part, lanes) in parts.iter_mut().zip(accumulate::<N, S, T>(row, terms).parts()) {
+            part[i] = V::load(proof, &lanes.0);
+        }
     }
-    let mut total = S::ZERO;
-    for j in 0..N {
-        let column = |rows: &[[f64; N]; N]| {
-            let mut column = [0.0; N];
-            for (i, x) in column.iter_mut().enumerate() {
-                *x = rows[i][j];
-            }
-            Lanes(column)
-        };
-        total = total.merge(S::from_parts([column(&s), column(&c), column(&a)]));
+    let [s, c, a] = parts;
+    let (s, c, a) = (V::transposed(s), V::transposed(c), V::transposed(a));
+    let mut total = None;
+    for ((s, c), a) in s.into_iter().zip(c).zip(a) {
+        let lane = S::from_parts([Lanes(s.to_array()), Lanes(c.to_array()), Lanes(a.to_array())]);
+        total = Some(match total {
+            Some(total) => S::merge(total, lane),
+            None => lane,
+        });
     }
-    total
+    total.unwrap_or(S::ZERO)
 }

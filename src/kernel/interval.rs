@@ -4,6 +4,7 @@
 //! Pure arithmetic on a handful of doubles, used by `means.rs` and by whoever else has a sum of that kind.
 
 #![expect(clippy::many_single_char_names, reason = "the letters of the proof")]
+#![expect(clippy::needless_bitwise_bool, reason = "a branch would keep the compiler from making vectors of it")]
 
 use super::certificate::margin;
 use super::lanes::two_sum;
@@ -42,10 +43,16 @@ impl Interval {
     /// The double nearest the number, or `None` if the margin leaves more than one: see [`certificate`](super::certificate).
     #[inline(always)]
     pub(super) fn nearest(self) -> Option<f64> {
+        unless_nan(self.nearest_or_nan())
+    }
+
+    /// The same without a branch, for many side by side: NaN where nothing is proved.
+    #[inline(always)]
+    pub(super) fn nearest_or_nan(self) -> f64 {
         let m = margin(self.margin, self.l, 0);
         // False for NaN, as it must be.
         let (low, high) = (self.h + (self.l - m), self.h + (self.l + m));
-        (low == high).then_some(low)
+        if low == high { low } else { f64::NAN }
     }
 
     /// The double nearest the quotient of two numbers, or `None` if it is not proved. `FUSED`: see [`two_product`].
@@ -80,9 +87,14 @@ impl Interval {
     /// A certain zero over what is certainly no zero is +0.0.
     #[inline(always)]
     pub(super) fn over<const FUSED: bool>(self, divisor: Self) -> Option<f64> {
+        unless_nan(self.over_or_nan::<FUSED>(divisor))
+    }
+
+    /// The same without a branch, for many side by side: NaN where nothing is proved.
+    #[inline(always)]
+    pub(super) fn over_or_nan<const FUSED: bool>(self, divisor: Self) -> f64 {
         let Self { h, l, margin } = self;
         let Self { h: g, l: k, margin: uncertain } = divisor;
-        let within = |x: f64| x.abs() >= LEAST && x.abs() <= MOST;
         let off = (k.abs() + uncertain) / g.abs();
         let q = h / g;
         let (p, f) = two_product::<FUSED>(q, g);
@@ -92,24 +104,31 @@ impl Interval {
         let v = v - qk;
         let y = v / g;
         let (back, lost_too) = two_product::<FUSED>(y, g);
-        let is_exact = margin == 0.0
-            && (uncertain == 0.0 && k == 0.0)
-            && (lost == 0.0 && back == v && lost_too == 0.0)
-            && (v == 0.0 || v.abs() >= power_of_two(-960));
+        let is_exact = (margin == 0.0)
+            & ((uncertain == 0.0) & (k == 0.0))
+            & ((lost == 0.0) & (back == v) & (lost_too == 0.0))
+            & ((v == 0.0) | (v.abs() >= power_of_two(-960)));
         let size = (r.abs() + l.abs()) + qk.abs();
         let spread = (margin + q.abs() * uncertain) * (1.0 + 1.0 / 1_048_576.0)
             + (size * (8.0 * f64::EPSILON + 2.0 * off) + TINY);
         let spread = if is_exact { 0.0 } else { spread / g.abs() + TINY };
         let (low, high) = (q + (y - spread), q + (y + spread));
-        let divisor_is_known = within(g) && off <= NEAR;
-        if divisor_is_known && within(h) && within(q) && low == high {
-            Some(low)
-        } else if divisor_is_known && h == 0.0 && l == 0.0 && margin == 0.0 {
-            Some(0.0)
-        } else {
-            None
-        }
+        let divisor_is_known = within(g) & (off <= NEAR);
+        let is_zero = (h == 0.0) & (l == 0.0) & (margin == 0.0);
+        let is_proved = within(h) & within(q) & (low == high);
+        let quotient = if is_zero { 0.0 } else { low };
+        if divisor_is_known & (is_zero | is_proved) { quotient } else { f64::NAN }
     }
+}
+
+#[inline(always)]
+fn within(x: f64) -> bool {
+    (x.abs() >= LEAST) & (x.abs() <= MOST)
+}
+
+#[inline(always)]
+fn unless_nan(x: f64) -> Option<f64> {
+    if x.is_nan() { None } else { Some(x) }
 }
 
 /// How far the lower part of a divisor and its margin may reach, to its upper part. (Half of what the proof has, since

@@ -3,7 +3,7 @@
 //! Called by the dispatcher, which compiles it for every instruction set.
 
 use super::anchored::{self, Anchor};
-use super::dot::{self, Careful, Elements, Products, Quick};
+use super::dot::{self, Careful, Conclusion, Elements, Products, Quick};
 use super::goal::Goal;
 use super::interval::{Interval, mean_of};
 use super::ratio;
@@ -36,12 +36,18 @@ pub(super) struct Mean<const FUSED: bool>(pub(super) usize);
 impl<const FUSED: bool> Goal<f64> for Mean<FUSED> {
     #[inline(always)]
     fn of_exact<V: Vector<N>, const N: usize, const T: usize>(self, terms: [V; T]) -> Option<[f64; N]> {
-        let terms = terms.map(V::to_array);
+        const { assert!(T == 2, "two make an interval") };
+        let count = Interval::of_count(self.0)?;
+        let (s, c) = (terms[0].to_array(), terms[1].to_array());
         let mut means = [0.0; N];
         for (i, mean) in means.iter_mut().enumerate() {
-            *mean = self.of_terms(terms.map(|term| term[i]), 0.0)?;
+            *mean = Interval::of_sum(s[i], c[i], 0.0).over_or_nan::<FUSED>(count);
         }
-        Some(means)
+        let mut all = true;
+        for mean in means {
+            all &= !mean.is_nan();
+        }
+        all.then_some(means)
     }
 
     #[inline(always)]
@@ -75,27 +81,52 @@ pub(super) fn refine_mean<V: Vector<N>, const N: usize, const FUSED: bool>(
     })
 }
 
+/// A dot product itself.
+#[derive(Clone, Copy)]
+struct Nearest;
+
+impl Conclusion for Nearest {
+    #[inline(always)]
+    fn of(self, dot: Interval) -> f64 {
+        dot.nearest_or_nan()
+    }
+}
+
+/// A dot product over the sum of the weights.
+#[derive(Clone, Copy)]
+struct Over<const FUSED: bool>(Interval);
+
+impl<const FUSED: bool> Conclusion for Over<FUSED> {
+    #[inline(always)]
+    fn of(self, dot: Interval) -> f64 {
+        dot.over_or_nan::<FUSED>(self.0)
+    }
+}
+
 /// The nearest double to the dot product of each row and `vector`, of as many elements.
 #[inline(always)]
-pub(super) fn row_dots<const N: usize, const FUSED: bool>(
+pub(super) fn row_dots<V: Vector<N>, const N: usize, const FUSED: bool>(
+    proof: V::Proof,
     rows: &[f64],
     vector: &[f64],
     out: &mut [f64],
     refine: impl Fn(&[f64]) -> f64,
 ) {
-    dot::rows::<N, Quick<N>, _>(rows, vector.len(), out, Products::<FUSED>(vector), Interval::nearest, refine);
+    let products = Products::<FUSED>(vector);
+    dot::rows::<V, N, Quick<N>, _>(proof, rows, vector.len(), out, products, Nearest, refine);
 }
 
 /// The nearest double to the weighted mean of each row.
 #[inline(always)]
-pub(super) fn row_weighted_means<const N: usize, const FUSED: bool>(
+pub(super) fn row_weighted_means<V: Vector<N>, const N: usize, const FUSED: bool>(
+    proof: V::Proof,
     rows: &[f64],
     weights: Weights<'_>,
     out: &mut [f64],
     refine: impl Fn(&[f64]) -> f64,
 ) {
-    let mean = |dot: Interval| dot.over::<FUSED>(weights.total);
-    dot::rows::<N, Quick<N>, _>(rows, weights.len(), out, Products::<FUSED>(weights.values), mean, refine);
+    let (products, over) = (Products::<FUSED>(weights.values), Over::<FUSED>(weights.total));
+    dot::rows::<V, N, Quick<N>, _>(proof, rows, weights.len(), out, products, over, refine);
 }
 
 /// The dot product of any two rows, carefully, then whatever it costs.

@@ -25,9 +25,9 @@ import numpy as np
 
 import report
 from rivals import RIVALS, Bench
-from server import Server, build
+from server import Server, build, huge_mib
 
-SHAPES = [(131_072, 1024), (1_342_177, 100)]  # 1 GiB each
+SHAPES = [(131_072, 1024), (1_342_177, 100), (16_777_216, 8)]  # 1 GiB each
 QUICK_SHAPE = (5000, 100)
 PACKAGES = ["numpy", "numba", "bottleneck", "joblib", "pymp-pypi"]
 # Threads of OpenBLAS spin for some 40 ms after their work is done: not in the time of whoever comes next.
@@ -39,7 +39,7 @@ ORACLE_ROWS = 10_000
 def options():
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, help="with --cols: this shape instead of two of 1 GiB")
+    parser.add_argument("--rows", type=int, help="with --cols: this shape instead of three of 1 GiB")
     parser.add_argument("--cols", type=int)
     parser.add_argument("--rounds", type=int, default=16, help="each rival runs once in each (default: %(default)s)")
     parser.add_argument("--quick", action="store_true", help="a tiny shape and 4 rounds, to see that all is there")
@@ -84,6 +84,9 @@ def exact_sums(bench):
 
 def check(rival, call, bench, exact):
     """How exact a rival's sums are, in units in the last place; ends everything if they are wrong."""
+    if rival.is_ceiling:
+        call()  # where the server finds the best way to read
+        return {"n_rows": len(exact), "rows_off": 0, "max_ulps": 0.0}
     bench.server.sums[:] = np.nan  # what others have left there proves nothing
     sums = call()
     exact = exact[: len(sums)]
@@ -116,7 +119,7 @@ def measure(program, shape, n_rounds):
     with contextlib.ExitStack() as stack:
         server = Server(program, *shape, N_WORKERS)
         stack.callback(server.close)
-        bench = Bench(server, server.mapped, np.asarray(server.mapped), N_WORKERS)
+        bench = Bench(server, server.rows, N_WORKERS)
         calls, skipped = set_up(stack, bench)
         exact = exact_sums(bench)
         rivals = [rival for rival in RIVALS if rival.key in calls]
@@ -130,7 +133,8 @@ def measure(program, shape, n_rounds):
                 for key, seconds in zip(("seconds", "seen"), clock(calls[rival.key])):
                     result[key].append(seconds * scale)
         print(file=sys.stderr)
-        return {"shape": shape, "huge_mib": server.huge_mib, "results": results, "skipped": skipped}
+        pages = {"huge_mib": server.huge_mib, "python_huge_mib": huge_mib(server.rows.ctypes.data)}
+        return {"shape": shape, **pages, "results": results, "skipped": skipped}
 
 
 def machine():

@@ -64,6 +64,8 @@ def short(number):
 
 def exactness(line):
     """How many sums are not the nearest double, and by how much."""
+    if line.rival.is_ceiling:
+        return "no sums"
     if line.rival.exact:
         return "all"
     if line.result["rows_off"] == 0:
@@ -80,7 +82,8 @@ def table(outcome):
     said = [
         f"### {n_rows:,} x {n_columns}",
         "",
-        f"{n_bytes / 2**20:,.0f} MiB, {outcome['huge_mib']:,} of them in 2 MiB pages; {n_rounds} rounds.",
+        f"{n_bytes / 2**20:,.0f} MiB, {outcome['huge_mib']:,} of them in 2 MiB pages, "
+        f"{outcome['python_huge_mib']:,} as Python has them mapped; {n_rounds} rounds.",
         "",
         "| | ms | GB/s | time, rowfork forked = 1 (quartiles) | sums that are exact |",
         "|---|---|---|---|---|",
@@ -128,7 +131,8 @@ def bar(line, y):
     tip = BAR / 2 if ratio > LONGEST_RATIO else 0
     shape = f"M{LEFT} {y} H{end:.1f} l{tip} {BAR / 2} l{-tip} {BAR / 2} H{LEFT} Z"
     kind = "exact" if line.rival.exact else "other"
-    label = short(ratio) + (", exact" if line.rival.exact else "") + (", from a sample" if line.is_sample else "")
+    notes = {", exact": line.rival.exact, ", no sums": line.rival.is_ceiling, ", from a sample": line.is_sample}
+    label = short(ratio) + "".join(note for note, holds in notes.items() if holds)
     return (
         f'<text x="{LEFT - 8}" y="{y + BAR - 3}" text-anchor="end">{escape(line.rival.title)}</text>'
         f'<path class="{kind}" d="{shape}"/>'

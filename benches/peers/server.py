@@ -1,5 +1,7 @@
 """The Rust side: builds it, starts it, asks it. It owns the matrix that everybody sums."""
 
+import ctypes
+import mmap
 import os
 import subprocess
 from pathlib import Path
@@ -8,6 +10,45 @@ import numpy as np
 
 HERE = Path(__file__).resolve().parent
 SHM = Path("/dev/shm")
+HUGE_BYTES = 2 << 20
+MAP_FIXED = 0x10  # <linux/mman.h>; `mmap` has no name for it, as it takes no addresses
+
+libc = ctypes.CDLL(None, use_errno=True)
+libc.mmap.restype = ctypes.c_void_p
+libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
+
+
+def map_aligned(path):
+    """A `.npy` file as a read-only array, mapped where its 2 MiB pages fit: `np.load` maps it anywhere.
+
+    A larger mapping of nothing reserves the addresses, and unmaps all when the last array on it is gone.
+    """
+    header = np.load(path, mmap_mode="r")
+    n_bytes = header.offset + header.nbytes
+    private = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+    reserved = mmap.mmap(-1, n_bytes + HUGE_BYTES, flags=private, prot=mmap.PROT_READ)
+    start = np.frombuffer(reserved, np.uint8).ctypes.data
+    aligned = -(-start // HUGE_BYTES) * HUGE_BYTES
+    with open(path, "rb") as file:
+        found = libc.mmap(aligned, n_bytes, mmap.PROT_READ, mmap.MAP_SHARED | MAP_FIXED, file.fileno(), 0)
+    if found != aligned:
+        raise OSError(ctypes.get_errno(), f"cannot map {path}")
+    rows = np.frombuffer(reserved, header.dtype, header.size, aligned - start + header.offset)
+    return rows.reshape(header.shape)
+
+
+def huge_mib(address):
+    """MiB in 2 MiB pages of this process's mapping at `address`, as far as it has been touched."""
+    inside = False
+    with open("/proc/self/smaps") as smaps:
+        for line in smaps:
+            word, *values = line.split()
+            if not word.endswith(":"):
+                low, high = (int(bound, 16) for bound in word.split("-"))
+                inside = low <= address < high
+            elif inside and word == "ShmemPmdMapped:":
+                return int(values[0]) >> 10
+    return 0
 
 
 def build():
@@ -19,7 +60,7 @@ def build():
 
 
 class Server:
-    """A Rust program with a matrix of its own in /dev/shm; `mapped` and `sums` are its memory, by `np.load`."""
+    """A Rust program with a matrix of its own in /dev/shm; `rows` and `sums` are its memory, and `path` is the matrix's."""
 
     def __init__(self, program, n_rows, n_columns, n_workers):
         command = [program, str(n_rows), str(n_columns), str(n_workers)]
@@ -32,7 +73,8 @@ class Server:
         try:
             matrix, sums, huge_mib = self._line().split()
             self.huge_mib = int(huge_mib)
-            self.mapped = np.load(SHM / matrix, mmap_mode="r")
+            self.path = SHM / matrix
+            self.rows = map_aligned(self.path)
             self.sums = np.asarray(np.load(SHM / sums, mmap_mode="r+"))
         except BaseException:
             self.close()

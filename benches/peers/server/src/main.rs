@@ -1,9 +1,15 @@
 //! What `peers.py` compares others with: a Rust program that places the matrix and sums its rows whenever it is told to.
 //!
 //! `peer-server ROWS COLUMNS WORKERS` says, in one line, the names of the matrix and of the sums in `/dev/shm` and the
-//! MiB that lie in 2 MiB pages. Then a line of standard input is a rival (`fork`, `threads`, `rayon`), which is
+//! MiB that lie in 2 MiB pages. Then a line of standard input is a rival (`fork`, `threads`, `read`, `rayon`), which is
 //! answered with the seconds that its call took. It ends, and both names with it, when standard input does.
 
+/// The same ceiling as that of rowfork's own benchmarks.
+#[allow(dead_code, reason = "copies, too, which nobody here does")]
+#[path = "../../../rivals/ceiling.rs"]
+mod ceiling;
+
+use std::cell::OnceCell;
 use std::error::Error;
 use std::time::Instant;
 
@@ -12,8 +18,13 @@ use ndarray::{Axis, Ix1, Ix2};
 use rayon::slice::{ParallelSlice, ParallelSliceMut};
 use rowfork::SharedArray;
 
-/// Bytes of rows that a thread sums at a time: as much as one block of the forked workers.
-const CHUNK_BYTES: usize = 256 << 10;
+use crate::ceiling::Ceiling;
+
+/// Bytes of rows that a thread sums at a time: as the largest blocks of the forked workers.
+const CHUNK_BYTES: usize = 4 << 20;
+
+/// So few bytes are still cut into several chunks.
+const LEAST_CHUNK_BYTES: usize = 64 << 10;
 
 type Matrix = SharedArray<f64, Ix2>;
 type Sums = SharedArray<f64, Ix1>;
@@ -32,11 +43,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     let huge_mib = matrix.pages().map_or(0, |pages| pages.huge_bytes >> 20);
     println!("{matrix_name} {sums_name} {huge_mib}");
 
+    let ceiling = OnceCell::new();
     for rival in std::io::stdin().lines() {
         let start = Instant::now();
         match rival?.as_str() {
             "fork" => drop(rowfork::fork().workers(n_workers).row_sums_into(&matrix, &mut sums)?),
             "threads" => exact_by_threads(&matrix, &mut sums),
+            "read" => ceiling.get_or_init(|| Ceiling::of(matrix.as_slice())).read(matrix.as_slice()),
             "rayon" => plain_by_threads(&matrix, &mut sums),
             unknown => return Err(format!("no rival {unknown:?}").into()),
         }
@@ -48,7 +61,9 @@ fn main() -> Result<(), Box<dyn Error>> {
 /// The kernel of the forked workers: what isolation costs is the difference.
 fn exact_by_threads(matrix: &Matrix, sums: &mut Sums) {
     let n_columns = matrix.shape()[1];
-    let chunk_rows = (CHUNK_BYTES / (n_columns * size_of::<f64>())).max(1);
+    let row_bytes = n_columns * size_of::<f64>();
+    let chunk_bytes = (matrix.shape()[0] * row_bytes / 16).clamp(LEAST_CHUNK_BYTES, CHUNK_BYTES);
+    let chunk_rows = (chunk_bytes / row_bytes).max(1);
     let mut sums = sums.view_mut();
     matrix
         .as_slice()

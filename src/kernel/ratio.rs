@@ -8,7 +8,7 @@
 //! double has, and rounded with the rest: no rounding comes before that one, for subnormal results either.
 
 use super::fixed::{Bins, Fixed, MOST_TERMS, Magnitude};
-use super::refine::{CANONICAL_NAN, sum_if_not_finite};
+use super::refine::{BLOCK, CANONICAL_NAN, sum_if_not_finite};
 use super::superaccumulator::{self, Superaccumulator, parts};
 
 /// Products end in limb 131, their sum in limb 133, and one is left for the sign.
@@ -34,7 +34,7 @@ pub(super) fn dot(a: &[f64], b: &[f64]) -> f64 {
 /// The double nearest the exact sum of `row` over their number. NaN for none; a sum of zero gives +0.0, one that is only too
 /// small a zero of its sign.
 pub(super) fn mean(row: &[f64]) -> f64 {
-    if let Some(sum) = sum_if_not_finite(row.iter().copied()) {
+    if let Some(sum) = sum_if_not_finite(row.chunks(BLOCK).map(|block| block.iter().copied())) {
         return sum;
     }
     if row.is_empty() {
@@ -47,7 +47,8 @@ pub(super) fn mean(row: &[f64]) -> f64 {
 /// The double nearest the exact sum of `row[j] * weights[j]` over the exact sum of `weights`: signs as for [`mean`]. If that
 /// sum is zero it counts as +0.0: NaN if the products have the sum zero, too, else an infinity of their sign.
 pub(super) fn weighted_mean(row: &[f64], weights: &[f64]) -> f64 {
-    let (dot, total) = (dot_if_not_finite(row, weights), sum_if_not_finite(weights.iter().copied()));
+    let (dot, total) =
+        (dot_if_not_finite(row, weights), sum_if_not_finite(weights.chunks(BLOCK).map(|block| block.iter().copied())));
     if dot.is_none() && total.is_none() {
         let (negative, dot) = sum_of_products(row, weights).split();
         let (negative_total, total) = sum(weights).split();
@@ -69,7 +70,7 @@ pub(super) fn weighted_mean(row: &[f64], weights: &[f64]) -> f64 {
 fn dot_if_not_finite(a: &[f64], b: &[f64]) -> Option<f64> {
     // The product of finite numbers is finite, though it may not be a double: here it counts as nothing.
     let product = |(&a, &b): (&f64, &f64)| if a.is_finite() && b.is_finite() { 0.0 } else { a * b };
-    sum_if_not_finite(a.iter().zip(b).map(product))
+    sum_if_not_finite(a.chunks(BLOCK).zip(b.chunks(BLOCK)).map(|(a, b)| a.iter().zip(b).map(product)))
 }
 
 /// The sum of finite doubles, propagated.

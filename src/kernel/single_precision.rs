@@ -23,7 +23,7 @@
 use super::anchored::{Anchor, sum_row};
 use super::certificate::margin;
 use super::goal::{Goal, Rounded, Term};
-use super::refine::sum_if_not_finite;
+use super::refine::{BLOCK, sum_if_not_finite};
 use super::superaccumulator::{Rounding, Superaccumulator};
 use super::three_term::ThreeTerm;
 use super::vector::Vector;
@@ -90,7 +90,7 @@ pub(super) fn refine<V: Vector<N>, const N: usize>(proof: V::Proof, row: &[f32],
     if let Some(sum) = sum_row::<f32, V, N, 2>(proof, row, Rounded, &mut { anchor }) {
         return sum;
     }
-    match sum_if_not_finite(row.iter().map(|x| f64::from(*x))) {
+    match sum_if_not_finite(row.chunks(BLOCK).map(|block| block.iter().map(|x| f64::from(*x)))) {
         None => sum_finite(row),
         Some(infinity) if infinity.is_infinite() => infinity as f32,
         // Which NaN a conversion gives is not promised.

@@ -1,7 +1,7 @@
 //! A vector register full of doubles, as the anchored sums need it: one small trait, an implementation for each
 //! instruction set, and a portable one. As in the memchr crate, the algorithm is written once over it.
 //!
-//! Used by `anchored.rs`. Most of the other kernels are loops that the compiler turns into vectors by itself ([`Lanes`]);
+//! Used by `anchored.rs`, `rows.rs` and `dot.rs`. Most of the other kernels are loops that the compiler turns into vectors by itself ([`Lanes`]);
 //! here that fails for two things, the transposition of short rows and masked loads at their ends.
 //!
 //! # Safety

@@ -116,9 +116,9 @@ pub struct Report {
     pub caller_threads: usize,
     /// Rows that were given to another worker after a death. (When the worker dies that combines a fold, no row is run again.)
     pub rerun_rows: usize,
-    /// Bytes of input rows read, each counted once.
+    /// Bytes of all input rows, each counted once; of missing ones, too.
     pub bytes_read: u64,
-    /// Bytes of output rows written, each counted once.
+    /// Bytes of all output rows, each counted once; of missing ones, which hold the value of the policy, too.
     pub bytes_written: u64,
     /// The page sizes that the input has; `None` where another process made it.
     pub input_pages: Option<Pages>,
@@ -261,14 +261,25 @@ impl Report {
         self
     }
 
-    /// Input and output bytes per second of the whole call, in units of 10^9.
+    /// Rows that are not missing.
+    fn finished_rows(&self) -> usize {
+        self.rows.saturating_sub(count_rows(&self.missing_rows))
+    }
+
+    /// Input and output bytes per second of the whole call, in units of 10^9. Missing rows do not count, so that 0 is the
+    /// rate of a call that ended before any row was finished.
     #[must_use]
     pub fn gigabytes_per_second(&self) -> f64 {
-        (self.bytes_read + self.bytes_written) as f64 / self.elapsed.as_secs_f64().max(f64::MIN_POSITIVE) / 1e9
+        let finished = self.finished_rows() as f64 / self.rows.max(1) as f64;
+        let bytes = (self.bytes_read + self.bytes_written) as f64 * finished;
+        bytes / self.elapsed.as_secs_f64().max(f64::MIN_POSITIVE) / 1e9
     }
 
     /// The share of the workers' time that was spent in blocks, 0 to 1. Rule of thumb: below 0.8, fewer workers, larger
     /// inputs or a serial loop are the better choice.
+    ///
+    /// Only blocks that were finished count. After a call that [ended early](Self::ended_early) it says little, therefore,
+    /// and is not printed: what the workers were at was time spent in blocks, too.
     #[must_use]
     pub fn efficiency(&self) -> f64 {
         let busy: f64 = self.workers.iter().map(|worker| worker.busy.as_secs_f64()).sum();
@@ -298,10 +309,13 @@ fn some_of<T>(
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} rows in {} blocks, {:.3} ms", self.rows, self.blocks, self.elapsed.as_secs_f64() * 1e3)?;
-        if self.bytes_read > 0 {
+        if self.bytes_read > 0 && self.finished_rows() > 0 {
             write!(f, ", {:.1} GB/s", self.gigabytes_per_second())?;
         }
-        writeln!(f, ", efficiency {:.0} %", self.efficiency() * 100.0)?;
+        if self.ended_early.is_none() {
+            write!(f, ", efficiency {:.0} %", self.efficiency() * 100.0)?;
+        }
+        writeln!(f)?;
         for (index, worker) in self.workers.iter().enumerate() {
             write!(
                 f,

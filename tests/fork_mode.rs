@@ -6,13 +6,14 @@ mod isolated;
 mod shared;
 
 use std::cell::{Cell, RefCell};
+use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use ndarray::{Array, Array1, Array2, Axis, Ix1, Ix2};
-use rowfork::{DeathCause, Error, SharedArray, fork};
+use rowfork::{DeathCause, EarlyEnd, Error, Policy, SharedArray, fork};
 
 use isolated::unique_name;
 use shared::SharedWord;
@@ -270,6 +271,26 @@ isolated_tests! {
         assert!((0.0..=1.0).contains(&report.efficiency()));
         assert!(report.workers.iter().all(|worker| worker.private_bytes.unwrap() > 0));
         assert!(report.to_string().contains("1000 rows"), "{report}");
+    }
+
+    fn the_report_of_a_call_that_ended_early_counts_finished_rows_alone() {
+        let m = awkward((1000, 50));
+        for slow_from in [0, 500] {
+            let limited = fork().workers(2).block_rows(10).policy(Policy::fill(0.0)).deadline(Duration::from_millis(300));
+            let sums = limited.map_rows(&m, |row| {
+                if row.index() >= slow_from { std::thread::sleep(Duration::from_secs(60)) }
+                row.sum()
+            }).unwrap();
+            let report = sums.report();
+            assert_eq!(report.ended_early, Some(EarlyEnd::Deadline));
+            let finished = 1000 - sums.missing_rows().iter().map(Range::len).sum::<usize>();
+            assert!(finished <= slow_from);
+            let bytes = (finished * 51 * 8) as f64;
+            let expected = bytes / report.elapsed.as_secs_f64() / 1e9;
+            assert!((report.gigabytes_per_second() - expected).abs() <= 1e-12 * expected, "{report}");
+            assert_eq!(report.to_string().contains("GB/s"), finished > 0, "{report}");
+            assert!(!report.to_string().contains("efficiency"), "{report}");
+        }
     }
 
     fn a_worker_has_less_than_a_mebibyte_of_its_own() {

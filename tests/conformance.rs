@@ -146,9 +146,24 @@ conforms! {
     map_rows transform_rows map_blocks update_rows update_rows_with fold_rows fold_rows_array row_sums run_tasks
 }
 
+/// The same for operations on rows of doubles alone.
+macro_rules! conforms_for_doubles {
+    ($($operation:ident)+) => {
+        isolated_tests! {$(
+            fn $operation() {
+                conforms!(@table $operation f64);
+                each_selection::<f64, Ix2>(&[4], |case| operations::$operation(case));
+                each_selection::<f64, Ix3>(&[2, 4], |case| operations::$operation(case));
+            }
+        )+}
+    };
+}
+
+conforms_for_doubles! { row_means row_dot row_weighted_means row_sums_fast }
+
 /// Each operation in its forms: as it is, into an output that was there before, and with a kernel that returns a `Result`.
 mod operations {
-    use ndarray::{Array, Array2, ArrayView, ArrayViewMut, Axis, Dimension, Ix1, Ix2, RemoveAxis};
+    use ndarray::{Array, Array1, Array2, ArrayView, ArrayViewMut, Axis, Dimension, Ix1, Ix2, RemoveAxis};
     use rowfork::{Block, Error, Row, RowMut, SharedArray};
 
     use super::{Case, Input};
@@ -341,6 +356,57 @@ mod operations {
         let mut out = SharedArray::zeros(None, case.n_rows()).unwrap();
         case.succeeds("into", case.fork().row_sums_into(case.input, &mut out));
         case.same("into", &out, &expected);
+    }
+
+    /// The mean by ndarray: the sum is exact, so that its division is the one rounding.
+    pub(super) fn row_means<'a, D: RemoveAxis>(case: &Case<'a, f64, D, impl Input<'a, f64, D>>) {
+        let expected = case.each_row(|_, row| flat(&row).mean().unwrap_or(f64::NAN));
+        let means = case.succeeds("plain", case.fork().row_means(case.input));
+        case.same("plain", &means, &expected);
+        let mut out = SharedArray::zeros(None, case.n_rows()).unwrap();
+        case.succeeds("into", case.fork().row_means_into(case.input, &mut out));
+        case.same("into", &out, &expected);
+    }
+
+    pub(super) fn row_dot<'a, D: RemoveAxis>(case: &Case<'a, f64, D, impl Input<'a, f64, D>>) {
+        let vector = weights(case);
+        let expected = case.each_row(|_, row| flat(&row).dot(&vector));
+        let dots = case.succeeds("plain", case.fork().row_dot(case.input, &vector));
+        case.same("plain", &dots, &expected);
+        let mut out = SharedArray::zeros(None, case.n_rows()).unwrap();
+        case.succeeds("into", case.fork().row_dot_into(case.input, &vector, &mut out));
+        case.same("into", &out, &expected);
+    }
+
+    pub(super) fn row_weighted_means<'a, D: RemoveAxis>(case: &Case<'a, f64, D, impl Input<'a, f64, D>>) {
+        let weights = weights(case);
+        let mean = |row: Array1<f64>| if row.is_empty() { f64::NAN } else { row.dot(&weights) / weights.sum() };
+        let expected = case.each_row(|_, row| mean(flat(&row)));
+        let means = case.succeeds("plain", case.fork().row_weighted_means(case.input, &weights));
+        case.same("plain", &means, &expected);
+        let mut out = SharedArray::zeros(None, case.n_rows()).unwrap();
+        case.succeeds("into", case.fork().row_weighted_means_into(case.input, &weights, &mut out));
+        case.same("into", &out, &expected);
+    }
+
+    pub(super) fn row_sums_fast<'a, D: RemoveAxis>(case: &Case<'a, f64, D, impl Input<'a, f64, D>>) {
+        let expected = case.each_row(|_, row| row.sum());
+        let sums = case.succeeds("plain", case.fork().row_sums_fast(case.input));
+        case.same("plain", &sums, &expected);
+        let mut out = SharedArray::zeros(None, case.n_rows()).unwrap();
+        case.succeeds("into", case.fork().row_sums_fast_into(case.input, &mut out));
+        case.same("into", &out, &expected);
+    }
+
+    /// A number for each element of a row, with which products and their sums are exact.
+    fn weights<'a, D: RemoveAxis>(case: &Case<'a, f64, D, impl Input<'a, f64, D>>) -> Array1<f64> {
+        let row_len = case.serial.shape()[1..].iter().product::<usize>();
+        (0..row_len).map(|place| (place % 5) as f64 + 0.5).collect()
+    }
+
+    /// The elements of a row in C order.
+    fn flat<D: Dimension>(row: &ArrayView<'_, f64, D>) -> Array1<f64> {
+        row.iter().copied().collect()
     }
 
     /// As many tasks as there are rows, which the tasks read by themselves.

@@ -1,12 +1,21 @@
 //! `row_means`, `row_dot`, `row_weighted_means` and `row_sums_fast` of arrays: for every number of workers, block size and way
 //! of reading a row the bits of the free functions, which the unit tests hold against integers of any size; those bits
-//! here against plain sums of integers, which are exact.
+//! here against plain sums of integers, which are exact. And for workers that are killed, and calls that end early.
 
 #[path = "support/isolated.rs"]
 mod isolated;
+#[path = "support/outside.rs"]
+mod outside;
 
-use ndarray::{Array1, Array2, Axis, Ix2, Slice, array};
-use rowfork::{Error, Policy, SharedArray, exact_dot, exact_mean, exact_weighted_mean, fast_sum, fork};
+use std::ops::Range;
+use std::time::Duration;
+
+use ndarray::{Array1, Array2, Axis, Ix1, Ix2, Slice, array};
+use outside::{Harm, harmed_from_outside};
+use rowfork::{
+    DeathCause, EarlyEnd, Error, Fork, Output, Policy, Selection, SharedArray, exact_dot, exact_mean,
+    exact_weighted_mean, fast_sum, fork,
+};
 
 /// SplitMix64.
 struct Random(u64);
@@ -61,7 +70,74 @@ macro_rules! all_four {
     };
 }
 
+/// One of the four with a vector, if it takes one.
+type Operation = fn(&Fork<'_>, Selection<'_, f64, Ix2>, &Array1<f64>) -> rowfork::Result<Output<SharedArray<f64, Ix1>>>;
+
+const OPERATIONS: [(&str, Operation); 4] = [
+    ("row_means", |fork, input, _| fork.row_means(input)),
+    ("row_dot", |fork, input, vector| fork.row_dot(input, vector)),
+    ("row_weighted_means", |fork, input, vector| fork.row_weighted_means(input, vector)),
+    ("row_sums_fast", |fork, input, _| fork.row_sums_fast(input)),
+];
+
+/// A vector, and a matrix that takes longer than starting two workers does.
+fn large() -> (SharedArray<f64, Ix2>, Array1<f64>) {
+    let mut random = Random(5);
+    let vector = Array1::from_shape_simple_fn(100, || random.unit());
+    (SharedArray::copy_from(None, &matrix(40_000, 100, 6)).unwrap(), vector)
+}
+
 isolated_tests! {
+    fn killed_workers_change_no_bit() {
+        let (m, vector) = large();
+        let halves = (m.columns(Slice::new(0, None, 2)).unwrap(), Array1::from_iter(vector.iter().step_by(2).copied()));
+        let harm = Harm { pause: (Duration::from_millis(1), Duration::from_millis(4)), stop_one_in: 0 };
+        for (name, operation) in OPERATIONS {
+            for (input, vector) in [(m.rows(..).unwrap(), &vector), (halves.0, &halves.1)] {
+                let expected = bits(operation(&fork().workers(1), input, vector).unwrap().as_slice());
+                let (kills, _) = harmed_from_outside(harm, 9, || {
+                    let mut kills = 0;
+                    for _ in 0..500 {
+                        let results = operation(&fork().workers(2).block_rows(500), input, vector).unwrap();
+                        assert!(bits(results.as_slice()) == expected, "{name}: {}", results.report());
+                        let killed = |cause: &DeathCause| *cause == DeathCause::Signalled(9);
+                        kills += results.report().deaths.iter().filter(|death| killed(&death.cause)).count();
+                        if kills >= 5 {
+                            break;
+                        }
+                    }
+                    kills
+                });
+                assert!(kills >= 5, "{name}: {kills} workers killed in 500 calls");
+            }
+        }
+    }
+
+    fn under_guard_a_deadline_leaves_rows_that_are_whole_and_rows_that_are_filled() {
+        let (m, vector) = large();
+        for (name, operation) in OPERATIONS {
+            let input = m.rows(..).unwrap();
+            let expected = bits(operation(&fork(), input, &vector).unwrap().as_slice());
+            let guarded = || fork().workers(2).guard(true).policy(Policy::fill(-7.5));
+            let whole = operation(&guarded().deadline(Duration::from_secs(60)), input, &vector).unwrap();
+            assert!(bits(whole.as_slice()) == expected && whole.missing_rows().is_empty(), "{name}");
+
+            // Until one has ended early, should this thread not get to look at the clock.
+            let ended_early = (0..100).any(|round| {
+                let limit = Duration::from_micros(1 + 200 * (round % 10));
+                let part = operation(&guarded().deadline(limit), input, &vector).unwrap();
+                let mut wanted = expected.clone();
+                for Range { start, end } in part.missing_rows().iter().cloned() {
+                    wanted[start..end].fill((-7.5_f64).to_bits());
+                }
+                assert!(bits(part.as_slice()) == wanted, "{name}: {}", part.report());
+                assert_eq!(part.missing_rows().is_empty(), part.report().ended_early.is_none(), "{name}");
+                round >= 9 && part.report().ended_early == Some(EarlyEnd::Deadline)
+            });
+            assert!(ended_early, "{name}");
+        }
+    }
+
     fn every_number_of_workers_and_block_size_gives_the_bits_of_one_row_alone() {
         for (n_rows, n_columns) in [(0, 5), (1, 1), (7, 0), (3, 2), (500, 8), (70, 100), (65, 1000), (3, 50_000)] {
             let rows = matrix(n_rows, n_columns, 1);

@@ -13,7 +13,7 @@ use std::cell::Cell;
 use std::io::Write;
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
-use ndarray::{ArrayView1, ArrayViewMut1, Ix1, Ix2, Slice, array};
+use ndarray::{Array1, ArrayView1, ArrayViewMut1, Ix1, Ix2, Slice, array, s};
 use rowfork::{Bool, Error, Fork, Row, SharedArray, fork};
 use shared::SharedWord;
 
@@ -167,6 +167,28 @@ isolated_tests! {
         assert_eq!(counts, [0; 9]);
     }
 
+    fn means_dots_and_plain_sums_allocate_nothing_whatever_the_strides() {
+        let small = matrix();
+        let wide = SharedArray::from_shape_fn(None, (300, 5000), |(i, j)| 1e300 / (1 + i * j) as f64 - 1e16).unwrap();
+        for m in [&small, &wide] {
+            let every_third = m.columns(Slice::new(0, None, 3)).unwrap();
+            let vector = Array1::from_shape_fn(m.view().ncols(), |j| 1.0 / (j + 1) as f64);
+            // Every third element, too: it is copied before there is a worker.
+            let thirds = vector.slice(s![..;3]);
+            let counts = [
+                counted(|| drop(three().row_means(m).unwrap())).1,
+                counted(|| drop(three().row_dot(m, &vector).unwrap())).1,
+                counted(|| drop(three().row_weighted_means(m, &vector).unwrap())).1,
+                counted(|| drop(three().row_sums_fast(m).unwrap())).1,
+                counted(|| drop(three().row_means(every_third).unwrap())).1,
+                counted(|| drop(three().row_dot(every_third, thirds).unwrap())).1,
+                counted(|| drop(three().row_weighted_means(every_third, thirds).unwrap())).1,
+                counted(|| drop(three().row_sums_fast(every_third).unwrap())).1,
+            ];
+            assert_eq!(counts, [0; 8], "{:?}", m.shape());
+        }
+    }
+
     fn update_rows_allocates_nothing() {
         let mut m = SharedArray::<u64, _>::zeros(None, (1000, 12)).unwrap();
         let numbers = SharedArray::from_shape_fn(None, 1000, |i| i as u64).unwrap();
@@ -185,7 +207,7 @@ isolated_tests! {
         assert_eq!((*sum, all), ([0; 2], 0));
         let (_, all) = counted(|| {
             let add = |sums: &mut ArrayViewMut1<'_, f64>, others: &ArrayView1<'_, f64>| *sums += others;
-            three().fold_rows_array(&m, &ndarray::Array1::zeros(12), |sums, row| *sums += &row, add).unwrap()
+            three().fold_rows_array(&m, &Array1::zeros(12), |sums, row| *sums += &row, add).unwrap()
         });
         assert_eq!(all, 0);
     }

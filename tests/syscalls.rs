@@ -56,6 +56,27 @@ fn the_main_job() {
     println!("the job is done");
 }
 
+/// Not a test: the same with the other kernels of rowfork's own.
+#[test]
+#[ignore = "a part of other tests"]
+fn the_job_of_means_and_dots() {
+    if std::env::var_os(TAG).is_none() {
+        return;
+    }
+    let m: SharedArray<f64, Ix2> =
+        SharedArray::from_shape_fn(None, (200, 50), |(i, j)| (i * j) as f64).expect("placed");
+    let fork = fork().workers(2);
+    let means = fork.row_means(&m).expect("sums");
+    let dots = fork.row_dot(&m, &[2.0; 50]).expect("sums");
+    let weighted = fork.row_weighted_means(&m, &[2.0; 50]).expect("sums");
+    let sums = fork.row_sums_fast(&m).expect("sums");
+    for i in 0..200 {
+        let found = [means[i], dots[i], weighted[i], sums[i]];
+        assert_eq!(found, [24.5, 2450.0, 24.5, 1225.0].map(|of_row_1| of_row_1 * i as f64), "a wrong sum");
+    }
+    println!("the job is done");
+}
+
 /// Not a test: another such program, one of whose workers is killed.
 #[test]
 #[ignore = "a part of other tests"]
@@ -181,7 +202,7 @@ isolated_tests! {
             return;
         }
         let tag = std::process::id().to_string();
-        for program in ["the_main_job", "the_job_that_loses_a_worker"] {
+        for program in ["the_main_job", "the_job_that_loses_a_worker", "the_job_of_means_and_dots"] {
             for error in ["ENOSYS", "EPERM"] {
                 // None has one; the first, the second, and the one that comes for the dead have none.
                 for which in ["1+", "1", "2", "3"] {
@@ -226,7 +247,7 @@ isolated_tests! {
             return;
         }
         let tag = std::process::id().to_string();
-        for program in ["the_main_job", "the_job_that_loses_a_worker"] {
+        for program in ["the_main_job", "the_job_that_loses_a_worker", "the_job_of_means_and_dots"] {
             for which in ["1", "2", "3", "4", "1+", "2+", "3+"] {
                 for error in ["EAGAIN", "ENOMEM"] {
                     let (done, output) = run_with(program, &tag, "clone", &format!("error={error}:when={which}"));

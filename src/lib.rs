@@ -58,6 +58,11 @@
 //! | `Pool(4).map(f, m)`, `np.apply_along_axis(f, 1, m)` | `fork().workers(4)` and [`map_rows`](Fork::map_rows) or [`transform_rows`](Fork::transform_rows) |
 //! | `Pool(4).map(f, range(n))`, joblib's `Parallel` | [`run_tasks`](Fork::run_tasks) |
 //! | `starmap` over `zip(a, b)` | [several inputs](#several-inputs) |
+//! | `m.sum(axis=1)` | [`row_sums`](Fork::row_sums), exact; [`row_sums_fast`](Fork::row_sums_fast), rounded at every addition as there |
+//! | `m.mean(axis=1)` | [`row_means`](Fork::row_means) |
+//! | `m @ v` | [`row_dot`](Fork::row_dot); `m @ n`: [`map_blocks`](#map_blocks-many-rows-at-once) |
+//! | `np.average(m, axis=1, weights=w)` | [`row_weighted_means`](Fork::row_weighted_means) |
+//! | `math.fsum(x)`; `[math.fsum(row) for row in m]` | [`exact_sum`]; [`row_sums`](Fork::row_sums) |
 //! | `functools.reduce` over the results | [`fold_rows`](Fork::fold_rows) |
 //! | `initializer=`, `global` tables, arguments that are pickled | captures: a forked worker has what the closure has |
 //! | an exception in a worker | an [`Error`] that names the row |
@@ -300,6 +305,12 @@
 //! [`stall_limit`](Fork::stall_limit) or a [`deadline`](Fork::deadline), and a kernel that hangs all the same is an error.
 //! A kernel must be a pure function of its row, its captures and the row's index: a row is run again when its worker dies.
 //! Every shared array but the output of the call is read-only in a worker, and with [`guard`](Fork::guard) that is, too.
+//!
+//! # Environment
+//! | variable | values | read |
+//! |---|---|---|
+//! | `ROWFORK_ISA` | `scalar`, `avx2` or `avx512`: the instructions of the exact and plain sums, means and dot products. Without it, or with a name that is unknown or that the processor does not have, the best there are. The bits never depend on it. | once per process, when one of them is first used |
+//! | `ROWFORK_HUGE_PAGES` | `never` forbids pages of 2 MiB, to measure what they are worth; anything else is as without it | when an array is made |
 //!
 //! # Platform
 //! Linux 5.4, little endian, 64 bits. See the README for what is less on older kernels and in small containers.

@@ -23,6 +23,9 @@ impl Fork<'_> {
     /// [published](SharedArray::publish). Rows of no elements have the mean NaN. Where the elements of a row do not lie
     /// on end (every other column), each worker holds a copy of one row at a time.
     ///
+    /// Only rows of `f64` have it. Of other elements [`map_rows`](Self::map_rows) makes doubles, as below, exactly for all but
+    /// integers from 2<sup>53</sup> on.
+    ///
     /// # Errors
     /// Those of [`row_sums`](Self::row_sums), but for sums that overflow.
     ///
@@ -36,6 +39,13 @@ impl Fork<'_> {
     ///
     /// let m = SharedArray::copy_from(None, &array![[0.1, 0.1, 0.1], [1e16, 1.0, -1e16], [1e308, 1e308, 1e308]])?;
     /// assert_eq!(rowfork::fork().row_means(&m)?.view(), array![0.1, 1.0 / 3.0, 1e308]);
+    ///
+    /// let bytes = SharedArray::copy_from(None, &array![[250_u8, 255], [3, 4]])?;
+    /// let means = rowfork::fork().map_rows(&bytes, |row| {
+    ///     let doubles: Vec<f64> = row.iter().map(|&x| f64::from(x)).collect();
+    ///     rowfork::exact_mean(&doubles)
+    /// })?;
+    /// assert_eq!(means.view(), array![252.5, 3.5]);
     /// # Ok::<(), rowfork::Error>(())
     /// ```
     pub fn row_means<'s, D: RemoveAxis>(
@@ -68,8 +78,8 @@ impl Fork<'_> {
     ///
     /// `input` is an array of `f64` or a [part](Selection) of one, of shape `(rows, columns)`, or of more axes, whose rows then count as
     /// their elements in C order. `vector` has as many elements as a row, and is a slice, a `Vec` or an ndarray of one
-    /// axis, by reference, in memory of the caller's own (workers read it where it is) or in a shared array. The result has
-    /// shape `(rows,)`. Where the elements of a row do not lie on end, each worker holds a copy of one row at a time.
+    /// axis, by reference, in memory of the caller's own (workers read it where it is), or the `view()` of a shared array.
+    /// The result has shape `(rows,)`. Where the elements of a row do not lie on end, each worker holds a copy of one row at a time.
     ///
     /// # Errors
     /// [`WrongShape`](crate::Error::WrongShape) for a vector of another length; those of [`row_sums`](Self::row_sums), but for
@@ -89,6 +99,10 @@ impl Fork<'_> {
     ///
     /// let cancelling = rowfork::fork().row_dot(&positions, &array![1e200, -1e200, 0.1])?;
     /// assert_eq!(cancelling.view()[1], 0.5);
+    ///
+    /// let prices = SharedArray::copy_from(None, &array![0.5, 2.0, 3.0])?;
+    /// let worth = rowfork::fork().row_dot(&positions, prices.view())?;
+    /// assert_eq!(worth.view()[0], 47.0);
     /// # Ok::<(), rowfork::Error>(())
     /// ```
     pub fn row_dot<'s, 'v, D: RemoveAxis>(
@@ -177,7 +191,8 @@ impl Fork<'_> {
 
     /// The plain sum of each row, rounded at every addition, in the order that [`fast_sum`](crate::fast_sum) documents: one
     /// addition per element, and the same bits for every number of workers, block size, machine and crash all the
-    /// same. For those who know their data; [`row_sums`](Self::row_sums) is exact, and where memory is the limit as fast.
+    /// same. For those who know their data. [`row_sums`](Self::row_sums) is exact; where it waits for memory rather than for
+    /// the processor, as it mostly does on arrays larger than the caches, there is little or nothing to be gained here.
     ///
     /// `input` is an array of `f64` or a [part](Selection) of one, of shape `(rows, columns)` or of more axes, whose elements are
     /// then summed over all but the first, in C order. The result has shape `(rows,)`. Rows of no elements have the sum 0.

@@ -81,7 +81,7 @@ fn the_cost_of_a_call() {
 fn two_workers_on_a_function_that_computes() {
     let m = SharedArray::from_shape_fn(None, (4000, 16), |(i, j)| (i + j) as f64).unwrap();
     let (mut by_one, mut by_two) = (SharedArray::zeros(None, 4000).unwrap(), SharedArray::zeros(None, 4000).unwrap());
-    let kernel = |row: rowfork::Row<'_, f64, Ix1>| (0..400).fold(0.5, |x: f64, _| (x + row.sum()).sin());
+    let kernel = |row: rowfork::Row<'_, f64, Ix1>| (0..2000).fold(0.5, |x: f64, _| (x + row.sum()).sin());
     let run = |workers, out: &mut SharedArray<f64, Ix1>| drop(fork().workers(workers).map_rows_into(&m, out, kernel));
     run(1, &mut by_one);
     run(2, &mut by_two);

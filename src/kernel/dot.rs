@@ -1,17 +1,17 @@
-//! First tier of dot products, means and weighted means: a compensated sum with a measured bound of its error.
+//! First tier of dot products and weighted means: a compensated sum with a measured bound of its error.
 //!
 //! Called by the dispatcher. What this tier cannot prove, NaN and infinities among it, goes to `ratio.rs`.
 //!
 //! # Algorithm
-//! Per lane and term: `TwoProduct` into `p + e` (Ogita, Rump, Oishi, "Accurate sum and dot product", 2005; means have
-//! no product, and `e = 0`); `TwoSum` of `p` into `s`. There are two ways on, and both end with `T = s + c + D` for the exact
+//! Per lane and term: `TwoProduct` into `p + e` (Ogita, Rump, Oishi, "Accurate sum and dot product", 2005; the sum of
+//! the weights has no product, and `e = 0`); `TwoSum` of `p` into `s`. There are two ways on, and both end with `T = s + c + D` for the exact
 //! sum `T`, and a bound of `|D|`. `TwoSum` is exact, and so is `TwoProduct` but for underflow, which loses at most
 //! 2^-1004 per product, so `D` is that, and what the steps below lose. `u = 2^-53`.
 //!
 //! [`Quick`] adds the error of `s` and `e` up, plainly, to `t`, adds `t`, plainly, to `c`, and its magnitude to `a`. [`Careful`]
 //! adds both to `c` by `TwoSum`, and the magnitudes of what *that* loses to `a`. It costs twice as much for products, half as
 //! much more for sums, and where it loses nothing it knows that: sums half-way between two doubles are then decided. For dot
-//! products of integers or with equal factors it comes second, for means, where a row in `n` is half-way, first.
+//! products of integers or with equal factors it comes second, for the sum of weights first.
 //!
 //! # Proof of the bounds
 //! Quick:

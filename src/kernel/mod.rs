@@ -18,7 +18,7 @@
 //! | `single_precision.rs` | rows of `f32`: the same tiers with one running term less |
 //! | `integers/` | rows of integers, and of bytes to be counted |
 //! | `means.rs` | dot products, means, weighted means: which tiers they have |
-//! | `dot.rs` | their first tier: a compensated sum of terms or products, with a bound |
+//! | `dot.rs` | first tier of dot products and weighted means: a compensated sum with a bound |
 //! | `product.rs`, `interval.rs` | `TwoProduct`; what a sum with a bound proves, and a quotient of two |
 //! | `ratio.rs` | the last tier of dot products, means and weighted means |
 //! | `fixed.rs` | what both are made of: wide integers, their quotient, its rounding |

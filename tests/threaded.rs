@@ -170,6 +170,20 @@ fn updated(m: &SharedArray<f64, Ix2>) -> Vec<f64> {
 }
 
 isolated_tests! {
+    fn instructions_are_chosen_before_the_fork_where_the_environment_can_be_read_safely() {
+        // SAFETY: this test is alone in its process; a worker has one thread.
+        unsafe { std::env::remove_var("ROWFORK_ISA") };
+        let m = SharedArray::<f64, Ix2>::zeros(None, (3, 3)).unwrap();
+        // Who chooses in the worker, with threads of the caller about to change the environment, may wait for ever.
+        let chosen_late = fork().map_rows(&m, |_| {
+            // SAFETY: as above.
+            unsafe { std::env::set_var("ROWFORK_ISA", "scalar") };
+            rowfork::instructions() == "scalar"
+        });
+        let only_one = rowfork::instructions() == "scalar";
+        assert!(only_one || chosen_late.unwrap().view().iter().all(|late| !late.get()));
+    }
+
     fn three_hundred_calls_end_rightly_whatever_locks_other_threads_hold_or_fight_for() {
         // One thread gets stuck in the hook. (A failure of this test is told past the lock of stderr.)
         std::panic::set_hook(Box::new(|info| match info.payload().downcast_ref::<&str>() {

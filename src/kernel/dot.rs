@@ -37,6 +37,7 @@
 use super::interval::Interval;
 use super::lanes::{Lanes, last_terms, two_sum};
 use super::product::two_products;
+use super::rows::AHEAD;
 use super::vector::Vector;
 use crate::sys::prefetch::prefetch;
 
@@ -255,9 +256,6 @@ pub(super) fn dot_carefully<const N: usize, const FUSED: bool>(row: &[f64], vect
 /// Rows up to this long are summed one per lane.
 const SHORT: usize = 64;
 
-/// How far ahead memory is asked for, in doubles.
-const AHEAD: usize = 512;
-
 /// What is wanted of a sum.
 pub(super) trait Conclusion: Copy {
     /// NaN if nothing is proved. Without a branch, so that it is done for many side by side.
@@ -335,7 +333,7 @@ fn row_per_lane<V: Vector<N>, const N: usize, S: Sum<N>, T: Terms>(
                 None => V::load_short(proof, &row_here[..n_left]),
             };
             // In order, as memory likes it: the rows of a group are `N` interleaved streams.
-            prefetch(group.as_ptr().wrapping_add((j + i) * N + AHEAD));
+            prefetch(group.as_ptr().wrapping_add((j + i) * N).wrapping_byte_add(AHEAD));
         }
         let columns = V::transposed(tile);
         for (k, [x, y]) in columns.as_chunks::<2>().0.iter().enumerate().take(n_left.div_ceil(2)) {

@@ -26,7 +26,7 @@ impl<V: Vector<N>, const N: usize> Drop for Fence<V, N> {
 }
 
 /// How far ahead memory is asked for, in bytes: for its latency at full speed and some more.
-const AHEAD: usize = 4096;
+pub(super) const AHEAD: usize = 4096;
 
 /// What is wanted of each row of `n_columns` terms in `rows`, by `T` running terms or by `U`; `refine` tells it of a row of
 /// which these cannot.

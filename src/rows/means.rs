@@ -21,7 +21,7 @@ impl Fork<'_> {
     /// `input` is an array of `f64` or a [part](Selection) of one, of shape `(rows, columns)` or of more axes, over all of which but the
     /// first the mean is then taken. The result has shape `(rows,)` and is nameless until
     /// [published](SharedArray::publish). Rows of no elements have the mean NaN. Where the elements of a row do not lie
-    /// on end (every other column), each worker holds a copy of one row at a time.
+    /// on end (every other column), each worker holds a copy of one row at a time, or of some short ones.
     ///
     /// Only rows of `f64` have it. Of other elements [`map_rows`](Self::map_rows) makes doubles, as below, exactly for all but
     /// integers from 2<sup>53</sup> on.
@@ -79,7 +79,7 @@ impl Fork<'_> {
     /// `input` is an array of `f64` or a [part](Selection) of one, of shape `(rows, columns)`, or of more axes, whose rows then count as
     /// their elements in C order. `vector` has as many elements as a row, and is a slice, a `Vec` or an ndarray of one
     /// axis, by reference, in memory of the caller's own (workers read it where it is), or the `view()` of a shared array.
-    /// The result has shape `(rows,)`. Where the elements of a row do not lie on end, each worker holds a copy of one row at a time.
+    /// The result has shape `(rows,)`. Where the elements of a row do not lie on end, each worker holds a copy of one row at a time, or of some short ones.
     ///
     /// # Errors
     /// [`WrongShape`](crate::Error::WrongShape) for a vector of another length; those of [`row_sums`](Self::row_sums), but for
@@ -196,7 +196,7 @@ impl Fork<'_> {
     ///
     /// `input` is an array of `f64` or a [part](Selection) of one, of shape `(rows, columns)` or of more axes, whose elements are
     /// then summed over all but the first, in C order. The result has shape `(rows,)`. Rows of no elements have the sum 0.
-    /// Where the elements of a row do not lie on end, each worker holds a copy of one row at a time.
+    /// Where the elements of a row do not lie on end, each worker holds a copy of one row at a time, or of some short ones.
     ///
     /// # Errors
     /// Those of [`row_sums`](Self::row_sums), but for sums that overflow.

@@ -85,7 +85,7 @@ impl Fork<'_> {
     /// `input` is an array or a [part](Selection) of one, of shape `(rows, columns)` or of more axes, whose elements are
     /// then summed over all but the first. The result has shape `(rows,)` and is nameless until
     /// [published](SharedArray::publish). Rows of no elements have the sum 0. Where the elements of a row do
-    /// not lie on end (every other column), each worker holds a copy of one row at a time.
+    /// not lie on end (every other column), each worker holds a copy of one row at a time, or of some short ones.
     ///
     /// # Errors
     /// [`SumOverflow`](crate::Error::SumOverflow) with the lowest row of integers whose sum does not fit;

@@ -99,7 +99,7 @@ impl Blame {
         enough.then_some(deaths)
     }
 
-    /// Forgets all.
+    /// Forgets what is held against rows; not what has been seen of kills from outside.
     pub(super) fn clear(&mut self) {
         self.records.clear();
     }

@@ -141,6 +141,11 @@ impl RowBlocks {
         self.n_rows.div_ceil(self.block_rows)
     }
 
+    /// How many rows each block but the last has.
+    pub(crate) fn block_rows(&self) -> usize {
+        self.block_rows
+    }
+
     /// How many rows there are.
     pub(crate) fn n_rows(&self) -> usize {
         self.n_rows

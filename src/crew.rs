@@ -1,18 +1,72 @@
-//! The workers of one call as child processes: a private table of who is alive, beside the shared slots that nobody need
-//! believe. Dropping it ends and reaps every worker, so that no error and no panic of the caller leaves a child.
+//! The workers of a call as the supervisor has them ([`Workforce`]), and those that are forked for one call ([`Crew`]): a
+//! private table of who is alive, beside the shared slots that nobody need believe. Dropping a crew ends and reaps every
+//! worker, so that no error and no panic of the caller leaves a child.
 
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
 use crate::control::Owner;
+use crate::error::Result;
 use crate::failpoints;
 use crate::supervise::DEATH_LIMIT;
 use crate::sys::process::{ChildFd, Exit, wait_for_end};
 
-/// One entry per worker slot.
+/// Those who work on one call, wherever they come from.
+pub(crate) trait Workforce {
+    /// How many slots there are.
+    fn size(&self) -> usize;
+
+    /// Who is alive, as far as is known.
+    fn owners(&self) -> Vec<Owner>;
+
+    /// Who the next worker will be: the first empty slot.
+    fn next_owner(&self) -> Option<Owner>;
+
+    /// Has a worker in the empty slot of `owner`, which is clear.
+    fn hire(&mut self, owner: Owner) -> Result<()>;
+
+    /// There are units to be had again: workers that found none look once more.
+    fn rouse(&mut self) -> Result<()>;
+
+    /// Sleeps until a worker has ended, all is done as far as the workers know, `wake` is readable, a signal has come, or
+    /// `deadline` is there; says who has ended, and how.
+    fn reap_ended(&mut self, wake: Option<BorrowedFd<'_>>, deadline: Instant) -> Result<Vec<(Owner, Exit)>>;
+
+    /// SIGKILL to a worker. Whether it was found stopped.
+    fn kill(&mut self, owner: Owner) -> bool;
+
+    /// Gives up a worker that does not die: nobody waits for it any more. Its process id.
+    fn give_up(&mut self, owner: Owner) -> Option<i32>;
+
+    /// Everything is done, and the workers may go, by `deadline`.
+    ///
+    /// # Errors
+    /// As for [`Workforce::end`].
+    fn release(&mut self, deadline: Instant) -> Result<(), i32>;
+
+    /// Kills all workers, and waits until they are really dead: not before may the caller touch the output again.
+    ///
+    /// # Errors
+    /// The process id of a worker that is not dead after [`DEATH_LIMIT`]. It is given up.
+    fn end(&mut self) -> Result<(), i32>;
+
+    /// How many workers are alive, as far as is known.
+    fn live(&self) -> usize {
+        self.owners().len()
+    }
+}
+
+/// Where the workers of a [`Crew`] come from.
+pub(crate) trait Spawn {
+    /// A child of this process for the slot of `owner`, which is clear.
+    fn spawn(&self, owner: Owner) -> Result<ChildFd>;
+}
+
+/// Workers that are children of this process, one per slot.
 #[derive(Debug)]
-pub(crate) struct Crew {
+pub(crate) struct Crew<S> {
+    source: S,
     seats: Vec<Seat>,
 }
 
@@ -23,71 +77,14 @@ struct Seat {
     generation: u16,
 }
 
-impl Crew {
+impl<S> Crew<S> {
     /// With this many empty slots.
-    pub(crate) fn new(slots: usize) -> Self {
-        Self { seats: (0..slots).map(|_| Seat::default()).collect() }
+    pub(crate) fn new(slots: usize, source: S) -> Self {
+        Self { source, seats: (0..slots).map(|_| Seat::default()).collect() }
     }
 
-    /// How many slots there are.
-    pub(crate) fn size(&self) -> usize {
-        self.seats.len()
-    }
-
-    /// How many workers are alive, as far as is known.
-    pub(crate) fn live(&self) -> usize {
-        self.seats.iter().filter(|seat| seat.child.is_some()).count()
-    }
-
-    /// Who the next worker will be: the first empty slot.
-    pub(crate) fn next_owner(&self) -> Option<Owner> {
-        let index = self.seats.iter().position(|seat| seat.child.is_none())?;
-        Some(self.owner(index))
-    }
-
-    /// Puts a new worker in its slot.
-    pub(crate) fn admit(&mut self, owner: Owner, child: ChildFd) {
-        let seat = &mut self.seats[usize::from(owner.slot)];
-        debug_assert!(seat.child.is_none() && seat.generation == owner.generation);
-        seat.child = Some(child);
-    }
-
-    /// Sleeps until a worker has ended, `wake` is readable, a signal has come, or `deadline` is there; reaps all that have
-    /// ended.
-    ///
-    /// # Errors
-    /// That of `poll`.
-    pub(crate) fn reap_ended(
-        &mut self,
-        wake: Option<BorrowedFd<'_>>,
-        deadline: Instant,
-    ) -> io::Result<Vec<(Owner, Exit)>> {
-        let seated: Vec<usize> = (0..self.seats.len()).filter(|&index| self.seats[index].child.is_some()).collect();
-        let children = seated.iter().filter_map(|&index| self.seats[index].child.as_ref());
-        let ended = wait_for_end(children, wake, deadline)?;
-        let ended = seated.into_iter().zip(ended).filter_map(|(index, ended)| ended.then_some(index));
-        Ok(ended.map(|index| self.reap(index)).collect())
-    }
-
-    /// Who is alive, as far as is known.
-    pub(crate) fn owners(&self) -> impl Iterator<Item = Owner> {
-        let seated = (0..self.seats.len()).filter(|&index| self.seats[index].child.is_some());
-        seated.map(|index| self.owner(index))
-    }
-
-    /// SIGKILL to a worker. Whether it was found stopped.
-    pub(crate) fn kill(&self, owner: Owner) -> bool {
-        let Some(child) = self.child(owner) else { return false };
-        let stopped = child.is_stopped();
-        kill(child);
-        stopped
-    }
-
-    /// Gives up a worker that does not die: nobody waits for it any more. Its process id.
-    pub(crate) fn give_up(&mut self, owner: Owner) -> Option<i32> {
-        let pid = self.child(owner)?.pid();
-        self.seats[usize::from(owner.slot)].child = None;
-        Some(pid)
+    fn seated(&self) -> impl Iterator<Item = usize> {
+        (0..self.seats.len()).filter(|&index| self.seats[index].child.is_some())
     }
 
     fn child(&self, owner: Owner) -> Option<&ChildFd> {
@@ -95,14 +92,30 @@ impl Crew {
         seat.child.as_ref()
     }
 
-    /// Gives every worker until `deadline` to leave by itself, then kills, and waits until all are really dead: not before
-    /// may the caller touch the output again.
-    ///
-    /// # Errors
-    /// The process id of a worker that is not dead after [`DEATH_LIMIT`]. It is given up.
-    pub(crate) fn end(&mut self, deadline: Instant) -> Result<(), i32> {
-        // If they cannot be watched they get no grace.
-        while self.live() > 0 && Instant::now() < deadline && self.reap_ended(None, deadline).is_ok() {}
+    fn owner(&self, index: usize) -> Owner {
+        let slot = u16::try_from(index).expect("a crew has at most MAX_WORKERS slots");
+        Owner { slot, generation: self.seats[index].generation }
+    }
+
+    fn reap(&mut self, index: usize) -> (Owner, Exit) {
+        let owner = self.owner(index);
+        let seat = &mut self.seats[index];
+        let exit = seat.child.take().map_or(Exit::Unknown, |child| child.reap());
+        if !failpoints::is_on("one generation for all") {
+            seat.generation = seat.generation.wrapping_add(1);
+        }
+        (owner, exit)
+    }
+
+    fn reap_by(&mut self, wake: Option<BorrowedFd<'_>>, deadline: Instant) -> io::Result<Vec<(Owner, Exit)>> {
+        let seated: Vec<usize> = self.seated().collect();
+        let children = seated.iter().filter_map(|&index| self.seats[index].child.as_ref());
+        let ended = wait_for_end(children, wake, deadline)?;
+        let ended = seated.into_iter().zip(ended).filter_map(|(index, ended)| ended.then_some(index));
+        Ok(ended.map(|index| self.reap(index)).collect())
+    }
+
+    fn kill_all(&mut self) -> Result<(), i32> {
         self.seats.iter().filter_map(|seat| seat.child.as_ref()).for_each(kill);
         let deadline = Instant::now() + DEATH_LIMIT;
         let mut unkillable = None;
@@ -118,20 +131,60 @@ impl Crew {
         }
         unkillable.map_or(Ok(()), Err)
     }
+}
 
-    fn reap(&mut self, index: usize) -> (Owner, Exit) {
-        let owner = self.owner(index);
-        let seat = &mut self.seats[index];
-        let exit = seat.child.take().map_or(Exit::Unknown, |child| child.reap());
-        if !failpoints::is_on("one generation for all") {
-            seat.generation = seat.generation.wrapping_add(1);
-        }
-        (owner, exit)
+impl<S: Spawn> Workforce for Crew<S> {
+    fn size(&self) -> usize {
+        self.seats.len()
     }
 
-    fn owner(&self, index: usize) -> Owner {
-        let slot = u16::try_from(index).expect("a crew has at most MAX_WORKERS slots");
-        Owner { slot, generation: self.seats[index].generation }
+    fn owners(&self) -> Vec<Owner> {
+        self.seated().map(|index| self.owner(index)).collect()
+    }
+
+    fn next_owner(&self) -> Option<Owner> {
+        let index = self.seats.iter().position(|seat| seat.child.is_none())?;
+        Some(self.owner(index))
+    }
+
+    fn hire(&mut self, owner: Owner) -> Result<()> {
+        let child = self.source.spawn(owner)?;
+        let seat = &mut self.seats[usize::from(owner.slot)];
+        debug_assert!(seat.child.is_none() && seat.generation == owner.generation);
+        seat.child = Some(child);
+        Ok(())
+    }
+
+    /// Who found none has left; the supervisor hires others.
+    fn rouse(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    fn reap_ended(&mut self, wake: Option<BorrowedFd<'_>>, deadline: Instant) -> Result<Vec<(Owner, Exit)>> {
+        self.reap_by(wake, deadline).map_err(crate::error::Error::of_watching)
+    }
+
+    fn kill(&mut self, owner: Owner) -> bool {
+        let Some(child) = self.child(owner) else { return false };
+        let stopped = child.is_stopped();
+        kill(child);
+        stopped
+    }
+
+    fn give_up(&mut self, owner: Owner) -> Option<i32> {
+        let pid = self.child(owner)?.pid();
+        self.seats[usize::from(owner.slot)].child = None;
+        Some(pid)
+    }
+
+    fn release(&mut self, deadline: Instant) -> Result<(), i32> {
+        // If they cannot be watched they get no grace.
+        while self.seated().next().is_some() && Instant::now() < deadline && self.reap_by(None, deadline).is_ok() {}
+        self.kill_all()
+    }
+
+    fn end(&mut self) -> Result<(), i32> {
+        self.kill_all()
     }
 }
 
@@ -142,8 +195,8 @@ fn kill(child: &ChildFd) {
     }
 }
 
-impl Drop for Crew {
+impl<S> Drop for Crew<S> {
     fn drop(&mut self) {
-        let _ = self.end(Instant::now()); // who does not die is given up
+        let _ = self.kill_all(); // who does not die is given up
     }
 }

@@ -308,6 +308,36 @@ pub enum Error {
     /// A call was made from inside a kernel: a worker never forks workers of its own.
     #[error("rowfork was called from inside a kernel; a worker does not fork workers of its own")]
     InsideWorker,
+    /// A call on a pool was made by a function that the pool's own call had called, in the same thread: it would wait for itself.
+    #[error(
+        "a call on a pool was made within another call on it, in the same thread (in a progress callback, say); it would wait for \
+         itself"
+    )]
+    PoolReentered,
+    /// The pool can make no more calls.
+    #[error("the pool is broken: {reason}; make another one")]
+    PoolBroken {
+        /// What has happened to it.
+        reason: String,
+    },
+    /// A kernel is not among the code that the pool's workers have.
+    #[error(
+        "the kernel is not among the code that the pool's workers have (address {address:#x}): either the library that it is in was \
+         loaded after the pool was made (make the pool later, or another one), or it is a closure that captures a value (hand the \
+         value over with the input: rowfork::param, rowfork::broadcast; or use rowfork::fork())"
+    )]
+    KernelNotInZygote {
+        /// Its address, or the bits of what it captures.
+        address: usize,
+    },
+    /// A call speaks of more arrays than a worker keeps mapped.
+    #[error("a call of {asked} arrays, at most {max} are possible on a pool (output and work space included)")]
+    TooManyArrays {
+        /// The number of arrays of the call.
+        asked: usize,
+        /// The largest possible.
+        max: usize,
+    },
     /// Not a single worker could be forked.
     #[error("no worker could be forked: {0} (check ulimit -u, pids.max and free memory)")]
     ForkFailed(#[source] io::Error),
@@ -437,6 +467,13 @@ pub enum Error {
         /// The system's answer.
         source: io::Error,
     },
+}
+
+impl Error {
+    /// A wait for workers has failed.
+    pub(crate) fn of_watching(source: io::Error) -> Self {
+        Self::Os { action: "watch", subject: "the workers".to_owned(), source }
+    }
 }
 
 /// Row ranges as people write them: `0..3, 7..9`, or `none`.

@@ -330,6 +330,7 @@ mod cancel;
 mod control;
 mod crew;
 mod error;
+mod executor;
 #[cfg(not(feature = "failpoints"))]
 mod failpoints;
 #[cfg(feature = "failpoints")]
@@ -339,7 +340,9 @@ mod fork;
 mod interrupted;
 mod kernel;
 mod options;
+mod packet;
 mod policy;
+mod pool;
 mod ranges;
 mod report;
 mod rows;
@@ -355,7 +358,8 @@ pub use {bytemuck, ndarray};
 pub use array::{Bool, Element, SegmentName, Selection, SharedArray};
 pub use cancel::CancelToken;
 pub use error::{DeathCause, Error, FailedRow, HeaderError, Result};
-pub use fork::{Fork, fork};
+pub use executor::{Executor, KernelFor, Mode};
+pub use fork::{Fork, PerCall, fork};
 pub use kernel::{
     exact_dot, exact_mean, exact_row_dots, exact_row_means, exact_sum, exact_weighted_mean, fast_row_sums, fast_sum,
 };
@@ -363,8 +367,11 @@ pub use kernel::{
 #[doc(hidden)]
 pub use kernel::{instructions, tier_of_exact_sum};
 pub use policy::{FillValue, Policy};
+pub use pool::{Persistent, Pool, PoolBuilder, PoolCall, PoolStats};
 pub use report::{BlockTimes, EarlyEnd, Output, Progress, Report, Warning, WorkerDeath, WorkerReport};
-pub use rows::{Block, KernelReturn, Row, RowMut, Rows, Summand, exact_row_sums};
+pub use rows::{
+    Block, Broadcast, KernelReturn, Param, Row, RowMut, Rows, Summand, Tasks, broadcast, exact_row_sums, param, tasks,
+};
 
 /// Compiles and runs the README's program.
 #[cfg(doctest)]

@@ -49,11 +49,6 @@ impl Options<'_> {
         }
     }
 
-    /// At most so many workers at a time, for so many blocks.
-    pub(crate) fn workers_for(&self, n_blocks: usize) -> usize {
-        self.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).min(n_blocks)
-    }
-
     /// After so many deaths a row is convicted.
     pub(crate) fn attempts(&self) -> u32 {
         self.retries.map_or(ATTEMPTS, |retries| retries.saturating_add(1))

@@ -222,15 +222,14 @@ impl WorkerReport {
 }
 
 impl BlockTimes {
-    pub(crate) fn from_tallies(tallies: &[&Tally]) -> Option<Self> {
-        let worked: Vec<_> = tallies.iter().filter(|tally| tally.blocks.load(Relaxed) > 0).collect();
-        let sum = |counter: fn(&Tally) -> &AtomicU64| {
-            worked.iter().fold(0u64, |sum, tally| sum.saturating_add(counter(tally).load(Relaxed)))
-        };
+    pub(crate) fn from_tallies<'t>(tallies: impl Iterator<Item = &'t Tally> + Clone) -> Option<Self> {
+        let worked = tallies.filter(|tally| tally.blocks.load(Relaxed) > 0);
+        let all = |counter: fn(&Tally) -> &AtomicU64| worked.clone().map(move |tally| counter(tally).load(Relaxed));
+        let sum = |counter| all(counter).fold(0, u64::saturating_add);
         Some(Self {
-            shortest: Duration::from_nanos(worked.iter().map(|tally| tally.shortest_block_ns.load(Relaxed)).min()?),
+            shortest: Duration::from_nanos(all(|tally| &tally.shortest_block_ns).min()?),
             mean: Duration::from_nanos(sum(|tally| &tally.busy_ns).checked_div(sum(|tally| &tally.blocks))?),
-            longest: Duration::from_nanos(worked.iter().map(|tally| tally.longest_block_ns.load(Relaxed)).max()?),
+            longest: Duration::from_nanos(all(|tally| &tally.longest_block_ns).max()?),
         })
     }
 }

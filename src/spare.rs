@@ -13,6 +13,7 @@ use std::ops::Range;
 use std::ptr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use bytemuck::{Pod, Zeroable};
 use ndarray::Ix2;
 use nix::sys::signal::{Signal, raise};
 
@@ -20,6 +21,8 @@ use crate::array::SharedArray;
 use crate::control::{Saved, Station};
 use crate::error::Result;
 use crate::failpoints;
+use crate::packet::{Packet, Plain, Portable, Unpacker};
+use crate::segment::Segment;
 
 /// So much is saved at a time, if a row is not larger: with what it is a copy of it stays in the first cache. (1 GiB updated in
 /// place takes 1.12 times the time that it takes without, with 16 KiB 1.31 times.)
@@ -28,12 +31,29 @@ const ROOM_BYTES: usize = 8 << 10;
 /// The same where the rows are written by a system call each time.
 const GUARDED_ROOM_BYTES: usize = 64 << 10;
 
-/// Room to save rows in, for each worker.
+/// Room to save rows in, for each worker: the caller's side.
 #[derive(Debug)]
 pub(crate) struct Spare {
     room: SharedArray<u8, Ix2>,
+    cut: SpareCut,
+}
+
+/// How much is saved at a time, and where.
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct SpareCut {
     row_bytes: usize,
     rows_at_a_time: usize,
+    /// From one worker's room to the next.
+    room_bytes: usize,
+    n_rooms: usize,
+}
+
+/// The same in a worker.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SpareRoom {
+    start: *mut u8,
+    cut: SpareCut,
 }
 
 impl Spare {
@@ -46,45 +66,72 @@ impl Spare {
         let rows_at_a_time = (bytes / row_bytes).clamp(1, block_rows.max(1));
         // Two workers' rooms lie in different pages, as far as a processor fetches ahead.
         let room_bytes = (rows_at_a_time * row_bytes).next_multiple_of(4096);
-        Ok(Self { room: SharedArray::output(Ix2(workers, room_bytes))?, row_bytes, rows_at_a_time })
+        let cut = SpareCut { row_bytes, rows_at_a_time, room_bytes, n_rooms: workers };
+        Ok(Self { room: SharedArray::output(Ix2(workers, room_bytes))?, cut })
     }
 
-    /// Where the room is mapped.
-    pub(crate) fn address(&self) -> usize {
-        self.room.segment().address()
+    /// The segment that it lies in.
+    pub(crate) fn segment(&self) -> &Segment {
+        self.room.segment()
     }
 
-    /// `rows` as they are to be saved: some at a time.
-    pub(crate) fn pieces(&self, rows: Range<usize>) -> impl Iterator<Item = Range<usize>> + use<> {
-        let step = self.rows_at_a_time;
-        rows.clone().step_by(step).map(move |start| start..rows.end.min(start + step))
-    }
-
-    /// In a worker: saves the rows from `first` on, of which `bytes` are the elements, and notes that it has. Neither locks nor
-    /// allocates.
-    pub(crate) fn save(&self, first: usize, bytes: &[u8], station: &Station<'_>) {
-        let at = self.room_of(station.number());
-        assert!(bytes.len() <= at.len() && at.end <= self.room.len(), "{} bytes saved in {}", bytes.len(), at.len());
-        station.set_saved(Saved::Partly(first));
-        die_if_asked(station);
-        // SAFETY: inside the array, by the arithmetic of `room_of`.
-        let room = unsafe { self.room.as_ptr().add(at.start) }.cast_mut();
-        // SAFETY: as many bytes as the assertion allows, in memory that this worker alone writes to and nobody reads now.
-        unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), room, bytes.len()) };
-        station.set_saved(Saved::Wholly(first));
+    /// As the workers have it.
+    pub(crate) fn room(&self) -> SpareRoom {
+        SpareRoom { start: self.room.as_ptr().cast_mut(), cut: self.cut }
     }
 
     /// What the worker of a slot, now dead, had saved: the first of `rows`, as many as are saved at a time.
     pub(crate) fn saved(&self, rows: &Range<usize>, slot: u16) -> &[u8] {
-        let n_rows = rows.len().min(self.rows_at_a_time);
-        let at = self.room_of(slot);
-        &self.room.as_slice()[at.start..at.start + n_rows * self.row_bytes]
+        let n_rows = rows.len().min(self.cut.rows_at_a_time);
+        let at = self.cut.room_of(slot);
+        &self.room.as_slice()[at.start..at.start + n_rows * self.cut.row_bytes]
     }
 
-    fn room_of(&self, slot: u16) -> Range<usize> {
-        let len = self.room.shape()[1];
-        let start = usize::from(slot) * len;
-        start..start + len
+    /// Writes down what a worker needs to know.
+    pub(crate) fn pack<'s>(&'s self, packet: &mut Packet<'s>) {
+        packet.place(self.room.segment(), self.room.as_ptr());
+        Plain(self.cut).pack(packet);
+    }
+}
+
+impl SpareCut {
+    fn room_of(self, slot: u16) -> Range<usize> {
+        let start = usize::from(slot) * self.room_bytes;
+        start..start + self.room_bytes
+    }
+}
+
+impl SpareRoom {
+    /// What [`Spare::pack`] has packed.
+    ///
+    /// # Safety
+    /// As for [`Portable::unpack`].
+    pub(crate) unsafe fn unpack(words: &mut Unpacker<'_>) -> Self {
+        let (start, _) = words.place();
+        // SAFETY: as the caller promises.
+        let Plain(cut) = unsafe { Plain::unpack(words) };
+        Self { start, cut }
+    }
+
+    /// `rows` as they are to be saved: some at a time.
+    pub(crate) fn pieces(&self, rows: Range<usize>) -> impl Iterator<Item = Range<usize>> + use<> {
+        let step = self.cut.rows_at_a_time;
+        rows.clone().step_by(step).map(move |start| start..rows.end.min(start + step))
+    }
+
+    /// Saves the rows from `first` on, of which `bytes` are the elements, and notes that it has. Neither locks nor
+    /// allocates.
+    pub(crate) fn save(&self, first: usize, bytes: &[u8], station: &Station<'_>) {
+        let at = self.cut.room_of(station.number());
+        let slot = usize::from(station.number());
+        assert!(bytes.len() <= at.len() && slot < self.cut.n_rooms, "{} bytes saved in {}", bytes.len(), at.len());
+        station.set_saved(Saved::Partly(first));
+        die_if_asked(station);
+        // SAFETY: one of the rooms that there are.
+        let room = unsafe { self.start.add(at.start) };
+        // SAFETY: as many bytes as the assertion allows, in memory that this worker alone writes to and nobody reads now.
+        unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), room, bytes.len()) };
+        station.set_saved(Saved::Wholly(first));
     }
 }
 

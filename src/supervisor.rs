@@ -4,7 +4,6 @@
 //! Called by the executors, which say where workers come from ([`Spawn`]). What the processes agree on is in
 //! `control/README.md`.
 
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
@@ -12,18 +11,16 @@ use std::time::{Duration, Instant};
 use crate::call::Call;
 use crate::cancel::CancelToken;
 use crate::control::{ClaimState, Control, Fault, Owner, Saved, Slot};
-use crate::crew::Crew;
+use crate::crew::Workforce;
 use crate::error::{DeathCause, Error, Result};
 use crate::failpoints;
 use crate::interrupted::interrupted;
 use crate::options::Options;
 use crate::ranges::{complement, count, joined};
-use crate::report::{BlockTimes, EarlyEnd, Progress, Report, WorkerDeath, WorkerReport};
+use crate::report::{EarlyEnd, Progress, Report, WorkerDeath};
 use crate::segment::registry;
 use crate::supervise::{self, Action, Change, Clock, Death, Kernel, Ledger, Rules, Snapshot, Verdict, Vital};
-use crate::sys::process::{ChildFd, Exit};
-use crate::sys::procfs;
-use crate::sys::shared::SharedPages;
+use crate::sys::process::Exit;
 use crate::worker;
 
 /// How often the supervisor looks up from its sleep: for progress, and for what no descriptor tells.
@@ -44,20 +41,13 @@ const MEASURE_GRACE: Duration = Duration::from_secs(10);
 /// So much time has the last step of a call that goes on with the rows it has, whatever the deadline says, and after it was cancelled.
 const OVERTIME: Duration = Duration::from_secs(5);
 
-/// Where workers come from.
-pub(crate) trait Spawn {
-    /// A worker for `call` in the slot of `owner`, which is clear.
-    fn spawn(&self, call: &Call<'_>, control: &Control, owner: Owner) -> Result<ChildFd>;
-}
-
 /// The calling process's side of one call.
 struct Supervisor<'a> {
     options: &'a Options<'a>,
     call: &'a Call<'a>,
-    source: &'a dyn Spawn,
-    control: Control,
+    control: Control<'a>,
+    crew: &'a mut dyn Workforce,
     ledger: Ledger,
-    crew: Crew,
     deaths: Vec<WorkerDeath>,
     began: Instant,
     next_progress: Instant,
@@ -71,14 +61,18 @@ struct Supervisor<'a> {
     n_skips: usize,
 }
 
-/// Runs a call with workers from `source`, from the first to the last reap.
-pub(crate) fn run(options: &Options<'_>, call: &Call<'_>, source: &dyn Spawn) -> Result<Report> {
-    let began = Instant::now();
-    options.check()?;
-    let mut supervisor = Supervisor::new(options, call, source, began)?;
+/// Runs a call that began then, on a fresh control block, from the first worker that is hired to the last that is released.
+pub(crate) fn run(
+    options: &Options<'_>,
+    call: &Call<'_>,
+    control: Control<'_>,
+    crew: &mut dyn Workforce,
+    began: Instant,
+) -> Result<Report> {
+    let mut supervisor = Supervisor::new(options, call, control, crew, began);
     let ended = supervisor.run().and_then(|verdict| supervisor.conclude(verdict));
     // Whatever the error, a worker that does not die is the worse one.
-    match ended.or_else(|error| supervisor.end_crew(Instant::now()).and(Err(error))) {
+    match ended.or_else(|error| supervisor.end_crew().and(Err(error))) {
         Ok(ended_early) => Ok(supervisor.report(ended_early)),
         Err(error) if call.restore.is_some() => Err(supervisor.interrupted(error)),
         Err(error) => Err(error),
@@ -86,25 +80,21 @@ pub(crate) fn run(options: &Options<'_>, call: &Call<'_>, source: &dyn Spawn) ->
 }
 
 impl<'a> Supervisor<'a> {
-    fn new(options: &'a Options<'a>, call: &'a Call<'a>, source: &'a dyn Spawn, began: Instant) -> Result<Self> {
-        let blocks = &call.blocks;
-        let workers = call.workers;
-        let nonce = RandomState::new().build_hasher().finish();
-        let pages = SharedPages::new(Control::bytes(blocks.len(), workers)).map_err(|source| Error::Os {
-            action: "map",
-            subject: format!("the control block for {} blocks and {workers} workers", blocks.len()),
-            source,
-        })?;
-        worker::install_panic_hook();
-        let rules = rules(options, call, workers);
-        let clock = Clock::new(due(options, call, began), options.stall_limit, procfs::thread_count());
-        Ok(Self {
+    fn new(
+        options: &'a Options<'a>,
+        call: &'a Call<'a>,
+        control: Control<'a>,
+        crew: &'a mut dyn Workforce,
+        began: Instant,
+    ) -> Self {
+        let rules = rules(options, call, call.workers);
+        let clock = Clock::new(due(options, call, began), options.stall_limit, call.caller_threads);
+        Self {
             options,
             call,
-            source,
-            ledger: Ledger::new(rules, blocks.clone(), clock),
-            control: Control::in_pages(pages, blocks.len(), workers, nonce),
-            crew: Crew::new(workers),
+            control,
+            crew,
+            ledger: Ledger::new(rules, call.blocks.clone(), clock),
             deaths: Vec::new(),
             began,
             next_progress: began + TICK,
@@ -113,7 +103,7 @@ impl<'a> Supervisor<'a> {
             cancelled_since: None,
             done_in_part: Vec::new(),
             n_skips: 0,
-        })
+        }
     }
 
     fn states(&self) -> Vec<ClaimState> {
@@ -153,7 +143,7 @@ impl<'a> Supervisor<'a> {
         for change in supervise::bury(&mut self.ledger, &states, deaths) {
             self.make(change)?;
         }
-        Ok(())
+        self.crew.rouse()
     }
 
     /// Makes one change to the control block or to the output.
@@ -190,7 +180,7 @@ impl<'a> Supervisor<'a> {
                 }
             }
             Action::Restart => {
-                self.end_crew(Instant::now())?;
+                self.end_crew()?;
                 self.control.reset();
                 self.n_skips = 0;
                 self.spawn(self.crew.size())?;
@@ -199,6 +189,7 @@ impl<'a> Supervisor<'a> {
                 let claims = self.control.claims(self.ledger.n_units());
                 let done = self.states().into_iter().enumerate().filter(|(_, state)| is_done(*state));
                 done.for_each(|(unit, _)| claims.settle(unit, ClaimState::Free, self.ledger.digest(unit)));
+                self.crew.rouse()?;
                 self.spawn(self.crew.size() - self.crew.live())?;
             }
             Action::Spawn(n) => self.spawn(n)?,
@@ -209,11 +200,6 @@ impl<'a> Supervisor<'a> {
 
     /// Ends the workers, and says why rows are missing, if the call answers without them.
     fn conclude(&mut self, verdict: Verdict) -> Result<Option<EarlyEnd>> {
-        let grace = match verdict {
-            Verdict::Complete if self.options.measure_memory => MEASURE_GRACE,
-            Verdict::Complete => LEAVE_GRACE,
-            _ => Duration::ZERO,
-        };
         if matches!(verdict, Verdict::Early(_)) {
             // A crash that nobody has seen yet may have spoilt what is done.
             let deaths = self.reap(None, Instant::now())?;
@@ -225,10 +211,16 @@ impl<'a> Supervisor<'a> {
         if let Verdict::Unkillable(owner) = verdict
             && let Some(pid) = self.crew.give_up(owner)
         {
-            self.end_crew(Instant::now())?;
+            self.end_crew()?;
             return Err(Error::WorkerUnkillable { pid, waited: supervise::DEATH_LIMIT });
         }
-        self.end_crew(Instant::now() + grace)?;
+        match verdict {
+            Verdict::Complete => {
+                let grace = if self.options.measure_memory { MEASURE_GRACE } else { LEAVE_GRACE };
+                self.crew.release(Instant::now() + grace).map_err(unkillable)?;
+            }
+            _ => self.end_crew()?,
+        }
         match verdict {
             Verdict::Complete | Verdict::Unkillable(_) => {
                 self.show_end();
@@ -249,9 +241,8 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    fn end_crew(&mut self, deadline: Instant) -> Result<()> {
-        let ended = self.crew.end(deadline);
-        ended.map_err(|pid| Error::WorkerUnkillable { pid, waited: supervise::DEATH_LIMIT })
+    fn end_crew(&mut self) -> Result<()> {
+        self.crew.end().map_err(unkillable)
     }
 
     fn early_error(&self, end: EarlyEnd) -> Error {
@@ -267,20 +258,20 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    /// Forks up to `n` workers into empty slots. Fewer are enough, none is an error.
+    /// Hires up to `n` workers for empty slots. Fewer are enough, none is an error.
     fn spawn(&mut self, n: usize) -> Result<()> {
         // A stray store may have changed the workers' copy.
         let pieces = (self.call.blocks.len()..self.ledger.n_units()).map(|unit| self.ledger.rows(unit));
         self.control.say_again(self.ledger.limit(), pieces, self.n_skips);
         for _ in 0..n {
             let Some(owner) = self.crew.next_owner() else { break };
-            // While the later ones are forked the first may have finished everything.
+            // While the later ones are hired the first may have finished everything.
             if self.crew.live() > 0 && !self.states().contains(&ClaimState::Free) {
                 break;
             }
             self.control.slots()[usize::from(owner.slot)].clear();
-            match self.source.spawn(self.call, &self.control, owner) {
-                Ok(child) => self.crew.admit(owner, child),
+            match self.crew.hire(owner) {
+                Ok(()) => {}
                 Err(_) if self.crew.live() > 0 => break,
                 Err(error) => return Err(error),
             }
@@ -293,7 +284,7 @@ impl<'a> Supervisor<'a> {
             let slot = &self.control.slots()[usize::from(owner.slot)];
             Vital { owner, ready: slot.is_ready(), pulse: slot.pulse() }
         };
-        self.crew.owners().map(vital).collect()
+        self.crew.owners().into_iter().map(vital).collect()
     }
 
     fn is_cancelled(&mut self) -> bool {
@@ -325,7 +316,7 @@ impl<'a> Supervisor<'a> {
 
     /// Reaps, and says how each ended.
     fn reap(&mut self, wake: Option<BorrowedFd<'_>>, deadline: Instant) -> Result<Vec<Death>> {
-        let ended = self.crew.reap_ended(wake, deadline).map_err(watch_error)?;
+        let ended = self.crew.reap_ended(wake, deadline)?;
         Ok(ended.into_iter().map(|(owner, exit)| self.death_of(owner, exit)).collect())
     }
 
@@ -374,7 +365,8 @@ impl<'a> Supervisor<'a> {
     fn read_only_segment(&self, address: usize) -> Option<String> {
         let registry = registry::lock();
         let mapping = registry.mappings().iter().find(|mapping| mapping.range().contains(&address))?;
-        (!self.call.writable.contains(&mapping.address)).then(|| (*mapping.label).to_owned())
+        let writable = self.call.writable.iter().any(|segment| segment.address() == mapping.address);
+        (!writable).then(|| (*mapping.label).to_owned())
     }
 
     fn progress_callback(&self) -> Option<&'a (dyn Fn(&Progress) + 'a)> {
@@ -451,7 +443,7 @@ impl<'a> Supervisor<'a> {
     /// What has become of the rows of a call in place that has failed: no worker touches them any more.
     fn interrupted(&mut self, source: Error) -> Error {
         let n_rows = self.call.blocks.n_rows();
-        let ended = self.end_crew(Instant::now());
+        let ended = self.end_crew();
         let restored = match source {
             // It may still write to its rows, over what would be put back.
             Error::WorkerUnkillable { .. } => None,
@@ -467,30 +459,16 @@ impl<'a> Supervisor<'a> {
         let elapsed = self.began.elapsed();
         let done_rows = self.done_rows();
         let rows = self.call.blocks.n_rows();
-        let tallies: Vec<_> = self.control.slots().iter().map(|slot| &slot.tally).collect();
-        let of_tally = |tally| WorkerReport::from_tally(tally, &self.call.blocks, elapsed, self.options.measure_memory);
-        let (workers, block_times) =
-            (tallies.iter().map(|tally| of_tally(tally)).collect(), BlockTimes::from_tallies(&tallies));
-        let (rerun_rows, caller_threads) = (self.ledger.rerun_rows, self.ledger.clock.caller_threads());
+        let rerun_rows = self.ledger.rerun_rows;
         let failed_rows = self.ledger.into_failed();
         let failed = failed_rows.iter().map(|failed| failed.row..failed.row + 1);
         Report {
-            rows,
-            blocks: self.call.blocks.len(),
-            elapsed,
-            block_times,
-            workers,
             deaths: self.deaths,
             missing_rows: joined(complement(&done_rows, rows).into_iter().chain(failed).collect()),
             failed_rows,
             ended_early,
-            warnings: Vec::new(),
-            caller_threads,
             rerun_rows,
-            bytes_read: self.call.bytes_read,
-            bytes_written: self.call.bytes_written,
-            input_pages: self.call.input_pages,
-            output_pages: self.call.output_pages,
+            ..self.call.report(self.control, elapsed, self.options.measure_memory)
         }
     }
 }
@@ -526,6 +504,6 @@ fn has_overtime(options: &Options<'_>, call: &Call<'_>) -> bool {
     options.fills() && call.last_step_since.is_some()
 }
 
-fn watch_error(source: std::io::Error) -> Error {
-    Error::Os { action: "watch", subject: "the workers".to_owned(), source }
+fn unkillable(pid: i32) -> Error {
+    Error::WorkerUnkillable { pid, waited: supervise::DEATH_LIMIT }
 }

@@ -10,10 +10,11 @@
 #![allow(unsafe_code, reason = "a slot pointer for the panic hook, a fault handler, mprotect")]
 
 use std::any::Any;
+use std::fmt;
 use std::ops::{ControlFlow, Range};
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -29,13 +30,9 @@ pub(crate) type BlockFn<'a> = dyn Fn(&mut Claim<'_>, &Station<'_>) -> ControlFlo
 
 /// What a worker needs to know; lives in the parent's memory and reaches the child by the fork.
 pub(crate) struct Job<'a> {
-    pub(crate) control: &'a Control,
+    pub(crate) control: Control<'a>,
     pub(crate) blocks: &'a RowBlocks,
     pub(crate) run: &'a BlockFn<'a>,
-    /// Address ranges that this worker must not write to: every segment but the output of the call, or that, too.
-    pub(crate) read_only: &'a [Range<usize>],
-    /// Measure private memory at the end, at the cost of a walk over the page tables.
-    pub(crate) measure_memory: bool,
 }
 
 /// Values of the slot's `go` word.
@@ -67,6 +64,39 @@ pub(crate) fn vouches_for(exit: Exit, kind: MessageKind) -> bool {
     }
 }
 
+/// Where this process has mapped what the caller has at other addresses, for the fault handler: a fault is told by the caller's.
+pub(crate) static ELSEWHERE: Elsewhere =
+    Elsewhere([const { [const { AtomicUsize::new(0) }; 3] }; ELSEWHERE_MAX]);
+
+const ELSEWHERE_MAX: usize = 64;
+
+/// For each mapping where it starts and ends, and where it starts in the caller.
+#[derive(Debug)]
+pub(crate) struct Elsewhere([[AtomicUsize; 3]; ELSEWHERE_MAX]);
+
+impl Elsewhere {
+    /// One more mapping; more than there is room for are not told.
+    pub(crate) fn add(&self, range: Range<usize>, caller_start: usize) {
+        if let Some([start, end, caller]) = self.0.iter().find(|[_, end, _]| end.load(Ordering::Relaxed) == 0) {
+            start.store(range.start, Ordering::Relaxed);
+            caller.store(caller_start, Ordering::Relaxed);
+            end.store(range.end, Ordering::Relaxed);
+        }
+    }
+
+    /// A mapping is gone.
+    pub(crate) fn remove(&self, address: usize) {
+        let known = self.0.iter().find(|[start, ..]| start.load(Ordering::Relaxed) == address);
+        known.into_iter().flatten().for_each(|word| word.store(0, Ordering::Relaxed));
+    }
+
+    fn to_caller(&self, address: usize) -> usize {
+        let words = self.0.iter().map(|mapping| [0, 1, 2].map(|word: usize| mapping[word].load(Ordering::Relaxed)));
+        let known = words.into_iter().find(|[start, end, _]| (*start..*end).contains(&address));
+        known.map_or(address, |[start, _, caller]| address - start + caller)
+    }
+}
+
 /// This process's slot; null in every process that is not a worker.
 static OWN_SLOT: AtomicPtr<Slot> = AtomicPtr::new(ptr::null_mut());
 
@@ -75,37 +105,55 @@ fn own_slot() -> Option<&'static Slot> {
     unsafe { OWN_SLOT.load(Ordering::Relaxed).as_ref() }
 }
 
-/// The worker's life. Never returns, and never unwinds into the parent's frames.
-pub(crate) fn live(job: &Job<'_>, parent: Pid, owner: Owner) -> ! {
+/// The life of a worker that is forked for one call. Never returns, and never unwinds into the parent's frames.
+///
+/// `read_only` are address ranges that it must not write to: every segment but the output of the call, or that, too.
+pub(crate) fn live(job: &Job<'_>, read_only: &[Range<usize>], measured: bool, parent: Pid, owner: Owner) -> ! {
     let slot = &job.control.slots()[usize::from(owner.slot)];
     if failpoints::is_on("workers are late to be tied") {
         std::thread::sleep(Duration::from_secs(1));
     }
-    if !failpoints::is_on("outlive the caller") {
-        match die_with(parent) {
-            Ok(true) => {}
-            Ok(false) => exit_now(EXIT_UNWANTED),
-            Err(error) => fail_setup(slot, "prctl(PR_SET_PDEATHSIG)", &error),
+    if let Err(error) = die_with_parent(parent) {
+        fail_setup(slot, format_args!("prctl(PR_SET_PDEATHSIG): {}", errno(&error)));
+    }
+    take_slot(slot);
+    put_process_in_order();
+    for range in read_only.iter().filter(|_| !failpoints::is_on("writable segments")) {
+        // SAFETY: a whole mapping of a segment, listed under the registry's lock, which was held across the fork; a
+        // store to it from now on is a fault, which is the intention.
+        if let Err(error) = unsafe { shared::make_read_only(range) } {
+            fail_setup(slot, format_args!("mprotect of a segment: {}", errno(&error)));
         }
     }
-    OWN_SLOT.store(ptr::from_ref(slot).cast_mut(), Ordering::Relaxed);
-    prepare(job, slot);
+    hang_if_asked(slot);
     slot.set_ready();
     futex::wait_while(&slot.go, WAIT);
     if slot.go.load(Ordering::Relaxed) != GO {
         exit_now(EXIT_UNWANTED);
     }
     signal::unblock_all();
-    let code = end_of_work(catch_unwind(AssertUnwindSafe(|| work(job, slot, owner))), slot);
-    if job.measure_memory {
-        let memory = procfs::own_memory().unwrap_or_default();
-        slot.tally.note_memory(memory.private, memory.proportional);
+    let code = at_work(job, slot, owner).err().unwrap_or(EXIT_FINISHED);
+    if measured {
+        measure_memory(slot);
     }
     exit_now(code)
 }
 
-/// Puts the process in order.
-fn prepare(job: &Job<'_>, slot: &Slot) {
+/// From now on the end of `parent` is that of this process; if it has come already, at once.
+pub(crate) fn die_with_parent(parent: Pid) -> std::io::Result<()> {
+    if !failpoints::is_on("outlive the caller") && !die_with(parent)? {
+        exit_now(EXIT_UNWANTED);
+    }
+    Ok(())
+}
+
+/// From now on panics and faults of this process leave word in `slot`.
+pub(crate) fn take_slot(slot: &Slot) {
+    OWN_SLOT.store(ptr::from_ref(slot).cast_mut(), Ordering::Relaxed);
+}
+
+/// What every worker does before it works: signals, score, arithmetic.
+pub(crate) fn put_process_in_order() {
     if !failpoints::is_on("keep signal handlers") {
         signal::reset_dispositions();
     }
@@ -114,17 +162,27 @@ fn prepare(job: &Job<'_>, slot: &Slot) {
     if !failpoints::is_on("no oom score") {
         procfs::prefer_as_oom_victim();
     }
-    for range in job.read_only.iter().filter(|_| !failpoints::is_on("writable segments")) {
-        // SAFETY: a whole mapping of a segment, listed under the registry's lock, which was held across the fork; a
-        // store to it from now on is a fault, which is the intention.
-        if let Err(error) = unsafe { shared::make_read_only(range) } {
-            fail_setup(slot, "mprotect of a segment", &error);
-        }
-    }
     if !failpoints::is_on("keep the fpu mode") {
         fpu::set_default();
     }
-    hang_if_asked(slot);
+}
+
+/// Notes how much memory this process has.
+pub(crate) fn measure_memory(slot: &Slot) {
+    let memory = procfs::own_memory().unwrap_or_default();
+    slot.tally.note_memory(memory.private, memory.proportional);
+}
+
+/// Works on a call until nothing is left for this worker.
+///
+/// # Errors
+/// The exit code that says why the kernel, or what it needs, has failed. The slot says more, and the unit stays claimed: this
+/// process is to leave with it.
+pub(crate) fn at_work(job: &Job<'_>, slot: &Slot, owner: Owner) -> Result<(), i32> {
+    match end_of_work(catch_unwind(AssertUnwindSafe(|| work(job, slot, owner))), slot) {
+        EXIT_FINISHED => Ok(()),
+        code => Err(code),
+    }
 }
 
 /// For tests: hangs, in the first worker or in every one, as one does that waits for an inherited lock.
@@ -155,10 +213,23 @@ fn end_of_work(ended: std::thread::Result<ControlFlow<()>>, slot: &Slot) -> i32 
     }
 }
 
-fn fail_setup(slot: &Slot, what: &str, error: &std::io::Error) -> ! {
-    // The number, not its text: looking that up takes a lock and allocates.
-    slot.leave_message(MessageKind::Setup, format_args!("{what}: errno {}", error.raw_os_error().unwrap_or(0)), "");
+/// Leaves, with word of what could not be set up.
+pub(crate) fn fail_setup(slot: &Slot, what: impl fmt::Display) -> ! {
+    slot.leave_message(MessageKind::Setup, what, "");
     exit_now(EXIT_SETUP_FAILED)
+}
+
+/// The number of an error, not its text: looking that up takes a lock and allocates.
+pub(crate) fn errno(error: &std::io::Error) -> impl fmt::Display {
+    struct Errno(i32);
+
+    impl fmt::Display for Errno {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "errno {}", self.0)
+        }
+    }
+
+    Errno(error.raw_os_error().unwrap_or(0))
 }
 
 /// Claims, runs, publishes, until there is nothing left or the kernel fails. A failed unit stays claimed.
@@ -171,10 +242,11 @@ fn work(job: &Job<'_>, slot: &Slot, owner: Owner) -> ControlFlow<()> {
         let station = job.control.station(owner.slot);
         (job.run)(&mut claim, &station)?;
         let done = station.digest(claim.block());
-        claim.publish(done);
+        // Counted before it is published: with the last block the call may be over, and the next begin.
         let now = Instant::now();
         slot.tally.count_block(rows.len(), now.duration_since(last).as_nanos().try_into().unwrap_or(u64::MAX));
         last = now;
+        claim.publish(done);
     }
     ControlFlow::Continue(())
 }
@@ -293,12 +365,12 @@ fn note_panic(slot: &Slot, info: &PanicHookInfo<'_>) {
 
 fn note_fault(signal: i32, address: usize) {
     if let Some(slot) = own_slot() {
-        slot.leave_fault(Fault { signal, address });
+        slot.leave_fault(Fault { signal, address: ELSEWHERE.to_caller(address) });
     }
 }
 
 /// A panic's payload as text.
-fn panic_text(payload: &(dyn Any + Send)) -> &str {
+pub(crate) fn panic_text(payload: &(dyn Any + Send)) -> &str {
     let text = payload.downcast_ref::<&str>().copied();
     text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("a payload that is not a string")
 }

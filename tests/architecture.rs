@@ -25,8 +25,11 @@ const FLOORS: &[(&str, u32)] = &[
     ("crew", 2),
     ("options", 2),
     ("call", 2),
+    ("packet", 2),
     ("supervisor", 3),
+    ("executor", 3),
     ("fork", 3),
+    ("pool", 3),
     ("rows", 4),
 ];
 

@@ -301,7 +301,7 @@ Error::PoisonedRows { rows } if rows[0].row == 12 => {
                 for dies in [false, true] {
                     let times = SharedWord::new();
                     let outcome = sum(&|row| if row == 420 && first_time(&times) {
-                        overwrite_a_word(Some(word), None, value);
+                        overwrite_a_word(word, value);
                         if dies { raise(Signal::SIGKILL) }
                     });
                     match outcome {
@@ -316,14 +316,13 @@ Error::PoisonedRows { rows } if rows[0].row == 12 => {
 
     fn a_row_that_a_stray_store_has_workers_pass_over_is_missed() {
         const N_SKIPPED: usize = 3;
-        const FIRST_SKIPPED_FROM_END: usize = 1024;
         let m = matrix(1000, 3);
         let times = SharedWord::new();
         let count = |harm: bool| {
             let count = fork().workers(1).fold_rows(&m, 0u64, |count, row| {
                 if harm && row.index() == 420 && first_time(&times) {
-                    overwrite_a_word(None, Some(FIRST_SKIPPED_FROM_END), 999);
-                    overwrite_a_word(Some(N_SKIPPED), None, 1);
+                    overwrite_a_word(PIECES_WITH_ONE_WORKER + 2 * MAX_PIECES, 999);
+                    overwrite_a_word(N_SKIPPED, 1);
                 }
                 *count += 1;
             }, |count, other| *count += other).unwrap();
@@ -336,8 +335,7 @@ Error::PoisonedRows { rows } if rows[0].row == 12 => {
     fn a_stray_word_in_the_table_of_pieces_changes_no_bit() {
         let m = matrix(100, 3);
         let expected = harmed(&m, 1, |_| {}).unwrap().0;
-        // The table lies at the end, before the rows to be passed over: 8,192 pairs, and 1,024 words.
-        let end_of_piece = |piece: usize| 1024 + 2 * 8192 - 2 * piece - 1;
+        let end_of_piece = |piece: usize| PIECES_WITH_ONE_WORKER + 2 * piece + 1;
         for piece in 0..3 {
             for value in [0, 42, 45, 47, 10_000] {
                 let times = SharedWord::new();
@@ -345,7 +343,7 @@ Error::PoisonedRows { rows } if rows[0].row == 12 => {
                     match row {
                         44 if first_time(&times) => raise(Signal::SIGKILL),
                         90 if times.fetch_add(1, Ordering::Relaxed) == 3 => {
-                            overwrite_a_word(None, Some(end_of_piece(piece)), value);
+                            overwrite_a_word(end_of_piece(piece), value);
                         }
                         44 => { times.fetch_add(1, Ordering::Relaxed); }
                         _ => {}
@@ -821,12 +819,16 @@ fn interrupt_this_thread_every_millisecond(work: impl FnOnce()) -> usize {
     HANDLED.load(Ordering::Relaxed)
 }
 
-/// In a worker: stores to one word of the control block, counted from its start or from its end.
+/// Where the table of pieces begins in the control block of a call with one worker, in words: after a page for the header and
+/// one for the slot. After it come the rows to be passed over.
+const PIECES_WITH_ONE_WORKER: usize = 1024;
+const MAX_PIECES: usize = 8192;
+
+/// In a worker: stores to one word of the control block.
 #[allow(unsafe_code, reason = "the stray store that the test is about")]
-fn overwrite_a_word(from_start: Option<usize>, from_end: Option<usize>, value: u64) {
+fn overwrite_a_word(word: usize, value: u64) {
     for range in control_blocks() {
-        let at = from_start.map_or(range.start, |word| range.start + 8 * word);
-        let at = from_end.map_or(at, |word| range.end - 8 * word);
+        let at = range.start + 8 * word;
         // SAFETY: mapped and writable as /proc says.
         unsafe { std::ptr::with_exposed_provenance_mut::<u64>(at).write_volatile(value) };
     }

@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::CallKey;
 use crate::blocks::RowBlock;
 
 /// The most workers that a claim word can name.
@@ -18,6 +19,7 @@ const RETIRED: u64 = 3;
 const WORKER_BITS: u32 = 16;
 const GENERATION_SHIFT: u32 = STATE_BITS + WORKER_BITS;
 const GENERATION_BITS: u32 = 16;
+const _: () = assert!(WORKER_BITS + GENERATION_BITS == u32::BITS, "a free word has the number of the call there");
 
 /// The seal of a word: hash bits over what lies below them, and more.
 const SEAL_SHIFT: u32 = GENERATION_SHIFT + GENERATION_BITS;
@@ -46,7 +48,7 @@ pub(crate) enum ClaimState {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Claims<'a> {
     words: &'a [AtomicU64],
-    nonce: u64,
+    call: CallKey,
 }
 
 /// A won block: proof that no other live process writes to its rows.
@@ -69,8 +71,8 @@ pub(crate) fn digest(index: usize, rows: &Range<usize>, skipped: impl Iterator<I
 }
 
 impl<'a> Claims<'a> {
-    pub(super) fn new(words: &'a [AtomicU64], nonce: u64) -> Self {
-        Self { words, nonce }
+    pub(super) fn new(words: &'a [AtomicU64], call: CallKey) -> Self {
+        Self { words, call }
     }
 
     /// Tries `FREE -> CLAIMED(owner)`. `None` when the block is not free.
@@ -84,7 +86,7 @@ impl<'a> Claims<'a> {
         // dead one that had the block before. A failed exchange means that somebody else has it: look elsewhere.
         let claimed = self.open(CLAIMED | bits_of(owner), block.index());
         word.compare_exchange(seen, claimed, Ordering::Acquire, Ordering::Relaxed).ok()?;
-        Some(Claim { block, word, claimed, owner, nonce: self.nonce })
+        Some(Claim { block, word, claimed, owner, nonce: self.call.nonce })
     }
 
     /// The state of unit number `index`. Acquire: pairs with the Release of [`Claim::publish`].
@@ -97,6 +99,11 @@ impl<'a> Claims<'a> {
         (0..self.words.len()).map(|index| self.state(index, digest(index))).collect()
     }
 
+    /// Whether a unit is neither free nor claimed.
+    pub(crate) fn is_ended(&self, index: usize) -> bool {
+        self.glance(index) == Glance::Other
+    }
+
     fn glance(&self, index: usize) -> Glance {
         self.read(self.words[index].load(Ordering::Acquire), index)
     }
@@ -104,7 +111,7 @@ impl<'a> Claims<'a> {
     fn read(&self, word: u64, index: usize) -> Glance {
         let owner = owner_of(word);
         match word & STATE_MASK {
-            FREE if word == self.open(FREE, index) => Glance::Free,
+            FREE if word == self.free_word(index) => Glance::Free,
             CLAIMED if word == self.open(CLAIMED | bits_of(owner), index) => Glance::Claimed(owner),
             _ => Glance::Other,
         }
@@ -115,15 +122,20 @@ impl<'a> Claims<'a> {
         match (self.read(word, index), word & STATE_MASK) {
             (Glance::Free, _) => ClaimState::Free,
             (Glance::Claimed(owner), _) => ClaimState::Claimed(owner),
-            (_, DONE) if word == sealed(DONE | bits_of(owner), self.nonce, digest) => ClaimState::Done(owner),
-            (_, RETIRED) if word == sealed(RETIRED, self.nonce, digest) => ClaimState::Retired,
+            (_, DONE) if word == sealed(DONE | bits_of(owner), self.call.nonce, digest) => ClaimState::Done(owner),
+            (_, RETIRED) if word == sealed(RETIRED, self.call.nonce, digest) => ClaimState::Retired,
             _ => ClaimState::Corrupt,
         }
     }
 
+    /// Where others have worker and generation it has the number of the call.
+    fn free_word(&self, index: usize) -> u64 {
+        self.open(FREE | u64::from(self.call.number) << STATE_BITS, index)
+    }
+
     /// A word of a unit that is not ended: its seal knows of the unit no more than the number.
     fn open(&self, low: u64, index: usize) -> u64 {
-        sealed(low, self.nonce, index as u64)
+        sealed(low, self.call.nonce, index as u64)
     }
 
     /// Where a worker should begin that has none of the first `n` blocks yet, or has reached what others have done: as far
@@ -154,7 +166,7 @@ impl<'a> Claims<'a> {
         if ![ClaimState::Claimed(owner), ClaimState::Done(owner)].contains(&was) {
             return;
         }
-        let free = self.open(FREE, index);
+        let free = self.free_word(index);
         // Release: the next claimer's Acquire orders its stores after the death that was seen.
         let _ = word.compare_exchange(seen, free, Ordering::Release, Ordering::Relaxed);
     }
@@ -162,9 +174,9 @@ impl<'a> Claims<'a> {
     /// The supervisor's word on a unit that no live worker holds, whatever was there: to be done, done, or not to be done.
     pub(crate) fn settle(&self, index: usize, state: ClaimState, digest: u64) {
         let word = match state {
-            ClaimState::Free => self.open(FREE, index),
-            ClaimState::Done(owner) => sealed(DONE | bits_of(owner), self.nonce, digest),
-            ClaimState::Claimed(_) | ClaimState::Retired | ClaimState::Corrupt => sealed(RETIRED, self.nonce, digest),
+            ClaimState::Free => self.free_word(index),
+            ClaimState::Done(owner) => sealed(DONE | bits_of(owner), self.call.nonce, digest),
+            ClaimState::Claimed(_) | ClaimState::Retired | ClaimState::Corrupt => sealed(RETIRED, self.call.nonce, digest),
         };
         // Release: as in `free`.
         self.words[index].store(word, Ordering::Release);
@@ -173,7 +185,7 @@ impl<'a> Claims<'a> {
     /// Frees every block, whatever its word says. Only while no worker lives.
     pub(super) fn free_all(&self) {
         for (index, word) in self.words.iter().enumerate() {
-            word.store(self.open(FREE, index), Ordering::Release);
+            word.store(self.free_word(index), Ordering::Release);
         }
     }
 
@@ -237,6 +249,8 @@ mod tests {
     const FIRST: Owner = Owner { slot: 0, generation: 0 };
     const SECOND: Owner = Owner { slot: 65_535, generation: 65_535 };
 
+    const KEY: CallKey = CallKey { nonce: 42, number: 7 };
+
     fn words(n: usize) -> Vec<AtomicU64> {
         (0..n).map(|_| AtomicU64::new(0)).collect()
     }
@@ -248,7 +262,7 @@ mod tests {
     #[test]
     fn a_block_has_one_owner_until_that_owner_is_dead() {
         let words = words(10);
-        let claims = Claims::new(&words, 42);
+        let claims = Claims::new(&words, KEY);
         claims.free_all();
         let claim = claims.try_claim(block(3), FIRST).unwrap();
         assert_eq!(claims.state(3, 3), ClaimState::Claimed(FIRST));
@@ -270,7 +284,7 @@ mod tests {
     #[test]
     fn what_is_settled_is_claimed_by_nobody() {
         let words = words(10);
-        let claims = Claims::new(&words, 42);
+        let claims = Claims::new(&words, KEY);
         claims.free_all();
         claims.settle(3, ClaimState::Retired, 3);
         claims.settle(4, ClaimState::Done(FIRST), 4);
@@ -285,7 +299,7 @@ mod tests {
     #[test]
     fn workers_begin_far_from_each_other() {
         let words = words(10);
-        let claims = Claims::new(&words, 42);
+        let claims = Claims::new(&words, KEY);
         claims.free_all();
         assert_eq!(claims.clear_way(10), Some(0));
         let first = claims.try_claim(block(0), FIRST).unwrap();
@@ -301,13 +315,13 @@ mod tests {
     #[test]
     fn a_done_word_of_another_block_or_call_is_corruption() {
         let words = words(2);
-        let claims = Claims::new(&words, 1);
+        let claims = Claims::new(&words, KEY);
         claims.free_all();
         claims.try_claim(block(0), FIRST).unwrap().publish(0);
         let done = words[0].load(Ordering::Relaxed);
         words[1].store(done, Ordering::Relaxed);
         assert_eq!(claims.state(1, 1), ClaimState::Corrupt);
-        assert_eq!(Claims::new(&words, 2).state(0, 0), ClaimState::Corrupt);
+        assert_eq!(Claims::new(&words, CallKey { nonce: 2, ..KEY }).state(0, 0), ClaimState::Corrupt);
         words[0].store(done ^ 1 << STATE_BITS, Ordering::Relaxed);
         assert_eq!(claims.state(0, 0), ClaimState::Corrupt, "another worker's name under the same seal");
     }
@@ -323,7 +337,7 @@ mod tests {
             digest(7, &(10..20), [12, 13].into_iter()),
         ];
         let words = words(1);
-        let claims = Claims::new(&words, 1);
+        let claims = Claims::new(&words, KEY);
         claims.free_all();
         claims.try_claim(block(0), FIRST).unwrap().publish(digests[0]);
         let states = digests.map(|digest| claims.state(0, digest));
@@ -332,9 +346,19 @@ mod tests {
     }
 
     #[test]
+    fn who_is_late_for_a_call_takes_nothing_of_the_next() {
+        let words = words(10);
+        let late = Claims::new(&words, KEY);
+        late.free_all();
+        Claims::new(&words, CallKey { number: KEY.number + 1, ..KEY }).free_all();
+        assert!(late.try_claim(block(3), FIRST).is_none());
+        assert_eq!(late.clear_way(10), None);
+    }
+
+    #[test]
     fn stray_values_are_corruption() {
         let words = words(1);
-        let claims = Claims::new(&words, 1);
+        let claims = Claims::new(&words, KEY);
         claims.free_all();
         for value in [0, 1, 2, 3, u64::MAX, 0x3ff0_0000_0000_0000, 1 << 63, FREE | 4, CLAIMED | 1 << 50] {
             words[0].store(value, Ordering::Relaxed);

@@ -13,7 +13,6 @@ pub(crate) use claims::{Claim, ClaimState, Claims, MAX_WORKERS, Owner, digest};
 pub(crate) use slots::{Fault, Message, MessageKind, Saved, Slot, Tally};
 pub(crate) use station::Station;
 
-use std::mem::{align_of, size_of};
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -53,50 +52,66 @@ unsafe impl AllAtomic for Header {}
 // SAFETY: atomics only.
 unsafe impl AllAtomic for Piece {}
 
-const _: () = assert!(size_of::<Header>() == 64 && align_of::<Slot>() <= 4096);
+const _: () = assert!(size_of::<Header>() <= Control::SLOTS_AT);
 
 /// No unit.
 const NONE: u64 = u64::MAX;
 
-/// The control block of one call in anonymous shared memory: claim words for the blocks and for pieces of them, and worker
-/// slots. Pieces and skipped rows take memory only when there are any.
-#[derive(Debug)]
-pub(crate) struct Control {
-    pages: SharedPages,
-    n_blocks: usize,
+/// The control block of a call in anonymous shared memory: worker slots, and claim words for the blocks and for pieces of
+/// them. Pieces and skipped rows take memory only when there are any.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Control<'p> {
+    pages: &'p SharedPages,
     n_workers: usize,
-    nonce: u64,
+    call: CallKey,
+    n_blocks: usize,
 }
 
-impl Control {
+/// What the words of one call are sealed with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct CallKey {
+    /// Nobody can guess it.
+    pub(crate) nonce: u64,
+    /// Which of the calls that the same memory serves in turn. A worker that is late for one takes no unit of the next, not even
+    /// by an accident of the seal.
+    pub(crate) number: u32,
+}
+
+impl<'p> Control<'p> {
     /// How many bytes the control block for so many blocks and workers takes.
     pub(crate) fn bytes(n_blocks: usize, n_workers: usize) -> usize {
-        Self::skipped_at(n_blocks, n_workers) + MAX_FAILED_ROWS * size_of::<AtomicU64>()
+        Self::words_at(n_workers) + (n_blocks + MAX_PIECES) * size_of::<AtomicU64>()
     }
 
-    /// The slots come after the claim words, each on a page of its own.
-    fn slots_at(n_blocks: usize) -> usize {
-        let n_words = n_blocks + MAX_PIECES;
-        (size_of::<Header>() + n_words * size_of::<AtomicU64>()).next_multiple_of(align_of::<Slot>())
+    /// The slots come after the header, each on a page of its own.
+    const SLOTS_AT: usize = align_of::<Slot>();
+
+    fn pieces_at(n_workers: usize) -> usize {
+        Self::SLOTS_AT + n_workers * size_of::<Slot>()
     }
 
-    fn pieces_at(n_blocks: usize, n_workers: usize) -> usize {
-        Self::slots_at(n_blocks) + n_workers * size_of::<Slot>()
+    fn skipped_at(n_workers: usize) -> usize {
+        Self::pieces_at(n_workers) + MAX_PIECES * size_of::<Piece>()
     }
 
-    fn skipped_at(n_blocks: usize, n_workers: usize) -> usize {
-        Self::pieces_at(n_blocks, n_workers) + MAX_PIECES * size_of::<Piece>()
+    /// The claim words come last: where the rest lies does not depend on how many blocks a call has.
+    fn words_at(n_workers: usize) -> usize {
+        Self::skipped_at(n_workers) + MAX_FAILED_ROWS * size_of::<AtomicU64>()
     }
 
-    /// A control block with every block free and every slot empty, in fresh pages of [`Control::bytes`] bytes.
-    pub(crate) fn in_pages(pages: SharedPages, n_blocks: usize, n_workers: usize, nonce: u64) -> Self {
+    /// The control block of a call in pages of [`Control::bytes`] bytes, as it is. In fresh pages, or after another call, it wants
+    /// a [`reset`](Self::reset) before it is of use.
+    pub(crate) fn in_pages(pages: &'p SharedPages, n_blocks: usize, n_workers: usize, call: CallKey) -> Self {
         assert!(n_workers <= MAX_WORKERS, "a claim word holds 16 bits of worker number");
-        let control = Self { pages, n_blocks, n_workers, nonce };
-        control.reset();
-        control
+        Self { pages, n_workers, call, n_blocks }
     }
 
-    /// Frees every block and forgets all else. Only while no worker lives.
+    /// What its words are sealed with.
+    pub(crate) fn call(&self) -> CallKey {
+        self.call
+    }
+
+    /// Frees every block and forgets all else but the slots. Only while no worker is at this call.
     pub(crate) fn reset(&self) {
         let header = self.header();
         header.returned.store(NONE, Ordering::Relaxed);
@@ -133,15 +148,15 @@ impl Control {
     }
 
     /// The claim words of the blocks and of the pieces that there are by now, as the shared memory has it.
-    pub(crate) fn claims_now(&self) -> Claims<'_> {
+    pub(crate) fn claims_now(&self) -> Claims<'p> {
         // Acquire: pairs with the Release in `add_piece`, so a piece that is counted has its rows.
         let n_pieces = usize::try_from(self.header().n_pieces.load(Ordering::Acquire)).unwrap_or(usize::MAX);
         self.claims(self.n_blocks + n_pieces.min(MAX_PIECES))
     }
 
     /// The first `n_units` claim words: those of the blocks, then those of the pieces.
-    pub(crate) fn claims(&self, n_units: usize) -> Claims<'_> {
-        Claims::new(self.pages.slice_of::<AtomicU64>(size_of::<Header>(), n_units), self.nonce)
+    pub(crate) fn claims(&self, n_units: usize) -> Claims<'p> {
+        Claims::new(self.pages.slice_of::<AtomicU64>(Self::words_at(self.n_workers), n_units), self.call)
     }
 
     /// The unit of this number, for a worker: a block of `blocks`, or a piece of one.
@@ -184,31 +199,38 @@ impl Control {
         header.n_pieces.store(n_pieces, Ordering::Release);
     }
 
+    /// Whether nothing is left to do, as far as the shared memory tells. A hint: the supervisor looks for itself.
+    pub(crate) fn is_over(&self, blocks: &RowBlocks) -> bool {
+        let (claims, limit) = (self.claims_now(), self.limit());
+        let is_wanted = |unit| self.unit(blocks, unit).is_some_and(|unit| unit.rows().start < limit);
+        (0..claims.len()).all(|unit| claims.is_ended(unit) || !is_wanted(unit))
+    }
+
     /// Rows to pass over.
-    fn skipped(&self) -> &[AtomicU64] {
+    fn skipped(&self) -> &'p [AtomicU64] {
         let n_skipped = usize::try_from(self.header().n_skipped.load(Ordering::Acquire)).unwrap_or(usize::MAX);
         &self.all_skipped()[..n_skipped.min(MAX_FAILED_ROWS)]
     }
 
-    fn all_skipped(&self) -> &[AtomicU64] {
-        self.pages.slice_of::<AtomicU64>(Self::skipped_at(self.n_blocks, self.n_workers), MAX_FAILED_ROWS)
+    fn all_skipped(&self) -> &'p [AtomicU64] {
+        self.pages.slice_of::<AtomicU64>(Self::skipped_at(self.n_workers), MAX_FAILED_ROWS)
     }
 
     /// The slots, one per worker.
-    pub(crate) fn slots(&self) -> &[Slot] {
-        self.pages.slice_of::<Slot>(Self::slots_at(self.n_blocks), self.n_workers)
+    pub(crate) fn slots(&self) -> &'p [Slot] {
+        self.pages.slice_of::<Slot>(Self::SLOTS_AT, self.n_workers)
     }
 
     /// What a block of rows is run with in the worker of `slot`.
-    pub(crate) fn station(&self, slot: u16) -> Station<'_> {
+    pub(crate) fn station(&self, slot: u16) -> Station<'p> {
         Station::new(slot, &self.slots()[usize::from(slot)], self.skipped())
     }
 
-    fn pieces(&self) -> &[Piece] {
-        self.pages.slice_of::<Piece>(Self::pieces_at(self.n_blocks, self.n_workers), MAX_PIECES)
+    fn pieces(&self) -> &'p [Piece] {
+        self.pages.slice_of::<Piece>(Self::pieces_at(self.n_workers), MAX_PIECES)
     }
 
-    fn header(&self) -> &Header {
+    fn header(&self) -> &'p Header {
         &self.pages.slice_of::<Header>(0, 1)[0]
     }
 }

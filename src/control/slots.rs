@@ -92,6 +92,8 @@ pub(crate) struct Tally {
     pub(crate) proportional_bytes: AtomicU64,
     /// Processes that have held the slot.
     starts: AtomicU64,
+    /// The number of the call that the counters are of.
+    call: AtomicU64,
 }
 
 /// Why a worker left a message.
@@ -257,6 +259,18 @@ impl Slot {
         Some(Fault { signal, address: usize::try_from(self.fault_address.load(Ordering::Relaxed)).unwrap_or(0) })
     }
 
+    /// In its worker: it begins with the call of this number. The tally of a predecessor in the same call goes on; what else was
+    /// left of earlier calls is forgotten.
+    pub(crate) fn begin(&self, call: u32) {
+        if self.tally.is_of(call) {
+            return;
+        }
+        self.kind.store(0, Ordering::Relaxed);
+        self.row.store(NO_ROW, Ordering::Relaxed);
+        self.saved.store(NO_ROW, Ordering::Relaxed);
+        self.tally.begin(call);
+    }
+
     /// Makes the slot ready for the next process that holds it. The tally goes on.
     pub(crate) fn clear(&self) {
         add(&self.tally.starts, 1);
@@ -285,6 +299,23 @@ impl Tally {
     /// How many processes have held the slot, this one included.
     pub(crate) fn starts(&self) -> u64 {
         self.starts.load(Ordering::Relaxed)
+    }
+
+    /// Whether the counters are of the call of this number; a worker that has not begun with a call counts another.
+    pub(crate) fn is_of(&self, call: u32) -> bool {
+        self.call.load(Ordering::Relaxed) == u64::from(call)
+    }
+
+    /// Whether memory was noted.
+    pub(crate) fn is_measured(&self) -> bool {
+        self.proportional_bytes.load(Ordering::Relaxed) != 0
+    }
+
+    fn begin(&self, call: u32) {
+        let counters = [&self.blocks, &self.rows, &self.busy_ns, &self.private_bytes, &self.proportional_bytes];
+        counters.into_iter().for_each(|counter| counter.store(0, Ordering::Relaxed));
+        [&self.shortest_block_ns, &self.longest_block_ns].into_iter().for_each(|time| time.store(0, Ordering::Relaxed));
+        self.call.store(call.into(), Ordering::Relaxed);
     }
 
     /// Notes the worker's memory, at the end of its life.
@@ -345,17 +376,18 @@ fn floor_char_boundary(s: &str, max: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::CallKey;
     use crate::control::Control;
     use crate::sys::shared::SharedPages;
 
-    fn control() -> Control {
-        Control::in_pages(SharedPages::new(Control::bytes(1, 1)).unwrap(), 1, 1, 0)
+    fn slot() -> &'static Slot {
+        let pages = Box::leak(Box::new(SharedPages::new(Control::bytes(1, 1)).unwrap()));
+        &Control::in_pages(pages, 1, 1, CallKey { nonce: 0, number: 0 }).slots()[0]
     }
 
     #[test]
     fn a_message_comes_back_with_its_row_and_place() {
-        let control = control();
-        let slot = &control.slots()[0];
+        let slot = slot();
         slot.set_row(7);
         assert_eq!(slot.message(), None);
         slot.leave_message(MessageKind::Panic, format_args!("index {} of {}", 9, 4), "src/lib.rs:1:2");
@@ -368,8 +400,7 @@ mod tests {
 
     #[test]
     fn a_message_of_a_megabyte_is_cut_at_a_whole_character() {
-        let control = control();
-        let slot = &control.slots()[0];
+        let slot = slot();
         slot.leave_message(MessageKind::KernelError, "x".to_owned() + &"ä".repeat(1 << 19), "here:1:1");
         let message = slot.message().unwrap();
         assert_eq!(message.text, "x".to_owned() + &"ä".repeat(MESSAGE_BYTES / 2 - 1));
@@ -378,8 +409,7 @@ mod tests {
 
     #[test]
     fn lengths_that_a_stray_store_left_are_not_believed() {
-        let control = control();
-        let slot = &control.slots()[0];
+        let slot = slot();
         slot.leave_message(MessageKind::Panic, "m", "l");
         slot.message_len.store(u32::MAX, Ordering::Relaxed);
         slot.location_len.store(u32::MAX, Ordering::Relaxed);
@@ -391,8 +421,7 @@ mod tests {
 
     #[test]
     fn a_panic_counts_only_once_it_is_confirmed_on_its_row() {
-        let control = control();
-        let slot = &control.slots()[0];
+        let slot = slot();
         slot.set_row(1);
         assert!(!slot.confirm_panic(""));
         slot.draft_panic("first", "a:1:1");
@@ -408,8 +437,7 @@ mod tests {
 
     #[test]
     fn a_panic_on_top_of_another_keeps_the_earlier_words() {
-        let control = control();
-        let slot = &control.slots()[0];
+        let slot = slot();
         slot.draft_panic("ü".repeat(3000), "a:1:1");
         slot.draft_panic("second", "b:1:1");
         let text = slot.message().unwrap().text;
@@ -419,8 +447,7 @@ mod tests {
 
     #[test]
     fn a_fault_comes_back() {
-        let control = control();
-        let slot = &control.slots()[0];
+        let slot = slot();
         assert_eq!(slot.fault(), None);
         slot.leave_fault(Fault { signal: 11, address: 0x1234 });
         assert_eq!(slot.fault(), Some(Fault { signal: 11, address: 0x1234 }));

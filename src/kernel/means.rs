@@ -24,6 +24,10 @@ impl<'w> Weights<'w> {
         Self { values, total: dot::sum_row::<N, Careful<N>, _>(values, Elements) }
     }
 
+    pub(crate) fn values(&self) -> &'w [f64] {
+        self.values
+    }
+
     pub(super) fn len(&self) -> usize {
         self.values.len()
     }

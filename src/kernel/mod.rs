@@ -59,6 +59,7 @@ pub use functions::{
 pub use functions::{instructions, tier_of_exact_sum};
 
 pub(crate) use dispatch::Kernel;
+pub(crate) use means::Weights;
 pub(crate) use summand::{Overflow, Summand};
 
 /// The double nearest the exact sum of `values`, ties to even: correctly rounded, like Python's `math.fsum`, at the

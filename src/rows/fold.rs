@@ -13,12 +13,14 @@ use std::time::Instant;
 use bytemuck::Pod;
 use ndarray::{ArrayRef, ArrayView, ArrayViewMut, CowArray, Dimension, Ix1, Ix2};
 
-use super::source::Indices;
-use super::{KernelReturn, Plan, Rows, check, check_shape, each_row, run, with_new_output};
+use super::source::tasks;
+use super::{KernelReturn, Plan, Rows, Task, check, check_shape, each_row, run, with_new_output};
 use crate::array::{Element, SharedArray};
 use crate::blocks::RowBlocks;
+use crate::control::Station;
 use crate::error::{Error, FailedRow, Result};
-use crate::fork::Fork;
+use crate::executor::{Executor, Given, KernelFor, Mode};
+use crate::packet::{Carried, Plain, Shape};
 use crate::report::{Output, Report};
 
 /// Accumulators that different workers write to all the time lie so far apart: two cache lines, which processors fetch in
@@ -37,6 +39,12 @@ fn shaped_mut<'a, A, D: Dimension>(dim: &D, elements: &'a mut [A]) -> ArrayViewM
 
 fn bytes_of<'a, A: Element, D: Dimension>(in_c_order: &'a CowArray<'_, A, D>) -> &'a [u8] {
     bytemuck::cast_slice(in_c_order.as_slice().expect("elements in C order lie side by side"))
+}
+
+/// The elements of a row of a matrix in C order.
+fn row_of<'v, A>(matrix: &'v ArrayView<'_, A, Ix2>, row: usize) -> &'v [A] {
+    let len = matrix.ncols();
+    &matrix.as_slice().expect("a whole array")[row * len..][..len]
 }
 
 /// A fold has something to fold into.
@@ -87,7 +95,7 @@ fn in_rows(error: Error, groups: &RowBlocks) -> Error {
     }
 }
 
-impl Fork<'_> {
+impl<M: Mode> Executor<'_, M> {
     /// Folds all rows into one value: `fold` takes a row into an accumulator that began as `identity`, `combine` takes one
     /// accumulator into another. For accumulators that are arrays (column sums) see
     /// [`fold_rows_array`](Self::fold_rows_array).
@@ -128,8 +136,8 @@ impl Fork<'_> {
         &self,
         input: I,
         identity: T,
-        fold: impl Fn(&mut T, I::Row) -> R,
-        combine: impl Fn(&mut T, &T) -> C,
+        fold: impl Fn(&mut T, I::Row) -> R + KernelFor<M>,
+        combine: impl Fn(&mut T, &T) -> C + KernelFor<M>,
     ) -> Result<Output<T>> {
         let mut value = identity;
         let report = self.fold_rows_into(input, identity, &mut value, fold, combine)?;
@@ -145,8 +153,8 @@ impl Fork<'_> {
         input: I,
         identity: T,
         output: &mut T,
-        fold: impl Fn(&mut T, I::Row) -> R,
-        combine: impl Fn(&mut T, &T) -> C,
+        fold: impl Fn(&mut T, I::Row) -> R + KernelFor<M>,
+        combine: impl Fn(&mut T, &T) -> C + KernelFor<M>,
     ) -> Result<Report> {
         let since = Instant::now();
         check(self, &input)?;
@@ -155,29 +163,34 @@ impl Fork<'_> {
         // As bytes: an accumulator need not be an element, and the parts of a segment need not be aligned to it.
         let mut parts = SharedArray::<u8, Ix2>::output(Ix2(groups.len(), size_of::<T>()))?;
         let mut whole = SharedArray::<u8, Ix1>::output(Ix1(size_of::<T>()))?;
-        let folded = run(self, &input, &mut parts, Plan::Groups, |rows, part, station| {
-            let mut accumulator = identity;
-            each_row(&input, rows, station, |_, row| fold(&mut accumulator, row).into_result())?;
-            part.copy_from_slice(bytemuck::bytes_of(&accumulator));
-            ControlFlow::Continue(())
+        let given = Given::to(self, &fold);
+        let folded = run(self, &input, &mut parts, Plan::Groups, given, Plain(identity), |task| {
+            let Task { input, kernel: fold, extra: Plain(identity) } = task;
+            Ok(move |rows: Range<usize>, part: &mut [u8], station: &Station<'_>| {
+                let mut accumulator = identity;
+                each_row(&input, rows, station, |_, row| fold(&mut accumulator, row).into_result())?;
+                part.copy_from_slice(bytemuck::bytes_of(&accumulator));
+                ControlFlow::Continue(())
+            })
         })?;
         for group in missing_groups(&groups, &folded) {
             parts.view_mut().row_mut(group).assign(&ArrayView::from(bytemuck::bytes_of(&identity)));
         }
-        let part = |index: usize| -> T {
-            bytemuck::pod_read_unaligned(&parts.as_slice()[index * size_of::<T>()..][..size_of::<T>()])
-        };
         if groups.len() < 2 {
-            *output = if groups.len() == 0 { identity } else { part(0) };
+            *output = if groups.len() == 0 { identity } else { bytemuck::pod_read_unaligned(parts.as_slice()) };
             return Ok(Report { bytes_written: size_of::<T>() as u64, output_pages: whole.pages(), ..folded });
         }
-        let combined = run(self, &&parts, &mut whole, Plan::Whole(since), |indices, whole, station| {
-            let mut accumulator = part(0);
-            each_row(&Indices(groups.len()), 1..indices.end, station, |_, group| {
-                combine(&mut accumulator, &part(group)).into_result()
-            })?;
-            whole.copy_from_slice(bytemuck::bytes_of(&accumulator));
-            ControlFlow::Continue(())
+        let given = Given::to(self, &combine);
+        let combined = run(self, &&parts, &mut whole, Plan::Whole(since), given, (), |Task { input, kernel: combine, .. }| {
+            Ok(move |groups: Range<usize>, whole: &mut [u8], station: &Station<'_>| {
+                let part = |group: usize| -> T { bytemuck::pod_read_unaligned(row_of(&input, group)) };
+                let mut accumulator = part(0);
+                each_row(&tasks(groups.end), 1..groups.end, station, |_, group| {
+                    combine(&mut accumulator, &part(group)).into_result()
+                })?;
+                whole.copy_from_slice(bytemuck::bytes_of(&accumulator));
+                ControlFlow::Continue(())
+            })
         });
         let combined = combined.map_err(|error| in_rows(error, &groups))?;
         *output = bytemuck::pod_read_unaligned(whole.as_slice());
@@ -214,8 +227,8 @@ impl Fork<'_> {
         &self,
         input: I,
         identity: &ArrayRef<A, D>,
-        fold: impl Fn(&mut ArrayViewMut<'_, A, D>, I::Row) -> R,
-        combine: impl Fn(&mut ArrayViewMut<'_, A, D>, &ArrayView<'_, A, D>) -> C,
+        fold: impl Fn(&mut ArrayViewMut<'_, A, D>, I::Row) -> R + KernelFor<M>,
+        combine: impl Fn(&mut ArrayViewMut<'_, A, D>, &ArrayView<'_, A, D>) -> C + KernelFor<M>,
     ) -> Result<Output<SharedArray<A, D>>>
     where
         I: Rows,
@@ -240,8 +253,8 @@ impl Fork<'_> {
         input: I,
         identity: &ArrayRef<A, D>,
         output: &mut SharedArray<A, D>,
-        fold: impl Fn(&mut ArrayViewMut<'_, A, D>, I::Row) -> R,
-        combine: impl Fn(&mut ArrayViewMut<'_, A, D>, &ArrayView<'_, A, D>) -> C,
+        fold: impl Fn(&mut ArrayViewMut<'_, A, D>, I::Row) -> R + KernelFor<M>,
+        combine: impl Fn(&mut ArrayViewMut<'_, A, D>, &ArrayView<'_, A, D>) -> C + KernelFor<M>,
     ) -> Result<Report>
     where
         I: Rows,
@@ -260,29 +273,38 @@ impl Fork<'_> {
         let part_len = dim.size().next_multiple_of(APART_BYTES / size_of::<A>());
         let mut parts = SharedArray::<A, Ix2>::output(Ix2(groups.len(), part_len))?;
         // A view anew for every row: the kernel may turn it round, and the next row must not see that.
-        let folded = run(self, &input, &mut parts, Plan::Groups, |rows, part, station| {
-            let mut accumulator = shaped_mut(&dim, &mut part[..dim.size()]);
-            accumulator.assign(identity);
-            each_row(&input, rows, station, |_, row| fold(&mut accumulator.view_mut(), row).into_result())
+        let (given, identity) = (Given::to(self, &fold), Carried(identity.view()));
+        let folded = run(self, &input, &mut parts, Plan::Groups, given, identity.clone(), |task| {
+            let Task { input, kernel: fold, extra: Carried(identity) } = task;
+            Ok(move |rows: Range<usize>, part: &mut [A], station: &Station<'_>| {
+                let mut accumulator = shaped_mut(&identity.raw_dim(), &mut part[..identity.len()]);
+                accumulator.assign(&identity);
+                each_row(&input, rows, station, |_, row| fold(&mut accumulator.view_mut(), row).into_result())
+            })
         })?;
+        let Carried(identity) = identity;
         for group in missing_groups(&groups, &folded) {
             let mut parts = parts.view_mut();
             let mut part = parts.row_mut(group);
-            part.iter_mut().zip(identity).for_each(|(element, &value)| *element = value);
+            part.iter_mut().zip(&identity).for_each(|(element, &value)| *element = value);
         }
-        let part = |index: usize| shaped(&dim, &parts.as_slice()[index * part_len..][..dim.size()]);
         if groups.len() < 2 {
-            let whole = if groups.len() == 0 { identity.as_standard_layout() } else { part(0).into() };
+            let whole = if groups.len() == 0 { identity.as_standard_layout() } else { shaped(&dim, &parts.as_slice()[..dim.size()]).into() };
             // The caller itself writes, so not by way of memory that somebody may cut under its hands.
             output.segment().write_at(0, bytes_of(&whole))?;
             let bytes_written = identity.len() as u64 * size_of::<A>() as u64;
             return Ok(Report { bytes_written, output_pages: output.pages(), ..folded });
         }
-        let combined = run(self, &&parts, output, Plan::Whole(since), |indices, whole, station| {
-            let mut accumulator = shaped_mut(&dim, whole);
-            accumulator.assign(&part(0));
-            each_row(&Indices(groups.len()), 1..indices.end, station, |_, group| {
-                combine(&mut accumulator.view_mut(), &part(group)).into_result()
+        let given = Given::to(self, &combine);
+        let combined = run(self, &&parts, output, Plan::Whole(since), given, Shape(dim), |task| {
+            let Task { input, kernel: combine, extra: Shape(dim) } = task;
+            Ok(move |groups: Range<usize>, whole: &mut [A], station: &Station<'_>| {
+                let part = |group: usize| shaped(&dim, &row_of(&input, group)[..dim.size()]);
+                let mut accumulator = shaped_mut(&dim, whole);
+                accumulator.assign(&part(0));
+                each_row(&tasks(groups.end), 1..groups.end, station, |_, group| {
+                    combine(&mut accumulator.view_mut(), &part(group)).into_result()
+                })
             })
         });
         let combined = combined.map_err(|error| in_rows(error, &groups))?;

@@ -1,14 +1,17 @@
 //! `map_rows`: one value per row, by any function.
 
+use std::ops::Range;
+
 use ndarray::Ix1;
 
-use super::{KernelReturn, Plan, Rows, check, check_shape, each_row, run, with_new_output};
+use super::{KernelReturn, Plan, Rows, Task, check, check_shape, each_row, run, with_new_output};
 use crate::array::{Element, SharedArray};
+use crate::control::Station;
 use crate::error::Result;
-use crate::fork::Fork;
+use crate::executor::{Executor, Given, KernelFor, Mode};
 use crate::report::{Output, Report};
 
-impl Fork<'_> {
+impl<M: Mode> Executor<'_, M> {
     /// Calls `kernel` for every row, in forked workers, and gives its values in order: an array of shape `(rows,)`,
     /// nameless until [published](SharedArray::publish).
     ///
@@ -46,7 +49,7 @@ impl Fork<'_> {
     pub fn map_rows<I: Rows, R: KernelReturn<Value: Element>>(
         &self,
         input: I,
-        kernel: impl Fn(I::Row) -> R,
+        kernel: impl Fn(I::Row) -> R + KernelFor<M>,
     ) -> Result<Output<SharedArray<R::Value, Ix1>>> {
         check(self, &input)?;
         with_new_output(Ix1(input.n_rows()), |output| self.map_rows_into(input, output, kernel))
@@ -61,12 +64,14 @@ impl Fork<'_> {
         &self,
         input: I,
         output: &mut SharedArray<R::Value, Ix1>,
-        kernel: impl Fn(I::Row) -> R,
+        kernel: impl Fn(I::Row) -> R + KernelFor<M>,
     ) -> Result<Report> {
         check(self, &input)?;
         check_shape(&Ix1(input.n_rows()), output)?;
-        run(self, &input, output, Plan::Rows, |rows, values, station| {
-            each_row(&input, rows, station, |at, row| kernel(row).into_result().map(|value| values[at] = value))
+        run(self, &input, output, Plan::Rows, Given::to(self, &kernel), (), |Task { input, kernel, .. }| {
+            Ok(move |rows: Range<usize>, values: &mut [R::Value], station: &Station<'_>| {
+                each_row(&input, rows, station, |at, row| kernel(row).into_result().map(|value| values[at] = value))
+            })
         })
     }
 }

@@ -1,15 +1,20 @@
 //! `map_blocks`: blocks of rows to blocks of rows, for vectorised code.
 
+use std::ops::Range;
+
 use ndarray::{ArrayViewMut, IntoDimension};
 
+use super::source::sealed::RowAccess;
 use super::transform::{Larger, block_view};
-use super::{KernelReturn, Plan, Rows, check, check_shape, or_leave_word, run, stacked, with_new_output};
+use super::{KernelReturn, Plan, Rows, Task, check, check_shape, or_leave_word, run, stacked, with_new_output};
 use crate::array::{Element, SharedArray};
+use crate::control::Station;
 use crate::error::Result;
-use crate::fork::Fork;
+use crate::executor::{Executor, Given, KernelFor, Mode};
+use crate::packet::Shape;
 use crate::report::{Output, Report};
 
-impl Fork<'_> {
+impl<M: Mode> Executor<'_, M> {
     /// Calls `kernel` for blocks of rows on end, with a [`Block`](crate::Block) of the input and the rows of the output to
     /// fill, in forked workers: for functions that are quick on many rows at once, such as a matrix product or ndarray's
     /// operations along an axis. `row_shape` is the shape of the output's rows: a width, `()` for one value per row,
@@ -46,7 +51,7 @@ impl Fork<'_> {
         &self,
         input: I,
         row_shape: S,
-        kernel: impl Fn(I::Block, &mut ArrayViewMut<'_, T, Larger<S>>) -> R,
+        kernel: impl Fn(I::Block, &mut ArrayViewMut<'_, T, Larger<S>>) -> R + KernelFor<M>,
     ) -> Result<Output<SharedArray<T, Larger<S>>>> {
         check(self, &input)?;
         let row_shape = row_shape.into_dimension();
@@ -66,14 +71,16 @@ impl Fork<'_> {
         input: I,
         row_shape: S,
         output: &mut SharedArray<T, Larger<S>>,
-        kernel: impl Fn(I::Block, &mut ArrayViewMut<'_, T, Larger<S>>) -> R,
+        kernel: impl Fn(I::Block, &mut ArrayViewMut<'_, T, Larger<S>>) -> R + KernelFor<M>,
     ) -> Result<Report> {
         check(self, &input)?;
         let dim = stacked(input.n_rows(), &row_shape.into_dimension());
         check_shape(&dim, output)?;
-        run(self, &input, output, Plan::Blocks, |rows, values, station| {
-            let mut out = block_view(&dim, rows.len(), values);
-            or_leave_word(kernel(input.block(rows), &mut out).into_result(), station)
+        run(self, &input, output, Plan::Blocks, Given::to(self, &kernel), Shape(dim), |Task { input, kernel, extra: Shape(dim) }| {
+            Ok(move |rows: Range<usize>, values: &mut [T], station: &Station<'_>| {
+                let mut out = block_view(&dim, rows.len(), values);
+                or_leave_word(kernel(input.block(rows), &mut out).into_result(), station)
+            })
         })
     }
 }

@@ -2,18 +2,21 @@
 
 use std::borrow::Cow;
 use std::convert::Infallible;
+use std::ops::Range;
 
 use ndarray::{ArrayView1, Ix1, RemoveAxis};
 
 use super::reader::RowReader;
-use super::{Plan, check, check_shape, run, with_new_output};
+use super::{Plan, Task, check, check_shape, run, with_new_output};
 use crate::array::{Selection, SharedArray};
+use crate::control::Station;
 use crate::error::{Error, Result};
-use crate::fork::Fork;
-use crate::kernel::Kernel;
+use crate::executor::{Executor, Given, Mode};
+use crate::kernel::{Kernel, Weights};
+use crate::packet::{Carried, Packet, Portable, Unpacker};
 use crate::report::{Output, Report};
 
-impl Fork<'_> {
+impl<M: Mode> Executor<'_, M> {
     /// The exact mean of each row: the double nearest to the exact sum of its elements over their number, rounded once. See
     /// [`exact_mean`](crate::exact_mean) for NaN, infinities and zeros. The same bits, therefore, for every number of
     /// workers, block size, machine and crash.
@@ -67,9 +70,9 @@ impl Fork<'_> {
         input: impl Into<Selection<'s, f64, D>>,
         output: &mut SharedArray<f64, Ix1>,
     ) -> Result<Report> {
-        let kernel = Kernel::get();
-        let input = input.into();
-        each_piece(self, &input, output, |rows, row_len, means| kernel.row_means(rows, row_len, means))
+        each_piece(self, &input.into(), output, (), |(), rows, row_len, means| {
+            Kernel::get().row_means(rows, row_len, means);
+        })
     }
 
     /// The exact dot product of each row with a vector: the double nearest to the sum of the exact products, rounded once. See
@@ -127,12 +130,13 @@ impl Fork<'_> {
         vector: impl Into<ArrayView1<'v, f64>>,
         output: &mut SharedArray<f64, Ix1>,
     ) -> Result<Report> {
-        let kernel = Kernel::get();
         let (input, vector) = (input.into(), vector.into());
         check(self, &input)?;
         check_len("vector", &input, &vector)?;
         let vector = on_end(&vector);
-        each_piece(self, &input, output, |rows, _, dots| kernel.row_dots(rows, &vector, dots))
+        each_piece(self, &input, output, Carried(ArrayView1::from(&*vector)), |Carried(vector), rows, _, dots| {
+            Kernel::get().row_dots(rows, elements_of(vector), dots);
+        })
     }
 
     /// The exact weighted mean of each row: the double nearest to its exact dot product with `weights` over the exact sum of
@@ -180,13 +184,14 @@ impl Fork<'_> {
         weights: impl Into<ArrayView1<'v, f64>>,
         output: &mut SharedArray<f64, Ix1>,
     ) -> Result<Report> {
-        let kernel = Kernel::get();
         let (input, weights) = (input.into(), weights.into());
         check(self, &input)?;
         check_len("array of weights", &input, &weights)?;
         let weights = on_end(&weights);
-        let weights = kernel.weigh(&weights);
-        each_piece(self, &input, output, |rows, _, means| kernel.row_weighted_means(rows, weights, means))
+        let weights = Weighed(Kernel::get().weigh(&weights));
+        each_piece(self, &input, output, weights, |&Weighed(weights), rows, _, means| {
+            Kernel::get().row_weighted_means(rows, weights, means);
+        })
     }
 
     /// The plain sum of each row, rounded at every addition, in the order that [`fast_sum`](crate::fast_sum) documents: one
@@ -231,28 +236,52 @@ impl Fork<'_> {
         input: impl Into<Selection<'s, f64, D>>,
         output: &mut SharedArray<f64, Ix1>,
     ) -> Result<Report> {
-        let kernel = Kernel::get();
-        let input = input.into();
-        each_piece(self, &input, output, |rows, row_len, sums| kernel.row_plain_sums(rows, row_len, sums))
+        each_piece(self, &input.into(), output, (), |(), rows, row_len, sums| {
+            Kernel::get().row_plain_sums(rows, row_len, sums);
+        })
     }
 }
 
-/// One call of a kernel of ours, which gets rows on end, their length and as many elements of the output. (It is chosen
-/// by the caller, before any fork: the choice reads the environment.)
-fn each_piece<D: RemoveAxis>(
-    fork: &Fork<'_>,
+/// Weights, and what is known of their sum: both travel.
+#[derive(Clone, Copy)]
+struct Weighed<'w>(Weights<'w>);
+
+impl Portable for Weighed<'_> {
+    fn pack(&self, packet: &mut Packet<'_>) {
+        Carried(ArrayView1::from(self.0.values())).pack(packet);
+    }
+
+    unsafe fn unpack(words: &mut Unpacker<'_>) -> Self {
+        // SAFETY: as the caller promises.
+        let Carried(values) = unsafe { Carried::<'_, f64, Ix1>::unpack(words) };
+        Self(Kernel::get().weigh(values.to_slice().expect("packed on end")))
+    }
+}
+
+/// The elements of a vector that came on end.
+fn elements_of<'v>(vector: &'v ArrayView1<'_, f64>) -> &'v [f64] {
+    vector.as_slice().expect("on end")
+}
+
+/// One call of a kernel of ours, which gets what else it needs, rows on end, their length and as many elements of the output. (The
+/// instructions are chosen before any fork: the choice reads the environment.)
+fn each_piece<M: Mode, D: RemoveAxis, X: Portable>(
+    executor: &Executor<'_, M>,
     input: &Selection<'_, f64, D>,
     output: &mut SharedArray<f64, Ix1>,
-    kernel: impl Fn(&[f64], usize, &mut [f64]),
+    extra: X,
+    kernel: impl Fn(&X, &[f64], usize, &mut [f64]) + Copy,
 ) -> Result<Report> {
-    check(fork, input)?;
+    check(executor, input)?;
     check_shape(&Ix1(input.n_rows()), output)?;
-    let rows_of = RowReader::new(input)?;
-    run(fork, input, output, Plan::BuiltIn, |rows, results, station| {
-        let start = rows.start;
-        rows_of.pieces(rows, station, |piece, elements| {
-            kernel(elements, rows_of.row_len(), &mut results[piece.start - start..piece.end - start]);
-            Ok::<(), (usize, Infallible)>(())
+    run(executor, input, output, Plan::BuiltIn, Given::NONE, extra, move |Task { input, extra, .. }| {
+        let rows_of = RowReader::new(input)?;
+        Ok(move |rows: Range<usize>, results: &mut [f64], station: &Station<'_>| {
+            let start = rows.start;
+            rows_of.pieces(rows, station, |piece, elements| {
+                kernel(&extra, elements, rows_of.row_len(), &mut results[piece.start - start..piece.end - start]);
+                Ok::<(), (usize, Infallible)>(())
+            })
         })
     })
 }

@@ -4,6 +4,7 @@
 //! | file | what |
 //! |---|---|
 //! | `source.rs` | `Rows`: one input or several, and parts of them |
+//! | `broadcast.rs` | what is the same for every row |
 //! | `row.rs`, `kernel_return.rs` | what a kernel is called with, and what it may return |
 //! | `map.rs`, `tasks.rs` | a value per row, a value per task |
 //! | `transform.rs`, `map_blocks.rs` | rows to rows, blocks to blocks |
@@ -14,8 +15,13 @@
 //! | `reader.rs` | rows on end for the kernels of our own |
 //! | `target.rs` | the part of the output that belongs to a won block |
 
+//!
+//! # Safety
+//! [`entry`] unpacks in a worker what [`run`] has packed, with the same types: each is the only one of its kind.
+#![allow(unsafe_code, reason = "unpacks a call in workers that are no copies of the caller")]
 #![expect(clippy::needless_pass_by_value, reason = "inputs are references, or parts that read best made in place")]
 
+mod broadcast;
 mod fold;
 mod kernel_return;
 mod map;
@@ -30,27 +36,31 @@ mod tasks;
 mod transform;
 mod update;
 
+pub use broadcast::{Broadcast, Param, broadcast, param};
 pub use kernel_return::KernelReturn;
 pub use row::{Block, Row, RowMut};
-pub use source::Rows;
+pub use source::{Rows, Tasks, tasks};
 pub use sums::{Summand, exact_row_sums};
 
 use std::fmt;
+use std::mem::ManuallyDrop;
 use std::ops::{ControlFlow, Range};
 use std::time::Instant;
 
 use ndarray::Dimension;
 
-use self::source::{RowCheck, warn_of_name};
-use self::target::{BlockTarget, Share};
+use self::source::sealed::{RowAccess, RowCheck};
+use self::source::warn_of_name;
+use self::target::{BlockTarget, Share, Target};
 use crate::array::{Element, SharedArray};
 use crate::blocks::{Cut, RowBlocks};
 use crate::call::Call;
 use crate::control::{Claim, MessageKind, Station};
 use crate::error::{Error, Result};
-use crate::fork::Fork;
+use crate::executor::{Desk, Entry, Executor, Given, Mode};
 use crate::kernel::Kernel;
 use crate::options::Options;
+use crate::packet::{self, Portable, Unpacker};
 use crate::policy::Policy;
 use crate::report::{Output, Report};
 use crate::supervise::Division;
@@ -100,22 +110,42 @@ impl Plan {
     }
 }
 
-/// One call: checks that the inputs fit each other, runs `kernel` on the rows of every block and the elements of the output
-/// that belong to it, fills the rows that are missing, and reports.
+/// What an operation works with in a worker: the rows, the user's kernel, and what else it needs.
+///
+/// An operation is a function from this to a function of a block. It captures nothing, so that a worker which is no copy of
+/// the caller has it, too.
+struct Task<'t, V, K, X> {
+    input: V,
+    kernel: &'t K,
+    extra: X,
+}
+
+/// One call: checks that the inputs fit each other, runs on the rows of every block and the elements of the output that belong to
+/// it what `operation` makes of the task, fills the rows that are missing, and reports.
 ///
 /// A segment that somebody else has truncated is reported as that, not as the memory fault that it causes.
-fn run<I: Rows, T: Element, D: Dimension>(
-    fork: &Fork<'_>,
-    inputs: &I,
+fn run<'t, M, I, T, D, K, X, O, B>(
+    executor: &Executor<'_, M>,
+    inputs: &'t I,
     output: &mut SharedArray<T, D>,
     plan: Plan,
-    kernel: impl Fn(Range<usize>, &mut [T], &Station<'_>) -> ControlFlow<()>,
-) -> Result<Report> {
-    let options = fork.options();
-    options.check()?;
+    given: Given<'t, K>,
+    extra: X,
+    operation: O,
+) -> Result<Report>
+where
+    M: Mode,
+    I: Rows,
+    T: Element,
+    D: Dimension,
+    X: Portable,
+    O: Fn(Task<'t, I::View, K, X>) -> Result<B> + Copy,
+    B: Fn(Range<usize>, &mut [T], &Station<'_>) -> ControlFlow<()>,
+{
+    let (options, mode) = (executor.options(), executor.mode());
+    check(executor, inputs)?;
     // Chosen before the fork, since the choice reads the environment under a lock, and a user's kernel may sum, too.
     Kernel::get();
-    inputs.check_rows(&mut RowCheck::default())?;
     let fill = fill_value::<T>(options, plan)?;
     let n_rows = inputs.n_rows();
 
@@ -125,9 +155,9 @@ fn run<I: Rows, T: Element, D: Dimension>(
     let guarded = options.guard && plan != Plan::BuiltIn;
     let cut = plan.cut(n_rows, input_row_bytes, output_bytes / n_rows.max(1));
     let blocks = if guarded { Cut::guarded_blocks } else { Cut::blocks }(&cut, n_rows, options.block_rows);
-    let workers = options.workers_for(blocks.len());
+    let workers = mode.workers_for(options, blocks.len());
     let output_pages = output.pages();
-    let mut target = BlockTarget::new(output, share);
+    let mut target = Target::new(output, share);
     if in_place {
         target = target.in_place(workers, &blocks, guarded)?;
     }
@@ -151,13 +181,24 @@ fn run<I: Rows, T: Element, D: Dimension>(
         restore: in_place.then_some(&restore),
         check_lengths: &check_lengths,
         last_step_since: if let Plan::Whole(since) = plan { Some(since) } else { None },
-        run: &|claim: &mut Claim<'_>, station: &Station<'_>| {
-            target.fill(claim, station, |rows, values| kernel(rows, values, station))
-        },
         blocks,
         workers,
+        caller_threads: mode.caller_threads(),
     };
-    let ran = fork.run(&call).and_then(|mut report| {
+    let body = || {
+        let task = Task { input: inputs.view(), kernel: given.kernel, extra: extra.clone() };
+        Ok(on_blocks(operation(task)?, target.for_workers()?))
+    };
+    let ran = mode.run(options, &call, body, |packet| {
+        let travel = given.travel.as_ref().expect("such workers are given kernels that travel");
+        packet.kernel::<K>((travel.pack)(given.kernel));
+        packet.word(packet::to_word(&travel.unpack));
+        inputs.pack(packet);
+        extra.pack(packet);
+        target.pack(packet);
+        entry::<I, T, K, X, O, B> as Entry
+    });
+    let ran = ran.and_then(|mut report| {
         if let Some(value) = fill {
             target.fill_rows(&rows_to_fill(&report, in_place), value)?;
         }
@@ -173,6 +214,49 @@ fn run<I: Rows, T: Element, D: Dimension>(
         Ok(()) => ran,
         Err(truncated) => Err(truncated_error(truncated, ran, in_place && target.segment().check_length().is_ok())),
     }
+}
+
+/// What a worker runs on a won block.
+fn on_blocks<T: Element>(
+    block: impl Fn(Range<usize>, &mut [T], &Station<'_>) -> ControlFlow<()>,
+    target: BlockTarget<'_, T>,
+) -> impl Fn(&mut Claim<'_>, &Station<'_>) -> ControlFlow<()> {
+    move |claim, station| target.fill(claim, station, |rows, values| block(rows, values, station))
+}
+
+/// In a worker that is no copy of the caller: unpacks what `pack` in [`run`] has packed, and works.
+///
+/// # Safety
+/// As for [`Entry`].
+unsafe fn entry<'t, I, T, K, X, O, B>(words: &mut Unpacker<'_>, desk: Desk<'_>) -> Result<()>
+where
+    I: Rows,
+    T: Element,
+    X: Portable,
+    O: Fn(Task<'t, I::View, K, X>) -> Result<B> + Copy,
+    B: Fn(Range<usize>, &mut [T], &Station<'_>) -> ControlFlow<()>,
+    K: 't,
+{
+    const { assert!(size_of::<O>() == 0, "an operation captures nothing") };
+    let kernel = words.word();
+    // SAFETY: the words are in the order of `pack`, and of its types.
+    let unpack: unsafe fn(u64) -> K = unsafe { packet::from_word(words.word()) };
+    // SAFETY: the other half of what made the word.
+    let kernel = ManuallyDrop::new(unsafe { unpack(kernel) });
+    let kernel: *const K = &raw const *kernel;
+    // SAFETY: `kernel` lives until the end of this function, and so does the task that borrows it.
+    let kernel: &'t K = unsafe { &*kernel };
+    // SAFETY: likewise.
+    let input = unsafe { I::unpack(words) };
+    // SAFETY: likewise.
+    let extra = unsafe { X::unpack(words) };
+    // SAFETY: likewise.
+    let target = unsafe { BlockTarget::unpack(words) }?;
+    // SAFETY: a value of a type of no bytes, which the caller has, and which may be copied.
+    let operation: O = unsafe { packet::from_word(0) };
+    let block = operation(Task { input, kernel, extra })?;
+    desk(&on_blocks(block, target));
+    Ok(())
 }
 
 /// Whether a worker of the call may still write to the output.
@@ -220,11 +304,11 @@ fn truncated_error(truncated: Error, ran: Result<Report>, rows_are_there: bool) 
 
 /// Calls `kernel` for some rows of `inputs`, in order, each with its place among them, and leaves word of the first that
 /// fails.
-fn each_row<I: Rows, E: fmt::Display>(
-    inputs: &I,
+fn each_row<V: RowAccess, E: fmt::Display>(
+    inputs: &V,
     rows: Range<usize>,
     station: &Station<'_>,
-    mut kernel: impl FnMut(usize, I::Row) -> Result<(), E>,
+    mut kernel: impl FnMut(usize, V::Row) -> Result<(), E>,
 ) -> ControlFlow<()> {
     for (place, row) in inputs.iter(rows.clone()).enumerate() {
         let index = rows.start + place;
@@ -248,9 +332,12 @@ fn or_leave_word<E: fmt::Display>(outcome: Result<(), E>, station: &Station<'_>)
 }
 
 /// Checks what can be checked before the output of an operation is made.
-fn check(fork: &Fork<'_>, inputs: &impl Rows) -> Result<()> {
-    fork.options().check()?;
-    inputs.check_rows(&mut RowCheck::default())
+fn check<M: Mode>(executor: &Executor<'_, M>, inputs: &impl Rows) -> Result<()> {
+    executor.options().check()?;
+    executor.mode().check()?;
+    let mut check = RowCheck::default();
+    inputs.check_rows(&mut check)?;
+    check.rows_found()
 }
 
 /// Refuses an output of another shape.

@@ -9,7 +9,7 @@ use std::ops::{ControlFlow, Range};
 use ndarray::{ArrayView, ArrayViewMut, Axis, Dimension, RemoveAxis, Slice};
 
 use super::or_leave_word;
-use crate::array::{Element, Selection};
+use crate::array::Element;
 use crate::control::Station;
 use crate::error::{Error, Result};
 
@@ -24,18 +24,18 @@ const GATHER_BYTES: usize = 16 << 10;
 const LONG_ROW_BYTES: usize = 2 << 10;
 
 /// The rows of a part of an array, on end: as they lie where they do, else gathered in a buffer.
-pub(super) struct RowReader<'s, 'v, A: Element, D: Dimension> {
-    input: &'v Selection<'s, A, D>,
+pub(super) struct RowReader<'v, A: Element, D: Dimension> {
+    input: ArrayView<'v, A, D>,
     row_len: usize,
     /// Every worker writes to a copy of its own. Its memory is had before the fork, since workers allocate nothing.
     buffer: RefCell<Vec<A>>,
 }
 
-impl<'s, 'v, A: Element, D: RemoveAxis> RowReader<'s, 'v, A, D> {
-    pub(super) fn new(input: &'v Selection<'s, A, D>) -> Result<Self> {
+impl<'v, A: Element, D: RemoveAxis> RowReader<'v, A, D> {
+    pub(super) fn new(input: ArrayView<'v, A, D>) -> Result<Self> {
         let row_len = input.shape().iter().skip(1).product();
         let mut buffer = Vec::new();
-        if !input.view().is_standard_layout() {
+        if !input.is_standard_layout() {
             let len = Self::gathered_rows(row_len) * row_len;
             buffer.try_reserve_exact(len).map_err(|_| Error::Os {
                 action: "hold",
@@ -71,8 +71,7 @@ impl<'s, 'v, A: Element, D: RemoveAxis> RowReader<'s, 'v, A, D> {
             });
             or_leave_word(done, station)
         };
-        let block = self.input.view();
-        let block = block.slice_axis(Axis(0), Slice::from(rows.clone()));
+        let block = self.input.slice_axis(Axis(0), Slice::from(rows.clone()));
         let row_bytes = (self.row_len * size_of::<A>()).max(1);
         if let Some(elements) = block.as_slice() {
             let step = (NOTE_BYTES / row_bytes).max(1);

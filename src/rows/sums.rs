@@ -1,12 +1,15 @@
 //! `row_sums`: the exact sum of each row.
 
+use std::ops::Range;
+
 use ndarray::{Ix1, RemoveAxis};
 
 use super::reader::RowReader;
-use super::{Plan, check, check_shape, run, with_new_output};
+use super::{Plan, Task, check, check_shape, run, with_new_output};
 use crate::array::{Bool, Element, Selection, SharedArray};
+use crate::control::Station;
 use crate::error::{DeathCause, Error, Result};
-use crate::fork::Fork;
+use crate::executor::{Executor, Given, Mode};
 use crate::kernel::{Kernel, Overflow};
 use crate::report::{Output, Report};
 
@@ -76,7 +79,7 @@ impl Summand for Bool {
     }
 }
 
-impl Fork<'_> {
+impl<M: Mode> Executor<'_, M> {
     /// The exact sum of each row, rounded once to the type of the sums: for doubles the double nearest to the exact sum of
     /// the row's elements, as Python's `math.fsum` (see [`exact_sum`](crate::exact_sum) for NaN, infinities and zeros);
     /// for `f32` the nearest `f32`; for integers the sum itself, as `i64` or `u64` (see [`Summand`]). The same bits,
@@ -135,12 +138,14 @@ impl Fork<'_> {
         let input = input.into();
         check(self, &input)?;
         check_shape(&Ix1(input.n_rows()), output)?;
-        let rows_of = RowReader::new(&input)?;
-        let summed = run(self, &input, output, Plan::BuiltIn, |rows, sums, station| {
-            let start = rows.start;
-            rows_of.pieces(rows, station, |piece, elements| {
-                let sums = &mut sums[piece.start - start..piece.end - start];
-                A::sum_rows(elements, rows_of.row_len(), sums)
+        let summed = run(self, &input, output, Plan::BuiltIn, Given::NONE, (), |Task { input, .. }| {
+            let rows_of = RowReader::new(input)?;
+            Ok(move |rows: Range<usize>, sums: &mut [A::Sum], station: &Station<'_>| {
+                let start = rows.start;
+                rows_of.pieces(rows, station, |piece, elements| {
+                    let sums = &mut sums[piece.start - start..piece.end - start];
+                    A::sum_rows(elements, rows_of.row_len(), sums)
+                })
             })
         });
         summed.map(with_overflows_in_words::<A>).map_err(overflow::<A>)

@@ -14,6 +14,7 @@
 #![allow(unsafe_code, reason = "gives out the part of the output that a claim stands for")]
 
 use std::cell::RefCell;
+use std::fs::File;
 use std::io;
 use std::marker::PhantomData;
 use std::ops::{ControlFlow, Range};
@@ -26,8 +27,9 @@ use crate::blocks::{RowBlock, RowBlocks};
 use crate::control::{Claim, MessageKind, Saved, Station};
 use crate::error::{Error, Result};
 use crate::failpoints;
+use crate::packet::{Packet, Unpacker};
 use crate::segment::Segment;
-use crate::spare::Spare;
+use crate::spare::{Spare, SpareRoom};
 
 /// How many elements of the output belong to what. Two units never share one.
 #[derive(Debug, Clone, Copy)]
@@ -54,26 +56,27 @@ impl Share {
     }
 }
 
-/// An output, borrowed for one call.
+/// An output, borrowed for one call: the caller's side.
 #[derive(Debug)]
-pub(super) struct BlockTarget<'a, T> {
+pub(super) struct Target<'a, T> {
+    /// Writable, as a worker's is.
     start: *mut T,
     len: usize,
     segment: &'a Segment,
     share: Share,
     spare: Option<Spare>,
-    /// Every worker fills a copy of its own. Its memory is had before the fork, since workers allocate nothing.
-    buffer: Option<RefCell<Vec<T>>>,
+    /// No kernel sees the output: so many elements are gathered at most.
+    gathered: Option<usize>,
     output: PhantomData<&'a mut T>,
 }
 
-impl<'a, T: Element> BlockTarget<'a, T> {
+impl<'a, T: Element> Target<'a, T> {
     /// Over all of `output`, which workers fill in place.
     pub(super) fn new<D: Dimension>(output: &'a mut SharedArray<T, D>, share: Share) -> Self {
         let start = output.as_mut_ptr();
         let output: &'a SharedArray<T, D> = output;
         let (len, segment) = (output.len(), output.segment());
-        Self { start, len, segment, share, spare: None, buffer: None, output: PhantomData }
+        Self { start, len, segment, share, spare: None, gathered: None, output: PhantomData }
     }
 
     /// The output is what the rows are read from.
@@ -89,14 +92,7 @@ impl<'a, T: Element> BlockTarget<'a, T> {
     /// No kernel sees the output.
     pub(super) fn guarded(mut self, blocks: &RowBlocks) -> Result<Self> {
         self.segment.check_writable()?;
-        let len = self.share.largest(blocks);
-        let mut buffer = Vec::new();
-        buffer.try_reserve_exact(len).map_err(|_| Error::Os {
-            action: "hold",
-            subject: format!("a guarded block of {} bytes of output", len * size_of::<T>()),
-            source: io::ErrorKind::OutOfMemory.into(),
-        })?;
-        self.buffer = Some(RefCell::new(buffer));
+        self.gathered = Some(self.share.largest(blocks));
         Ok(self)
     }
 
@@ -105,11 +101,111 @@ impl<'a, T: Element> BlockTarget<'a, T> {
         self.segment
     }
 
-    /// The addresses of the mappings that a worker writes to.
-    pub(super) fn writable(&self) -> Vec<usize> {
-        let hidden = self.buffer.is_some() && !failpoints::is_on("writable output under guard");
-        let output = (!hidden).then(|| self.segment.address());
-        output.into_iter().chain(self.spare.as_ref().map(Spare::address)).collect()
+    /// What a worker writes to.
+    pub(super) fn writable(&self) -> Vec<&Segment> {
+        let hidden = self.gathered.is_some() && !failpoints::is_on("writable output under guard");
+        let output = (!hidden).then_some(self.segment);
+        output.into_iter().chain(self.spare.as_ref().map(Spare::segment)).collect()
+    }
+
+    /// All of the output.
+    pub(super) fn values(&mut self) -> &mut [T] {
+        // SAFETY: initialised memory of `output`, which is borrowed mutably for 'a; `&mut self` makes it the only slice.
+        unsafe { std::slice::from_raw_parts_mut(self.start, self.len) }
+    }
+
+    /// As a worker has it that is a copy of this process. Its memory is had before the fork, since workers allocate nothing.
+    pub(super) fn for_workers(&self) -> Result<BlockTarget<'a, T>> {
+        let spare = self.spare.as_ref().map(Spare::room);
+        BlockTarget::new(self.start, self.len, self.segment.data_in_file(), self.share, spare, self.gathered)
+    }
+
+    /// Writes down what a worker needs to know that is none.
+    pub(super) fn pack<'s>(&'s self, packet: &mut Packet<'s>) {
+        packet.place(self.segment, self.start.cast_const());
+        packet.word(self.segment.data_in_file().1);
+        packet.size(self.len);
+        let (per_block, len) = match self.share {
+            Share::PerRow(len) => (0, len),
+            Share::PerBlock(len) => (1, len),
+        };
+        packet.word(per_block);
+        packet.size(len);
+        packet.word(u64::from(self.spare.is_some()));
+        if let Some(spare) = &self.spare {
+            spare.pack(packet);
+        }
+        packet.size(self.gathered.map_or(0, |len| len + 1));
+    }
+
+    /// When no worker that had it lives: puts back what the dead worker of a slot had saved, the first of `rows`.
+    pub(super) fn restore(&self, rows: &Range<usize>, slot: u16) -> Result<()> {
+        let (Some(spare), Share::PerRow(len)) = (&self.spare, self.share) else { return Ok(()) };
+        self.segment.write_at(rows.start * len * size_of::<T>(), spare.saved(rows, slot))
+    }
+
+    /// When no worker lives: has `value` in every element of these rows. By system call: a page that somebody has taken away
+    /// must not kill the caller.
+    pub(super) fn fill_rows(&self, rows: &[Range<usize>], value: T) -> Result<()> {
+        const PIECE: usize = 64 << 10;
+        let Share::PerRow(len) = self.share else { return Ok(()) };
+        // Not on the stack, whose pages every call would touch.
+        let longest = rows.iter().map(Range::len).max().unwrap_or(0) * len;
+        let values = vec![value; longest.min(PIECE)];
+        for rows in rows {
+            let mut part = rows.start * len..rows.end * len;
+            while !part.is_empty() {
+                let piece = part.len().min(PIECE);
+                self.segment.write_at(part.start * size_of::<T>(), bytemuck::cast_slice(&values[..piece]))?;
+                part.start += piece;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The same in a worker.
+#[derive(Debug)]
+pub(super) struct BlockTarget<'a, T> {
+    start: *mut T,
+    len: usize,
+    /// And where the elements begin in it.
+    file: (&'a File, u64),
+    share: Share,
+    spare: Option<SpareRoom>,
+    /// Every worker fills one of its own.
+    buffer: Option<RefCell<Vec<T>>>,
+}
+
+impl<'a, T: Element> BlockTarget<'a, T> {
+    fn new(
+        start: *mut T,
+        len: usize,
+        file: (&'a File, u64),
+        share: Share,
+        spare: Option<SpareRoom>,
+        gathered: Option<usize>,
+    ) -> Result<Self> {
+        let buffer = gathered.map(room_for).transpose()?.map(RefCell::new);
+        Ok(Self { start, len, file, share, spare, buffer })
+    }
+
+    /// What [`Target::pack`] has packed.
+    ///
+    /// # Safety
+    /// As for [`Portable::unpack`](crate::packet::Portable::unpack).
+    pub(super) unsafe fn unpack(words: &mut Unpacker<'a>) -> Result<Self> {
+        let (start, file) = words.place();
+        let file = (file, words.word());
+        let len = words.size();
+        let share = match words.word() {
+            0 => Share::PerRow(words.size()),
+            _ => Share::PerBlock(words.size()),
+        };
+        // SAFETY: as the caller promises.
+        let spare = (words.word() != 0).then(|| unsafe { SpareRoom::unpack(words) });
+        let gathered = words.size().checked_sub(1);
+        Self::new(start, len, file, share, spare, gathered)
     }
 
     /// Runs `kernel` on the elements that belong to a won block, and has them in the output.
@@ -200,7 +296,7 @@ impl<'a, T: Element> BlockTarget<'a, T> {
     /// # Errors
     /// That of `pwrite`; `UnexpectedEof` where somebody has cut the file, which a write would make long again.
     fn publish(&self, at: usize, values: &[T]) -> io::Result<()> {
-        let (file, data) = self.segment.data_in_file();
+        let (file, data) = self.file;
         let start = data + (at * size_of::<T>()) as u64;
         let bytes: &[u8] = bytemuck::cast_slice(values);
         if file.metadata()?.len() < start + bytes.len() as u64 {
@@ -208,31 +304,17 @@ impl<'a, T: Element> BlockTarget<'a, T> {
         }
         file.write_all_at(bytes, start)
     }
+}
 
-    /// In the caller: puts back what the dead worker of a slot had saved, the first of `rows`.
-    pub(super) fn restore(&self, rows: &Range<usize>, slot: u16) -> Result<()> {
-        let (Some(spare), Share::PerRow(len)) = (&self.spare, self.share) else { return Ok(()) };
-        self.segment.write_at(rows.start * len * size_of::<T>(), spare.saved(rows, slot))
-    }
-
-    /// In the caller, when no worker lives: has `value` in every element of these rows. By system call: a page that somebody
-    /// has taken away must not kill the caller.
-    pub(super) fn fill_rows(&self, rows: &[Range<usize>], value: T) -> Result<()> {
-        const PIECE: usize = 64 << 10;
-        let Share::PerRow(len) = self.share else { return Ok(()) };
-        // Not on the stack, whose pages every call would touch.
-        let longest = rows.iter().map(Range::len).max().unwrap_or(0) * len;
-        let values = vec![value; longest.min(PIECE)];
-        for rows in rows {
-            let mut part = rows.start * len..rows.end * len;
-            while !part.is_empty() {
-                let piece = part.len().min(PIECE);
-                self.segment.write_at(part.start * size_of::<T>(), bytemuck::cast_slice(&values[..piece]))?;
-                part.start += piece;
-            }
-        }
-        Ok(())
-    }
+/// Room to gather so many elements in.
+fn room_for<T>(len: usize) -> Result<Vec<T>> {
+    let mut buffer = Vec::new();
+    buffer.try_reserve_exact(len).map_err(|_| Error::Os {
+        action: "hold",
+        subject: format!("a guarded block of {} bytes of output", len * size_of::<T>()),
+        source: io::ErrorKind::OutOfMemory.into(),
+    })?;
+    Ok(buffer)
 }
 
 /// A worker whose values find no way out cannot go on: leaves word of it.

@@ -2,14 +2,14 @@
 
 use ndarray::Ix1;
 
-use super::source::Indices;
+use super::source::tasks;
 use super::{KernelReturn, check, with_new_output};
 use crate::array::{Element, SharedArray};
 use crate::error::Result;
-use crate::fork::Fork;
+use crate::executor::{Executor, KernelFor, Mode};
 use crate::report::{Output, Report};
 
-impl Fork<'_> {
+impl<M: Mode> Executor<'_, M> {
     /// Calls `task` with each of 0, 1, ... `n_tasks - 1`, in forked workers, and gives the values in order: an array of shape
     /// `(n_tasks,)`.
     ///
@@ -33,9 +33,9 @@ impl Fork<'_> {
     pub fn run_tasks<R: KernelReturn<Value: Element>>(
         &self,
         n_tasks: usize,
-        task: impl Fn(usize) -> R,
+        task: impl Fn(usize) -> R + KernelFor<M>,
     ) -> Result<Output<SharedArray<R::Value, Ix1>>> {
-        check(self, &Indices(n_tasks))?;
+        check(self, &tasks(n_tasks))?;
         with_new_output(Ix1(n_tasks), |output| self.run_tasks_into(output, task))
     }
 
@@ -47,8 +47,8 @@ impl Fork<'_> {
     pub fn run_tasks_into<R: KernelReturn<Value: Element>>(
         &self,
         output: &mut SharedArray<R::Value, Ix1>,
-        task: impl Fn(usize) -> R,
+        task: impl Fn(usize) -> R + KernelFor<M>,
     ) -> Result<Report> {
-        self.map_rows_into(Indices(output.len()), output, task)
+        self.map_rows_into(tasks(output.len()), output, task)
     }
 }

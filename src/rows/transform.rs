@@ -1,17 +1,21 @@
 //! `transform_rows`: rows to rows of any shape and type.
 
+use std::ops::Range;
+
 use ndarray::{ArrayViewMut, Axis, Dimension, IntoDimension};
 
-use super::{KernelReturn, Plan, Rows, check, check_shape, each_row, run, stacked, with_new_output};
+use super::{KernelReturn, Plan, Rows, Task, check, check_shape, each_row, run, stacked, with_new_output};
 use crate::array::{Element, SharedArray};
+use crate::control::Station;
 use crate::error::Result;
-use crate::fork::Fork;
+use crate::executor::{Executor, Given, KernelFor, Mode};
+use crate::packet::Shape;
 use crate::report::{Output, Report};
 
 /// One axis more than a shape given as `S`.
 pub(super) type Larger<S> = <<S as IntoDimension>::Dim as Dimension>::Larger;
 
-impl Fork<'_> {
+impl<M: Mode> Executor<'_, M> {
     /// Calls `kernel` for every row with the row and a row of the output to fill, in forked workers. `row_shape` is the shape
     /// of the output's rows: a width, or `(height, width)` for images. The output has the rows of the input as axis 0,
     /// and is nameless until [published](SharedArray::publish).
@@ -45,7 +49,7 @@ impl Fork<'_> {
         &self,
         input: I,
         row_shape: S,
-        kernel: impl Fn(I::Row, &mut ArrayViewMut<'_, T, <Larger<S> as Dimension>::Smaller>) -> R,
+        kernel: impl Fn(I::Row, &mut ArrayViewMut<'_, T, <Larger<S> as Dimension>::Smaller>) -> R + KernelFor<M>,
     ) -> Result<Output<SharedArray<T, Larger<S>>>> {
         check(self, &input)?;
         let row_shape = row_shape.into_dimension();
@@ -65,14 +69,18 @@ impl Fork<'_> {
         input: I,
         row_shape: S,
         output: &mut SharedArray<T, Larger<S>>,
-        kernel: impl Fn(I::Row, &mut ArrayViewMut<'_, T, <Larger<S> as Dimension>::Smaller>) -> R,
+        kernel: impl Fn(I::Row, &mut ArrayViewMut<'_, T, <Larger<S> as Dimension>::Smaller>) -> R + KernelFor<M>,
     ) -> Result<Report> {
         check(self, &input)?;
         let dim = stacked(input.n_rows(), &row_shape.into_dimension());
         check_shape(&dim, output)?;
-        run(self, &input, output, Plan::Rows, |rows, values, station| {
-            let mut block = block_view(&dim, rows.len(), values);
-            each_row(&input, rows, station, |at, row| kernel(row, &mut block.index_axis_mut(Axis(0), at)).into_result())
+        run(self, &input, output, Plan::Rows, Given::to(self, &kernel), Shape(dim), |Task { input, kernel, extra: Shape(dim) }| {
+            Ok(move |rows: Range<usize>, values: &mut [T], station: &Station<'_>| {
+                let mut block = block_view(&dim, rows.len(), values);
+                each_row(&input, rows, station, |at, row| {
+                    kernel(row, &mut block.index_axis_mut(Axis(0), at)).into_result()
+                })
+            })
         })
     }
 }

@@ -1,16 +1,21 @@
 //! `update_rows`: rows changed in place.
 
+use std::ops::Range;
+
 use ndarray::{Axis, RemoveAxis};
 
-use super::source::{Indices, RowCheck};
+use super::source::sealed::RowCheck;
+use super::source::tasks;
 use super::transform::block_view;
-use super::{KernelReturn, Plan, RowMut, Rows, each_row, run};
+use super::{KernelReturn, Plan, RowMut, Rows, Task, each_row, run};
 use crate::array::{Element, SharedArray};
+use crate::control::Station;
 use crate::error::Result;
-use crate::fork::Fork;
+use crate::executor::{Executor, Given, KernelFor, Mode};
+use crate::packet::Shape;
 use crate::report::Report;
 
-impl Fork<'_> {
+impl<M: Mode> Executor<'_, M> {
     /// Calls `kernel` for every row with a [`RowMut`] to change in place, in forked workers. There is no second array: the
     /// memory stays that of the input. It is always all rows of an array; a kernel that is to change some of the columns
     /// slices its row.
@@ -45,10 +50,18 @@ impl Fork<'_> {
     pub fn update_rows<A: Element, D: RemoveAxis, R: KernelReturn<Value = ()>>(
         &self,
         array: &mut SharedArray<A, D>,
-        kernel: impl Fn(&mut RowMut<'_, A, D::Smaller>) -> R,
+        kernel: impl Fn(&mut RowMut<'_, A, D::Smaller>) -> R + KernelFor<M>,
     ) -> Result<Report> {
-        let n_rows = array.n_rows();
-        self.update_rows_with(array, Indices(n_rows), |row, _| kernel(row))
+        let (rows, dim) = (tasks(rows_of(array)?), array.dim());
+        run(self, &rows, array, Plan::InPlace, Given::to(self, &kernel), Shape(dim), |Task { kernel, extra: Shape(dim), .. }| {
+            Ok(move |rows: Range<usize>, values: &mut [A], station: &Station<'_>| {
+                let start = rows.start;
+                let mut block = block_view(&dim, rows.len(), values);
+                each_row(&tasks(rows.end), rows, station, |at, _| {
+                    kernel(&mut RowMut::new(start + at, block.index_axis_mut(Axis(0), at))).into_result()
+                })
+            })
+        })
     }
 
     /// As [`update_rows`](Self::update_rows), with the rows of other arrays beside: `inputs` is what
@@ -71,18 +84,27 @@ impl Fork<'_> {
         &self,
         array: &mut SharedArray<A, D>,
         inputs: I,
-        kernel: impl Fn(&mut RowMut<'_, A, D::Smaller>, I::Row) -> R,
+        kernel: impl Fn(&mut RowMut<'_, A, D::Smaller>, I::Row) -> R + KernelFor<M>,
     ) -> Result<Report> {
         let dim = array.dim();
-        let mut rows = RowCheck::default();
-        rows.part(array.shape())?;
-        inputs.check_rows(&mut rows)?;
-        run(self, &inputs, array, Plan::InPlace, |rows, values, station| {
-            let start = rows.start;
-            let mut block = block_view(&dim, rows.len(), values);
-            each_row(&inputs, rows, station, |at, others| {
-                kernel(&mut RowMut::new(start + at, block.index_axis_mut(Axis(0), at)), others).into_result()
+        let mut check = RowCheck::default();
+        check.part(array.shape())?;
+        inputs.check_rows(&mut check)?;
+        let both = (tasks(array.n_rows()), inputs);
+        run(self, &both, array, Plan::InPlace, Given::to(self, &kernel), Shape(dim), |Task { input, kernel, extra: Shape(dim) }| {
+            Ok(move |rows: Range<usize>, values: &mut [A], station: &Station<'_>| {
+                let start = rows.start;
+                let mut block = block_view(&dim, rows.len(), values);
+                each_row(&input, rows, station, |at, (_, others)| {
+                    kernel(&mut RowMut::new(start + at, block.index_axis_mut(Axis(0), at)), others).into_result()
+                })
             })
         })
     }
+}
+
+/// The number of rows, if there are axes.
+fn rows_of<A: Element, D: RemoveAxis>(array: &SharedArray<A, D>) -> Result<usize> {
+    RowCheck::default().part(array.shape())?;
+    Ok(array.n_rows())
 }

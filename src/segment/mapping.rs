@@ -38,6 +38,11 @@ impl Mapped {
         &self.map
     }
 
+    /// Whether this process has mapped it, and not one of which this is a copy.
+    pub(super) fn is_ours(&self) -> bool {
+        self.pid == std::process::id()
+    }
+
     pub(super) fn relabel(&self, label: Arc<str>) {
         registry::lock().relabel(self.map.address(), label);
     }
@@ -63,7 +68,7 @@ impl Mapped {
 
 impl Drop for Mapped {
     fn drop(&mut self) {
-        let registry = if self.pid == std::process::id() { Some(registry::lock()) } else { registry::try_lock() };
+        let registry = if self.is_ours() { Some(registry::lock()) } else { registry::try_lock() };
         let Some(mut registry) = registry else { return };
         registry.remove(self.map.address());
         // SAFETY: dropped here and nowhere else; `self` is not used after `drop`.

@@ -21,7 +21,7 @@ use std::fs::{File, Metadata, Permissions};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 pub(crate) use self::attach::attach;
 pub(crate) use self::birth::birth;
@@ -62,6 +62,8 @@ fn has_memory(meta: &Metadata, len: u64) -> bool {
 /// An open, mapped, locked segment.
 #[derive(Debug)]
 pub(crate) struct Segment {
+    /// No other segment of this process has or had it.
+    id: u64,
     mapping: Mapped,
     file: File,
     name: Option<String>,
@@ -91,7 +93,14 @@ impl Segment {
         let len = mapping.map().len() as u64;
         let had_memory = file.metadata().is_ok_and(|meta| has_memory(&meta, len));
         let abandoned = AtomicBool::new(false);
-        Self { mapping, file, name, maker: None, data_offset, pages: None, had_memory, abandoned }
+        static NEXT_ID: AtomicU64 = AtomicU64::new(0);
+        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+        Self { id, mapping, file, name, maker: None, data_offset, pages: None, had_memory, abandoned }
+    }
+
+    /// What tells it from every other segment that this process has or had.
+    pub(crate) fn id(&self) -> u64 {
+        self.id
     }
 
     /// The name, without a slash; `None` until published.
@@ -102,6 +111,11 @@ impl Segment {
     /// What error messages call it.
     pub(crate) fn path(&self) -> PathBuf {
         self.name.as_deref().map_or_else(|| Path::new(SHM_DIR).join("(nameless)"), name::path)
+    }
+
+    /// How long the mapping is, in bytes, header included.
+    pub(crate) fn len(&self) -> usize {
+        self.mapping.map().len()
     }
 
     /// The first data byte.
@@ -146,6 +160,16 @@ impl Segment {
             return Err(Error::HolesPunched { path: self.path(), expected, actual: meta.blocks() * BLOCK });
         }
         Ok(())
+    }
+
+    /// Whether nobody but this process and its workers can reach it: it was made here and has no name.
+    pub(crate) fn is_out_of_reach(&self) -> bool {
+        self.name.is_none() && self.maker.is_some() && !self.abandoned.load(Ordering::Relaxed)
+    }
+
+    /// The open file.
+    pub(crate) fn file(&self) -> &File {
+        &self.file
     }
 
     /// From now on no call takes it: a process that does not die may still write to it.
@@ -210,6 +234,9 @@ impl Drop for Segment {
     /// The maker's handle takes the name away, unless the segment was made to last: the file's mode says so, whoever
     /// changed it. A forked child has another pid; a name that leads elsewhere by now is not ours.
     fn drop(&mut self) {
+        if self.mapping.is_ours() {
+            registry::tell_that_it_is_gone(self.id);
+        }
         let Some(name) = &self.name else { return };
         if self.maker != Some(std::process::id()) && !failpoints::is_on("whoever drops takes the name away") {
             return;

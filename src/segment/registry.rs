@@ -8,7 +8,8 @@
 //! leaks an address range rather than hang.
 
 use std::ops::Range;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
 
 /// One live mapping.
 #[derive(Debug, Clone)]
@@ -28,7 +29,34 @@ impl Mapping {
     }
 }
 
+/// Who wants to know when this process lets go of a segment.
+pub(crate) trait Observer: Send + Sync {
+    /// The segment with this id is dropped.
+    fn is_gone(&self, id: u64);
+}
+
 static TABLE: Mutex<Vec<Mapping>> = Mutex::new(Vec::new());
+
+static OBSERVERS: Mutex<Vec<Weak<dyn Observer>>> = Mutex::new(Vec::new());
+
+/// Whether there ever was one.
+static OBSERVED: AtomicBool = AtomicBool::new(false);
+
+/// Tells `observer`, as long as it lives, of every segment that is dropped in this process.
+pub(crate) fn observe(observer: Weak<dyn Observer>) {
+    OBSERVED.store(true, Ordering::Relaxed);
+    let mut observers = OBSERVERS.lock().unwrap_or_else(PoisonError::into_inner);
+    observers.retain(|observer| observer.strong_count() > 0);
+    observers.push(observer);
+}
+
+/// Tells the observers. Not in a forked child, where another thread may have held the lock.
+pub(super) fn tell_that_it_is_gone(id: u64) {
+    if OBSERVED.load(Ordering::Relaxed) {
+        let observers = OBSERVERS.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        observers.iter().filter_map(Weak::upgrade).for_each(|observer| observer.is_gone(id));
+    }
+}
 
 /// The registry, locked: no segment is mapped or unmapped while it lives.
 #[derive(Debug)]

@@ -1,4 +1,4 @@
-//! A flag that is raised once and for ever, from anywhere: another thread, another process, a signal handler. `poll` sees it.
+//! A flag that is raised from anywhere: another thread, another process, a signal handler. `poll` sees it.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
-/// The flag: an eventfd whose counter is never read, and so readable from the first raise on.
+/// The flag: an eventfd, readable from a raise on.
 #[derive(Debug)]
 pub(crate) struct Event(EventFd);
 
@@ -23,6 +23,11 @@ impl Event {
     pub(crate) fn raise(&self) {
         // Fails only when the counter is full, and raised then.
         let _ = self.0.write(1);
+    }
+
+    /// Lowers it again.
+    pub(crate) fn lower(&self) {
+        let _ = self.0.read(); // not raised: nothing to read
     }
 
     /// Whether it is raised.

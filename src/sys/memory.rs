@@ -90,6 +90,11 @@ impl Map {
         self.len.get()
     }
 
+    /// Its addresses.
+    pub(crate) fn range(&self) -> Range<usize> {
+        self.address()..self.address() + self.len()
+    }
+
     /// Keeps the mapping out of core dumps. A file without a name would be written whole into every one.
     pub(crate) fn keep_out_of_core_dumps(&self) -> io::Result<()> {
         // SAFETY: MADV_DONTDUMP changes no memory; the range is ours.

@@ -1,10 +1,13 @@
 //! Floor 0: one thin safe function per system call, so that everything above is safe code or says why not.
 //! An errno stays an errno (`io::Error`); the floor above gives it a name and a way out.
 
+pub(crate) mod channel;
+pub(crate) mod code;
 pub(crate) mod event;
 pub(crate) mod file;
 pub(crate) mod fpu;
 pub(crate) mod futex;
+pub(crate) mod inherited;
 pub(crate) mod limits;
 pub(crate) mod memory;
 pub(crate) mod prefetch;

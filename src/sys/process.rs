@@ -92,6 +92,11 @@ pub(crate) fn reap_by_pid(pid: Pid, patience: Duration) {
     }
 }
 
+/// The cores that this process may use, by CPU affinity and control group; 1 if that cannot be found out.
+pub(crate) fn available_cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
 /// This process's id. Never cached: a forked child has another.
 pub(crate) fn own_pid() -> Pid {
     nix::unistd::getpid()
@@ -127,11 +132,7 @@ impl ChildFd {
     /// stranger by now.
     pub(crate) fn open(pid: Pid) -> io::Result<Self> {
         let pid = WaitPid::from_raw(pid.as_raw()).ok_or(io::ErrorKind::InvalidInput)?;
-        let fd = match rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
-            Ok(fd) => Some(fd),
-            Err(error) if is_refusal(error) => None,
-            Err(error) => return Err(error.into()),
-        };
+        let fd = pidfd_of(pid)?;
         let mut child = Self { pid, fd };
         // The number could have been given to a stranger if somebody else reaped our child. Only our own child can be
         // waited for.
@@ -178,6 +179,11 @@ impl ChildFd {
         }
     }
 
+    /// Its pidfd, if there are any: readable when it has ended.
+    pub(crate) fn pidfd(&self) -> Option<BorrowedFd<'_>> {
+        self.fd.as_ref().map(AsFd::as_fd)
+    }
+
     /// Its process id.
     pub(crate) fn pid(&self) -> i32 {
         self.pid.as_raw_nonzero().get()
@@ -208,6 +214,30 @@ impl ChildFd {
     fn wait_id(&self, options: WaitIdOptions) -> rustix::io::Result<Option<WaitIdStatus>> {
         let id = || self.fd.as_ref().map_or(WaitId::Pid(self.pid), |fd| WaitId::PidFd(fd.as_fd()));
         rustix::io::retry_on_intr(|| rustix::process::waitid(id(), options))
+    }
+}
+
+/// A descriptor of a process that is known to live; `None` where there are none to be had.
+///
+/// # Errors
+/// Those of `pidfd_open` that are not a refusal.
+pub(crate) fn open_pidfd(pid: Pid) -> io::Result<Option<OwnedFd>> {
+    pidfd_of(WaitPid::from_raw(pid.as_raw()).ok_or(io::ErrorKind::InvalidInput)?)
+}
+
+fn pidfd_of(pid: WaitPid) -> io::Result<Option<OwnedFd>> {
+    match rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
+        Ok(fd) => Ok(Some(fd)),
+        Err(error) if is_refusal(error) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// SIGKILL by a descriptor. A process that is dead already is no error.
+pub(crate) fn kill_by(pidfd: &OwnedFd) -> io::Result<()> {
+    match rustix::process::pidfd_send_signal(pidfd, rustix::process::Signal::KILL) {
+        Ok(()) | Err(Errno::SRCH) => Ok(()),
+        Err(error) => Err(error.into()),
     }
 }
 

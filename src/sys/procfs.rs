@@ -1,4 +1,4 @@
-//! The few things that only /proc tells or takes. Allocates nothing: a worker calls it.
+//! The few things that only /proc tells or takes. What a worker calls allocates nothing.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -40,6 +40,13 @@ pub(crate) fn own_memory() -> Option<Memory> {
 pub(crate) fn thread_count() -> usize {
     let links = std::fs::metadata("/proc/self/task").map_or(0, |meta| meta.nlink());
     usize::try_from(links.saturating_sub(2)).unwrap_or(usize::MAX).max(1)
+}
+
+/// Whether a process is stopped (SIGSTOP, SIGTSTP) at this moment; no without /proc.
+pub(crate) fn is_stopped(pid: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The name in parentheses may hold anything, parentheses included.
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['T', 't']))
 }
 
 fn parse_smaps(text: &str) -> Memory {

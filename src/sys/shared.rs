@@ -13,6 +13,8 @@ use std::ops::Range;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::AtomicU64;
 
+use super::inherited;
+
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, mprotect, munmap};
 
 /// A type that may lie in memory that other processes write to at any time.
@@ -29,10 +31,24 @@ unsafe impl AllAtomic for AtomicU64 {}
 /// # Safety
 /// `range` is page-aligned and mapped, and nobody is to store to it through a reference that it had before.
 pub(crate) unsafe fn make_read_only(range: &Range<usize>) -> io::Result<()> {
+    // SAFETY: as the caller promises.
+    unsafe { protect(range, ProtFlags::PROT_READ) }
+}
+
+/// Makes them writable again.
+///
+/// # Safety
+/// `range` is page-aligned, and a mapping of a file that was opened to be written to.
+pub(crate) unsafe fn make_writable(range: &Range<usize>) -> io::Result<()> {
+    // SAFETY: as the caller promises.
+    unsafe { protect(range, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE) }
+}
+
+unsafe fn protect(range: &Range<usize>, protection: ProtFlags) -> io::Result<()> {
     let start = ptr::with_exposed_provenance_mut::<c_void>(range.start);
     let start = NonNull::new(start).ok_or(io::ErrorKind::InvalidInput)?;
-    // SAFETY: as the caller promises.
-    Ok(unsafe { mprotect(start, range.len(), ProtFlags::PROT_READ) }?)
+    // SAFETY: as the callers promise.
+    Ok(unsafe { mprotect(start, range.len(), protection) }?)
 }
 
 /// Zeroed anonymous memory that children of a fork share.
@@ -58,6 +74,12 @@ impl SharedPages {
         // SAFETY: a new anonymous mapping at an address of the kernel's choice touches nothing that exists.
         let start = unsafe { mmap_anonymous(None, size, protection, MapFlags::MAP_SHARED) }?;
         Ok(Self { start, len })
+    }
+
+    /// Keeps the memory from the children of later forks of this process. Those of earlier ones keep it.
+    pub(crate) fn keep_from_children(&self) {
+        // SAFETY: a whole mapping, and no later child looks for it.
+        unsafe { inherited::keep_from_children(self.start.as_ptr(), self.len) };
     }
 
     /// The `count` values of type `T` that lie `offset` bytes from the start.

@@ -1,0 +1,286 @@
+//! What an operation needs to know, as words that can be written down in one process and read in another: for workers
+//! that are there before the call, and have no copy of the caller's memory.
+//!
+//! A [`Packet`] is filled by the caller and opened, as an [`Unpacker`], by a worker. Shared arrays travel as the number
+//! of their segment among those of the call and an offset in it, since a worker maps them where it can; everything
+//! else by value. Nothing is validated on arrival: the executor seals a packet, and opens it only whole.
+//!
+//! # Safety
+//! [`Portable::unpack`] makes references and function pointers of words. It is sound on the words that
+//! [`Portable::pack`] of the same type has written in a process with the same program at the same addresses, while
+//! what the `Unpacker` was given is mapped; both are the executor's to see to, and said at its one call.
+#![allow(unsafe_code, reason = "makes references of words")]
+
+use std::fs::File;
+use std::mem::MaybeUninit;
+
+use bytemuck::Pod;
+use ndarray::{ArrayView, Axis, Dimension, ShapeBuilder};
+
+use crate::segment::Segment;
+
+/// The words of a call, and the segments that they speak of.
+#[derive(Debug, Default)]
+pub(crate) struct Packet<'s> {
+    words: Vec<u64>,
+    segments: Vec<&'s Segment>,
+    /// Addresses that have to be code.
+    code: Vec<usize>,
+}
+
+impl<'s> Packet<'s> {
+    /// Empty, in memory that was used before.
+    pub(crate) fn in_words(mut words: Vec<u64>) -> Self {
+        words.clear();
+        Self { words, segments: Vec::with_capacity(4), code: Vec::new() }
+    }
+
+    /// What has been packed.
+    pub(crate) fn words(&self) -> &[u64] {
+        &self.words
+    }
+
+    /// The segments that the words speak of, by their numbers.
+    pub(crate) fn segments(&self) -> &[&'s Segment] {
+        &self.segments
+    }
+
+    /// What has to be the address of code in the process that unpacks it, as it is here.
+    pub(crate) fn code(&self) -> &[usize] {
+        &self.code
+    }
+
+    /// A kernel that is a word, or nothing.
+    pub(crate) fn kernel<K>(&mut self, word: u64) {
+        self.word(word);
+        if size_of::<K>() > 0 {
+            self.code.push(usize::try_from(word).unwrap_or(usize::MAX));
+        }
+    }
+
+    /// The memory of the words, for the next packet.
+    pub(crate) fn into_words(self) -> Vec<u64> {
+        self.words
+    }
+
+    pub(crate) fn word(&mut self, word: u64) {
+        self.words.push(word);
+    }
+
+    /// A length or an index.
+    pub(crate) fn size(&mut self, size: usize) {
+        self.words.push(size as u64);
+    }
+
+    /// A place in a segment: that of `pointer`, which points into its mapping.
+    pub(crate) fn place<A>(&mut self, segment: &'s Segment, pointer: *const A) {
+        let known = self.segments.iter().position(|other| other.id() == segment.id());
+        let number = known.unwrap_or_else(|| {
+            self.segments.push(segment);
+            self.segments.len() - 1
+        });
+        self.size(number);
+        self.size(pointer.addr() - segment.address());
+    }
+
+    /// Plain values by value, from a whole word on.
+    pub(crate) fn values<P: Pod>(&mut self, values: impl ExactSizeIterator<Item = P>) {
+        let bytes = values.len() * size_of::<P>();
+        let start = self.words.len();
+        self.words.resize(start + bytes.div_ceil(size_of::<u64>()), 0);
+        let room: &mut [u8] = bytemuck::cast_slice_mut(&mut self.words[start..]);
+        for (room, value) in room.chunks_exact_mut(size_of::<P>().max(1)).zip(values) {
+            room.copy_from_slice(bytemuck::bytes_of(&value));
+        }
+    }
+
+    /// The shape of an array.
+    pub(crate) fn shape(&mut self, shape: &[usize]) {
+        self.size(shape.len());
+        shape.iter().for_each(|&len| self.size(len));
+    }
+}
+
+/// A segment as a worker has it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Arrived<'w> {
+    /// Where it is mapped.
+    pub(crate) start: *mut u8,
+    pub(crate) file: &'w File,
+}
+
+/// The words of a call as they arrive.
+#[derive(Debug)]
+pub(crate) struct Unpacker<'w> {
+    words: &'w [u64],
+    segments: &'w [Arrived<'w>],
+}
+
+impl<'w> Unpacker<'w> {
+    pub(crate) fn new(words: &'w [u64], segments: &'w [Arrived<'w>]) -> Self {
+        Self { words, segments }
+    }
+
+    pub(crate) fn word(&mut self) -> u64 {
+        let (&word, rest) = self.words.split_first().expect("as many words as were packed");
+        self.words = rest;
+        word
+    }
+
+    pub(crate) fn size(&mut self) -> usize {
+        usize::try_from(self.word()).expect("packed from a size")
+    }
+
+    /// A place in a segment, and the segment's file.
+    pub(crate) fn place<A>(&mut self) -> (*mut A, &'w File) {
+        let number = self.size();
+        let Arrived { start, file } = self.segments[number];
+        (start.wrapping_add(self.size()).cast(), file)
+    }
+
+    /// `len` plain values. They lie in the packet.
+    pub(crate) fn values<P: Pod>(&mut self, len: usize) -> &'w [u8] {
+        let bytes = len * size_of::<P>();
+        let (values, rest) = self.words.split_at(bytes.div_ceil(size_of::<u64>()));
+        self.words = rest;
+        &bytemuck::cast_slice(values)[..bytes]
+    }
+
+    /// The shape of an array.
+    pub(crate) fn shape<D: Dimension>(&mut self) -> D {
+        let n_axes = self.size();
+        let mut dim = D::zeros(n_axes);
+        dim.slice_mut().iter_mut().for_each(|len| *len = self.size());
+        dim
+    }
+}
+
+/// What travels from the caller to a worker that is there already.
+pub(crate) trait Portable: Clone {
+    /// Writes it down.
+    fn pack(&self, packet: &mut Packet<'_>);
+
+    /// Makes the same of what was written.
+    ///
+    /// # Safety
+    /// The words are those of `pack` for this very type, from a process of the same program; and the unpacker's words and
+    /// segments outlive every use of the value, whatever lifetime `Self` has.
+    unsafe fn unpack(words: &mut Unpacker<'_>) -> Self;
+}
+
+impl Portable for () {
+    fn pack(&self, _packet: &mut Packet<'_>) {}
+
+    unsafe fn unpack(_words: &mut Unpacker<'_>) -> Self {}
+}
+
+/// A plain value.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Plain<P>(pub(crate) P);
+
+impl<P: Pod> Portable for Plain<P> {
+    fn pack(&self, packet: &mut Packet<'_>) {
+        packet.values(std::iter::once(self.0));
+    }
+
+    unsafe fn unpack(words: &mut Unpacker<'_>) -> Self {
+        Self(bytemuck::pod_read_unaligned(words.values::<P>(1)))
+    }
+}
+
+/// The shape of an array.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Shape<D>(pub(crate) D);
+
+impl<D: Dimension> Portable for Shape<D> {
+    fn pack(&self, packet: &mut Packet<'_>) {
+        packet.shape(self.0.slice());
+    }
+
+    unsafe fn unpack(words: &mut Unpacker<'_>) -> Self {
+        Self(words.shape())
+    }
+}
+
+/// An array in the caller's own memory. It travels by value, in C order.
+#[derive(Debug, Clone)]
+pub(crate) struct Carried<'a, A, D: Dimension>(pub(crate) ArrayView<'a, A, D>);
+
+impl<A: Pod, D: Dimension> Portable for Carried<'_, A, D> {
+    fn pack(&self, packet: &mut Packet<'_>) {
+        packet.shape(self.0.shape());
+        packet.values(self.0.iter().copied());
+    }
+
+    unsafe fn unpack(words: &mut Unpacker<'_>) -> Self {
+        const { assert!(align_of::<A>() <= align_of::<u64>(), "values begin at a whole word") };
+        let dim: D = words.shape();
+        let values = words.values::<A>(dim.size());
+        // SAFETY: as many initialised values as the shape has, aligned as a word is; they live as long as the caller of
+        // `unpack` promises.
+        Self(unsafe { ArrayView::from_shape_ptr(dim, values.as_ptr().cast()) })
+    }
+}
+
+/// A view of a part of a shared array.
+pub(crate) fn pack_view<'s, A, D: Dimension>(view: &ArrayView<'_, A, D>, segment: &'s Segment, packet: &mut Packet<'s>) {
+    packet.place(segment, view.as_ptr());
+    packet.shape(view.shape());
+    view.strides().iter().for_each(|&stride| packet.word(stride.cast_unsigned() as u64));
+}
+
+/// The same view where the segment is mapped in this process.
+///
+/// # Safety
+/// As for [`Portable::unpack`], after [`pack_view`] with the same types.
+pub(crate) unsafe fn unpack_view<'v, A, D: Dimension>(words: &mut Unpacker<'_>) -> ArrayView<'v, A, D> {
+    let (first, _) = words.place::<A>();
+    let dim: D = words.shape();
+    let mut strides = dim.clone();
+    let mut lowest = first;
+    let mut turned = Vec::new();
+    for (axis, stride) in strides.slice_mut().iter_mut().enumerate() {
+        let packed = words.word().cast_signed() as isize;
+        *stride = packed.unsigned_abs();
+        if packed < 0 {
+            // ndarray takes no pointer to the last element: begin with the first in memory, and turn the axis round.
+            turned.push(Axis(axis));
+            lowest = lowest.wrapping_offset(packed * dim[axis].saturating_sub(1).cast_signed());
+        }
+    }
+    // SAFETY: the elements of the view that was packed, in the same segment at the same offsets.
+    let mut view = unsafe { ArrayView::from_shape_ptr(dim.strides(strides), lowest) };
+    turned.into_iter().for_each(|axis| view.invert_axis(axis));
+    view
+}
+
+/// A value of a type that is a word or nothing, as a word.
+///
+/// # Panics
+/// At compile time, for any other type.
+pub(crate) fn to_word<K: Copy>(value: &K) -> u64 {
+    const { assert!(fits_word::<K>(), "a kernel for a pool captures nothing: see `rowfork::param`") };
+    let mut word = 0u64;
+    // SAFETY: at most as many bytes as a word has, of a live value; a pointer among them loses its provenance, which is
+    // that of code.
+    unsafe { std::ptr::copy_nonoverlapping(std::ptr::from_ref(value).cast::<u8>(), (&raw mut word).cast(), size_of::<K>()) };
+    word
+}
+
+/// The value of which [`to_word`] has made this word.
+///
+/// # Safety
+/// As for [`Portable::unpack`]; and what the value points to, if it does, is there in this process, too.
+pub(crate) unsafe fn from_word<K: Copy>(word: u64) -> K {
+    const { assert!(fits_word::<K>()) };
+    let mut value = MaybeUninit::<K>::uninit();
+    // SAFETY: as in `to_word`.
+    unsafe { std::ptr::copy_nonoverlapping((&raw const word).cast::<u8>(), value.as_mut_ptr().cast(), size_of::<K>()) };
+    // SAFETY: the bytes of a value of this type, which is `Copy`.
+    unsafe { value.assume_init() }
+}
+
+/// Nothing at all (a closure without captures, a function by name), or as large as a function pointer.
+const fn fits_word<K>() -> bool {
+    size_of::<K>() == 0 || size_of::<K>() == size_of::<u64>() && align_of::<K>() <= align_of::<u64>()
+}

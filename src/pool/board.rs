@@ -1,0 +1,242 @@
+//! What the caller of a pool and its workers look at all the time, in shared memory: which job there is, who sleeps, and
+//! who wants to be woken. Atomics only, as in the control block, which lies beside it.
+//!
+//! | word | written by | says |
+//! |---|---|---|
+//! | `turn` | the caller | changes with every job; odd while the record below is being written |
+//! | record | the caller | the job, sealed |
+//! | `caller_sleeps` | the caller | it wants the bell to be rung when nothing is left to do |
+//! | `news` | the zygote | how many messages it has sent to the caller |
+//! | post `w`: `asleep` | worker `w` | it has to be woken by a message |
+//! | post `w`: `sent` | the caller | how many messages it has sent to the worker |
+//!
+//! A record is read whole or not at all: the reader copies it, looks whether the turn is still the same, and checks the
+//! seal, so that neither the next job nor a stray store is taken for a part of it.
+//!
+//! # Safety
+//! As in `control`: types of atomics alone.
+#![allow(unsafe_code, reason = "marks the types that may lie in shared memory")]
+
+use std::io;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+
+use crate::sys::shared::{AllAtomic, SharedPages};
+
+/// The most words of a record. What is longer travels in a segment of its own.
+pub(super) const RECORD_WORDS: usize = 4096;
+
+/// Two cache lines, which processors fetch in pairs.
+#[repr(C, align(128))]
+struct Head {
+    turn: AtomicU64,
+}
+
+#[repr(C, align(128))]
+struct Bell {
+    caller_sleeps: AtomicU32,
+}
+
+#[repr(C, align(128))]
+struct News {
+    sent: AtomicU64,
+}
+
+/// A worker's words.
+#[repr(C, align(128))]
+pub(super) struct Post {
+    asleep: AtomicU32,
+    sent: AtomicU32,
+}
+
+#[repr(C, align(128))]
+struct Record {
+    len: AtomicU64,
+    seal: AtomicU64,
+    words: [AtomicU64; RECORD_WORDS],
+}
+
+// SAFETY: atomics only, and padding that nobody reads; here and below.
+unsafe impl AllAtomic for Head {}
+// SAFETY: as above.
+unsafe impl AllAtomic for Bell {}
+// SAFETY: as above.
+unsafe impl AllAtomic for News {}
+// SAFETY: as above.
+unsafe impl AllAtomic for Post {}
+// SAFETY: as above.
+unsafe impl AllAtomic for Record {}
+
+const BELL_AT: usize = size_of::<Head>();
+const NEWS_AT: usize = BELL_AT + size_of::<Bell>();
+const RECORD_AT: usize = NEWS_AT + size_of::<News>();
+const POSTS_AT: usize = RECORD_AT + size_of::<Record>();
+
+/// The board of one pool.
+#[derive(Debug)]
+pub(super) struct Board {
+    pages: SharedPages,
+    n_workers: usize,
+}
+
+impl Board {
+    /// With no job on it, for so many workers.
+    ///
+    /// # Errors
+    /// That of `mmap`.
+    pub(super) fn new(n_workers: usize) -> io::Result<Self> {
+        Ok(Self { pages: SharedPages::new(POSTS_AT + n_workers * size_of::<Post>())?, n_workers })
+    }
+
+    /// Keeps it from the children of later forks of this process.
+    pub(super) fn keep_from_children(&self) {
+        self.pages.keep_from_children();
+    }
+
+    /// The turn. A job is there when it is another than the last, and even.
+    pub(super) fn turn(&self) -> u64 {
+        self.head().turn.load(Ordering::Acquire)
+    }
+
+    /// In the caller: takes the job away, so that nobody takes it up any more who has not yet.
+    pub(super) fn clear(&self) {
+        let turn = &self.head().turn;
+        let now = turn.load(Ordering::Relaxed);
+        turn.store((now + 1) | 1, Ordering::Relaxed);
+        // Nothing that is written from here on is seen by one who does not see the turn changed.
+        fence(Ordering::Release);
+    }
+
+    /// In the caller, after [`clear`](Self::clear): puts a job on the board.
+    ///
+    /// # Panics
+    /// For a record of more than [`RECORD_WORDS`] words.
+    pub(super) fn put(&self, words: &[u64]) {
+        let record = self.record();
+        assert!(words.len() <= record.words.len(), "a record of {} words", words.len());
+        for (cell, &word) in record.words.iter().zip(words) {
+            cell.store(word, Ordering::Relaxed);
+        }
+        record.len.store(words.len() as u64, Ordering::Relaxed);
+        record.seal.store(seal(words), Ordering::Relaxed);
+        let turn = &self.head().turn;
+        // SeqCst: a worker that goes to sleep looks at the turn after it has said so, and the caller looks who sleeps after it has
+        // changed the turn: one of them sees the other.
+        turn.store(turn.load(Ordering::Relaxed) + 1, Ordering::SeqCst);
+    }
+
+    /// In a worker: copies the record of this turn. `None` when it is another's by now, or not what it should be.
+    pub(super) fn read<'b>(&self, turn: u64, buffer: &'b mut [u64]) -> Option<&'b [u64]> {
+        let record = self.record();
+        let len = usize::try_from(record.len.load(Ordering::Relaxed)).ok()?;
+        let words = buffer.get_mut(..len)?;
+        for (word, cell) in words.iter_mut().zip(&record.words) {
+            *word = cell.load(Ordering::Relaxed);
+        }
+        let sealed = record.seal.load(Ordering::Relaxed);
+        // Pairs with the fence in `clear`: who has read a word of the next record sees that the turn has changed.
+        fence(Ordering::Acquire);
+        (self.head().turn.load(Ordering::Relaxed) == turn && seal(words) == sealed).then_some(words)
+    }
+
+    /// In the caller: whether worker `slot` has to be woken by a message.
+    pub(super) fn is_asleep(&self, slot: usize) -> bool {
+        self.posts()[slot].asleep.load(Ordering::SeqCst) != 0
+    }
+
+    /// In a worker: it sleeps from now on, unless [`turn`](Self::turn) is another by now; or it is awake.
+    pub(super) fn set_asleep(&self, slot: usize, asleep: bool) {
+        self.posts()[slot].asleep.store(asleep.into(), Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+    }
+
+    /// In the caller: one more message is sent to worker `slot`.
+    pub(super) fn count_sent(&self, slot: usize) {
+        self.posts()[slot].sent.fetch_add(1, Ordering::Release);
+    }
+
+    /// How many messages were sent to worker `slot`.
+    pub(super) fn sent(&self, slot: usize) -> u32 {
+        self.posts()[slot].sent.load(Ordering::Acquire)
+    }
+
+    /// In the caller: it wants to be woken when nothing is left to do; or not any more.
+    pub(super) fn set_caller_sleeps(&self, sleeps: bool) {
+        self.bell().caller_sleeps.store(sleeps.into(), Ordering::SeqCst);
+        // It looks once more whether anything is left, and a worker that has done the last looks here: one sees the other.
+        fence(Ordering::SeqCst);
+    }
+
+    /// In a worker, after its last block: whether the caller wants to be woken.
+    pub(super) fn caller_sleeps(&self) -> bool {
+        fence(Ordering::SeqCst);
+        self.bell().caller_sleeps.load(Ordering::SeqCst) != 0
+    }
+
+    /// In the zygote: one more message is sent to the caller.
+    pub(super) fn count_news(&self) {
+        self.news_word().fetch_add(1, Ordering::Release);
+    }
+
+    /// How many messages the zygote has sent.
+    pub(super) fn news(&self) -> u64 {
+        self.news_word().load(Ordering::Acquire)
+    }
+
+    fn news_word(&self) -> &AtomicU64 {
+        &self.pages.slice_of::<News>(NEWS_AT, 1)[0].sent
+    }
+
+    fn head(&self) -> &Head {
+        &self.pages.slice_of::<Head>(0, 1)[0]
+    }
+
+    fn bell(&self) -> &Bell {
+        &self.pages.slice_of::<Bell>(BELL_AT, 1)[0]
+    }
+
+    fn record(&self) -> &Record {
+        &self.pages.slice_of::<Record>(RECORD_AT, 1)[0]
+    }
+
+    fn posts(&self) -> &[Post] {
+        self.pages.slice_of::<Post>(POSTS_AT, self.n_workers)
+    }
+}
+
+/// A hash of a record: multiplication and rotation, as FxHash has them, which scatters what a stray store may be.
+fn seal(words: &[u64]) -> u64 {
+    let start = 0x9e37_79b9_7f4a_7c15 ^ words.len() as u64;
+    words.iter().fold(start, |seal, &word| (seal.rotate_left(5) ^ word).wrapping_mul(0x517c_c1b7_2722_0a95))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_read_whole_or_not_at_all() {
+        let board = Board::new(1).unwrap();
+        let mut buffer = [0; RECORD_WORDS];
+        assert_eq!(board.turn(), 0);
+        board.clear();
+        assert_eq!(board.turn() % 2, 1, "nothing to be had");
+        board.put(&[1, 2, 3]);
+        let turn = board.turn();
+        assert_eq!(turn % 2, 0);
+        assert_eq!(board.read(turn, &mut buffer), Some(&[1, 2, 3][..]));
+        board.record().words[1].store(7, Ordering::Relaxed);
+        assert_eq!(board.read(turn, &mut buffer), None, "a stray store");
+        board.clear();
+        board.put(&[1, 2, 3]);
+        assert_eq!(board.read(turn, &mut buffer), None, "another turn");
+        board.record().len.store(u64::MAX, Ordering::Relaxed);
+        assert_eq!(board.read(board.turn(), &mut buffer), None);
+    }
+
+    #[test]
+    fn every_word_and_the_length_are_sealed() {
+        let words = [5, 0, 0, 9];
+        let others: [&[u64]; 4] = [&[5, 0, 0, 8], &[5, 0, 9, 0], &[5, 0, 0], &[5, 0, 0, 9, 0]];
+        assert!(others.iter().all(|other| seal(other) != seal(&words)));
+    }
+}

@@ -1,0 +1,257 @@
+//! [`PoolBuilder`]: what a pool is made with, and its making.
+//!
+//! # Safety
+//! One fork: the child runs [`zygote::live`] and nothing else.
+#![allow(unsafe_code, reason = "forks the zygote")]
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
+
+use super::board::Board;
+use super::couriers::Couriers;
+use super::queue::Queue;
+use super::roster::Roster;
+use super::spin::Patience;
+use super::zygote::{self, Nest, Seat};
+use super::{Counters, Persistent, Pool, Shared, State};
+use crate::blocks::MAX_BLOCKS;
+use crate::control::{Control, MAX_WORKERS};
+use crate::error::{Error, Result};
+use crate::executor::Executor;
+use crate::kernel::Kernel;
+use crate::options::Options;
+use crate::policy::Policy;
+use crate::segment::registry;
+use crate::segment::registry::Observer;
+use crate::sys::channel::Channel;
+use crate::sys::event::Event;
+use crate::sys::process::{self, ChildFd, Side};
+use crate::sys::shared::SharedPages;
+use crate::sys::{code, procfs};
+use crate::worker;
+
+/// How long to look before going to sleep, unless said otherwise: about as long as it takes to wake a sleeper.
+const SPIN: Duration = Duration::from_micros(50);
+
+/// Below this a call of a kernel of ours is done sooner by the caller.
+const INLINE_BELOW: usize = 256 << 10;
+
+/// Options for a new [`Pool`]. Made by [`Pool::builder`].
+///
+/// ```
+/// use std::time::Duration;
+/// use rowfork::{Policy, Pool};
+///
+/// let pool = Pool::builder()
+///     .workers(2)
+///     .stall_limit(Duration::from_secs(10))
+///     .policy(Policy::fill(f64::NAN))
+///     .init(|| { /* in each worker, before its first row: open a model, seed a generator */ })
+///     .build()?;
+/// assert_eq!(pool.stats().workers, 2);
+/// # Ok::<(), rowfork::Error>(())
+/// ```
+#[must_use]
+pub struct PoolBuilder {
+    workers: Option<usize>,
+    spin_time: Duration,
+    inline_below: usize,
+    init: Box<dyn Fn() + Send + Sync>,
+    defaults: Defaults,
+}
+
+/// What every call of a pool begins with.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Defaults {
+    deadline: Option<Duration>,
+    stall_limit: Option<Duration>,
+    retries: Option<u32>,
+    guard: bool,
+    policy: Policy,
+}
+
+impl Defaults {
+    pub(super) fn options<'a>(&self) -> Options<'a> {
+        let Self { deadline, stall_limit, retries, guard, policy } = *self;
+        Options { deadline, stall_limit, retries, guard, policy, ..Options::default() }
+    }
+}
+
+impl Default for PoolBuilder {
+    fn default() -> Self {
+        let (workers, init, defaults) = (None, Box::new(|| {}), Defaults::default());
+        Self { workers, spin_time: SPIN, inline_below: INLINE_BELOW, init, defaults }
+    }
+}
+
+impl PoolBuilder {
+    /// So many workers. Default: one for each core that this process may use (CPU affinity and cgroup quota respected).
+    pub fn workers(mut self, workers: usize) -> Self {
+        self.workers = Some(workers);
+        self
+    }
+
+    /// The [deadline](Executor::deadline) of every call, unless it says otherwise. It begins when the call does, not while it waits for
+    /// its turn.
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.defaults.deadline = Some(deadline);
+        self
+    }
+
+    /// The [stall limit](Executor::stall_limit) of every call, unless it says otherwise.
+    pub fn stall_limit(mut self, limit: Duration) -> Self {
+        self.defaults.stall_limit = Some(limit);
+        self
+    }
+
+    /// The [retries](Executor::retries) of every call, unless it says otherwise.
+    pub fn retries(mut self, retries: u32) -> Self {
+        self.defaults.retries = Some(retries);
+        self
+    }
+
+    /// Whether calls are [guarded](Executor::guard), unless they say otherwise.
+    pub fn guard(mut self, guard: bool) -> Self {
+        self.defaults.guard = guard;
+        self
+    }
+
+    /// The [policy](Executor::policy) of every call, unless it says otherwise.
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.defaults.policy = policy;
+        self
+    }
+
+    /// How long a worker that has nothing to do, and a caller that waits for the end, look before they go to sleep, at most; they look for less while
+    /// that does not pay. 50 us by default. To wake a sleeper costs some 5 to 50 us, and to look occupies a core: with 0 everybody sleeps
+    /// at once. As many workers look as there are cores but one, and the caller does when a call has one block, or when there are
+    /// more cores than workers.
+    pub fn spin_time(mut self, spin_time: Duration) -> Self {
+        self.spin_time = spin_time;
+        self
+    }
+
+    /// Calls of operations that run no code but rowfork's are done by the calling thread where input and output together have less than so
+    /// many bytes and no name. 256 KiB by default: about where two workers that have to be woken are as quick. 0: always by workers.
+    pub fn inline_below(mut self, bytes: usize) -> Self {
+        self.inline_below = bytes;
+        self
+    }
+
+    /// Is called in each worker before its first row, also in those that take the place of dead ones; it may capture anything, of which a
+    /// worker has a copy. Where it panics the next call is [`WorkerSetup`](Error::WorkerSetup).
+    pub fn init(mut self, init: impl Fn() + Send + Sync + 'static) -> Self {
+        self.init = Box::new(init);
+        self
+    }
+
+    /// Makes the pool: forks the zygote, has it fork the workers, and lets them in. Takes a millisecond, 0.1 ms for each further worker,
+    /// and 36 ms more for each GiB of private memory that the program holds in small pages: once.
+    ///
+    /// # Errors
+    /// [`ZeroWorkers`](Error::ZeroWorkers), [`TooManyWorkers`](Error::TooManyWorkers); [`InsideWorker`](Error::InsideWorker) in a worker;
+    /// [`ForkFailed`](Error::ForkFailed), [`Os`](Error::Os) where a process, a descriptor or memory cannot be had;
+    /// [`PoolBroken`](Error::PoolBroken) if somebody kills the zygote at once.
+    pub fn build(self) -> Result<Pool> {
+        Options { workers: self.workers, ..self.defaults.options() }.check()?;
+        let workers = self.workers.unwrap_or_else(process::available_cores).min(MAX_WORKERS);
+        let os = |action, subject: &str| {
+            let subject = subject.to_owned();
+            move |source| Error::Os { action, subject, source }
+        };
+        // Chosen and installed before the fork: both are behind locks.
+        Kernel::get();
+        worker::install_panic_hook();
+        let board = Arc::new(Board::new(workers).map_err(os("map", "the board of a pool"))?);
+        let control = SharedPages::new(Control::bytes(MAX_BLOCKS, workers)).map_err(os("map", "the control block of a pool"))?;
+        let bell = Arc::new(Event::new().map_err(os("make", "the bell of a pool"))?);
+        let (channel, zygotes_end) = Channel::pair().map_err(os("make", "the channel of a pool"))?;
+        let pairs = (0..workers).map(|_| Channel::pair()).collect::<std::io::Result<Vec<_>>>();
+        let pairs = pairs.map_err(os("make", "a channel for each worker of a pool"))?;
+        let (channels, posts): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
+        let cores = process::available_cores();
+        let caller = process::own_pid();
+        let nest = Nest {
+            board: &board,
+            control: &control,
+            bell: &bell,
+            channel: &zygotes_end,
+            posts: &posts,
+            caller,
+            caller_pidfd: process::open_pidfd(caller).map_err(os("open a pidfd for", "this process"))?,
+            n_spinning: cores.saturating_sub(1).max(1),
+            spin: self.spin_time,
+            init: &*self.init,
+        };
+        let (caller_threads, code) = (procfs::thread_count(), code::executable_ranges());
+        let zygote = fork_zygote(&nest)?;
+        drop(posts);
+        drop(zygotes_end);
+        board.keep_from_children();
+        control.keep_from_children();
+        let couriers = Arc::new(Couriers::new(Arc::clone(&board), channels));
+        let observer: Weak<dyn Observer> = Arc::downgrade(&couriers) as Weak<dyn Observer>;
+        registry::observe(observer);
+        let counters = Arc::new(Counters::default());
+        let zygote_pid = zygote.pid();
+        let parties = (Arc::clone(&board), Arc::clone(&couriers), bell);
+        let mut roster = Roster::new(zygote, channel, parties, Arc::clone(&counters), workers);
+        let fresh = Control::in_pages(&control, 0, workers, super::worker::NO_CALL);
+        let hired = (0..workers).try_for_each(|slot| {
+            fresh.slots()[slot].clear();
+            let owner = roster.vacant(workers).expect("one for each slot");
+            roster.hire(owner, |_| Ok(true))
+        });
+        let (state, spin) = (Vec::new(), Patience::new(self.spin_time));
+        let shared = Shared {
+            queue: Queue::default(),
+            state: Mutex::new(State { roster, patience: spin, words: state.clone(), record: state }),
+            board,
+            couriers,
+            control,
+            counters,
+            pid: std::process::id(),
+            zygote_pid,
+            workers,
+            cores,
+            inline_below: self.inline_below as u64,
+            caller_threads,
+            code,
+        };
+        let executor = Executor::new(self.defaults.options(), Persistent(Arc::new(shared)));
+        hired.map(|()| Pool { executor, defaults: self.defaults }) // dropped, it ends whom it has
+    }
+}
+
+impl fmt::Debug for PoolBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PoolBuilder")
+            .field("workers", &self.workers)
+            .field("spin_time", &self.spin_time)
+            .field("inline_below", &self.inline_below)
+            .field("defaults", &self.defaults)
+            .finish_non_exhaustive()
+    }
+}
+
+fn fork_zygote(nest: &Nest<'_>) -> Result<ChildFd> {
+    let mut seats = vec![Seat::EMPTY; nest.posts.len()];
+    // Held across the fork: no segment is unmapped and something else mapped in its place before the child has its copy.
+    let registry = registry::lock();
+    let inherited: Vec<Range<usize>> = registry.mappings().iter().map(registry::Mapping::range).collect();
+    // SAFETY: the child does nothing but `live`, which takes no lock and never returns.
+    let pid = match unsafe { process::fork() }.map_err(Error::ForkFailed)? {
+        Side::Child => {
+            drop(registry);
+            zygote::live(nest, &mut seats, &inherited)
+        }
+        Side::Parent(pid) => pid,
+    };
+    drop(registry);
+    ChildFd::open(pid).map_err(|source| {
+        // It leaves by itself: its channel is closed.
+        Error::Os { action: "open a pidfd for", subject: format!("the zygote {pid}"), source }
+    })
+}

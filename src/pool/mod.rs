@@ -1,0 +1,446 @@
+//! [`Pool`], the executor that persists: workers that are there before a call, so that it costs microseconds.
+//!
+//! | file | process | what |
+//! |---|---|---|
+//! | `mod.rs`, `builder.rs` | caller | the public face; one call, from the queue to the report |
+//! | `queue.rs`, `spin.rs` | caller | whose turn it is; how long to look before sleeping |
+//! | `shift.rs` | caller | the workers of one call, as the supervisor has them |
+//! | `roster.rs`, `couriers.rs` | caller | who sits in which slot; what each was sent |
+//! | `zygote.rs` | zygote | forks and reaps the workers; guards what the caller leaves |
+//! | `worker.rs`, `maps.rs` | worker | its whole life; the segments that it has mapped |
+//! | `board.rs`, `job.rs` | shared | the job, and who sleeps |
+//! | `wire.rs` | all | messages |
+//!
+//! What the processes agree on is in `README.md` beside this file.
+
+mod board;
+mod builder;
+mod couriers;
+mod job;
+mod maps;
+mod queue;
+mod roster;
+mod shift;
+mod spin;
+mod wire;
+mod worker;
+mod zygote;
+
+pub use builder::PoolBuilder;
+
+use std::fmt;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::ops::{ControlFlow, Deref, Range};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use ndarray::Ix1;
+
+use self::board::{Board, RECORD_WORDS};
+use self::builder::Defaults;
+use self::couriers::Couriers;
+use self::job::{Job, Wanted};
+use self::maps::MAX_SEGMENTS;
+use self::queue::{Queue, Refusal};
+use self::roster::Roster;
+use self::shift::Shift;
+use self::spin::Patience;
+use crate::array::SharedArray;
+use crate::call::Call;
+use crate::cancel::CancelToken;
+use crate::control::{CallKey, Claim, ClaimState, Control, Station, digest};
+use crate::error::{Error, Result};
+use crate::executor::sealed::Run;
+use crate::executor::{Entry, Executor, KernelFor, Mode, Travel};
+use crate::options::Options;
+use crate::packet::Packet;
+use crate::report::{EarlyEnd, Report};
+use crate::supervisor;
+use crate::sys::shared::SharedPages;
+
+/// Workers that are there already, for calls in microseconds. Every operation of [`fork()`](crate::fork()) is a method of it
+/// (by way of [`Executor`], to which it dereferences), with the same results, errors and reports.
+///
+/// ```
+/// use rowfork::{Pool, SharedArray, param};
+///
+/// let pool = Pool::new()?; // early: while the program is small, and has one thread
+/// let m = SharedArray::from_shape_fn(None, (1000, 16), |(i, j)| (i + j) as f64)?;
+///
+/// let sums = pool.row_sums(&m)?;
+/// let norms = pool.map_rows(&m, |row| row.dot(&row).sqrt())?;
+///
+/// // A kernel captures nothing: what it needs goes with the input. Options for one call: `call()`.
+/// let limit = 100.0;
+/// let report = pool.call().workers(1).map_rows((&m, param(limit)), |(row, limit)| row.sum() > limit)?;
+/// assert_eq!((sums[1], norms.len(), bool::from(report[999])), (136.0, 1000, true));
+/// # Ok::<(), rowfork::Error>(())
+/// ```
+///
+/// # Kernels
+/// Workers were forked before the call, so they have no copy of what a closure captures: a kernel is a function by name, a closure without
+/// captures, or a function pointer, and what else it needs goes with the input, as [`param`](crate::param),
+/// [`broadcast`](crate::broadcast) or rows of another array. (What is captured all the same does not compile, or is
+/// [`KernelNotInZygote`](Error::KernelNotInZygote).) Statics are as they were when the pool was made, and what a kernel changes in them
+/// stays in its worker, from call to call. A shared array in a static is no way around: a worker sees the arrays of the call alone.
+///
+/// # Threads
+/// A pool may be used by any number of threads, by reference: calls are made one at a time, in the order in which they came. It may be
+/// made by a thread that ends.
+///
+/// # What is where
+/// A *zygote* process is forked when the pool is made; it forks the workers, and forks others in place of those that die, within
+/// milliseconds. It and they leave the terminal's process group, keep no descriptor of the caller's but the standard three, and hold
+/// a copy-on-write copy of the caller's private memory as it was then. Idle, none of them uses any processor time. When the caller
+/// ends, however it does, they end within milliseconds, and its volatile names with them. Dropping the pool ends them, too.
+///
+/// # Small calls
+/// Operations that run no code but rowfork's (`row_sums`, `row_means`, ...) on less than [`inline_below`](PoolBuilder::inline_below) bytes
+/// are done by the calling thread, where that is quicker than any worker; arrays must be nameless, so that nobody can take their memory
+/// away under the caller's hands. Kernels of the user's always run in workers.
+///
+/// # Fork safety
+/// A lock that another thread of the program held when the pool was made is held for ever in every worker: make it early. A forked child of
+/// the program cannot use its parent's pool.
+pub struct Pool {
+    executor: Executor<'static, Persistent>,
+    defaults: Defaults,
+}
+
+/// A call on a pool, with options of its own. Made by [`Pool::call`].
+pub type PoolCall<'a> = Executor<'a, Persistent>;
+
+/// Workers that are there before the call.
+#[derive(Clone)]
+pub struct Persistent(Arc<Shared>);
+
+/// What a pool has done so far. Given by [`Pool::stats`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PoolStats {
+    /// Slots for workers.
+    pub workers: usize,
+    /// Calls on the workers. (A fold is two.)
+    pub calls: u64,
+    /// Calls that the calling thread did itself, since they were small.
+    pub inline_calls: u64,
+    /// Of the calls on the workers, those whose end came so soon that the caller had not gone to sleep.
+    pub hot_calls: u64,
+    /// Workers that have died so far.
+    pub deaths: u64,
+    /// Threads that wait for their turn at this moment.
+    pub waiting: usize,
+    /// The most arrays that a worker keeps mapped for the next call, of 64 that are possible.
+    pub mapped_arrays: usize,
+    /// The process that forks the workers.
+    pub zygote_pid: i32,
+    /// The workers that have been let in. Empty while a call of another thread runs.
+    pub worker_pids: Vec<i32>,
+    /// Threads of the program when the pool was made. With more than one, a lock that another one held then is held for ever in the
+    /// workers.
+    pub caller_threads: usize,
+}
+
+/// What all users of a pool share.
+struct Shared {
+    queue: Queue,
+    state: Mutex<State>,
+    board: Arc<Board>,
+    couriers: Arc<Couriers>,
+    control: SharedPages,
+    counters: Arc<Counters>,
+    /// The process that made it.
+    pid: u32,
+    zygote_pid: i32,
+    workers: usize,
+    /// The cores that this process may use.
+    cores: usize,
+    inline_below: u64,
+    caller_threads: usize,
+    /// Where there was code when the zygote was forked; `None` if nobody knows.
+    code: Option<Vec<Range<usize>>>,
+}
+
+/// What belongs to who is inside.
+struct State {
+    roster: Roster,
+    /// For the end of a call.
+    patience: Patience,
+    /// Memory for packets and records, used again and again.
+    words: Vec<u64>,
+    record: Vec<u64>,
+}
+
+/// For [`PoolStats`].
+#[derive(Debug, Default)]
+struct Counters {
+    calls: AtomicU64,
+    inline_calls: AtomicU64,
+    hot_calls: AtomicU64,
+    deaths: AtomicU64,
+}
+
+fn count(counter: &AtomicU64) -> u64 {
+    counter.fetch_add(1, Ordering::Relaxed) + 1
+}
+
+impl Pool {
+    /// A pool with one worker for each core that this process may use, and no limits.
+    ///
+    /// # Errors
+    /// As [`PoolBuilder::build`].
+    pub fn new() -> Result<Self> {
+        Self::builder().build()
+    }
+
+    /// Options for a new pool.
+    pub fn builder() -> PoolBuilder {
+        PoolBuilder::default()
+    }
+
+    /// A call with options of its own, which begin as those of the pool.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use rowfork::{Pool, Policy, SharedArray};
+    ///
+    /// let pool = Pool::builder().workers(2).build()?;
+    /// let m = SharedArray::<f64, _>::zeros(None, (100, 3))?;
+    /// let call = pool.call().deadline(Duration::from_secs(60)).policy(Policy::fill(0)).progress(|progress| {
+    ///     assert!(progress.rows_done <= 100);
+    /// });
+    /// call.map_rows(&m, |row| row.sum())?;
+    /// # Ok::<(), rowfork::Error>(())
+    /// ```
+    pub fn call<'a>(&'a self) -> PoolCall<'a> {
+        Executor::new(self.defaults.options(), Persistent(Arc::clone(self.shared())))
+    }
+
+    /// What the pool has done so far. Does not wait for a running call.
+    pub fn stats(&self) -> PoolStats {
+        let shared = self.shared();
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let pids = shared.state.try_lock().map(|mut state| {
+            state.roster.listen();
+            state.roster.pids()
+        });
+        PoolStats {
+            workers: shared.workers,
+            calls: read(&shared.counters.calls),
+            inline_calls: read(&shared.counters.inline_calls),
+            hot_calls: read(&shared.counters.hot_calls),
+            deaths: read(&shared.counters.deaths),
+            waiting: shared.queue.len(),
+            mapped_arrays: shared.couriers.n_mapped(),
+            zygote_pid: shared.zygote_pid,
+            worker_pids: pids.unwrap_or_default(),
+            caller_threads: shared.caller_threads,
+        }
+    }
+
+    fn shared(&self) -> &Arc<Shared> {
+        &self.executor.mode().0
+    }
+}
+
+impl Deref for Pool {
+    type Target = Executor<'static, Persistent>;
+
+    /// The operations, with the options of the pool.
+    fn deref(&self) -> &Executor<'static, Persistent> {
+        &self.executor
+    }
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool").field("workers", &self.shared().workers).field("defaults", &self.defaults).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Persistent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Persistent").field("workers", &self.0.workers).finish_non_exhaustive()
+    }
+}
+
+impl Mode for Persistent {}
+
+/// What is nothing at all, or a function pointer.
+impl<K: Copy + 'static> KernelFor<Persistent> for K {
+    const TRAVEL: Option<Travel<K>> = Some(Travel::AS_WORD);
+}
+
+impl Run for Persistent {
+    fn caller_threads(&self) -> usize {
+        self.0.caller_threads
+    }
+
+    fn workers_for(&self, options: &Options<'_>, n_blocks: usize) -> usize {
+        options.workers.unwrap_or(self.0.workers).min(self.0.workers).min(n_blocks)
+    }
+
+    fn is_small(&self, bytes: u64) -> bool {
+        bytes < self.0.inline_below
+    }
+
+    fn note_small(&self) {
+        count(&self.0.counters.inline_calls);
+    }
+
+    fn check(&self) -> Result<()> {
+        let (maker, here) = (self.0.pid, std::process::id());
+        if maker == here {
+            return Ok(());
+        }
+        Err(Error::PoolBroken { reason: format!("it belongs to process {maker}, of which this one ({here}) is a copy") })
+    }
+
+    fn run<'s, B: Fn(&mut Claim<'_>, &Station<'_>) -> ControlFlow<()>>(
+        &self,
+        options: &Options<'_>,
+        call: &Call<'_>,
+        _body: impl FnOnce() -> Result<B>,
+        pack: impl FnOnce(&mut Packet<'s>) -> Entry,
+    ) -> Result<Report> {
+        let shared = &*self.0;
+        let give_up = || {
+            options.cancel.as_ref().is_some_and(CancelToken::is_cancelled)
+                || options.check_interrupt.as_ref().is_some_and(|check| check())
+        };
+        let _turn = match shared.queue.enter(give_up) {
+            Ok(turn) => turn,
+            Err(Refusal::Inside) => return Err(Error::PoolReentered),
+            Err(Refusal::GaveUp) => return gave_up(options, call),
+        };
+        let mut state = shared.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.roster.check()?;
+        let mut packet = Packet::in_words(std::mem::take(&mut state.words));
+        let entry = pack(&mut packet);
+        shared.check_code(entry, &packet)?;
+        let ran = shared.run(&mut state, options, call, entry, &packet);
+        state.words = packet.into_words();
+        ran
+    }
+}
+
+impl Shared {
+    /// Refuses functions that workers do not have.
+    fn check_code(&self, entry: Entry, packet: &Packet<'_>) -> Result<()> {
+        let Some(code) = &self.code else { return Ok(()) };
+        let known = |address: &usize| code.iter().any(|range| range.contains(address));
+        let foreign = packet.code().iter().copied().chain([entry as usize]).find(|address| !known(address));
+        foreign.map_or(Ok(()), |address| Err(Error::KernelNotInZygote { address }))
+    }
+
+    /// One call, by who is inside.
+    fn run(
+        &self,
+        state: &mut State,
+        options: &Options<'_>,
+        call: &Call<'_>,
+        entry: Entry,
+        packet: &Packet<'_>,
+    ) -> Result<Report> {
+        let began = Instant::now();
+        let number = count(&self.counters.calls);
+        // The last segment may be the packet's own.
+        let long = (packet.words().len() + MAX_SEGMENTS + job::HEAD_WORDS > RECORD_WORDS)
+            .then(|| SharedArray::<u64, Ix1>::copy_from(None, &ndarray::ArrayView1::from(packet.words())))
+            .transpose()?;
+        let mut segments = packet.segments().to_vec();
+        segments.extend(long.as_ref().map(SharedArray::segment));
+        if segments.len() > MAX_SEGMENTS {
+            return Err(Error::TooManyArrays { asked: segments.len(), max: MAX_SEGMENTS });
+        }
+        let is_writable = |id| call.writable.iter().any(|segment| segment.id() == id);
+        let wanted: Vec<Wanted> =
+            segments.iter().map(|segment| Wanted { id: segment.id(), writable: is_writable(segment.id()) }).collect();
+        let key = CallKey { nonce: RandomState::new().build_hasher().finish(), number: low_bits(number) };
+        let job = Job {
+            key,
+            workers: call.workers,
+            n_rows: call.blocks.n_rows(),
+            block_rows: call.blocks.block_rows(),
+            measure_memory: options.measure_memory,
+            entry,
+            n_segments: segments.len(),
+            is_long: long.is_some(),
+        };
+        job.encode(&wanted, if long.is_some() { &[] } else { packet.words() }, &mut state.record);
+        let control = Control::in_pages(&self.control, call.blocks.len(), self.workers, key);
+        self.board.clear();
+        control.reset();
+        let mut shift = Shift {
+            roster: &mut state.roster,
+            board: &self.board,
+            couriers: &self.couriers,
+            control,
+            blocks: &call.blocks,
+            segments: &segments,
+            record: &state.record,
+            workers: call.workers,
+            number,
+            measure_memory: options.measure_memory,
+            is_over: false,
+        };
+        if shift.roster.has_news() {
+            shift.roster.listen();
+        }
+        shift.deliver();
+        self.board.put(shift.record);
+        shift.wake();
+        let looked = Instant::now();
+        let looks = is_plain(options) && (call.blocks.len() == 1 || call.workers < self.cores);
+        if looks && state.patience.look_for(looked, || all_done(call, control)) {
+            state.patience.learn(looked.elapsed());
+            shift.is_over = true;
+            count(&self.counters.hot_calls);
+            return Ok(call.report(control, began.elapsed(), false));
+        }
+        let ran = supervisor::run(options, call, control, &mut shift, began);
+        state.patience.learn(looked.elapsed());
+        ran
+    }
+}
+
+/// Whether nothing but the end of the call is waited for.
+fn is_plain(options: &Options<'_>) -> bool {
+    let Options { cancel, check_interrupt, progress, measure_memory, deadline, .. } = options;
+    let no_one_asks = cancel.is_none() && check_interrupt.is_none() && progress.is_none();
+    no_one_asks && !measure_memory && deadline.is_none_or(|deadline| deadline >= Duration::from_millis(1))
+}
+
+/// Whether every block is done, and nothing else has happened.
+fn all_done(call: &Call<'_>, control: Control<'_>) -> bool {
+    let claims = control.claims(call.blocks.len());
+    let is_done = |index: usize| {
+        let rows = call.blocks.get(index).map_or(0..0, |block| block.rows());
+        matches!(claims.state(index, digest(index, &rows, std::iter::empty())), ClaimState::Done(_))
+    };
+    (0..call.blocks.len()).rev().all(is_done)
+}
+
+/// A call that was cancelled before it could begin.
+fn gave_up(options: &Options<'_>, call: &Call<'_>) -> Result<Report> {
+    let n_rows = call.blocks.n_rows();
+    if !options.fills() || call.last_step_since.is_some() {
+        return Err(Error::Cancelled { rows_done: 0, rows_total: n_rows });
+    }
+    Ok(Report { missing_rows: vec![0..n_rows], ended_early: Some(EarlyEnd::Cancelled), ..call.report_without_workers() })
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the low bits are what is wanted")]
+fn low_bits(number: u64) -> u32 {
+    number as u32
+}
+
+impl Drop for Shared {
+    /// Ends the workers and the zygote. In a forked child they are somebody else's.
+    fn drop(&mut self) {
+        if self.pid == std::process::id() {
+            self.state.get_mut().unwrap_or_else(PoisonError::into_inner).roster.leave();
+        }
+    }
+}

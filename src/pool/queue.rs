@@ -1,0 +1,173 @@
+//! One call at a time, in the order in which they came.
+//!
+//! (`std`'s mutex goes to whoever asks first when it is free: with many threads about, some would wait for ever.)
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, Thread, ThreadId};
+use std::time::Duration;
+
+/// How often one who waits is asked whether it still wants to.
+const TICK: Duration = Duration::from_millis(20);
+
+/// Who is in, and who waits.
+#[derive(Debug, Default)]
+pub(super) struct Queue(Mutex<Line>);
+
+#[derive(Debug, Default)]
+struct Line {
+    inside: Option<ThreadId>,
+    waiting: VecDeque<Arc<Waiter>>,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    thread: Thread,
+    called: AtomicBool,
+}
+
+/// The right to make a call, until dropped.
+#[derive(Debug)]
+pub(super) struct Turn<'q>(&'q Queue);
+
+/// Why one does not get in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// This thread is in already: it would wait for itself.
+    Inside,
+    /// It has changed its mind.
+    GaveUp,
+}
+
+impl Queue {
+    /// Waits until all who came before have left, asking now and then whether to give up.
+    pub(super) fn enter(&self, give_up: impl Fn() -> bool) -> Result<Turn<'_>, Refusal> {
+        let me = thread::current();
+        let mut line = self.line();
+        match line.inside {
+            None if line.waiting.is_empty() => {
+                line.inside = Some(me.id());
+                return Ok(Turn(self));
+            }
+            Some(inside) if inside == me.id() => return Err(Refusal::Inside),
+            _ => {}
+        }
+        let waiter = Arc::new(Waiter { thread: me, called: AtomicBool::new(false) });
+        line.waiting.push_back(Arc::clone(&waiter));
+        drop(line);
+        // Acquire: pairs with the Release in `leave`.
+        while !waiter.called.load(Ordering::Acquire) {
+            thread::park_timeout(TICK);
+            if give_up() && self.step_out(&waiter) {
+                return Err(Refusal::GaveUp);
+            }
+        }
+        Ok(Turn(self))
+    }
+
+    /// How many wait.
+    pub(super) fn len(&self) -> usize {
+        self.line().waiting.len()
+    }
+
+    /// Leaves the line, unless called already.
+    fn step_out(&self, waiter: &Arc<Waiter>) -> bool {
+        let waiting = &mut self.line().waiting;
+        let place = waiting.iter().position(|other| Arc::ptr_eq(other, waiter));
+        place.is_some_and(|place| waiting.remove(place).is_some())
+    }
+
+    fn leave(&self) {
+        let mut line = self.line();
+        let next = line.waiting.pop_front();
+        line.inside = next.as_ref().map(|next| next.thread.id());
+        drop(line);
+        if let Some(next) = next {
+            next.called.store(true, Ordering::Release);
+            next.thread.unpark();
+        }
+    }
+
+    /// A panic under this lock leaves a whole line.
+    fn line(&self) -> MutexGuard<'_, Line> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.0.leave();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+
+    fn never() -> bool {
+        false
+    }
+
+    #[test]
+    fn who_came_first_is_served_first() {
+        let queue = Queue::default();
+        let order = Mutex::new(Vec::new());
+        let first = queue.enter(never).unwrap();
+        thread::scope(|scope| {
+            for number in 0..8 {
+                let (queue, order) = (&queue, &order);
+                scope.spawn(move || {
+                    let turn = queue.enter(never).unwrap();
+                    order.lock().unwrap().push(number);
+                    drop(turn);
+                });
+                while queue.len() <= number {
+                    thread::yield_now();
+                }
+            }
+            drop(first);
+        });
+        assert_eq!(*order.lock().unwrap(), (0..8).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn one_is_inside_at_a_time() {
+        let (queue, inside) = (Queue::default(), AtomicUsize::new(0));
+        thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    for _ in 0..500 {
+                        let _turn = queue.enter(never).unwrap();
+                        assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0);
+                        inside.fetch_sub(1, Ordering::SeqCst);
+                    }
+                });
+            }
+        });
+    }
+
+    #[test]
+    fn who_is_inside_does_not_wait_for_itself() {
+        let queue = Queue::default();
+        let turn = queue.enter(never).unwrap();
+        assert_eq!(queue.enter(never).unwrap_err(), Refusal::Inside);
+        drop(turn);
+        drop(queue.enter(never).unwrap());
+    }
+
+    #[test]
+    fn who_gives_up_is_not_waited_for() {
+        let queue = Queue::default();
+        let turn = queue.enter(never).unwrap();
+        thread::scope(|scope| {
+            let gave_up = scope.spawn(|| queue.enter(|| true).map(drop).unwrap_err());
+            assert_eq!(gave_up.join().unwrap(), Refusal::GaveUp);
+        });
+        assert_eq!(queue.len(), 0);
+        drop(turn);
+        drop(queue.enter(never).unwrap());
+    }
+}

@@ -1,0 +1,328 @@
+//! The caller's private table of a pool: the zygote, who sits in which slot, and what has become of those who sat there.
+//! Nothing here lies in shared memory.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::board::Board;
+use super::couriers::Couriers;
+use super::wire::{ToCaller, ToZygote};
+use super::{Counters, count};
+use crate::control::Owner;
+use crate::error::{Error, Result};
+use crate::failpoints;
+use crate::supervise::DEATH_LIMIT;
+use crate::sys::channel::{Channel, Received};
+use crate::sys::event::Event;
+use crate::sys::process::{self, ChildFd, Exit, Pid};
+use crate::sys::procfs;
+
+/// How long the zygote may take to fork a worker. It takes 0.2 ms.
+const BIRTH_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long the zygote may take to end all workers and leave.
+const LEAVE_LIMIT: Duration = Duration::from_secs(6);
+
+/// How often to look where there is no descriptor to wait for.
+const LOOK_AGAIN: Duration = Duration::from_millis(2);
+
+#[derive(Debug)]
+pub(super) struct Roster {
+    zygote: ChildFd,
+    channel: Channel,
+    board: Arc<Board>,
+    couriers: Arc<Couriers>,
+    bell: Arc<Event>,
+    counters: Arc<Counters>,
+    seats: Vec<Seat>,
+    /// Messages of the zygote that were read.
+    news: u64,
+    /// Ends of workers that were let in, of which no call has been told.
+    ended: Vec<(Owner, Exit)>,
+    refused: Option<i32>,
+    broken: Option<String>,
+}
+
+#[derive(Debug, Default)]
+struct Seat {
+    /// Of the process that sits here, or of the next to sit here.
+    generation: u16,
+    process: Option<Process>,
+    /// It was let in.
+    hired: bool,
+}
+
+#[derive(Debug)]
+struct Process {
+    pid: i32,
+    pidfd: Option<OwnedFd>,
+}
+
+impl Roster {
+    pub(super) fn new(
+        zygote: ChildFd,
+        channel: Channel,
+        (board, couriers, bell): (Arc<Board>, Arc<Couriers>, Arc<Event>),
+        counters: Arc<Counters>,
+        slots: usize,
+    ) -> Self {
+        let seats = (0..slots).map(|_| Seat::default()).collect();
+        let (ended, refused, broken) = (Vec::new(), None, None);
+        Self { zygote, channel, board, couriers, bell, counters, seats, news: 0, ended, refused, broken }
+    }
+
+    /// Whether the zygote has said something since it was last listened to.
+    pub(super) fn has_news(&self) -> bool {
+        self.board.news() != self.news
+    }
+
+    /// Those of the first `n` slots who were let in, as far as is known.
+    pub(super) fn hired(&self, n: usize) -> impl Iterator<Item = Owner> {
+        (0..n).filter(|&slot| self.seats[slot].hired).map(|slot| self.owner(slot))
+    }
+
+    /// The first of the first `n` slots where nobody was let in.
+    pub(super) fn vacant(&self, n: usize) -> Option<Owner> {
+        (0..n).find(|&slot| !self.seats[slot].hired).map(|slot| self.owner(slot))
+    }
+
+    /// The process ids of the workers that were let in.
+    pub(super) fn pids(&self) -> Vec<i32> {
+        let hired = self.seats.iter().filter(|seat| seat.hired);
+        hired.filter_map(|seat| seat.process.as_ref()).map(|process| process.pid).collect()
+    }
+
+    fn owner(&self, slot: usize) -> Owner {
+        let generation = self.seats[slot].generation;
+        Owner { slot: u16::try_from(slot).expect("at most MAX_WORKERS slots"), generation }
+    }
+
+    /// Lets the next process of a slot in, which is clear: `deliver` first sends it what it needs.
+    ///
+    /// # Errors
+    /// [`PoolBroken`](Error::PoolBroken), [`ForkFailed`](Error::ForkFailed), [`Os`](Error::Os).
+    pub(super) fn hire(&mut self, owner: Owner, deliver: impl Fn(&Couriers) -> io::Result<bool>) -> Result<()> {
+        let slot = usize::from(owner.slot);
+        let limit = Instant::now() + BIRTH_LIMIT;
+        loop {
+            self.listen();
+            self.check()?;
+            if self.seats[slot].process.is_some() {
+                break;
+            }
+            if let Some(errno) = self.refused.take() {
+                return Err(Error::ForkFailed(io::Error::from_raw_os_error(errno)));
+            }
+            if Instant::now() >= limit {
+                return Err(self.break_up(format!("its zygote has forked no worker for {BIRTH_LIMIT:?}")));
+            }
+            self.sleep(None, limit).map_err(Error::of_watching)?;
+        }
+        if !matches!((deliver(&self.couriers), self.couriers.welcome(slot)), (Ok(true), Ok(true))) {
+            let source = io::ErrorKind::BrokenPipe.into();
+            return Err(Error::Os { action: "send segments to", subject: format!("the worker in slot {slot}"), source });
+        }
+        self.seats[slot].hired = true;
+        Ok(())
+    }
+
+    /// Why no call can be made any more, if so.
+    pub(super) fn check(&self) -> Result<()> {
+        self.broken.as_ref().map_or(Ok(()), |reason| Err(Error::PoolBroken { reason: reason.clone() }))
+    }
+
+    /// Sleeps until the zygote has something to say or is dead, the bell rings, `wake` is readable, a signal comes, or
+    /// `deadline` is there. Call [`listen`](Self::listen) then.
+    pub(super) fn sleep(&mut self, wake: Option<BorrowedFd<'_>>, deadline: Instant) -> io::Result<()> {
+        let zygote = self.zygote.pidfd();
+        let mut left = deadline.saturating_duration_since(Instant::now());
+        if zygote.is_none() {
+            left = left.min(LOOK_AGAIN);
+        }
+        let fds = [Some(self.bell.as_fd()), Some(self.channel.as_fd()), zygote, wake];
+        let mut polled: Vec<_> = fds.into_iter().flatten().map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
+        // Rounded up to the milliseconds in which `poll` counts.
+        let timeout = PollTimeout::try_from(left + Duration::from_micros(999)).unwrap_or(PollTimeout::MAX);
+        match poll(&mut polled, if left.is_zero() { PollTimeout::ZERO } else { timeout }) {
+            Ok(_) | Err(nix::Error::EINTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let rung = polled[0].any().unwrap_or(false);
+        let zygote_ended = match zygote {
+            Some(_) => polled[2].any().unwrap_or(false),
+            None => self.zygote.ends_by(Instant::now()),
+        };
+        if rung {
+            self.bell.lower();
+        }
+        if zygote_ended {
+            self.listen();
+            self.break_up("its zygote was killed".to_owned());
+        }
+        Ok(())
+    }
+
+    /// Takes note of what the zygote has to say.
+    pub(super) fn listen(&mut self) {
+        let mut any = false;
+        loop {
+            match self.channel.receive(false) {
+                Received::Message(message, fd) => {
+                    any = true;
+                    self.news += 1;
+                    match ToCaller::decode(message) {
+                        Some(ToCaller::Born { owner, pid }) => self.born(owner, Process { pid, pidfd: fd }),
+                        Some(ToCaller::Died { owner, exit }) => self.died(owner, exit),
+                        Some(ToCaller::Refused { errno, .. }) => self.refused = Some(errno),
+                        Some(ToCaller::Spent { respawns }) => {
+                            self.break_up(format!("{respawns} workers died while no call was running"));
+                        }
+                        None => {}
+                    }
+                }
+                Received::Nothing => break,
+                Received::Closed => {
+                    self.break_up("its zygote was killed".to_owned());
+                    break;
+                }
+            }
+        }
+        if any {
+            let _ = self.channel.send(&ToZygote::Seen.encode(), None);
+        }
+    }
+
+    fn born(&mut self, owner: Owner, process: Process) {
+        let slot = usize::from(owner.slot);
+        if let Some(seat) = self.seats.get_mut(slot) {
+            *seat = Seat { generation: owner.generation, process: Some(process), hired: false };
+            self.couriers.renew(slot, owner.generation);
+        }
+    }
+
+    fn died(&mut self, owner: Owner, exit: Exit) {
+        let slot = usize::from(owner.slot);
+        if self.seats.get(slot).is_none_or(|seat| seat.generation != owner.generation) {
+            return;
+        }
+        let generation = owner.generation.wrapping_add(1);
+        let before = std::mem::replace(&mut self.seats[slot], Seat { generation, process: None, hired: false });
+        self.couriers.renew(slot, generation);
+        count(&self.counters.deaths);
+        if before.hired {
+            self.ended.push((owner, exit));
+        }
+    }
+
+    /// Who of the first `n` has ended since this was last asked. Nobody asks for the others: they were at no call.
+    pub(super) fn take_ended(&mut self, n: usize) -> Vec<(Owner, Exit)> {
+        let mut ended = std::mem::take(&mut self.ended);
+        ended.retain(|(owner, _)| usize::from(owner.slot) < n);
+        ended
+    }
+
+    /// SIGKILL to a worker. Whether it was found stopped.
+    pub(super) fn kill(&self, owner: Owner) -> bool {
+        let seat = &self.seats[usize::from(owner.slot)];
+        let Some(process) = seat.process.as_ref().filter(|_| seat.generation == owner.generation) else { return false };
+        let stopped = procfs::is_stopped(process.pid);
+        if !failpoints::is_on("unkillable") && !process.pidfd.as_ref().is_some_and(|fd| process::kill_by(fd).is_ok()) {
+            let _ = self.channel.send(&ToZygote::Kill(owner).encode(), None);
+        }
+        stopped
+    }
+
+    /// Gives up a worker that does not die, and the pool with it. Its process id.
+    pub(super) fn give_up(&mut self, owner: Owner) -> Option<i32> {
+        let seat = &mut self.seats[usize::from(owner.slot)];
+        let process = seat.process.take_if(|_| seat.generation == owner.generation)?;
+        seat.hired = false;
+        self.broken.get_or_insert_with(|| format!("its worker {} does not die", process.pid));
+        Some(process.pid)
+    }
+
+    /// Kills those of the first `n` who were let in, and waits until they are really dead.
+    ///
+    /// # Errors
+    /// The process id of one that is not dead after [`DEATH_LIMIT`].
+    pub(super) fn end(&mut self, n: usize) -> Result<(), i32> {
+        let ending: Vec<Owner> = self.hired(n).collect();
+        for &owner in &ending {
+            self.kill(owner);
+        }
+        let limit = Instant::now() + DEATH_LIMIT;
+        while self.broken.is_none() && Instant::now() < limit && self.has_any(&ending) {
+            if self.sleep(None, limit).is_err() {
+                std::thread::sleep(LOOK_AGAIN);
+            }
+            self.listen();
+        }
+        self.ended.retain(|(owner, _)| !ending.contains(owner));
+        let left = ending.into_iter().find(|owner| self.has_any(&[*owner]));
+        left.and_then(|owner| self.give_up(owner)).map_or(Ok(()), Err)
+    }
+
+    fn has_any(&self, owners: &[Owner]) -> bool {
+        let sits = |owner: &Owner| {
+            let seat = &self.seats[usize::from(owner.slot)];
+            seat.hired && seat.generation == owner.generation
+        };
+        owners.iter().any(sits)
+    }
+
+    /// The pool can make no more calls: sees to it that no worker of its lives, which the zygote's death has seen to if it was
+    /// that, and remembers the reason.
+    fn break_up(&mut self, reason: String) -> Error {
+        if self.broken.is_none() {
+            self.broken = Some(reason.clone());
+            let limit = Instant::now() + DEATH_LIMIT;
+            for slot in 0..self.seats.len() {
+                let owner = self.owner(slot);
+                let seat = &mut self.seats[slot];
+                let hired = std::mem::take(&mut seat.hired);
+                if let Some(process) = seat.process.take() {
+                    process.end_by(limit);
+                    self.ended.extend(hired.then_some((owner, Exit::Unknown)));
+                }
+            }
+        }
+        Error::PoolBroken { reason: self.broken.clone().unwrap_or(reason) }
+    }
+
+    /// Ends all workers and the zygote.
+    pub(super) fn leave(&mut self) {
+        let told = self.channel.send(&ToZygote::End.encode(), None);
+        if !matches!(told, Ok(true)) || !self.zygote.ends_by(Instant::now() + LEAVE_LIMIT) {
+            self.zygote.kill(); // its workers die with it
+            self.zygote.ends_by(Instant::now() + LEAVE_LIMIT);
+        }
+        if self.zygote.ends_by(Instant::now()) {
+            self.zygote.reap();
+        }
+    }
+}
+
+impl Process {
+    /// Kills it, whose parent is dead or about to be, and waits for its end.
+    fn end_by(&self, limit: Instant) {
+        match &self.pidfd {
+            Some(pidfd) => {
+                let _ = process::kill_by(pidfd);
+                let mut polled = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+                let left = limit.saturating_duration_since(Instant::now());
+                let _ = poll(&mut polled, PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO));
+            }
+            // The number alone: it dies of its parent's death, and whoever gets the number next is not signalled.
+            None => {
+                let pid = Pid::from_raw(self.pid);
+                while nix::sys::signal::kill(pid, None).is_ok() && Instant::now() < limit {
+                    std::thread::sleep(LOOK_AGAIN);
+                }
+            }
+        }
+    }
+}

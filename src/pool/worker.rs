@@ -1,0 +1,198 @@
+//! A pool worker's whole life, from the zygote's fork to `_exit`: put the process in order, wait to be let in, then take up one
+//! job after the other: look at the board, map what it speaks of, claim, run, publish until nothing is left, and wait for the
+//! next, awake for a while, then asleep.
+//!
+//! What is run on a won block, and how blocks are won, is the same as in a worker that is forked for one call: see
+//! [`at_work`].
+//!
+//! # Safety
+//! What a job names is made into a function and called: it stands on the board whole, as the seal says, and was put there by the
+//! caller, of which this process is a copy as far as code goes.
+#![allow(unsafe_code, reason = "calls what the caller has packed")]
+
+use std::os::fd::{AsFd, AsRawFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
+
+use super::board::RECORD_WORDS;
+use super::job::{Job, Wanted};
+use super::maps::Maps;
+use super::spin::Patience;
+use super::wire::ToWorker;
+use super::zygote::Nest;
+use crate::control::{CallKey, Control, Owner, Slot};
+use crate::executor::Entry;
+use crate::packet::{self, Unpacker};
+use crate::sys::channel::Received;
+use crate::sys::process::{Pid, exit_now};
+use crate::sys::{fpu, inherited, signal};
+use crate::worker::{self, at_work};
+
+/// Before the first.
+pub(super) const NO_CALL: CallKey = CallKey { nonce: 0, number: 0 };
+
+struct Worker<'n> {
+    nest: &'n Nest<'n>,
+    owner: Owner,
+    slot: &'n Slot,
+    maps: Maps,
+    /// Messages that have come, counted as the board counts them.
+    received: u32,
+    patience: Patience,
+    /// Where records are copied to.
+    buffer: Vec<u64>,
+}
+
+/// The worker's life.
+pub(super) fn live(nest: &Nest<'_>, zygote: Pid, owner: Owner) -> ! {
+    inherited::set_process_name(c"rowfork-worker");
+    if worker::die_with_parent(zygote).is_err() {
+        exit_now(1); // the zygote sees it, and forks another
+    }
+    let index = usize::from(owner.slot);
+    let own = [nest.posts[index].as_fd().as_raw_fd(), nest.bell.as_fd().as_raw_fd()];
+    // SAFETY: the other slots' and the zygote's own are none of a worker's business.
+    let _ = unsafe { inherited::blank_descriptors(|fd| own.contains(&fd)) };
+    worker::put_process_in_order();
+    let Some(received) = wait_to_be_let_in(nest, owner) else { exit_now(0) };
+    let slot = &Control::in_pages(nest.control, 0, nest.posts.len(), NO_CALL).slots()[index];
+    worker::take_slot(slot);
+    signal::unblock_all();
+    initialise(nest, slot);
+    slot.set_ready();
+    let most = if index < nest.n_spinning { nest.spin } else { Duration::ZERO };
+    let (maps, buffer) = (Maps::default(), vec![0; RECORD_WORDS]);
+    Worker { nest, owner, slot, maps, received, patience: Patience::new(most), buffer }.serve()
+}
+
+/// Runs the caller's function for new workers.
+fn initialise(nest: &Nest<'_>, slot: &Slot) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(nest.init)) {
+        worker::fail_setup(slot, format_args!("the pool's init function panicked: {}", worker::panic_text(&*payload)));
+    }
+}
+
+/// Waits until the slot is clear, and belongs to this process.
+fn wait_to_be_let_in(nest: &Nest<'_>, owner: Owner) -> Option<u32> {
+    loop {
+        match nest.posts[usize::from(owner.slot)].receive(true) {
+            Received::Message(message, _) => {
+                if let Some(ToWorker::Welcome { sent }) = ToWorker::decode(message, owner.generation) {
+                    return Some(sent);
+                }
+            }
+            Received::Nothing => {}
+            Received::Closed => return None,
+        }
+    }
+}
+
+impl Worker<'_> {
+    fn serve(&mut self) -> ! {
+        let mut last_turn = 0;
+        loop {
+            let turn = self.nest.board.turn();
+            if turn != last_turn && turn % 2 == 0 {
+                last_turn = turn;
+                self.take_up(turn);
+                continue;
+            }
+            self.wait(last_turn);
+        }
+    }
+
+    /// Waits for another turn: awake for as long as that has paid so far, then asleep.
+    fn wait(&mut self, last_turn: u64) {
+        let (board, index) = (self.nest.board, usize::from(self.owner.slot));
+        let is_new = || {
+            let turn = board.turn();
+            turn != last_turn && turn % 2 == 0
+        };
+        let began = Instant::now();
+        if !self.patience.look_for(began, is_new) {
+            board.set_asleep(index, true);
+            while !is_new() {
+                self.collect(true);
+            }
+            board.set_asleep(index, false);
+        }
+        self.patience.learn(began.elapsed());
+    }
+
+    /// Does what a message says; waits for one, if there is none and it is to. Whether there was one.
+    fn collect(&mut self, wait: bool) -> bool {
+        match self.nest.posts[usize::from(self.owner.slot)].receive(wait) {
+            Received::Message(message, fd) => {
+                self.received = self.received.wrapping_add(1);
+                match ToWorker::decode(message, self.owner.generation) {
+                    Some(ToWorker::Map { id, len, caller_address }) => {
+                        let mapped = fd.map(|fd| self.maps.add(id, fd.into(), len, caller_address));
+                        if let Some(Err(error)) = mapped {
+                            worker::fail_setup(self.slot, format_args!("mmap of a segment: {}", worker::errno(&error)));
+                        }
+                    }
+                    Some(ToWorker::Unmap { id }) => self.maps.remove(id),
+                    Some(ToWorker::Welcome { .. } | ToWorker::Wake) | None => {}
+                }
+                true
+            }
+            Received::Nothing => false,
+            Received::Closed => exit_now(0),
+        }
+    }
+
+    /// Takes part in the job of this turn, if it has one for this slot.
+    fn take_up(&mut self, turn: u64) {
+        // Segments first: what the job speaks of was sent before it.
+        while self.received != self.nest.board.sent(usize::from(self.owner.slot)) && self.collect(false) {}
+        let mut buffer = std::mem::take(&mut self.buffer);
+        if let Some(record) = self.nest.board.read(turn, &mut buffer) {
+            // SAFETY: a whole record, of the caller's: the word is that of a function of this program.
+            let job = Job::decode(record, |entry| unsafe { packet::from_word::<Entry>(entry as u64) });
+            if let Some((job, segments, packet)) = job
+                && usize::from(self.owner.slot) < job.workers
+            {
+                self.run(&job, segments, packet);
+            }
+        }
+        self.buffer = buffer;
+    }
+
+    fn run(&mut self, job: &Job, segments: &[u64], packet: &[u64]) {
+        self.slot.begin(job.key.number);
+        match self.maps.prepare(segments.iter().map(|&word| Wanted::of_word(word))) {
+            Ok(true) => {}
+            // It was let in later than the job was sent; or the job is over, and its arrays are gone.
+            Ok(false) => return,
+            Err(error) => worker::fail_setup(self.slot, format_args!("mprotect of a segment: {}", worker::errno(&error))),
+        }
+        let arrived = self.maps.arrived(segments.iter().map(|&word| Wanted::of_word(word).id));
+        let packet = match segments.last() {
+            Some(&word) if job.is_long => self.maps.words(Wanted::of_word(word).id),
+            _ => packet,
+        };
+        let blocks = job.blocks();
+        let control = Control::in_pages(self.nest.control, blocks.len(), self.nest.posts.len(), job.key);
+        fpu::set_default();
+        let mut desk = |run: &worker::BlockFn<'_>| {
+            let job = worker::Job { control, blocks: &blocks, run };
+            if let Err(code) = at_work(&job, self.slot, self.owner) {
+                exit_now(code);
+            }
+        };
+        // SAFETY: the packet is the one that the caller has packed for this entry, in a whole record; it and the mappings stay as
+        // long as this function runs.
+        let entered = catch_unwind(AssertUnwindSafe(|| unsafe { (job.entry)(&mut Unpacker::new(packet, &arrived), &mut desk) }));
+        match entered {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => worker::fail_setup(self.slot, error),
+            Err(payload) => worker::fail_setup(self.slot, worker::panic_text(&*payload)),
+        }
+        if job.measure_memory {
+            worker::measure_memory(self.slot);
+        }
+        if self.nest.board.caller_sleeps() && control.is_over(&blocks) {
+            self.nest.bell.raise();
+        }
+    }
+}

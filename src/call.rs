@@ -42,9 +42,11 @@ impl Call<'_> {
     pub(crate) fn report(&self, control: Control<'_>, elapsed: Duration, memory_measured: bool) -> Report {
         let tallies = control.slots().iter().take(self.workers).map(|slot| &slot.tally);
         let (idle, number) = (WorkerReport { wait: elapsed, ..WorkerReport::default() }, control.call().number);
-        let of_tally = |tally: &Tally| match tally.is_of(number) {
-            true => WorkerReport::from_tally(tally, &self.blocks, elapsed, memory_measured),
-            false => idle.clone(),
+        let of_tally = |tally: &Tally| {
+            if !tally.is_of(number) {
+                return idle.clone();
+            }
+            WorkerReport::from_tally(tally, &self.blocks, elapsed, memory_measured)
         };
         Report {
             elapsed,
@@ -57,22 +59,13 @@ impl Call<'_> {
     /// The account of a call that no worker has begun with.
     pub(crate) fn report_without_workers(&self) -> Report {
         Report {
-            rows: self.blocks.n_rows(),
             blocks: self.blocks.len(),
-            elapsed: Duration::ZERO,
-            block_times: None,
-            workers: Vec::new(),
-            deaths: Vec::new(),
-            failed_rows: Vec::new(),
-            missing_rows: Vec::new(),
-            ended_early: None,
-            warnings: Vec::new(),
             caller_threads: self.caller_threads,
-            rerun_rows: 0,
             bytes_read: self.bytes_read,
             bytes_written: self.bytes_written,
             input_pages: self.input_pages,
             output_pages: self.output_pages,
+            ..Report::of_rows(self.blocks.n_rows())
         }
     }
 }

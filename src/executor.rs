@@ -112,6 +112,9 @@ pub(crate) mod sealed {
         /// Such a call was made.
         fn note_small(&self);
 
+        /// Whether calls are so short that every system call counts.
+        fn is_quick(&self) -> bool;
+
         /// Refuses calls that cannot be made.
         fn check(&self) -> Result<()>;
 

@@ -85,6 +85,10 @@ impl Run for PerCall {
 
     fn note_small(&self) {}
 
+    fn is_quick(&self) -> bool {
+        false
+    }
+
     fn check(&self) -> Result<()> {
         Ok(())
     }
@@ -133,11 +137,7 @@ impl Spawn for ForkHere<'_> {
         // segment and map something else there, which the child would then make read-only.
         let registry = registry::lock();
         let read_only = read_only_ranges(&registry, &call.writable);
-        let job = Job {
-            control,
-            blocks: &call.blocks,
-            run: body,
-        };
+        let job = Job { control, blocks: &call.blocks, run: body };
         // SAFETY: the child does nothing but `live`, which takes no lock and never returns. The guard of the registry is
         // the forking thread's, so the child may give back its copy.
         let pid = match unsafe { process::fork() }.map_err(Error::ForkFailed)? {

@@ -49,6 +49,12 @@ impl Options<'_> {
         }
     }
 
+    /// Whether nobody asks or is asked anything while the call runs.
+    pub(crate) fn is_plain(&self) -> bool {
+        let Self { cancel, check_interrupt, progress, measure_memory, .. } = self;
+        cancel.is_none() && check_interrupt.is_none() && progress.is_none() && !measure_memory
+    }
+
     /// After so many deaths a row is convicted.
     pub(crate) fn attempts(&self) -> u32 {
         self.retries.map_or(ATTEMPTS, |retries| retries.saturating_add(1))

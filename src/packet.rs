@@ -97,7 +97,7 @@ impl<'s> Packet<'s> {
     /// The shape of an array.
     pub(crate) fn shape(&mut self, shape: &[usize]) {
         self.size(shape.len());
-        shape.iter().for_each(|&len| self.size(len));
+        self.words.extend(shape.iter().map(|&len| len as u64));
     }
 }
 
@@ -223,10 +223,16 @@ impl<A: Pod, D: Dimension> Portable for Carried<'_, A, D> {
 }
 
 /// A view of a part of a shared array.
-pub(crate) fn pack_view<'s, A, D: Dimension>(view: &ArrayView<'_, A, D>, segment: &'s Segment, packet: &mut Packet<'s>) {
+pub(crate) fn pack_view<'s, A, D: Dimension>(
+    view: &ArrayView<'_, A, D>,
+    segment: &'s Segment,
+    packet: &mut Packet<'s>,
+) {
     packet.place(segment, view.as_ptr());
     packet.shape(view.shape());
-    view.strides().iter().for_each(|&stride| packet.word(stride.cast_unsigned() as u64));
+    for &stride in view.strides() {
+        packet.size(stride.cast_unsigned());
+    }
 }
 
 /// The same view where the segment is mapped in this process.
@@ -240,7 +246,7 @@ pub(crate) unsafe fn unpack_view<'v, A, D: Dimension>(words: &mut Unpacker<'_>) 
     let mut lowest = first;
     let mut turned = Vec::new();
     for (axis, stride) in strides.slice_mut().iter_mut().enumerate() {
-        let packed = words.word().cast_signed() as isize;
+        let packed = words.size().cast_signed();
         *stride = packed.unsigned_abs();
         if packed < 0 {
             // ndarray takes no pointer to the last element: begin with the first in memory, and turn the axis round.
@@ -250,7 +256,9 @@ pub(crate) unsafe fn unpack_view<'v, A, D: Dimension>(words: &mut Unpacker<'_>) 
     }
     // SAFETY: the elements of the view that was packed, in the same segment at the same offsets.
     let mut view = unsafe { ArrayView::from_shape_ptr(dim.strides(strides), lowest) };
-    turned.into_iter().for_each(|axis| view.invert_axis(axis));
+    for axis in turned {
+        view.invert_axis(axis);
+    }
     view
 }
 
@@ -263,7 +271,9 @@ pub(crate) fn to_word<K: Copy>(value: &K) -> u64 {
     let mut word = 0u64;
     // SAFETY: at most as many bytes as a word has, of a live value; a pointer among them loses its provenance, which is
     // that of code.
-    unsafe { std::ptr::copy_nonoverlapping(std::ptr::from_ref(value).cast::<u8>(), (&raw mut word).cast(), size_of::<K>()) };
+    unsafe {
+        std::ptr::copy_nonoverlapping(std::ptr::from_ref(value).cast::<u8>(), (&raw mut word).cast(), size_of::<K>())
+    };
     word
 }
 

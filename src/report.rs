@@ -96,7 +96,9 @@ pub struct Report {
     pub rows: usize,
     /// Blocks that the rows were cut into.
     pub blocks: usize,
-    /// From the first fork to the last reap.
+    /// It was small, and the calling thread did it itself: no worker was at it.
+    pub inline: bool,
+    /// From the first fork to the last reap; on a pool, from the job's announcement to its end.
     pub elapsed: Duration,
     /// One entry per worker slot; a worker that died and its replacement share a slot.
     pub workers: Vec<WorkerReport>,
@@ -239,6 +241,29 @@ fn count(counter: &AtomicU64) -> usize {
 }
 
 impl Report {
+    /// Of so many rows, with nothing else to tell.
+    pub(crate) fn of_rows(rows: usize) -> Self {
+        Self {
+            rows,
+            blocks: 1,
+            inline: false,
+            elapsed: Duration::ZERO,
+            workers: Vec::new(),
+            block_times: None,
+            deaths: Vec::new(),
+            failed_rows: Vec::new(),
+            missing_rows: Vec::new(),
+            ended_early: None,
+            warnings: Vec::new(),
+            caller_threads: 1,
+            rerun_rows: 0,
+            bytes_read: 0,
+            bytes_written: 0,
+            input_pages: None,
+            output_pages: None,
+        }
+    }
+
     /// Of a call in two parts: this account of the first, with the output, the time and the deaths of the second. What that
     /// one calls rows stands for `rows_of` the first.
     pub(crate) fn followed_by(mut self, second: &Self, rows_of: impl Fn(Range<usize>) -> Range<usize>) -> Self {
@@ -311,7 +336,9 @@ impl fmt::Display for Report {
         if self.bytes_read > 0 && self.finished_rows() > 0 {
             write!(f, ", {:.1} GB/s", self.gigabytes_per_second())?;
         }
-        if self.ended_early.is_none() {
+        if self.inline {
+            write!(f, ", by the calling thread")?;
+        } else if self.ended_early.is_none() {
             write!(f, ", efficiency {:.0} %", self.efficiency() * 100.0)?;
         }
         writeln!(f)?;

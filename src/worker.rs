@@ -65,8 +65,7 @@ pub(crate) fn vouches_for(exit: Exit, kind: MessageKind) -> bool {
 }
 
 /// Where this process has mapped what the caller has at other addresses, for the fault handler: a fault is told by the caller's.
-pub(crate) static ELSEWHERE: Elsewhere =
-    Elsewhere([const { [const { AtomicUsize::new(0) }; 3] }; ELSEWHERE_MAX]);
+pub(crate) static ELSEWHERE: Elsewhere = Elsewhere([const { [const { AtomicUsize::new(0) }; 3] }; ELSEWHERE_MAX]);
 
 const ELSEWHERE_MAX: usize = 64;
 

@@ -176,7 +176,9 @@ impl<'a> Claims<'a> {
         let word = match state {
             ClaimState::Free => self.free_word(index),
             ClaimState::Done(owner) => sealed(DONE | bits_of(owner), self.call.nonce, digest),
-            ClaimState::Claimed(_) | ClaimState::Retired | ClaimState::Corrupt => sealed(RETIRED, self.call.nonce, digest),
+            ClaimState::Claimed(_) | ClaimState::Retired | ClaimState::Corrupt => {
+                sealed(RETIRED, self.call.nonce, digest)
+            }
         };
         // Release: as in `free`.
         self.words[index].store(word, Ordering::Release);

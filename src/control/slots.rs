@@ -81,7 +81,7 @@ impl Saved {
 /// Counters for the report. Each has one writer, the worker; they survive its death. Whoever reads them believes nothing
 /// that cannot be.
 #[repr(C)]
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Tally {
     pub(crate) blocks: AtomicU64,
     pub(crate) rows: AtomicU64,
@@ -133,6 +133,24 @@ pub(crate) struct Fault {
 }
 
 impl Slot {
+    /// One that lies in no control block, for who works alone.
+    pub(crate) fn new() -> Self {
+        Self {
+            go: AtomicU32::new(0),
+            kind: AtomicU32::new(0),
+            message_len: AtomicU32::new(0),
+            location_len: AtomicU32::new(0),
+            message_row: AtomicU64::new(0),
+            fault_signal: AtomicU32::new(0),
+            fault_address: AtomicU64::new(0),
+            row: AtomicU64::new(NO_ROW),
+            saved: AtomicU64::new(NO_ROW),
+            ready: AtomicU32::new(0),
+            tally: Tally::default(),
+            text: [const { AtomicU8::new(0) }; TEXT_BYTES],
+        }
+    }
+
     /// Notes the row that the kernel is called for next. What the kernel stored for earlier rows comes before the note, what
     /// it stores for this one after it: when a worker dies, the note parts the rows that are done from those not begun. (The
     /// order of the program is enough, as the supervisor looks when the process is gone; no fence of the processor's.)
@@ -312,9 +330,13 @@ impl Tally {
     }
 
     fn begin(&self, call: u32) {
-        let counters = [&self.blocks, &self.rows, &self.busy_ns, &self.private_bytes, &self.proportional_bytes];
-        counters.into_iter().for_each(|counter| counter.store(0, Ordering::Relaxed));
-        [&self.shortest_block_ns, &self.longest_block_ns].into_iter().for_each(|time| time.store(0, Ordering::Relaxed));
+        let Self {
+            blocks, rows, busy_ns, shortest_block_ns, longest_block_ns, private_bytes, proportional_bytes, ..
+        } = self;
+        let counters = [blocks, rows, busy_ns, shortest_block_ns, longest_block_ns, private_bytes, proportional_bytes];
+        for counter in counters {
+            counter.store(0, Ordering::Relaxed);
+        }
         self.call.store(call.into(), Ordering::Relaxed);
     }
 

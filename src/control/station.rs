@@ -19,6 +19,11 @@ impl<'a> Station<'a> {
         Self { number, slot, skipped }
     }
 
+    /// For work that the caller does itself.
+    pub(crate) fn of_caller(slot: &'a Slot) -> Self {
+        Self::new(0, slot, &[])
+    }
+
     /// The slot's number.
     pub(crate) fn number(&self) -> u16 {
         self.number

@@ -203,7 +203,7 @@ impl Board {
     }
 }
 
-/// A hash of a record: multiplication and rotation, as FxHash has them, which scatters what a stray store may be.
+/// A hash of a record: multiplication and rotation, as `FxHash` has them, which scatters what a stray store may be.
 fn seal(words: &[u64]) -> u64 {
     let start = 0x9e37_79b9_7f4a_7c15 ^ words.len() as u64;
     words.iter().fold(start, |seal, &word| (seal.rotate_left(5) ^ word).wrapping_mul(0x517c_c1b7_2722_0a95))
@@ -216,7 +216,7 @@ mod tests {
     #[test]
     fn a_record_is_read_whole_or_not_at_all() {
         let board = Board::new(1).unwrap();
-        let mut buffer = [0; RECORD_WORDS];
+        let mut buffer = vec![0; RECORD_WORDS];
         assert_eq!(board.turn(), 0);
         board.clear();
         assert_eq!(board.turn() % 2, 1, "nothing to be had");

@@ -165,7 +165,8 @@ impl PoolBuilder {
         Kernel::get();
         worker::install_panic_hook();
         let board = Arc::new(Board::new(workers).map_err(os("map", "the board of a pool"))?);
-        let control = SharedPages::new(Control::bytes(MAX_BLOCKS, workers)).map_err(os("map", "the control block of a pool"))?;
+        let control =
+            SharedPages::new(Control::bytes(MAX_BLOCKS, workers)).map_err(os("map", "the control block of a pool"))?;
         let bell = Arc::new(Event::new().map_err(os("make", "the bell of a pool"))?);
         let (channel, zygotes_end) = Channel::pair().map_err(os("make", "the channel of a pool"))?;
         let pairs = (0..workers).map(|_| Channel::pair()).collect::<std::io::Result<Vec<_>>>();
@@ -201,8 +202,7 @@ impl PoolBuilder {
         let fresh = Control::in_pages(&control, 0, workers, super::worker::NO_CALL);
         let hired = (0..workers).try_for_each(|slot| {
             fresh.slots()[slot].clear();
-            let owner = roster.vacant(workers).expect("one for each slot");
-            roster.hire(owner, |_| Ok(true))
+            roster.hire(roster.owner(slot), |_| Ok(true))
         });
         let (state, spin) = (Vec::new(), Patience::new(self.spin_time));
         let shared = Shared {

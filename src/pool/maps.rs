@@ -54,7 +54,7 @@ impl Maps {
     }
 
     /// Makes those writable that are to be, and all others read-only; whether all are there.
-    pub(super) fn prepare(&mut self, wanted: impl Iterator<Item = Wanted> + Clone) -> io::Result<bool> {
+    pub(super) fn prepare(&mut self, wanted: &(impl Iterator<Item = Wanted> + Clone)) -> io::Result<bool> {
         let is_there = |wanted: Wanted| self.entries.iter().any(|entry| entry.id == wanted.id);
         if !wanted.clone().all(is_there) {
             return Ok(false);

@@ -181,6 +181,9 @@ struct Counters {
     deaths: AtomicU64,
 }
 
+/// The deadline of a call that is shorter is over before the caller has looked for long.
+const SHORT_DEADLINE: Duration = Duration::from_millis(1);
+
 fn count(counter: &AtomicU64) -> u64 {
     counter.fetch_add(1, Ordering::Relaxed) + 1
 }
@@ -213,11 +216,13 @@ impl Pool {
     /// call.map_rows(&m, |row| row.sum())?;
     /// # Ok::<(), rowfork::Error>(())
     /// ```
-    pub fn call<'a>(&'a self) -> PoolCall<'a> {
+    #[must_use]
+    pub fn call(&self) -> PoolCall<'_> {
         Executor::new(self.defaults.options(), Persistent(Arc::clone(self.shared())))
     }
 
     /// What the pool has done so far. Does not wait for a running call.
+    #[must_use]
     pub fn stats(&self) -> PoolStats {
         let shared = self.shared();
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -255,7 +260,10 @@ impl Deref for Pool {
 
 impl fmt::Debug for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pool").field("workers", &self.shared().workers).field("defaults", &self.defaults).finish_non_exhaustive()
+        f.debug_struct("Pool")
+            .field("workers", &self.shared().workers)
+            .field("defaults", &self.defaults)
+            .finish_non_exhaustive()
     }
 }
 
@@ -289,12 +297,18 @@ impl Run for Persistent {
         count(&self.0.counters.inline_calls);
     }
 
+    fn is_quick(&self) -> bool {
+        true
+    }
+
     fn check(&self) -> Result<()> {
         let (maker, here) = (self.0.pid, std::process::id());
         if maker == here {
             return Ok(());
         }
-        Err(Error::PoolBroken { reason: format!("it belongs to process {maker}, of which this one ({here}) is a copy") })
+        Err(Error::PoolBroken {
+            reason: format!("it belongs to process {maker}, of which this one ({here}) is a copy"),
+        })
     }
 
     fn run<'s, B: Fn(&mut Claim<'_>, &Station<'_>) -> ControlFlow<()>>(
@@ -392,7 +406,8 @@ impl Shared {
         self.board.put(shift.record);
         shift.wake();
         let looked = Instant::now();
-        let looks = is_plain(options) && (call.blocks.len() == 1 || call.workers < self.cores);
+        let is_plain = options.is_plain() && options.deadline.is_none_or(|deadline| deadline >= SHORT_DEADLINE);
+        let looks = is_plain && (call.blocks.len() == 1 || call.workers < self.cores);
         if looks && state.patience.look_for(looked, || all_done(call, control)) {
             state.patience.learn(looked.elapsed());
             shift.is_over = true;
@@ -403,13 +418,6 @@ impl Shared {
         state.patience.learn(looked.elapsed());
         ran
     }
-}
-
-/// Whether nothing but the end of the call is waited for.
-fn is_plain(options: &Options<'_>) -> bool {
-    let Options { cancel, check_interrupt, progress, measure_memory, deadline, .. } = options;
-    let no_one_asks = cancel.is_none() && check_interrupt.is_none() && progress.is_none();
-    no_one_asks && !measure_memory && deadline.is_none_or(|deadline| deadline >= Duration::from_millis(1))
 }
 
 /// Whether every block is done, and nothing else has happened.
@@ -428,7 +436,8 @@ fn gave_up(options: &Options<'_>, call: &Call<'_>) -> Result<Report> {
     if !options.fills() || call.last_step_since.is_some() {
         return Err(Error::Cancelled { rows_done: 0, rows_total: n_rows });
     }
-    Ok(Report { missing_rows: vec![0..n_rows], ended_early: Some(EarlyEnd::Cancelled), ..call.report_without_workers() })
+    let missing_rows = std::iter::once(0..n_rows).collect();
+    Ok(Report { missing_rows, ended_early: Some(EarlyEnd::Cancelled), ..call.report_without_workers() })
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "the low bits are what is wanted")]

@@ -96,7 +96,7 @@ impl Roster {
         hired.filter_map(|seat| seat.process.as_ref()).map(|process| process.pid).collect()
     }
 
-    fn owner(&self, slot: usize) -> Owner {
+    pub(super) fn owner(&self, slot: usize) -> Owner {
         let generation = self.seats[slot].generation;
         Owner { slot: u16::try_from(slot).expect("at most MAX_WORKERS slots"), generation }
     }
@@ -124,7 +124,11 @@ impl Roster {
         }
         if !matches!((deliver(&self.couriers), self.couriers.welcome(slot)), (Ok(true), Ok(true))) {
             let source = io::ErrorKind::BrokenPipe.into();
-            return Err(Error::Os { action: "send segments to", subject: format!("the worker in slot {slot}"), source });
+            return Err(Error::Os {
+                action: "send segments to",
+                subject: format!("the worker in slot {slot}"),
+                source,
+            });
         }
         self.seats[slot].hired = true;
         Ok(())
@@ -230,7 +234,11 @@ impl Roster {
         let seat = &self.seats[usize::from(owner.slot)];
         let Some(process) = seat.process.as_ref().filter(|_| seat.generation == owner.generation) else { return false };
         let stopped = procfs::is_stopped(process.pid);
-        if !failpoints::is_on("unkillable") && !process.pidfd.as_ref().is_some_and(|fd| process::kill_by(fd).is_ok()) {
+        if failpoints::is_on("unkillable") {
+            return stopped;
+        }
+        let by_pidfd = process.pidfd.as_ref().is_some_and(|fd| process::kill_by(fd).is_ok());
+        if !by_pidfd {
             let _ = self.channel.send(&ToZygote::Kill(owner).encode(), None);
         }
         stopped
@@ -309,20 +317,17 @@ impl Roster {
 impl Process {
     /// Kills it, whose parent is dead or about to be, and waits for its end.
     fn end_by(&self, limit: Instant) {
-        match &self.pidfd {
-            Some(pidfd) => {
-                let _ = process::kill_by(pidfd);
-                let mut polled = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
-                let left = limit.saturating_duration_since(Instant::now());
-                let _ = poll(&mut polled, PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO));
-            }
+        let Some(pidfd) = &self.pidfd else {
             // The number alone: it dies of its parent's death, and whoever gets the number next is not signalled.
-            None => {
-                let pid = Pid::from_raw(self.pid);
-                while nix::sys::signal::kill(pid, None).is_ok() && Instant::now() < limit {
-                    std::thread::sleep(LOOK_AGAIN);
-                }
+            let pid = Pid::from_raw(self.pid);
+            while nix::sys::signal::kill(pid, None).is_ok() && Instant::now() < limit {
+                std::thread::sleep(LOOK_AGAIN);
             }
-        }
+            return;
+        };
+        let _ = process::kill_by(pidfd);
+        let mut polled = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+        let left = limit.saturating_duration_since(Instant::now());
+        let _ = poll(&mut polled, PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO));
     }
 }

@@ -52,7 +52,7 @@ pub(super) fn live(nest: &Nest<'_>, zygote: Pid, owner: Owner) -> ! {
     let index = usize::from(owner.slot);
     let own = [nest.posts[index].as_fd().as_raw_fd(), nest.bell.as_fd().as_raw_fd()];
     // SAFETY: the other slots' and the zygote's own are none of a worker's business.
-    let _ = unsafe { inherited::blank_descriptors(|fd| own.contains(&fd)) };
+    unsafe { inherited::blank_descriptors(|fd| own.contains(&fd)) };
     worker::put_process_in_order();
     let Some(received) = wait_to_be_let_in(nest, owner) else { exit_now(0) };
     let slot = &Control::in_pages(nest.control, 0, nest.posts.len(), NO_CALL).slots()[index];
@@ -92,7 +92,7 @@ impl Worker<'_> {
         let mut last_turn = 0;
         loop {
             let turn = self.nest.board.turn();
-            if turn != last_turn && turn % 2 == 0 {
+            if turn != last_turn && turn.is_multiple_of(2) {
                 last_turn = turn;
                 self.take_up(turn);
                 continue;
@@ -106,7 +106,7 @@ impl Worker<'_> {
         let (board, index) = (self.nest.board, usize::from(self.owner.slot));
         let is_new = || {
             let turn = board.turn();
-            turn != last_turn && turn % 2 == 0
+            turn != last_turn && turn.is_multiple_of(2)
         };
         let began = Instant::now();
         if !self.patience.look_for(began, is_new) {
@@ -160,11 +160,13 @@ impl Worker<'_> {
 
     fn run(&mut self, job: &Job, segments: &[u64], packet: &[u64]) {
         self.slot.begin(job.key.number);
-        match self.maps.prepare(segments.iter().map(|&word| Wanted::of_word(word))) {
+        match self.maps.prepare(&segments.iter().map(|&word| Wanted::of_word(word))) {
             Ok(true) => {}
             // It was let in later than the job was sent; or the job is over, and its arrays are gone.
             Ok(false) => return,
-            Err(error) => worker::fail_setup(self.slot, format_args!("mprotect of a segment: {}", worker::errno(&error))),
+            Err(error) => {
+                worker::fail_setup(self.slot, format_args!("mprotect of a segment: {}", worker::errno(&error)))
+            }
         }
         let arrived = self.maps.arrived(segments.iter().map(|&word| Wanted::of_word(word).id));
         let packet = match segments.last() {
@@ -182,7 +184,8 @@ impl Worker<'_> {
         };
         // SAFETY: the packet is the one that the caller has packed for this entry, in a whole record; it and the mappings stay as
         // long as this function runs.
-        let entered = catch_unwind(AssertUnwindSafe(|| unsafe { (job.entry)(&mut Unpacker::new(packet, &arrived), &mut desk) }));
+        let entered =
+            catch_unwind(AssertUnwindSafe(|| unsafe { (job.entry)(&mut Unpacker::new(packet, &arrived), &mut desk) }));
         match entered {
             Ok(Ok(())) => {}
             Ok(Err(error)) => worker::fail_setup(self.slot, error),

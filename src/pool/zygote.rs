@@ -124,7 +124,7 @@ pub(super) fn live(nest: &Nest<'_>, seats: &mut [Seat], segments: &[Range<usize>
     };
     if !failpoints::is_on("keep the caller's descriptors") {
         // SAFETY: nothing that runs here knows any but those that are kept; functions of the caller's are told.
-        let _ = unsafe { inherited::blank_descriptors(keep) };
+        unsafe { inherited::blank_descriptors(keep) };
     }
     for range in segments {
         // SAFETY: whole mappings of segments, from the registry, whose lock was held across the fork.
@@ -177,7 +177,8 @@ impl Zygote<'_> {
                 if !told {
                     continue; // no more births than can be told
                 }
-                self.seats[slot] = Seat { generation: self.seats[slot].generation.wrapping_add(1), state: SeatState::Empty };
+                self.seats[slot] =
+                    Seat { generation: self.seats[slot].generation.wrapping_add(1), state: SeatState::Empty };
             }
             if matches!(self.seats[slot].state, SeatState::Empty) {
                 self.fork_worker(slot);
@@ -340,4 +341,3 @@ fn take_names_away() {
         let _ = segment::sweep();
     }
 }
-

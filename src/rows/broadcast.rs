@@ -94,6 +94,10 @@ impl<P: Pod> Source for Param<P> {
 
     fn warn(&self, _warnings: &mut Vec<Warning>) {}
 
+    fn is_out_of_reach(&self) -> bool {
+        true
+    }
+
     fn row_bytes(&self) -> usize {
         0
     }
@@ -156,6 +160,10 @@ impl<'a, A: Element, D: Dimension> Source for Broadcast<'a, A, D> {
 
     fn warn(&self, warnings: &mut Vec<Warning>) {
         warn_of_name(self.0.segment(), warnings);
+    }
+
+    fn is_out_of_reach(&self) -> bool {
+        self.0.segment().is_out_of_reach()
     }
 
     fn row_bytes(&self) -> usize {

@@ -181,17 +181,18 @@ impl<M: Mode> Executor<'_, M> {
             return Ok(Report { bytes_written: size_of::<T>() as u64, output_pages: whole.pages(), ..folded });
         }
         let given = Given::to(self, &combine);
-        let combined = run(self, &&parts, &mut whole, Plan::Whole(since), given, (), |Task { input, kernel: combine, .. }| {
-            Ok(move |groups: Range<usize>, whole: &mut [u8], station: &Station<'_>| {
-                let part = |group: usize| -> T { bytemuck::pod_read_unaligned(row_of(&input, group)) };
-                let mut accumulator = part(0);
-                each_row(&tasks(groups.end), 1..groups.end, station, |_, group| {
-                    combine(&mut accumulator, &part(group)).into_result()
-                })?;
-                whole.copy_from_slice(bytemuck::bytes_of(&accumulator));
-                ControlFlow::Continue(())
-            })
-        });
+        let combined =
+            run(self, &&parts, &mut whole, Plan::Whole(since), given, (), |Task { input, kernel: combine, .. }| {
+                Ok(move |groups: Range<usize>, whole: &mut [u8], station: &Station<'_>| {
+                    let part = |group: usize| -> T { bytemuck::pod_read_unaligned(row_of(&input, group)) };
+                    let mut accumulator = part(0);
+                    each_row(&tasks(groups.end), 1..groups.end, station, |_, group| {
+                        combine(&mut accumulator, &part(group)).into_result()
+                    })?;
+                    whole.copy_from_slice(bytemuck::bytes_of(&accumulator));
+                    ControlFlow::Continue(())
+                })
+            });
         let combined = combined.map_err(|error| in_rows(error, &groups))?;
         *output = bytemuck::pod_read_unaligned(whole.as_slice());
         Ok(folded.followed_by(&combined, rows_of(&groups)))
@@ -289,7 +290,11 @@ impl<M: Mode> Executor<'_, M> {
             part.iter_mut().zip(&identity).for_each(|(element, &value)| *element = value);
         }
         if groups.len() < 2 {
-            let whole = if groups.len() == 0 { identity.as_standard_layout() } else { shaped(&dim, &parts.as_slice()[..dim.size()]).into() };
+            let whole = if groups.len() == 0 {
+                identity.as_standard_layout()
+            } else {
+                shaped(&dim, &parts.as_slice()[..dim.size()]).into()
+            };
             // The caller itself writes, so not by way of memory that somebody may cut under its hands.
             output.segment().write_at(0, bytes_of(&whole))?;
             let bytes_written = identity.len() as u64 * size_of::<A>() as u64;

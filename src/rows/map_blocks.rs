@@ -76,11 +76,19 @@ impl<M: Mode> Executor<'_, M> {
         check(self, &input)?;
         let dim = stacked(input.n_rows(), &row_shape.into_dimension());
         check_shape(&dim, output)?;
-        run(self, &input, output, Plan::Blocks, Given::to(self, &kernel), Shape(dim), |Task { input, kernel, extra: Shape(dim) }| {
-            Ok(move |rows: Range<usize>, values: &mut [T], station: &Station<'_>| {
-                let mut out = block_view(&dim, rows.len(), values);
-                or_leave_word(kernel(input.block(rows), &mut out).into_result(), station)
-            })
-        })
+        run(
+            self,
+            &input,
+            output,
+            Plan::Blocks,
+            Given::to(self, &kernel),
+            Shape(dim),
+            |Task { input, kernel, extra: Shape(dim) }| {
+                Ok(move |rows: Range<usize>, values: &mut [T], station: &Station<'_>| {
+                    let mut out = block_view(&dim, rows.len(), values);
+                    or_leave_word(kernel(input.block(rows), &mut out).into_result(), station)
+                })
+            },
+        )
     }
 }

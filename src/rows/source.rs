@@ -133,6 +133,9 @@ pub(super) mod sealed {
         /// What may be said of the names of its segments.
         fn warn(&self, warnings: &mut Vec<Warning>);
 
+        /// Whether nobody but this process and its workers can reach its segments.
+        fn is_out_of_reach(&self) -> bool;
+
         /// Bytes of the elements of one row.
         fn row_bytes(&self) -> usize;
 
@@ -195,6 +198,10 @@ macro_rules! one_array {
                 warn_of_name(self.segment(), warnings);
             }
 
+            fn is_out_of_reach(&self) -> bool {
+                self.segment().is_out_of_reach()
+            }
+
             fn row_bytes(&self) -> usize {
                 self.shape().iter().skip(1).product::<usize>() * size_of::<A>()
             }
@@ -218,7 +225,10 @@ one_array!(
     &'a Output<SharedArray<A, D>>: |output| Selection::from(*output)
 );
 
-fn selected<'a, A: Element, D: Dimension, I>(input: &I, select: impl Fn(&I) -> Selection<'a, A, D>) -> Selection<'a, A, D> {
+fn selected<'a, A: Element, D: Dimension, I>(
+    input: &I,
+    select: impl Fn(&I) -> Selection<'a, A, D>,
+) -> Selection<'a, A, D> {
     select(input)
 }
 
@@ -279,6 +289,10 @@ macro_rules! side_by_side {
             fn warn(&self, warnings: &mut Vec<Warning>) {
                 self.$first_at.warn(warnings);
                 $(self.$at.warn(warnings);)+
+            }
+
+            fn is_out_of_reach(&self) -> bool {
+                self.$first_at.is_out_of_reach() $(&& self.$at.is_out_of_reach())+
             }
 
             fn row_bytes(&self) -> usize {
@@ -370,6 +384,10 @@ impl sealed::Source for Tasks {
     }
 
     fn warn(&self, _warnings: &mut Vec<Warning>) {}
+
+    fn is_out_of_reach(&self) -> bool {
+        true
+    }
 
     fn row_bytes(&self) -> usize {
         0

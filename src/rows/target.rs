@@ -108,16 +108,10 @@ impl<'a, T: Element> Target<'a, T> {
         output.into_iter().chain(self.spare.as_ref().map(Spare::segment)).collect()
     }
 
-    /// All of the output.
-    pub(super) fn values(&mut self) -> &mut [T] {
-        // SAFETY: initialised memory of `output`, which is borrowed mutably for 'a; `&mut self` makes it the only slice.
-        unsafe { std::slice::from_raw_parts_mut(self.start, self.len) }
-    }
-
     /// As a worker has it that is a copy of this process. Its memory is had before the fork, since workers allocate nothing.
     pub(super) fn for_workers(&self) -> Result<BlockTarget<'a, T>> {
-        let spare = self.spare.as_ref().map(Spare::room);
-        BlockTarget::new(self.start, self.len, self.segment.data_in_file(), self.share, spare, self.gathered)
+        let room = self.spare.as_ref().map(Spare::room);
+        BlockTarget::new(self.start, self.len, self.segment.data_in_file(), self.share, room, self.gathered)
     }
 
     /// Writes down what a worker needs to know that is none.
@@ -183,11 +177,11 @@ impl<'a, T: Element> BlockTarget<'a, T> {
         len: usize,
         file: (&'a File, u64),
         share: Share,
-        spare: Option<SpareRoom>,
+        room: Option<SpareRoom>,
         gathered: Option<usize>,
     ) -> Result<Self> {
         let buffer = gathered.map(room_for).transpose()?.map(RefCell::new);
-        Ok(Self { start, len, file, share, spare, buffer })
+        Ok(Self { start, len, file, share, spare: room, buffer })
     }
 
     /// What [`Target::pack`] has packed.
@@ -203,9 +197,9 @@ impl<'a, T: Element> BlockTarget<'a, T> {
             _ => Share::PerBlock(words.size()),
         };
         // SAFETY: as the caller promises.
-        let spare = (words.word() != 0).then(|| unsafe { SpareRoom::unpack(words) });
+        let room = (words.word() != 0).then(|| unsafe { SpareRoom::unpack(words) });
         let gathered = words.size().checked_sub(1);
-        Self::new(start, len, file, share, spare, gathered)
+        Self::new(start, len, file, share, room, gathered)
     }
 
     /// Runs `kernel` on the elements that belong to a won block, and has them in the output.

@@ -74,14 +74,22 @@ impl<M: Mode> Executor<'_, M> {
         check(self, &input)?;
         let dim = stacked(input.n_rows(), &row_shape.into_dimension());
         check_shape(&dim, output)?;
-        run(self, &input, output, Plan::Rows, Given::to(self, &kernel), Shape(dim), |Task { input, kernel, extra: Shape(dim) }| {
-            Ok(move |rows: Range<usize>, values: &mut [T], station: &Station<'_>| {
-                let mut block = block_view(&dim, rows.len(), values);
-                each_row(&input, rows, station, |at, row| {
-                    kernel(row, &mut block.index_axis_mut(Axis(0), at)).into_result()
+        run(
+            self,
+            &input,
+            output,
+            Plan::Rows,
+            Given::to(self, &kernel),
+            Shape(dim),
+            |Task { input, kernel, extra: Shape(dim) }| {
+                Ok(move |rows: Range<usize>, values: &mut [T], station: &Station<'_>| {
+                    let mut block = block_view(&dim, rows.len(), values);
+                    each_row(&input, rows, station, |at, row| {
+                        kernel(row, &mut block.index_axis_mut(Axis(0), at)).into_result()
+                    })
                 })
-            })
-        })
+            },
+        )
     }
 }
 

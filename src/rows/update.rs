@@ -53,15 +53,23 @@ impl<M: Mode> Executor<'_, M> {
         kernel: impl Fn(&mut RowMut<'_, A, D::Smaller>) -> R + KernelFor<M>,
     ) -> Result<Report> {
         let (rows, dim) = (tasks(rows_of(array)?), array.dim());
-        run(self, &rows, array, Plan::InPlace, Given::to(self, &kernel), Shape(dim), |Task { kernel, extra: Shape(dim), .. }| {
-            Ok(move |rows: Range<usize>, values: &mut [A], station: &Station<'_>| {
-                let start = rows.start;
-                let mut block = block_view(&dim, rows.len(), values);
-                each_row(&tasks(rows.end), rows, station, |at, _| {
-                    kernel(&mut RowMut::new(start + at, block.index_axis_mut(Axis(0), at))).into_result()
+        run(
+            self,
+            &rows,
+            array,
+            Plan::InPlace,
+            Given::to(self, &kernel),
+            Shape(dim),
+            |Task { kernel, extra: Shape(dim), .. }| {
+                Ok(move |rows: Range<usize>, values: &mut [A], station: &Station<'_>| {
+                    let start = rows.start;
+                    let mut block = block_view(&dim, rows.len(), values);
+                    each_row(&tasks(rows.end), rows, station, |at, _| {
+                        kernel(&mut RowMut::new(start + at, block.index_axis_mut(Axis(0), at))).into_result()
+                    })
                 })
-            })
-        })
+            },
+        )
     }
 
     /// As [`update_rows`](Self::update_rows), with the rows of other arrays beside: `inputs` is what
@@ -91,15 +99,23 @@ impl<M: Mode> Executor<'_, M> {
         check.part(array.shape())?;
         inputs.check_rows(&mut check)?;
         let both = (tasks(array.n_rows()), inputs);
-        run(self, &both, array, Plan::InPlace, Given::to(self, &kernel), Shape(dim), |Task { input, kernel, extra: Shape(dim) }| {
-            Ok(move |rows: Range<usize>, values: &mut [A], station: &Station<'_>| {
-                let start = rows.start;
-                let mut block = block_view(&dim, rows.len(), values);
-                each_row(&input, rows, station, |at, (_, others)| {
-                    kernel(&mut RowMut::new(start + at, block.index_axis_mut(Axis(0), at)), others).into_result()
+        run(
+            self,
+            &both,
+            array,
+            Plan::InPlace,
+            Given::to(self, &kernel),
+            Shape(dim),
+            |Task { input, kernel, extra: Shape(dim) }| {
+                Ok(move |rows: Range<usize>, values: &mut [A], station: &Station<'_>| {
+                    let start = rows.start;
+                    let mut block = block_view(&dim, rows.len(), values);
+                    each_row(&input, rows, station, |at, (_, others)| {
+                        kernel(&mut RowMut::new(start + at, block.index_axis_mut(Axis(0), at)), others).into_result()
+                    })
                 })
-            })
-        })
+            },
+        )
     }
 }
 

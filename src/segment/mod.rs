@@ -90,10 +90,10 @@ impl Segment {
     }
 
     fn mapped(file: File, mapping: Mapped, name: Option<String>, data_offset: usize) -> Self {
+        static NEXT_ID: AtomicU64 = AtomicU64::new(0);
         let len = mapping.map().len() as u64;
         let had_memory = file.metadata().is_ok_and(|meta| has_memory(&meta, len));
         let abandoned = AtomicBool::new(false);
-        static NEXT_ID: AtomicU64 = AtomicU64::new(0);
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
         Self { id, mapping, file, name, maker: None, data_offset, pages: None, had_memory, abandoned }
     }

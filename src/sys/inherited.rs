@@ -19,11 +19,11 @@ use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous};
 ///
 /// # Safety
 /// Nobody in this process is to use any of these descriptors as what it was.
-pub(crate) unsafe fn blank_descriptors(keep: impl Fn(RawFd) -> bool) -> io::Result<()> {
+pub(crate) unsafe fn blank_descriptors(keep: impl Fn(RawFd) -> bool) {
     // SAFETY: a path that ends with a zero byte.
     let list = unsafe { libc::open(c"/proc/self/fd".as_ptr(), libc::O_RDONLY | libc::O_DIRECTORY | libc::O_CLOEXEC) };
     if list < 0 {
-        return Ok(());
+        return;
     }
     // SAFETY: likewise.
     let null = unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDWR | libc::O_CLOEXEC) };
@@ -42,8 +42,12 @@ pub(crate) unsafe fn blank_descriptors(keep: impl Fn(RawFd) -> bool) -> io::Resu
             let name = entry.get(19..).and_then(|name| name.split(|&byte| byte == 0).next()).unwrap_or_default();
             let number = std::str::from_utf8(name).ok().and_then(|name| name.parse::<RawFd>().ok());
             if let Some(fd) = number.filter(|&fd| fd > 2 && fd != list && fd != null && !keep(fd)) {
-                // SAFETY: whatever it was, nobody uses it here any more, as the caller promises.
-                unsafe { if null < 0 { libc::close(fd) } else { libc::dup3(null, fd, libc::O_CLOEXEC) } };
+                // SAFETY: whatever it was, nobody uses it here any more, as the caller promises. Without /dev/null it is closed.
+                let replaced = unsafe { libc::dup3(null, fd, libc::O_CLOEXEC) };
+                if replaced < 0 {
+                    // SAFETY: likewise.
+                    unsafe { libc::close(fd) };
+                }
             }
         }
     }
@@ -53,7 +57,6 @@ pub(crate) unsafe fn blank_descriptors(keep: impl Fn(RawFd) -> bool) -> io::Resu
         // SAFETY: ours.
         unsafe { libc::close(null) };
     }
-    Ok(())
 }
 
 /// Puts in the place of a mapping one that nobody may touch and that holds no memory.

@@ -284,7 +284,9 @@ impl<'a> Supervisor<'a> {
             let slot = &self.control.slots()[usize::from(owner.slot)];
             Vital { owner, ready: slot.is_ready(), pulse: slot.pulse() }
         };
-        self.crew.owners().into_iter().map(vital).collect()
+        // Who is made fit for work by a function of the user's is not here yet.
+        let is_here = |owner: &Owner| !self.control.slots()[usize::from(owner.slot)].is_initialising();
+        self.crew.owners().into_iter().filter(is_here).map(vital).collect()
     }
 
     fn is_cancelled(&mut self) -> bool {

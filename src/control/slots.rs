@@ -14,6 +14,9 @@ const TEXT_BYTES: usize = 3072 + 512;
 /// So much of an earlier panic's message is repeated behind a later one.
 const EARLIER_BYTES: usize = 512;
 
+const READY: u32 = 1;
+const INITIALISING: u32 = 2;
+
 /// No row.
 const NO_ROW: u64 = u64::MAX;
 
@@ -38,7 +41,7 @@ pub(crate) struct Slot {
     row: AtomicU64,
     /// In a call in place: how far the worker is, as [`Saved::encode`] has it, or [`NO_ROW`].
     saved: AtomicU64,
-    /// 1 once the worker has put its process in order.
+    /// How far the worker is with putting its process in order: nothing, [`INITIALISING`] or [`READY`].
     ready: AtomicU32,
     /// What the worker has done so far.
     pub(crate) tally: Tally,
@@ -175,12 +178,22 @@ impl Slot {
 
     /// The worker is through its preparations.
     pub(crate) fn set_ready(&self) {
-        self.ready.store(1, Ordering::Release);
+        self.ready.store(READY, Ordering::Release);
     }
 
     /// Whether it is.
     pub(crate) fn is_ready(&self) -> bool {
-        self.ready.load(Ordering::Acquire) != 0
+        self.ready.load(Ordering::Acquire) == READY
+    }
+
+    /// The worker runs a function of the user's that makes it fit for work, and may take its time.
+    pub(crate) fn set_initialising(&self) {
+        self.ready.store(INITIALISING, Ordering::Release);
+    }
+
+    /// Whether it does.
+    pub(crate) fn is_initialising(&self) -> bool {
+        self.ready.load(Ordering::Acquire) == INITIALISING
     }
 
     /// A pair that changes whenever the worker comes to another row or finishes a block.

@@ -7,7 +7,7 @@
 use std::fmt;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::board::Board;
 use super::couriers::Couriers;
@@ -17,7 +17,7 @@ use super::spin::Patience;
 use super::zygote::{self, Nest, Seat};
 use super::{Counters, Persistent, Pool, Shared, State};
 use crate::blocks::MAX_BLOCKS;
-use crate::control::{Control, MAX_WORKERS};
+use crate::control::{Control, MAX_WORKERS, Slot};
 use crate::error::{Error, Result};
 use crate::executor::Executor;
 use crate::kernel::Kernel;
@@ -35,13 +35,16 @@ use crate::worker;
 /// How long to look before going to sleep, unless said otherwise: about as long as it takes to wake a sleeper.
 const SPIN: Duration = Duration::from_micros(50);
 
+/// How often to look whether workers are ready.
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
+
 /// Below this a call of a kernel of ours is done sooner by the caller.
 const INLINE_BELOW: usize = 256 << 10;
 
 /// Options for a new [`Pool`]. Made by [`Pool::builder`].
 ///
 /// ```
-/// use std::time::Duration;
+/// use std::time::{Duration, Instant};
 /// use rowfork::{Policy, Pool};
 ///
 /// let pool = Pool::builder()
@@ -141,7 +144,8 @@ impl PoolBuilder {
     }
 
     /// Is called in each worker before its first row, also in those that take the place of dead ones; it may capture anything, of which a
-    /// worker has a copy. Where it panics the next call is [`WorkerSetup`](Error::WorkerSetup).
+    /// worker has a copy. It may take its time: `build` waits for it, and a call is done by those that are ready. Where it panics `build`,
+    /// or the next call, is [`WorkerSetup`](Error::WorkerSetup).
     pub fn init(mut self, init: impl Fn() + Send + Sync + 'static) -> Self {
         self.init = Box::new(init);
         self
@@ -153,7 +157,7 @@ impl PoolBuilder {
     /// # Errors
     /// [`ZeroWorkers`](Error::ZeroWorkers), [`TooManyWorkers`](Error::TooManyWorkers); [`InsideWorker`](Error::InsideWorker) in a worker;
     /// [`ForkFailed`](Error::ForkFailed), [`Os`](Error::Os) where a process, a descriptor or memory cannot be had;
-    /// [`PoolBroken`](Error::PoolBroken) if somebody kills the zygote at once.
+    /// [`WorkerSetup`](Error::WorkerSetup) if `init` panics; [`PoolBroken`](Error::PoolBroken) if somebody kills the zygote at once.
     pub fn build(self) -> Result<Pool> {
         Options { workers: self.workers, ..self.defaults.options() }.check()?;
         let workers = self.workers.unwrap_or_else(process::available_cores).min(MAX_WORKERS);
@@ -161,6 +165,7 @@ impl PoolBuilder {
             let subject = subject.to_owned();
             move |source| Error::Os { action, subject, source }
         };
+        let caller_threads = procfs::thread_count();
         // Chosen and installed before the fork: both are behind locks.
         Kernel::get();
         worker::install_panic_hook();
@@ -172,8 +177,7 @@ impl PoolBuilder {
         let pairs = (0..workers).map(|_| Channel::pair()).collect::<std::io::Result<Vec<_>>>();
         let pairs = pairs.map_err(os("make", "a channel for each worker of a pool"))?;
         let (channels, posts): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
-        let cores = process::available_cores();
-        let caller = process::own_pid();
+        let (cores, caller) = (process::available_cores(), process::own_pid());
         let nest = Nest {
             board: &board,
             control: &control,
@@ -186,7 +190,7 @@ impl PoolBuilder {
             spin: self.spin_time,
             init: &*self.init,
         };
-        let (caller_threads, code) = (procfs::thread_count(), code::executable_ranges());
+        let code = code::executable_ranges();
         let zygote = fork_zygote(&nest)?;
         drop(posts);
         drop(zygotes_end);
@@ -204,6 +208,7 @@ impl PoolBuilder {
             fresh.slots()[slot].clear();
             roster.hire(roster.owner(slot), |_| Ok(true))
         });
+        let hired = hired.and_then(|()| wait_until_ready(&mut roster, fresh));
         let (state, spin) = (Vec::new(), Patience::new(self.spin_time));
         let shared = Shared {
             queue: Queue::default(),
@@ -234,6 +239,22 @@ impl fmt::Debug for PoolBuilder {
             .field("defaults", &self.defaults)
             .finish_non_exhaustive()
     }
+}
+
+/// Waits until every worker is fit for work.
+fn wait_until_ready(roster: &mut Roster, control: Control<'_>) -> Result<()> {
+    while !control.slots().iter().all(Slot::is_ready) {
+        roster.sleep(None, Instant::now() + LOOK_AGAIN).map_err(Error::of_watching)?;
+        roster.listen();
+        roster.check()?;
+        if let Some((owner, exit)) = roster.take_ended(control.slots().len()).pop() {
+            let message = control.slots()[usize::from(owner.slot)].message().map(|message| message.text);
+            let message =
+                message.unwrap_or_else(|| format!("a worker of the pool ended before it was ready: {exit:?}"));
+            return Err(Error::WorkerSetup { message });
+        }
+    }
+    Ok(())
 }
 
 fn fork_zygote(nest: &Nest<'_>) -> Result<ChildFd> {

@@ -12,6 +12,10 @@
 //! | `wire.rs` | all | messages |
 //!
 //! What the processes agree on is in `README.md` beside this file.
+//!
+//! # Safety
+//! A pool is shared by threads although callbacks, which its type could hold, are not: see there.
+#![allow(unsafe_code, reason = "says that a pool may be shared by threads")]
 
 mod board;
 mod builder;
@@ -107,6 +111,18 @@ pub struct Pool {
     executor: Executor<'static, Persistent>,
     defaults: Defaults,
 }
+
+// SAFETY: what is not `Sync` or `Send` in it are callbacks in its options, of which it has none: they are those of `Defaults`, and nobody
+// gets the executor but by shared reference, through which none can be set.
+unsafe impl Send for Pool {}
+// SAFETY: as above.
+unsafe impl Sync for Pool {}
+
+const _: () = {
+    const fn all_else_is_shared<T: Send + Sync>() {}
+    all_else_is_shared::<Persistent>();
+    all_else_is_shared::<CancelToken>();
+};
 
 /// A call on a pool, with options of its own. Made by [`Pool::call`].
 pub type PoolCall<'a> = Executor<'a, Persistent>;
@@ -342,8 +358,9 @@ impl Run for Persistent {
 impl Shared {
     /// Refuses functions that workers do not have.
     fn check_code(&self, entry: Entry, packet: &Packet<'_>) -> Result<()> {
-        let Some(code) = &self.code else { return Ok(()) };
-        let known = |address: &usize| code.iter().any(|range| range.contains(address));
+        let is_code =
+            |address: &usize| self.code.as_ref().is_none_or(|code| code.iter().any(|range| range.contains(address)));
+        let known = |address: &usize| *address != 0 && is_code(address);
         let foreign = packet.code().iter().copied().chain([entry as usize]).find(|address| !known(address));
         foreign.map_or(Ok(()), |address| Err(Error::KernelNotInZygote { address }))
     }

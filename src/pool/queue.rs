@@ -2,6 +2,7 @@
 //!
 //! (`std`'s mutex goes to whoever asks first when it is free: with many threads about, some would wait for ever.)
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -56,13 +57,15 @@ impl Queue {
         let waiter = Arc::new(Waiter { thread: me, called: AtomicBool::new(false) });
         line.waiting.push_back(Arc::clone(&waiter));
         drop(line);
+        let place = Place { queue: self, waiter, is_called: Cell::new(false) };
         // Acquire: pairs with the Release in `leave`.
-        while !waiter.called.load(Ordering::Acquire) {
+        while !place.waiter.called.load(Ordering::Acquire) {
             thread::park_timeout(TICK);
-            if give_up() && self.step_out(&waiter) {
+            if give_up() {
                 return Err(Refusal::GaveUp);
             }
         }
+        place.is_called.set(true);
         Ok(Turn(self))
     }
 
@@ -92,6 +95,21 @@ impl Queue {
     /// A panic under this lock leaves a whole line.
     fn line(&self) -> MutexGuard<'_, Line> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A place in the line. Who drops it leaves the line, also by a panic.
+struct Place<'q> {
+    queue: &'q Queue,
+    waiter: Arc<Waiter>,
+    is_called: Cell<bool>,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        if !self.is_called.get() && !self.queue.step_out(&self.waiter) {
+            self.queue.leave(); // called at this very moment
+        }
     }
 }
 
@@ -154,6 +172,18 @@ mod tests {
         let queue = Queue::default();
         let turn = queue.enter(never).unwrap();
         assert_eq!(queue.enter(never).unwrap_err(), Refusal::Inside);
+        drop(turn);
+        drop(queue.enter(never).unwrap());
+    }
+
+    #[test]
+    fn who_panics_in_the_line_is_not_waited_for() {
+        let queue = Queue::default();
+        let turn = queue.enter(never).unwrap();
+        thread::scope(|scope| {
+            assert!(scope.spawn(|| queue.enter(|| panic!("asked")).map(drop)).join().is_err());
+        });
+        assert_eq!(queue.len(), 0);
         drop(turn);
         drop(queue.enter(never).unwrap());
     }

@@ -54,33 +54,39 @@ pub(super) fn live(nest: &Nest<'_>, zygote: Pid, owner: Owner) -> ! {
     // SAFETY: the other slots' and the zygote's own are none of a worker's business.
     unsafe { inherited::blank_descriptors(|fd| own.contains(&fd)) };
     worker::put_process_in_order();
-    let Some(received) = wait_to_be_let_in(nest, owner) else { exit_now(0) };
+    let mut maps = Maps::default();
+    let Some(received) = wait_to_be_let_in(nest, owner, &mut maps) else { exit_now(0) };
     let slot = &Control::in_pages(nest.control, 0, nest.posts.len(), NO_CALL).slots()[index];
     worker::take_slot(slot);
     signal::unblock_all();
     initialise(nest, slot);
-    slot.set_ready();
     let most = if index < nest.n_spinning { nest.spin } else { Duration::ZERO };
-    let (maps, buffer) = (Maps::default(), vec![0; RECORD_WORDS]);
+    let buffer = vec![0; RECORD_WORDS];
     Worker { nest, owner, slot, maps, received, patience: Patience::new(most), buffer }.serve()
 }
 
 /// Runs the caller's function for new workers.
 fn initialise(nest: &Nest<'_>, slot: &Slot) {
+    slot.set_initialising();
     if let Err(payload) = catch_unwind(AssertUnwindSafe(nest.init)) {
         worker::fail_setup(slot, format_args!("the pool's init function panicked: {}", worker::panic_text(&*payload)));
     }
+    slot.set_ready();
 }
 
-/// Waits until the slot is clear, and belongs to this process.
-fn wait_to_be_let_in(nest: &Nest<'_>, owner: Owner) -> Option<u32> {
+/// Waits until the slot is clear, and belongs to this process; maps what is sent before. How many messages were sent by then.
+fn wait_to_be_let_in(nest: &Nest<'_>, owner: Owner, maps: &mut Maps) -> Option<u32> {
     loop {
         match nest.posts[usize::from(owner.slot)].receive(true) {
-            Received::Message(message, _) => {
-                if let Some(ToWorker::Welcome { sent }) = ToWorker::decode(message, owner.generation) {
-                    return Some(sent);
+            Received::Message(message, fd) => match ToWorker::decode(message, owner.generation) {
+                Some(ToWorker::Welcome { sent }) => return Some(sent),
+                // What cannot be mapped is missed by the job that speaks of it.
+                Some(ToWorker::Map { id, len, caller_address }) => {
+                    let _ = fd.map(|fd| maps.add(id, fd.into(), len, caller_address));
                 }
-            }
+                Some(ToWorker::Unmap { id }) => maps.remove(id),
+                Some(ToWorker::Wake) | None => {}
+            },
             Received::Nothing => {}
             Received::Closed => return None,
         }

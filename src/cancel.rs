@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::sys::event::Event;
 
-/// Ends the calls that it was given to (see [`Fork::cancel_token`](crate::Fork::cancel_token)), now or later: from another
+/// Ends the calls that it was given to (see [`Fork::cancel_token`](crate::Executor::cancel_token)), now or later: from another
 /// thread, from a kernel in a worker, or from a signal handler. Clones are the same token. Once cancelled it stays so, and a
 /// call that is given it then ends at once.
 ///

@@ -1,6 +1,6 @@
 //! [`Executor`]: what a caller may ask of a call, and what every operation is a method of, whatever workers it has.
 //!
-//! The operations are in `rows`; they end in [`Mode::run`]. Where the workers come from is for the modes to say, which stand
+//! The operations are in `rows`; they end in `sealed::Run::run`. Where the workers come from is for the modes to say, which stand
 //! beside: `fork.rs` and `pool/`.
 
 use std::fmt;
@@ -152,7 +152,7 @@ impl<'a, M> Executor<'a, M> {
     }
 
     /// The time for the rows, from when the first worker is forked: making the output before and filling rows after come on top.
-    /// When it is over all workers are killed, and the [`policy`](Self::policy) says what becomes of the rows that are not done: an error ([`DeadlineExceeded`](Error::DeadlineExceeded)), or a fill.
+    /// When it is over all workers are killed, and the [`policy`](Self::policy) says what becomes of the rows that are not done: an error ([`DeadlineExceeded`](crate::Error::DeadlineExceeded)), or a fill.
     /// None by default.
     ///
     /// It bounds a kernel that hangs, too; [`stall_limit`](Self::stall_limit) finds the row.

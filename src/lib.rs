@@ -6,6 +6,9 @@
 //!   row of an n x height x width stack is an image.
 //! - [`fork()`] makes calls whose workers live for that one call. The functions that they run, called kernels, are
 //!   closures and may capture anything.
+//! - [`Pool`] makes calls on workers that are there already, in microseconds. Its kernels capture nothing: what they need
+//!   goes with the rows, as [`param`] and [`broadcast`].
+//! - [`Executor`] is what both have in common: the operations, and the options of a call.
 //! - [`Output`] is a result with its [`Report`]; [`Error`] is everything that can go wrong, by name and number.
 //! - [`segment`] lists, removes and sweeps segments. [`exact_sum`] and [`exact_row_sums`] are the exact sums alone,
 //!   [`exact_mean`], [`exact_dot`], [`exact_weighted_mean`] and [`fast_sum`] what belongs to them.
@@ -33,18 +36,18 @@
 //!
 //! | operation | you have | you get | use it for |
 //! |---|---|---|---|
-//! | [`map_rows`](Fork::map_rows) | rows | a value per row | norms, scores, tests, a model's prediction |
-//! | [`row_sums`](Fork::row_sums) | rows | the exact sum of each | totals and means that must not depend on the machine; counting `true` |
-//! | [`row_means`](Fork::row_means), [`row_weighted_means`](Fork::row_weighted_means) | rows of `f64` (and weights) | the exact mean of each | averages, scores, indices that must not depend on the machine |
-//! | [`row_dot`](Fork::row_dot) | rows of `f64` and a vector | their exact dot product | matrix times vector, portfolios, linear models |
-//! | [`row_sums_fast`](Fork::row_sums_fast) | rows of `f64` | the plain sum of each, in a fixed order | sums where rounding does not matter |
-//! | [`transform_rows`](Fork::transform_rows) | rows | a row per row, of any shape and type | softmax, ranks, moving windows, thumbnails, several values per row |
-//! | [`map_blocks`](Fork::map_blocks) | rows | the same, for many rows at once | matrix products, ndarray's operations along an axis |
-//! | [`update_rows`](Fork::update_rows) | an array of your own | the array, changed in place | clipping, scaling, filling, when there is no room for a second array |
-//! | [`update_rows_with`](Fork::update_rows_with) | the same, and rows of other arrays | the same | `y += a * x`, dividing rows by their totals |
-//! | [`fold_rows`](Fork::fold_rows) | rows | one value | least and largest, counts, the best row |
-//! | [`fold_rows_array`](Fork::fold_rows_array) | rows | one array | column sums and means, histograms, X<sup>T</sup>X |
-//! | [`run_tasks`](Fork::run_tasks) | a number of tasks | a value per task | simulations, files to read, parameters to try |
+//! | [`map_rows`](Executor::map_rows) | rows | a value per row | norms, scores, tests, a model's prediction |
+//! | [`row_sums`](Executor::row_sums) | rows | the exact sum of each | totals and means that must not depend on the machine; counting `true` |
+//! | [`row_means`](Executor::row_means), [`row_weighted_means`](Executor::row_weighted_means) | rows of `f64` (and weights) | the exact mean of each | averages, scores, indices that must not depend on the machine |
+//! | [`row_dot`](Executor::row_dot) | rows of `f64` and a vector | their exact dot product | matrix times vector, portfolios, linear models |
+//! | [`row_sums_fast`](Executor::row_sums_fast) | rows of `f64` | the plain sum of each, in a fixed order | sums where rounding does not matter |
+//! | [`transform_rows`](Executor::transform_rows) | rows | a row per row, of any shape and type | softmax, ranks, moving windows, thumbnails, several values per row |
+//! | [`map_blocks`](Executor::map_blocks) | rows | the same, for many rows at once | matrix products, ndarray's operations along an axis |
+//! | [`update_rows`](Executor::update_rows) | an array of your own | the array, changed in place | clipping, scaling, filling, when there is no room for a second array |
+//! | [`update_rows_with`](Executor::update_rows_with) | the same, and rows of other arrays | the same | `y += a * x`, dividing rows by their totals |
+//! | [`fold_rows`](Executor::fold_rows) | rows | one value | least and largest, counts, the best row |
+//! | [`fold_rows_array`](Executor::fold_rows_array) | rows | one array | column sums and means, histograms, X<sup>T</sup>X |
+//! | [`run_tasks`](Executor::run_tasks) | a number of tasks | a value per task | simulations, files to read, parameters to try |
 //!
 //! Each has a form that ends in `_into`, which fills an array that is there already (one with a name, or that of the
 //! last call); `update_rows` needs none. Where the table says rows, the input is any of [`Rows`]: an array, [a part of
@@ -55,21 +58,23 @@
 //! | in Python | here |
 //! |---|---|
 //! | `shared_memory.SharedMemory` and `np.ndarray(..., buffer=shm.buf)` | [`SharedArray`]: memory and array in one |
-//! | `Pool(4).map(f, m)`, `np.apply_along_axis(f, 1, m)` | `fork().workers(4)` and [`map_rows`](Fork::map_rows) or [`transform_rows`](Fork::transform_rows) |
-//! | `Pool(4).map(f, range(n))`, joblib's `Parallel` | [`run_tasks`](Fork::run_tasks) |
+//! | `Pool(4).map(f, m)`, `np.apply_along_axis(f, 1, m)` | `fork().workers(4)` and [`map_rows`](Executor::map_rows) or [`transform_rows`](Executor::transform_rows) |
+//! | `Pool(4).map(f, range(n))`, joblib's `Parallel` | [`run_tasks`](Executor::run_tasks) |
 //! | `starmap` over `zip(a, b)` | [several inputs](#several-inputs) |
-//! | `m.sum(axis=1)` | [`row_sums`](Fork::row_sums), exact; [`row_sums_fast`](Fork::row_sums_fast), rounded at every addition as there |
-//! | `m.mean(axis=1)` | [`row_means`](Fork::row_means) |
-//! | `m @ v` | [`row_dot`](Fork::row_dot); `m @ n`: [`map_blocks`](#map_blocks-many-rows-at-once) |
-//! | `np.average(m, axis=1, weights=w)` | [`row_weighted_means`](Fork::row_weighted_means) |
-//! | `math.fsum(x)`; `[math.fsum(row) for row in m]` | [`exact_sum`]; [`row_sums`](Fork::row_sums) |
-//! | `functools.reduce` over the results | [`fold_rows`](Fork::fold_rows) |
-//! | `initializer=`, `global` tables, arguments that are pickled | captures: a forked worker has what the closure has |
+//! | `m.sum(axis=1)` | [`row_sums`](Executor::row_sums), exact; [`row_sums_fast`](Executor::row_sums_fast), rounded at every addition as there |
+//! | `m.mean(axis=1)` | [`row_means`](Executor::row_means) |
+//! | `m @ v` | [`row_dot`](Executor::row_dot); `m @ n`: [`map_blocks`](#map_blocks-many-rows-at-once) |
+//! | `np.average(m, axis=1, weights=w)` | [`row_weighted_means`](Executor::row_weighted_means) |
+//! | `math.fsum(x)`; `[math.fsum(row) for row in m]` | [`exact_sum`]; [`row_sums`](Executor::row_sums) |
+//! | `functools.reduce` over the results | [`fold_rows`](Executor::fold_rows) |
+//! | `initializer=`, `global` tables, arguments that are pickled | captures: a forked worker has what the closure has; in a [`Pool`] [`PoolBuilder::init`], [`broadcast`], [`param`] |
+//! | `with Pool(4) as pool:` around many calls | [`Pool`], which is dropped in the end |
+//! | `maxtasksperchild=` | [`PoolBuilder::calls_per_worker`] |
 //! | an exception in a worker | an [`Error`] that names the row |
 //! | `BrokenProcessPool`, a pool that waits for ever for a worker that died | nothing: its rows are [run again](#when-rows-go-wrong) |
-//! | `result.get(timeout=60)`, joblib's `timeout=` | [`deadline`](Fork::deadline), which ends the workers, too; [`stall_limit`](Fork::stall_limit) for a row |
+//! | `result.get(timeout=60)`, joblib's `timeout=` | [`deadline`](Executor::deadline), which ends the workers, too; [`stall_limit`](Executor::stall_limit) for a row |
 //! | `return_exceptions=True` | [`Policy::fill`] and [`Output::missing_rows`] |
-//! | `pool.terminate()`, ^C | [`CancelToken`]; [`check_interrupt`](Fork::check_interrupt) |
+//! | `pool.terminate()`, ^C | [`CancelToken`]; [`check_interrupt`](Executor::check_interrupt) |
 //!
 //! ## `map_rows`: a value per row
 //! The kernel gets a [`Row`], an ndarray view that knows its [`index`](Row::index). What it returns is the element type
@@ -229,10 +234,29 @@
 //! # Ok::<(), rowfork::Error>(())
 //! ```
 //!
+//! ## What is the same for every row
+//! A [`param`] is a value, a [`broadcast`] a shared array of which the kernel gets a view, each with every row. A closure of fork mode may
+//! as well capture them; a kernel of a [`Pool`] has no other way.
+//!
+//! ```
+//! use rowfork::{Pool, SharedArray, broadcast, param};
+//!
+//! let pool = Pool::builder().workers(2).build()?;
+//! let m = SharedArray::from_shape_fn(None, (100, 3), |(i, j)| (i * j) as f64)?;
+//! let table = SharedArray::from_shape_fn(None, 10, |i| i as f64 * 100.0)?;
+//!
+//! fn score((row, table, [scale, limit]): (rowfork::Row<'_, f64, ndarray::Ix1>, ndarray::ArrayView1<'_, f64>, [f64; 2])) -> f64 {
+//!     (row.sum() * scale).min(limit) + table[row.index() % 10]
+//! }
+//! let scores = pool.map_rows((&m, broadcast(&table), param([0.5, 20.0])), score)?;
+//! assert_eq!((scores[1], scores[57]), (101.5, 720.0));
+//! # Ok::<(), rowfork::Error>(())
+//! ```
+//!
 //! # Element types
 //! `f64`, `f32`, `i8` to `i64`, `u8` to `u64`, and [`Bool`], which is NumPy's `bool`: see [`Element`]. A kernel may
 //! return a plain `bool`, and a `usize`, which becomes a `u64`. It may not return a tuple, a `Vec` or a `String`: several
-//! numbers per row are a row of [`transform_rows`](Fork::transform_rows).
+//! numbers per row are a row of [`transform_rows`](Executor::transform_rows).
 //!
 //! # Kernels and errors
 //! A kernel returns what the operation wants (a value, or nothing where it writes to what it is given), or a `Result`
@@ -270,12 +294,12 @@
 //! # When rows go wrong
 //! | option | what it is for |
 //! |---|---|
-//! | [`policy`](Fork::policy) | [`Policy::fill`]: go on without rows that cannot be had, and say which |
-//! | [`guard`](Fork::guard) | kernels that call C: no stray write meets a result |
-//! | [`stall_limit`](Fork::stall_limit) | rows that may hang: the row is found out |
-//! | [`deadline`](Fork::deadline) | the time for the whole call; there is none by default |
-//! | [`cancel_token`](Fork::cancel_token), [`check_interrupt`](Fork::check_interrupt) | ending the call from elsewhere, from a signal handler, from Python |
-//! | [`retries`](Fork::retries) | how often a row that kills is tried again |
+//! | [`policy`](Executor::policy) | [`Policy::fill`]: go on without rows that cannot be had, and say which |
+//! | [`guard`](Executor::guard) | kernels that call C: no stray write meets a result |
+//! | [`stall_limit`](Executor::stall_limit) | rows that may hang: the row is found out |
+//! | [`deadline`](Executor::deadline) | the time for the whole call; there is none by default |
+//! | [`cancel_token`](Executor::cancel_token), [`check_interrupt`](Executor::check_interrupt) | ending the call from elsewhere, from a signal handler, from Python |
+//! | [`retries`](Executor::retries) | how often a row that kills is tried again |
 //!
 //! ```
 //! use rowfork::{DeathCause, Policy, SharedArray};
@@ -302,9 +326,9 @@
 //! and threads of its own are fine. Not fine: printing, logging, or any lock, pool or runtime that other threads of the
 //! caller use (a lock held at the fork is held for ever in the worker), and relying on changes to captured values (they
 //! stay in the worker). `docs/FAULTS.md` has the table, under "Fork safety"; in a program of several threads set a
-//! [`stall_limit`](Fork::stall_limit) or a [`deadline`](Fork::deadline), and a kernel that hangs all the same is an error.
+//! [`stall_limit`](Executor::stall_limit) or a [`deadline`](Executor::deadline), and a kernel that hangs all the same is an error.
 //! A kernel must be a pure function of its row, its captures and the row's index: a row is run again when its worker dies.
-//! Every shared array but the output of the call is read-only in a worker, and with [`guard`](Fork::guard) that is, too.
+//! Every shared array but the output of the call is read-only in a worker, and with [`guard`](Executor::guard) that is, too.
 //!
 //! # Environment
 //! | variable | values | read |

@@ -132,9 +132,9 @@ pub struct Report {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EarlyEnd {
-    /// Its [deadline](crate::Fork::deadline) was over.
+    /// Its [deadline](crate::Executor::deadline) was over.
     Deadline,
-    /// Its [token](crate::Fork::cancel_token) was cancelled, or its [check](crate::Fork::check_interrupt) said so.
+    /// Its [token](crate::Executor::cancel_token) was cancelled, or its [check](crate::Executor::check_interrupt) said so.
     Cancelled,
 }
 
@@ -176,7 +176,7 @@ pub struct WorkerReport {
     /// The rest of the call: being forked, waiting, having finished before the others.
     pub wait: Duration,
     /// Bytes of pages that no other process shares, at the end of the worker's life; `None` unless asked for with
-    /// [`Fork::measure_memory`](crate::Fork::measure_memory), or if no worker of the slot lived to measure it.
+    /// [`Fork::measure_memory`](crate::Executor::measure_memory), or if no worker of the slot lived to measure it.
     pub private_bytes: Option<u64>,
     /// Bytes of the worker's proportional share (PSS), likewise.
     pub proportional_bytes: Option<u64>,

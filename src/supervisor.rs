@@ -1,7 +1,7 @@
 //! The calling process's side of a call: looks at the control block, has `supervise` decide, performs what it decides,
 //! sleeps until a worker ends or something is due; and gives the account in the end.
 //!
-//! Called by the executors, which say where workers come from ([`Spawn`]). What the processes agree on is in
+//! Called by the executors, which say where workers come from ([`Workforce`]). What the processes agree on is in
 //! `control/README.md`.
 
 use std::ops::Range;

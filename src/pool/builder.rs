@@ -5,6 +5,7 @@
 #![allow(unsafe_code, reason = "forks the zygote")]
 
 use std::fmt;
+use std::num::NonZeroU32;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
@@ -62,6 +63,7 @@ pub struct PoolBuilder {
     spin_time: Duration,
     inline_below: usize,
     init: Box<dyn Fn() + Send + Sync>,
+    calls_per_worker: Option<NonZeroU32>,
     defaults: Defaults,
 }
 
@@ -85,7 +87,7 @@ impl Defaults {
 impl Default for PoolBuilder {
     fn default() -> Self {
         let (workers, init, defaults) = (None, Box::new(|| {}), Defaults::default());
-        Self { workers, spin_time: SPIN, inline_below: INLINE_BELOW, init, defaults }
+        Self { workers, spin_time: SPIN, inline_below: INLINE_BELOW, init, calls_per_worker: None, defaults }
     }
 }
 
@@ -151,6 +153,13 @@ impl PoolBuilder {
         self
     }
 
+    /// Replaces each worker after so many calls (by `init` and all): for kernels that leak. Default: never; 0 is never, too. A call
+    /// that finds a worker being replaced waits for it, some 0.5 ms.
+    pub fn calls_per_worker(mut self, calls: u32) -> Self {
+        self.calls_per_worker = NonZeroU32::new(calls);
+        self
+    }
+
     /// Makes the pool: forks the zygote, has it fork the workers, and lets them in. Takes a millisecond, 0.1 ms for each further worker,
     /// and 36 ms more for each GiB of private memory that the program holds in small pages: once.
     ///
@@ -189,6 +198,7 @@ impl PoolBuilder {
             n_spinning: cores.saturating_sub(1).max(1),
             spin: self.spin_time,
             init: &*self.init,
+            calls_per_worker: self.calls_per_worker,
         };
         let code = code::executable_ranges();
         let zygote = fork_zygote(&nest)?;
@@ -236,6 +246,7 @@ impl fmt::Debug for PoolBuilder {
             .field("workers", &self.workers)
             .field("spin_time", &self.spin_time)
             .field("inline_below", &self.inline_below)
+            .field("calls_per_worker", &self.calls_per_worker)
             .field("defaults", &self.defaults)
             .finish_non_exhaustive()
     }

@@ -54,6 +54,7 @@ use crate::array::SharedArray;
 use crate::call::Call;
 use crate::cancel::CancelToken;
 use crate::control::{CallKey, Claim, ClaimState, Control, Station, digest};
+use crate::crew::Workforce;
 use crate::error::{Error, Result};
 use crate::executor::sealed::Run;
 use crate::executor::{Entry, Executor, KernelFor, Mode, Travel};
@@ -424,7 +425,7 @@ impl Shared {
         shift.wake();
         let looked = Instant::now();
         let is_plain = options.is_plain() && options.deadline.is_none_or(|deadline| deadline >= SHORT_DEADLINE);
-        let looks = is_plain && (call.blocks.len() == 1 || call.workers < self.cores);
+        let looks = is_plain && shift.live() == call.workers && (call.blocks.len() == 1 || call.workers < self.cores);
         if looks && state.patience.look_for(looked, || all_done(call, control)) {
             state.patience.learn(looked.elapsed());
             shift.is_over = true;

@@ -65,6 +65,10 @@ impl Workforce for Shift<'_> {
         self.roster.hired(self.workers).collect()
     }
 
+    fn live(&self) -> usize {
+        self.roster.hired(self.workers).count()
+    }
+
     fn next_owner(&self) -> Option<Owner> {
         self.roster.vacant(self.workers)
     }

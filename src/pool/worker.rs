@@ -39,6 +39,8 @@ struct Worker<'n> {
     /// Messages that have come, counted as the board counts them.
     received: u32,
     patience: Patience,
+    /// Calls that it has taken part in.
+    calls: u32,
     /// Where records are copied to.
     buffer: Vec<u64>,
 }
@@ -62,7 +64,7 @@ pub(super) fn live(nest: &Nest<'_>, zygote: Pid, owner: Owner) -> ! {
     initialise(nest, slot);
     let most = if index < nest.n_spinning { nest.spin } else { Duration::ZERO };
     let buffer = vec![0; RECORD_WORDS];
-    Worker { nest, owner, slot, maps, received, patience: Patience::new(most), buffer }.serve()
+    Worker { nest, owner, slot, maps, received, patience: Patience::new(most), calls: 0, buffer }.serve()
 }
 
 /// Runs the caller's function for new workers.
@@ -202,6 +204,10 @@ impl Worker<'_> {
         }
         if self.nest.board.caller_sleeps() && control.is_over(&blocks) {
             self.nest.bell.raise();
+        }
+        self.calls += 1;
+        if self.nest.calls_per_worker.is_some_and(|most| self.calls >= most.get()) {
+            exit_now(0); // a fresh one takes its place
         }
     }
 }

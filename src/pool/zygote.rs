@@ -9,10 +9,11 @@
 //! It takes no lock, and allocates nothing before the caller is dead.
 //!
 //! # Safety
-//! Two forks: here the children run [`worker::live`](super::worker::live) and nothing else, and the caller's child runs
+//! Two forks: here the children run [`worker::live`] and nothing else, and the caller's child runs
 //! [`live`] and nothing else; both leave by `_exit` only.
 #![allow(unsafe_code, reason = "forks, and lets go of what it has inherited")]
 
+use std::num::NonZeroU32;
 use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
@@ -65,6 +66,8 @@ pub(super) struct Nest<'n> {
     pub(super) n_spinning: usize,
     pub(super) spin: Duration,
     pub(super) init: &'n dyn Fn(),
+    /// After so many calls a worker leaves.
+    pub(super) calls_per_worker: Option<NonZeroU32>,
 }
 
 /// One slot's process.

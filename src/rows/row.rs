@@ -76,7 +76,7 @@ impl<A: LinalgScalar> Dot<Row<'_, A, Ix1>> for ArrayRef<A, Ix2> {
 }
 
 /// One row to change in place: the elements at index [`RowMut::index`] of axis 0, as a mutable ndarray view, to which it
-/// dereferences. What [`update_rows`](crate::Fork::update_rows) calls its kernel with.
+/// dereferences. What [`update_rows`](crate::Executor::update_rows) calls its kernel with.
 #[derive(Debug)]
 pub struct RowMut<'a, A, D: Dimension> {
     index: usize,
@@ -139,7 +139,7 @@ impl<'r, A, D: Dimension> IntoNdProducer for &'r mut RowMut<'_, A, D> {
 }
 
 /// Several rows on end: those of [`Block::row_range`], as an ndarray view (to which it dereferences) of as many dimensions as
-/// the array. What [`map_blocks`](crate::Fork::map_blocks) calls its kernel with.
+/// the array. What [`map_blocks`](crate::Executor::map_blocks) calls its kernel with.
 #[derive(Debug, Clone)]
 pub struct Block<'a, A, D: Dimension> {
     rows: Range<usize>,

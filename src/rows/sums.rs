@@ -13,7 +13,7 @@ use crate::executor::{Executor, Given, Mode};
 use crate::kernel::{Kernel, Overflow};
 use crate::report::{Output, Report};
 
-/// The exact sum of each row of a slice, in the calling thread: what [`Fork::row_sums`] runs in its workers, for those
+/// The exact sum of each row of a slice, in the calling thread: what [`Executor::row_sums`] runs in its workers, for those
 /// who bring threads of their own.
 ///
 /// `rows` holds `sums.len()` rows of `n_columns` elements, one after the other. As fast as several rows at a time allow,
@@ -37,7 +37,7 @@ pub fn exact_row_sums(rows: &[f64], n_columns: usize, sums: &mut [f64]) {
     Kernel::get().row_sums(rows, n_columns, sums);
 }
 
-/// An element type whose rows [`Fork::row_sums`] adds up, and the type of the sums. Implemented for every [`Element`].
+/// An element type whose rows [`Executor::row_sums`] adds up, and the type of the sums. Implemented for every [`Element`].
 ///
 /// | elements | sums | |
 /// |---|---|---|

@@ -136,7 +136,7 @@ impl<'a, M> Executor<'a, M> {
     }
 
     /// At most this many workers at a time. Default: the cores that this process may use (CPU affinity and cgroup quota
-    /// respected). There are never more workers than blocks.
+    /// respected). There are never more workers than blocks. On a pool: of those that it has, by default all.
     #[must_use]
     pub fn workers(mut self, workers: usize) -> Self {
         self.options.workers = Some(workers);
@@ -151,7 +151,7 @@ impl<'a, M> Executor<'a, M> {
         self
     }
 
-    /// The time for the rows, from when the first worker is forked: making the output before and filling rows after come on top.
+    /// The time for the rows, from when the first worker is forked, or on a pool from when it is the call's turn: making the output before and filling rows after come on top.
     /// When it is over all workers are killed, and the [`policy`](Self::policy) says what becomes of the rows that are not done: an error ([`DeadlineExceeded`](crate::Error::DeadlineExceeded)), or a fill.
     /// None by default.
     ///

@@ -113,11 +113,12 @@ pub(crate) struct Arrived<'w> {
 #[derive(Debug)]
 pub(crate) struct Unpacker<'w> {
     words: &'w [u64],
-    segments: &'w [Arrived<'w>],
+    segments: &'w [Option<Arrived<'w>>],
 }
 
 impl<'w> Unpacker<'w> {
-    pub(crate) fn new(words: &'w [u64], segments: &'w [Arrived<'w>]) -> Self {
+    /// Of words that speak of these segments, by their numbers.
+    pub(crate) fn new(words: &'w [u64], segments: &'w [Option<Arrived<'w>>]) -> Self {
         Self { words, segments }
     }
 
@@ -134,7 +135,7 @@ impl<'w> Unpacker<'w> {
     /// A place in a segment, and the segment's file.
     pub(crate) fn place<A>(&mut self) -> (*mut A, &'w File) {
         let number = self.size();
-        let Arrived { start, file } = self.segments[number];
+        let Arrived { start, file } = self.segments[number].expect("as many segments as were packed");
         (start.wrapping_add(self.size()).cast(), file)
     }
 

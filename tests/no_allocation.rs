@@ -14,7 +14,7 @@ use std::io::Write;
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 use ndarray::{Array1, ArrayView1, ArrayViewMut1, Ix1, Ix2, Slice, array, s};
-use rowfork::{Bool, Error, Fork, Row, SharedArray, fork};
+use rowfork::{Bool, Error, Fork, Pool, Row, SharedArray, broadcast, fork, param};
 use shared::SharedWord;
 
 #[global_allocator]
@@ -215,6 +215,41 @@ isolated_tests! {
     fn run_tasks_allocates_nothing() {
         let (counts, all) = counted(|| three().run_tasks(1000, |_| own()).unwrap());
         assert_eq!((counts.view().sum(), all), (0, 0));
+    }
+
+    fn the_zygote_and_the_workers_of_a_pool_allocate_nothing() {
+        let m = matrix();
+        let mut updated = SharedArray::<u64, _>::zeros(None, (1000, 12)).unwrap();
+        let (failed, all) = counted(|| {
+            // Made while it counts: before, its workers would not know.
+            let pool = Pool::builder().workers(3).inline_below(0).build().unwrap();
+            for _ in 0..3 {
+                pool.row_sums(&m).unwrap();
+                pool.row_dot(&m, &Array1::ones(12)).unwrap();
+                pool.map_rows((&m, param(0.5), broadcast(&m)), |(row, scale, all)| scale * (row.sum() + all[[1, 1]])).unwrap();
+                pool.transform_rows(&m, 2, |_, out| out.fill(1.0)).unwrap();
+                pool.map_blocks(&m, 2, |_, out| out.fill(1.0)).unwrap();
+                pool.call().measure_memory(true).update_rows(&mut updated, |row| row[0] += 1).unwrap();
+                pool.fold_rows(&m, 0.0, |sum, row| *sum += row.sum(), |sum, other| *sum += other).unwrap();
+                pool.run_tasks(1000, |task| task as f64).unwrap();
+            }
+            pool.map_rows(&m, |row| if row.index() == 300 { Err("no") } else { Ok(own() as f64) })
+        });
+        assert!(matches!(failed.unwrap_err(), Error::KernelFailed { row: 300, .. }));
+        assert_eq!(all, 0);
+    }
+
+    fn an_allocation_of_a_kernel_of_a_pool_is_seen() {
+        let (counts, all) = counted(|| {
+            let pool = Pool::builder().workers(3).build().unwrap();
+            pool.run_tasks(1000, |task| {
+                if task == 500 {
+                    drop(std::hint::black_box(Vec::<u8>::with_capacity(100)));
+                }
+                own()
+            }).unwrap()
+        });
+        assert_eq!((*counts.view().iter().max().unwrap(), all), (2, 2), "one made, one freed");
     }
 
     fn a_kernel_that_fails_is_reported_without_an_allocation() {

@@ -15,6 +15,7 @@ use super::couriers::Couriers;
 use super::queue::Queue;
 use super::roster::Roster;
 use super::spin::Patience;
+use super::worker::Desk;
 use super::zygote::{self, Nest, Seat};
 use super::{Counters, Persistent, Pool, Shared, State};
 use crate::blocks::MAX_BLOCKS;
@@ -269,7 +270,7 @@ fn wait_until_ready(roster: &mut Roster, control: Control<'_>) -> Result<()> {
 }
 
 fn fork_zygote(nest: &Nest<'_>) -> Result<ChildFd> {
-    let mut seats = vec![Seat::EMPTY; nest.posts.len()];
+    let (mut seats, desk) = (vec![Seat::EMPTY; nest.posts.len()], Desk::new());
     // Held across the fork: no segment is unmapped and something else mapped in its place before the child has its copy.
     let registry = registry::lock();
     let inherited: Vec<Range<usize>> = registry.mappings().iter().map(registry::Mapping::range).collect();
@@ -277,7 +278,7 @@ fn fork_zygote(nest: &Nest<'_>) -> Result<ChildFd> {
     let pid = match unsafe { process::fork() }.map_err(Error::ForkFailed)? {
         Side::Child => {
             drop(registry);
-            zygote::live(nest, &mut seats, &inherited)
+            zygote::live(nest, &mut seats, desk, &inherited)
         }
         Side::Parent(pid) => pid,
     };

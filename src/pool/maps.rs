@@ -19,8 +19,9 @@ use crate::worker::ELSEWHERE;
 /// The most segments that are kept. The caller counts them, and has the oldest let go.
 pub(super) const MAX_SEGMENTS: usize = 64;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Maps {
+    /// Its memory is had by the caller, before the zygote is forked: workers allocate nothing of their own accord.
     entries: Vec<Entry>,
 }
 
@@ -33,8 +34,16 @@ struct Entry {
 }
 
 impl Maps {
+    /// With room for all that there will be.
+    pub(super) fn new() -> Self {
+        Self { entries: Vec::with_capacity(MAX_SEGMENTS) }
+    }
+
     /// Maps a segment, to be read.
     pub(super) fn add(&mut self, id: u64, file: File, len: usize, caller_address: usize) -> io::Result<()> {
+        if self.entries.len() == MAX_SEGMENTS {
+            return Err(io::ErrorKind::OutOfMemory.into()); // the caller counts, and lets go of one before
+        }
         let len = NonZeroUsize::new(len).ok_or(io::ErrorKind::InvalidInput)?;
         let map = Map::shared(&file, len)?;
         map.keep_out_of_core_dumps()?;
@@ -72,9 +81,13 @@ impl Maps {
     }
 
     /// These segments, which are there, in order.
-    pub(super) fn arrived(&self, ids: impl Iterator<Item = u64>) -> Vec<Arrived<'_>> {
-        let entry = |id| self.entries.iter().find(|entry| entry.id == id).expect("prepared");
-        ids.map(entry).map(|entry| Arrived { start: entry.map.start().as_ptr(), file: &entry.file }).collect()
+    pub(super) fn arrived(&self, ids: impl Iterator<Item = u64>) -> [Option<Arrived<'_>>; MAX_SEGMENTS] {
+        let mut arrived = [None; MAX_SEGMENTS];
+        for (place, id) in arrived.iter_mut().zip(ids) {
+            let entry = self.entries.iter().find(|entry| entry.id == id);
+            *place = entry.map(|entry| Arrived { start: entry.map.start().as_ptr(), file: &entry.file });
+        }
+        arrived
     }
 
     /// The data of a segment as words: a packet that was too long for the board.

@@ -28,6 +28,19 @@ use crate::sys::process::{Pid, exit_now};
 use crate::sys::{fpu, inherited, signal};
 use crate::worker::{self, at_work};
 
+/// The memory that a worker works with. Its parents have it before the fork, since workers allocate nothing of their own accord.
+#[derive(Debug)]
+pub(super) struct Desk {
+    maps: Maps,
+    buffer: Vec<u64>,
+}
+
+impl Desk {
+    pub(super) fn new() -> Self {
+        Self { maps: Maps::new(), buffer: vec![0; RECORD_WORDS] }
+    }
+}
+
 /// Before the first.
 pub(super) const NO_CALL: CallKey = CallKey { nonce: 0, number: 0 };
 
@@ -46,7 +59,7 @@ struct Worker<'n> {
 }
 
 /// The worker's life.
-pub(super) fn live(nest: &Nest<'_>, zygote: Pid, owner: Owner) -> ! {
+pub(super) fn live(nest: &Nest<'_>, zygote: Pid, owner: Owner, desk: Desk) -> ! {
     inherited::set_process_name(c"rowfork-worker");
     if worker::die_with_parent(zygote).is_err() {
         exit_now(1); // the zygote sees it, and forks another
@@ -56,14 +69,13 @@ pub(super) fn live(nest: &Nest<'_>, zygote: Pid, owner: Owner) -> ! {
     // SAFETY: the other slots' and the zygote's own are none of a worker's business.
     unsafe { inherited::blank_descriptors(|fd| own.contains(&fd)) };
     worker::put_process_in_order();
-    let mut maps = Maps::default();
+    let (mut maps, buffer) = (desk.maps, desk.buffer);
     let Some(received) = wait_to_be_let_in(nest, owner, &mut maps) else { exit_now(0) };
     let slot = &Control::in_pages(nest.control, 0, nest.posts.len(), NO_CALL).slots()[index];
     worker::take_slot(slot);
     signal::unblock_all();
     initialise(nest, slot);
     let most = if index < nest.n_spinning { nest.spin } else { Duration::ZERO };
-    let buffer = vec![0; RECORD_WORDS];
     Worker { nest, owner, slot, maps, received, patience: Patience::new(most), calls: 0, buffer }.serve()
 }
 

@@ -26,7 +26,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 
 use super::board::Board;
 use super::wire::{ToCaller, ToZygote};
-use super::worker;
+use super::worker::{self, Desk};
 use crate::control::Owner;
 use crate::failpoints;
 use crate::segment;
@@ -94,6 +94,8 @@ impl Seat {
 struct Zygote<'n> {
     nest: &'n Nest<'n>,
     seats: &'n mut [Seat],
+    /// For the workers: each has a copy, by the fork.
+    desk: Option<Desk>,
     children: SignalFd,
     pid: Pid,
     respawns: u32,
@@ -115,7 +117,7 @@ enum End {
 /// The zygote's life.
 ///
 /// `segments` were there before the fork; no worker is to keep them.
-pub(super) fn live(nest: &Nest<'_>, seats: &mut [Seat], segments: &[Range<usize>]) -> ! {
+pub(super) fn live(nest: &Nest<'_>, seats: &mut [Seat], desk: Desk, segments: &[Range<usize>]) -> ! {
     inherited::set_process_name(c"rowfork-zygote");
     // Out of the terminal's process group: ^C is for the caller to answer.
     let _ = nix::unistd::setsid();
@@ -141,6 +143,7 @@ pub(super) fn live(nest: &Nest<'_>, seats: &mut [Seat], segments: &[Range<usize>
     let mut zygote = Zygote {
         nest,
         seats,
+        desk: Some(desk),
         children,
         pid: process::own_pid(),
         respawns: 0,
@@ -213,7 +216,9 @@ impl Zygote<'_> {
         self.respawns += 1;
         // SAFETY: the child does nothing but `live`. This process has one thread: no lock is held by another.
         match unsafe { process::fork() } {
-            Ok(Side::Child) => worker::live(self.nest, self.pid, owner),
+            Ok(Side::Child) => {
+                worker::live(self.nest, self.pid, owner, self.desk.take().expect("one for each process"))
+            }
             Ok(Side::Parent(pid)) => self.seats[slot].state = SeatState::New(pid),
             Err(error) => {
                 self.refused_until = Some(Instant::now() + LOOK_AGAIN);

@@ -204,7 +204,7 @@ where
     let ran = mode.run(options, &call, body, |packet| {
         let travel = given.travel.as_ref().expect("such workers are given kernels that travel");
         packet.kernel::<K>((travel.pack)(given.kernel));
-        packet.word(packet::to_word(&travel.unpack));
+        packet.size(travel.unpack as usize);
         inputs.pack(packet);
         extra.pack(packet);
         target.pack(packet);

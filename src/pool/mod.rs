@@ -88,7 +88,8 @@ use crate::sys::shared::SharedPages;
 /// captures, or a function pointer, and what else it needs goes with the input, as [`param`](crate::param),
 /// [`broadcast`](crate::broadcast) or rows of another array. (What is captured all the same does not compile, or is
 /// [`KernelNotInZygote`](Error::KernelNotInZygote).) Statics are as they were when the pool was made, and what a kernel changes in them
-/// stays in its worker, from call to call. A shared array in a static is no way around: a worker sees the arrays of the call alone.
+/// stays in its worker, from call to call. (Not views of rows: what a kernel keeps of an array, be it one that lives for ever, may be gone in
+/// the next call.) A shared array in a static is no way around: a worker sees the arrays of the call alone.
 ///
 /// # Threads
 /// A pool may be used by any number of threads, by reference: calls are made one at a time, in the order in which they came. It may be

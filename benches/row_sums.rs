@@ -1,7 +1,8 @@
 //! `row_sums/<impl>/<rows>x<columns>`: the same matrix, in the same segment, summed by everybody in turn. Every answer is
 //! checked before it is timed. In test mode (`cargo bench -- --test`) the shapes are small.
 //!
-//! `ceiling` reads the bytes and no more, `memcpy` copies them, `*_fast` are plain sums, `*_exact` exact ones. For each shape
+//! `ceiling` reads the bytes and no more, `memcpy` copies them, `*_fast` are plain sums, `*_exact` exact ones; a pool's are
+//! by the caller itself where they are small, as its users have it. For each shape
 //! the share of rows that each tier of the exact sum settles is printed, by kind of data, each row asked alone. (Among others a
 //! row has the anchor of those before and may need a second try.) The ceiling of what fits in a cache is none: threads
 //! take longer to begin than one takes to read it. For claims about ratios see
@@ -18,7 +19,7 @@ use rivals::{
     Ceiling, DATA, Sum, are_close, copy, is_right, ndarray_serial, rayon_ndarray, rayon_slices, threads_exact,
     threads_fast,
 };
-use rowfork::{SharedArray, fork};
+use rowfork::{Pool, SharedArray, fork};
 
 /// 1 GiB in rows of every length, then what fits in a cache, then next to nothing: the cost of the call itself.
 const SHAPES: [(usize, usize); 6] =
@@ -39,16 +40,17 @@ const RIVALS: [(&str, Sum); 5] = [
 fn row_sums(criterion: &mut Criterion) {
     let testing = std::env::args().any(|argument| argument == "--test");
     let shapes: &[(usize, usize)] = if testing { &TEST_SHAPES } else { &SHAPES };
+    let pool = Pool::new().expect("a pool"); // while there is next to nothing to copy
     let mut group = criterion.benchmark_group("row_sums");
     for &(n_rows, n_columns) in shapes {
         print_tiers(n_rows.min(SAMPLE_ROWS), n_columns);
         let matrix = SharedArray::from_shape_fn(None, (n_rows, n_columns), |(i, j)| (DATA[0].element)(i, j, n_columns));
-        bench_shape(&mut group, &matrix.expect("room in /dev/shm"));
+        bench_shape(&mut group, &pool, &matrix.expect("room in /dev/shm"));
     }
     group.finish();
 }
 
-fn bench_shape(group: &mut BenchmarkGroup<'_, WallTime>, matrix: &SharedArray<f64, Ix2>) {
+fn bench_shape(group: &mut BenchmarkGroup<'_, WallTime>, pool: &Pool, matrix: &SharedArray<f64, Ix2>) {
     let (rows, elements, n_rows) = (matrix.view(), matrix.as_slice(), matrix.n_rows());
     let shape = format!("{n_rows}x{}", rows.ncols());
     group.throughput(Throughput::Bytes(size_of_val(elements) as u64));
@@ -77,6 +79,12 @@ fn bench_shape(group: &mut BenchmarkGroup<'_, WallTime>, matrix: &SharedArray<f6
     assert_eq!(shared_sums.as_slice(), exact, "fork_exact, {shape}");
     group.bench_function(BenchmarkId::new("fork_exact", &shape), |bencher| {
         bencher.iter(|| fork().row_sums_into(black_box(matrix), &mut shared_sums).expect("sums"));
+    });
+    shared_sums.view_mut().fill(f64::NAN);
+    pool.row_sums_into(matrix, &mut shared_sums).expect("sums");
+    assert_eq!(shared_sums.as_slice(), exact, "pool_exact, {shape}");
+    group.bench_function(BenchmarkId::new("pool_exact", &shape), |bencher| {
+        bencher.iter(|| pool.row_sums_into(black_box(matrix), &mut shared_sums).expect("sums"));
     });
 
     let ceiling = Ceiling::of(elements);

@@ -26,6 +26,7 @@ const RUNS: &[(&str, &[&str], &str)] = &[
     ("in_place", &["--rows", "5000"], "5000 rows changed in place"),
     ("monte_carlo", &["--tasks", "40", "--points", "1000", "--workers", "5"], "1 worker and 5: the same bits"),
     ("numpy_side_by_side", &["--rows", "100"], "Press Enter to end"),
+    ("pool_service", &["--seconds", "1", "--threads", "3", "--workers", "2"], "requests, every answer checked"),
     ("row_sums", &["--rows", "5000", "--cols", "20"], "every sum checked"),
     ("softmax_rows", &["--rows", "500"], "500 row sums checked"),
     ("survive_a_crash", &[], "100000 rows, 4 missing, all others are right"),

@@ -1,9 +1,10 @@
-//! Those that row sums are measured against, over the same bytes and with as many threads, and the data. Shared by the bench
+//! Those that row sums are measured against, over the same bytes and with as many threads, and the data. Shared by the benches
 //! and by `examples/abba.rs`.
 #![allow(dead_code, unused_imports, reason = "each program uses a part")]
 
 mod ceiling;
 mod data;
+mod heap;
 mod paired;
 
 use ndarray::parallel::prelude::*;
@@ -12,6 +13,7 @@ use rayon::slice::{ParallelSlice, ParallelSliceMut};
 
 pub(crate) use self::ceiling::{Ceiling, copy};
 pub(crate) use self::data::{DATA, Data};
+pub(crate) use self::heap::Heap;
 pub(crate) use self::paired::Pairs;
 
 /// Sums the rows of the first into the second.

@@ -22,9 +22,12 @@ use criterion::{BenchmarkGroup, BenchmarkId, Criterion, criterion_group, criteri
 use ndarray::parallel::prelude::*;
 use ndarray::{Array1, ArrayView1, ArrayView2, Axis, Ix1, Ix2};
 use rivals::{Heap, ndarray_serial, rayon_ndarray};
-use rowfork::{Fork, Pool, Row, SharedArray, fork};
+use rowfork::{Fork, Pool, SharedArray, fork};
 
 type Group<'c> = BenchmarkGroup<'c, WallTime>;
+
+/// Who, and what.
+type Id = [&'static str; 2];
 
 const WORKERS: usize = 2;
 
@@ -50,15 +53,17 @@ impl Job {
     }
 
     /// Benches one way to the sums, once they are right.
-    fn bench(&mut self, group: &mut Group<'_>, id: BenchmarkId, work: impl Fn(&Matrix, &mut Sums)) {
-        self.check(&id, &work);
+    fn bench(&mut self, group: &mut Group<'_>, id: Id, work: impl Fn(&Matrix, &mut Sums)) {
+        self.check(id, &work);
         let Self { matrix, sums, .. } = self;
-        group.bench_function(id, |bencher| bencher.iter(|| work(black_box(matrix), black_box(&mut *sums))));
+        group.bench_function(BenchmarkId::new(id[0], id[1]), |bencher| {
+            bencher.iter(|| work(black_box(matrix), black_box(&mut *sums)))
+        });
     }
 
     /// The same for calls each of which comes when all have gone to sleep.
-    fn bench_parked(&mut self, group: &mut Group<'_>, id: BenchmarkId, work: impl Fn(&Matrix, &mut Sums)) {
-        self.check(&id, &work);
+    fn bench_parked(&mut self, group: &mut Group<'_>, id: Id, work: impl Fn(&Matrix, &mut Sums)) {
+        self.check(id, &work);
         let Self { matrix, sums, .. } = self;
         let mut once = || {
             std::thread::sleep(PAUSE);
@@ -66,22 +71,24 @@ impl Job {
             work(black_box(matrix), black_box(&mut *sums));
             start.elapsed()
         };
-        group.bench_function(id, |bencher| bencher.iter_custom(|n| (0..n).map(|_| once()).sum()));
+        group.bench_function(BenchmarkId::new(id[0], id[1]), |bencher| {
+            bencher.iter_custom(|n| (0..n).map(|_| once()).sum())
+        });
     }
 
     /// The same for what makes its own output.
     fn bench_new<T>(
         &self,
         group: &mut Group<'_>,
-        id: BenchmarkId,
+        id: Id,
         work: impl Fn(&Matrix) -> T,
         view: impl Fn(&T) -> ArrayView1<'_, f64>,
     ) {
         assert_eq!(view(&work(&self.matrix)), self.expected, "{id:?}");
-        group.bench_function(id, |bencher| bencher.iter(|| work(black_box(&self.matrix))));
+        group.bench_function(BenchmarkId::new(id[0], id[1]), |bencher| bencher.iter(|| work(black_box(&self.matrix))));
     }
 
-    fn check(&mut self, id: &BenchmarkId, work: &impl Fn(&Matrix, &mut Sums)) {
+    fn check(&mut self, id: Id, work: &impl Fn(&Matrix, &mut Sums)) {
         self.sums.view_mut().fill(f64::NAN);
         work(&self.matrix, &mut self.sums);
         assert_eq!(self.sums.view(), self.expected, "{id:?}");
@@ -118,10 +125,6 @@ fn pool(inline: bool) -> Pool {
     if inline { builder } else { builder.inline_below(0) }.build().expect("a pool")
 }
 
-fn row_sum(row: Row<'_, f64, Ix1>) -> f64 {
-    row.sum()
-}
-
 fn dispatch(criterion: &mut Criterion) {
     let testing = std::env::args().any(|argument| argument == "--test");
     // Before there are other threads, and more to copy.
@@ -132,11 +135,11 @@ fn dispatch(criterion: &mut Criterion) {
     let mut tiny = Job::new(8);
     let report = workers.row_sums_into(&tiny.matrix, &mut tiny.sums).expect("sums");
     assert_eq!((report.blocks, report.inline), (1, false));
-    let id = |who: &str| BenchmarkId::new(who, "one_block_hot");
+    let id = |who| [who, "one_block_hot"];
     tiny.bench(&mut group, id("pool"), by_pool(&workers));
     tiny.bench(&mut group, id("fork"), by_fork);
     tiny.bench(&mut group, id("rayon"), by_a_thread(&threads));
-    let id = |who: &str| BenchmarkId::new(who, "one_block_parked");
+    let id = |who| [who, "one_block_parked"];
     tiny.bench_parked(&mut group, id("pool"), by_pool(&workers));
     tiny.bench_parked(&mut group, id("fork"), by_fork);
     tiny.bench_parked(&mut group, id("rayon"), by_a_thread(&threads));
@@ -152,24 +155,38 @@ fn thousand_rows(group: &mut Group<'_>, inline: &Pool, workers: &Pool, threads: 
     let report = inline.row_sums_into(&job.matrix, &mut job.sums).expect("sums");
     assert!(report.inline);
     let rayon = |matrix: &Matrix, sums: &mut Sums| threads.install(|| by(rayon_ndarray)(matrix, sums));
-    let id = |who: &str| BenchmarkId::new(who, "row_sums_1000x10");
+    let id = |who| [who, "row_sums_1000x10"];
     job.bench(group, id("ndarray_serial"), by(ndarray_serial));
     job.bench(group, id("pool"), by_pool(inline));
     job.bench(group, id("fork"), by_fork);
     job.bench(group, id("rayon"), rayon);
-    job.bench(group, BenchmarkId::new("pool", "row_sums_1000x10_by_workers"), by_pool(workers));
+    job.bench(group, ["pool", "row_sums_1000x10_by_workers"], by_pool(workers));
 
-    let id = |who: &str| BenchmarkId::new(who, "map_rows_1000x10");
+    let id = |who| [who, "map_rows_1000x10"];
     job.bench(group, id("ndarray_serial"), by(ndarray_serial));
-    job.bench(group, id("pool"), |matrix, sums| drop(inline.map_rows_into(matrix, sums, row_sum).expect("sums")));
-    job.bench(group, id("fork"), |matrix, sums| drop(forked().map_rows_into(matrix, sums, row_sum).expect("sums")));
+    job.bench(group, id("pool"), |matrix, sums| {
+        drop(inline.map_rows_into(matrix, sums, |row| row.sum()).expect("sums"))
+    });
+    job.bench(group, id("fork"), |matrix, sums| {
+        drop(forked().map_rows_into(matrix, sums, |row| row.sum()).expect("sums"))
+    });
     job.bench(group, id("rayon"), rayon);
 
-    let id = |who: &str| BenchmarkId::new(who, "map_rows_1000x10_new");
+    let id = |who| [who, "map_rows_1000x10_new"];
     let serial = |matrix: &Matrix| matrix.view().map_axis(Axis(1), |row| row.sum());
-    job.bench_new(group, id("ndarray_serial"), serial, Array1::view);
-    job.bench_new(group, id("pool"), |matrix| inline.map_rows(matrix, row_sum).expect("sums"), |sums| sums.view());
-    job.bench_new(group, id("fork"), |matrix| forked().map_rows(matrix, row_sum).expect("sums"), |sums| sums.view());
+    job.bench_new(group, id("ndarray_serial"), serial, |sums| sums.view());
+    job.bench_new(
+        group,
+        id("pool"),
+        |matrix| inline.map_rows(matrix, |row| row.sum()).expect("sums"),
+        |sums| sums.view(),
+    );
+    job.bench_new(
+        group,
+        id("fork"),
+        |matrix| forked().map_rows(matrix, |row| row.sum()).expect("sums"),
+        |sums| sums.view(),
+    );
     let rayon = |matrix: &Matrix| threads.install(|| collected(&matrix.view()));
     job.bench_new(group, id("rayon"), rayon, |sums| ArrayView1::from(sums));
 }
@@ -185,7 +202,7 @@ fn with_a_heap(group: &mut Group<'_>, tiny: &mut Job, len: usize) {
     };
     // Made now: its workers are copies of a program with that heap.
     let pool = pool(false);
-    let id = |who: &str| BenchmarkId::new(who, "one_block_hot_heap");
+    let id = |who| [who, "one_block_hot_heap"];
     tiny.bench(group, id("pool"), by_pool(&pool));
     tiny.bench(group, id("fork"), by_fork);
 }

@@ -121,7 +121,7 @@ fn a_thousand_rows_of_ten_against_serial_ndarray() {
     assert!(inline.row_sums_into(&m, &mut by_pool).unwrap().inline);
     let each = |work: &mut dyn FnMut()| seconds(&mut || (0..CALLS).for_each(|_| work())) / CALLS as f64;
     let [pool, workers, ndarray, kernel] = alternating(
-        2001,
+        501,
         [
             &mut || each(&mut || drop(inline.row_sums_into(&m, &mut by_pool).unwrap())),
             &mut || each(&mut || drop(workers.row_sums_into(&m, &mut by_workers).unwrap())),

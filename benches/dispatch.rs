@@ -57,7 +57,7 @@ impl Job {
         self.check(id, &work);
         let Self { matrix, sums, .. } = self;
         group.bench_function(BenchmarkId::new(id[0], id[1]), |bencher| {
-            bencher.iter(|| work(black_box(matrix), black_box(&mut *sums)))
+            bencher.iter(|| work(black_box(matrix), black_box(&mut *sums)));
         });
     }
 
@@ -72,7 +72,7 @@ impl Job {
             start.elapsed()
         };
         group.bench_function(BenchmarkId::new(id[0], id[1]), |bencher| {
-            bencher.iter_custom(|n| (0..n).map(|_| once()).sum())
+            bencher.iter_custom(|n| (0..n).map(|_| once()).sum());
         });
     }
 
@@ -165,10 +165,10 @@ fn thousand_rows(group: &mut Group<'_>, inline: &Pool, workers: &Pool, threads: 
     let id = |who| [who, "map_rows_1000x10"];
     job.bench(group, id("ndarray_serial"), by(ndarray_serial));
     job.bench(group, id("pool"), |matrix, sums| {
-        drop(inline.map_rows_into(matrix, sums, |row| row.sum()).expect("sums"))
+        drop(inline.map_rows_into(matrix, sums, |row| row.sum()).expect("sums"));
     });
     job.bench(group, id("fork"), |matrix, sums| {
-        drop(forked().map_rows_into(matrix, sums, |row| row.sum()).expect("sums"))
+        drop(forked().map_rows_into(matrix, sums, |row| row.sum()).expect("sums"));
     });
     job.bench(group, id("rayon"), rayon);
 

@@ -34,8 +34,9 @@ use crate::sys::shared::SharedPages;
 use crate::sys::{code, procfs};
 use crate::worker;
 
-/// How long to look before going to sleep, unless said otherwise: about as long as it takes to wake a sleeper.
-const SPIN: Duration = Duration::from_micros(50);
+/// How long to look before going to sleep, unless said otherwise: as long as it takes to wake a sleeper, mostly, or the two sides
+/// would keep each other asleep.
+const SPIN: Duration = Duration::from_micros(100);
 
 /// How often to look whether workers are ready.
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
@@ -131,7 +132,7 @@ impl PoolBuilder {
     }
 
     /// How long a worker that has nothing to do, and a caller that waits for the end, look before they go to sleep, at most; they look for less while
-    /// that does not pay. 50 us by default. To wake a sleeper costs some 5 to 50 us, and to look occupies a core: with 0 everybody sleeps
+    /// that does not pay. 100 us by default. To wake a sleeper costs some 5 to 100 us, and to look occupies a core: with 0 everybody sleeps
     /// at once. As many workers look as there are cores but one, and the caller does when a call has one block, or when there are
     /// more cores than workers.
     pub fn spin_time(mut self, spin_time: Duration) -> Self {

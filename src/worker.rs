@@ -235,7 +235,7 @@ pub(crate) fn errno(error: &std::io::Error) -> impl fmt::Display {
 fn work(job: &Job<'_>, slot: &Slot, owner: Owner) -> ControlFlow<()> {
     let mut last = Instant::now();
     let mut next = usize::MAX;
-    while let Some(mut claim) = next_claim(job, owner, &mut next) {
+    while let Some(mut claim) = job.control.next_claim(job.blocks, owner, &mut next) {
         let rows = claim.block().rows();
         slot.set_row(rows.start);
         let station = job.control.station(owner.slot);
@@ -248,36 +248,6 @@ fn work(job: &Job<'_>, slot: &Slot, owner: Owner) -> ControlFlow<()> {
         claim.publish(done);
     }
     ControlFlow::Continue(())
-}
-
-/// Wins a unit: one that came back from a dead worker, else the block after the last, else wherever there is most to do, else
-/// a piece of a block. `None` when nothing is free.
-///
-/// So every worker goes through a stretch of memory of its own from start to end: the processor's prefetch likes that, and
-/// a huge page is mapped by one worker, where blocks dealt out in turn would have every worker map every page.
-fn next_claim<'a>(job: &Job<'a>, owner: Owner, next: &mut usize) -> Option<Claim<'a>> {
-    let claims = job.control.claims_now();
-    let limit = job.control.limit();
-    let claim = |index: usize| {
-        let unit = job.control.unit(job.blocks, index).filter(|_| index < claims.len())?;
-        if unit.rows().start < limit { claims.try_claim(unit, owner) } else { None }
-    };
-    if let Some(won) = job.control.take_returned().and_then(claim) {
-        return Some(won);
-    }
-    let n_blocks = job.blocks.starting_before(limit);
-    loop {
-        if *next < n_blocks
-            && let Some(won) = claim(*next)
-        {
-            *next += 1;
-            return Some(won);
-        }
-        match claims.clear_way(n_blocks) {
-            Some(start) => *next = start,
-            None => return (job.blocks.len()..claims.len()).find_map(claim),
-        }
-    }
 }
 
 /// Installs the panic hook, once per process, in the parent: the child cannot, since the hook is behind a lock.

@@ -1,10 +1,10 @@
 //! The claim words: who works on which block, and which blocks are done. The bits are drawn in `README.md`.
 
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::CallKey;
 use crate::blocks::RowBlock;
+use crate::sys::atomic::{AtomicU64, Ordering};
 
 /// The most workers that a claim word can name.
 pub(crate) const MAX_WORKERS: usize = 1 << WORKER_BITS;

@@ -14,9 +14,9 @@ pub(crate) use slots::{Fault, Message, MessageKind, Saved, Slot, Tally};
 pub(crate) use station::Station;
 
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::blocks::{RowBlock, RowBlocks};
+use crate::sys::atomic::{AtomicU64, Ordering};
 use crate::sys::shared::{AllAtomic, SharedPages};
 
 /// The most pieces that the blocks of one call are split into.
@@ -27,7 +27,7 @@ pub(crate) const MAX_FAILED_ROWS: usize = 1024;
 
 /// The words at the start of the control block.
 #[repr(C, align(64))]
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Header {
     /// Hint: a unit that came back from a dead worker, or [`NONE`].
     returned: AtomicU64,
@@ -41,7 +41,7 @@ struct Header {
 
 /// The rows of a piece of a block.
 #[repr(C)]
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Piece {
     start: AtomicU64,
     end: AtomicU64,
@@ -165,6 +165,36 @@ impl<'p> Control<'p> {
         let piece = self.pieces().get(piece)?;
         let [start, end] = [&piece.start, &piece.end].map(|row| usize::try_from(row.load(Ordering::Relaxed)).ok());
         blocks.piece(index, start?..end?)
+    }
+
+    /// In a worker: wins a unit: one that came back from a dead worker, else the block after the last, else wherever there is most
+    /// to do, else a piece of a block. `None` when nothing is free. `next` is the worker's own, `usize::MAX` at first.
+    ///
+    /// So every worker goes through a stretch of memory of its own from start to end: the processor's prefetch likes that, and
+    /// a huge page is mapped by one worker, where blocks dealt out in turn would have every worker map every page.
+    pub(crate) fn next_claim(&self, blocks: &RowBlocks, owner: Owner, next: &mut usize) -> Option<Claim<'p>> {
+        let claims = self.claims_now();
+        let limit = self.limit();
+        let claim = |index: usize| {
+            let unit = self.unit(blocks, index).filter(|_| index < claims.len())?;
+            if unit.rows().start < limit { claims.try_claim(unit, owner) } else { None }
+        };
+        if let Some(won) = self.take_returned().and_then(claim) {
+            return Some(won);
+        }
+        let n_blocks = blocks.starting_before(limit);
+        loop {
+            if *next < n_blocks
+                && let Some(won) = claim(*next)
+            {
+                *next += 1;
+                return Some(won);
+            }
+            match claims.clear_way(n_blocks) {
+                Some(start) => *next = start,
+                None => return (blocks.len()..claims.len()).find_map(claim),
+            }
+        }
     }
 
     /// Gives piece number `index - n_blocks` its rows and its first state. Pieces are added in order.

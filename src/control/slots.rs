@@ -135,9 +135,9 @@ pub(crate) struct Fault {
     pub(crate) address: usize,
 }
 
-impl Slot {
+impl Default for Slot {
     /// One that lies in no control block, for who works alone.
-    pub(crate) fn new() -> Self {
+    fn default() -> Self {
         Self {
             go: AtomicU32::new(0),
             kind: AtomicU32::new(0),
@@ -153,7 +153,9 @@ impl Slot {
             text: [const { AtomicU8::new(0) }; TEXT_BYTES],
         }
     }
+}
 
+impl Slot {
     /// Notes the row that the kernel is called for next. What the kernel stored for earlier rows comes before the note, what
     /// it stores for this one after it: when a worker dies, the note parts the rows that are done from those not begun. (The
     /// order of the program is enough, as the supervisor looks when the process is gone; no fence of the processor's.)

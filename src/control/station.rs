@@ -1,10 +1,10 @@
 //! What an operation sees of the control block while it works on a won block.
 
 use std::ops::Deref;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{Slot, digest};
 use crate::blocks::RowBlock;
+use crate::sys::atomic::{AtomicU64, Ordering};
 
 /// A worker's slot, to which it dereferences, and the rows to pass over.
 #[derive(Debug, Clone, Copy)]

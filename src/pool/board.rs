@@ -18,8 +18,8 @@
 #![allow(unsafe_code, reason = "marks the types that may lie in shared memory")]
 
 use std::io;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
+use crate::sys::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 use crate::sys::shared::{AllAtomic, SharedPages};
 
 /// The most words of a record. What is longer travels in a segment of its own.
@@ -27,32 +27,37 @@ pub(super) const RECORD_WORDS: usize = 4096;
 
 /// Two cache lines, which processors fetch in pairs.
 #[repr(C, align(128))]
+#[derive(Default)]
 struct Head {
     turn: AtomicU64,
 }
 
 #[repr(C, align(128))]
+#[derive(Default)]
 struct Bell {
     caller_sleeps: AtomicU32,
 }
 
 #[repr(C, align(128))]
+#[derive(Default)]
 struct News {
     sent: AtomicU64,
 }
 
 /// A worker's words.
 #[repr(C, align(128))]
+#[derive(Default)]
 pub(super) struct Post {
     asleep: AtomicU32,
     sent: AtomicU32,
 }
 
-#[repr(C, align(128))]
-struct Record {
+/// What stands before the words of a record.
+#[repr(C)]
+#[derive(Default)]
+struct Title {
     len: AtomicU64,
     seal: AtomicU64,
-    words: [AtomicU64; RECORD_WORDS],
 }
 
 // SAFETY: atomics only, and padding that nobody reads; here and below.
@@ -64,12 +69,13 @@ unsafe impl AllAtomic for News {}
 // SAFETY: as above.
 unsafe impl AllAtomic for Post {}
 // SAFETY: as above.
-unsafe impl AllAtomic for Record {}
+unsafe impl AllAtomic for Title {}
 
 const BELL_AT: usize = size_of::<Head>();
 const NEWS_AT: usize = BELL_AT + size_of::<Bell>();
-const RECORD_AT: usize = NEWS_AT + size_of::<News>();
-const POSTS_AT: usize = RECORD_AT + size_of::<Record>();
+const TITLE_AT: usize = NEWS_AT + size_of::<News>();
+const WORDS_AT: usize = TITLE_AT + size_of::<Title>();
+const POSTS_AT: usize = (WORDS_AT + RECORD_WORDS * size_of::<AtomicU64>()).next_multiple_of(align_of::<Post>());
 
 /// The board of one pool.
 #[derive(Debug)]
@@ -111,42 +117,56 @@ impl Board {
     /// # Panics
     /// For a record of more than [`RECORD_WORDS`] words.
     pub(super) fn put(&self, words: &[u64]) {
-        let record = self.record();
-        assert!(words.len() <= record.words.len(), "a record of {} words", words.len());
-        for (cell, &word) in record.words.iter().zip(words) {
+        let (title, cells) = (self.title(), self.words());
+        assert!(words.len() <= cells.len(), "a record of {} words", words.len());
+        for (cell, &word) in cells.iter().zip(words) {
             cell.store(word, Ordering::Relaxed);
         }
-        record.len.store(words.len() as u64, Ordering::Relaxed);
-        record.seal.store(seal(words), Ordering::Relaxed);
+        title.len.store(words.len() as u64, Ordering::Relaxed);
+        title.seal.store(seal(words), Ordering::Relaxed);
         let turn = &self.head().turn;
-        // SeqCst: a worker that goes to sleep looks at the turn after it has said so, and the caller looks who sleeps after it has
-        // changed the turn: one of them sees the other.
-        turn.store(turn.load(Ordering::Relaxed) + 1, Ordering::SeqCst);
+        // Release: who sees the turn sees the record, and the control block as it was made ready for it.
+        turn.store(turn.load(Ordering::Relaxed) + 1, Ordering::Release);
+        // A worker that goes to sleep looks at the turn after it has said so, and the caller looks who sleeps after it has changed
+        // the turn: one of them sees the other.
+        fence(Ordering::SeqCst);
     }
 
     /// In a worker: copies the record of this turn. `None` when it is another's by now, or not what it should be.
     pub(super) fn read<'b>(&self, turn: u64, buffer: &'b mut [u64]) -> Option<&'b [u64]> {
-        let record = self.record();
-        let len = usize::try_from(record.len.load(Ordering::Relaxed)).ok()?;
+        let title = self.title();
+        let len = usize::try_from(title.len.load(Ordering::Relaxed)).ok()?;
         let words = buffer.get_mut(..len)?;
-        for (word, cell) in words.iter_mut().zip(&record.words) {
+        for (word, cell) in words.iter_mut().zip(self.words()) {
             *word = cell.load(Ordering::Relaxed);
         }
-        let sealed = record.seal.load(Ordering::Relaxed);
+        let sealed = title.seal.load(Ordering::Relaxed);
         // Pairs with the fence in `clear`: who has read a word of the next record sees that the turn has changed.
         fence(Ordering::Acquire);
         (self.head().turn.load(Ordering::Relaxed) == turn && seal(words) == sealed).then_some(words)
     }
 
-    /// In the caller: whether worker `slot` has to be woken by a message.
+    /// In the caller, after [`put`](Self::put): whether worker `slot` has to be woken by a message.
     pub(super) fn is_asleep(&self, slot: usize) -> bool {
-        self.posts()[slot].asleep.load(Ordering::SeqCst) != 0
+        self.posts()[slot].asleep.load(Ordering::Relaxed) != 0
     }
 
-    /// In a worker: it sleeps from now on, unless [`turn`](Self::turn) is another by now; or it is awake.
-    pub(super) fn set_asleep(&self, slot: usize, asleep: bool) {
-        self.posts()[slot].asleep.store(asleep.into(), Ordering::SeqCst);
+    /// In a worker: whether there is a job of another turn than the last that it has taken up.
+    pub(super) fn has_new(&self, last_turn: u64) -> bool {
+        let turn = self.turn();
+        turn != last_turn && turn.is_multiple_of(2)
+    }
+
+    /// In a worker: sleeps until [`has_new`](Self::has_new). `sleep` waits for a message.
+    pub(super) fn sleep_until_new(&self, slot: usize, last_turn: u64, mut sleep: impl FnMut()) {
+        let asleep = &self.posts()[slot].asleep;
+        asleep.store(1, Ordering::Relaxed);
+        // As in `put`.
         fence(Ordering::SeqCst);
+        while !self.has_new(last_turn) {
+            sleep();
+        }
+        asleep.store(0, Ordering::Relaxed);
     }
 
     /// In the caller: one more message is sent to worker `slot`.
@@ -161,15 +181,16 @@ impl Board {
 
     /// In the caller: it wants to be woken when nothing is left to do; or not any more.
     pub(super) fn set_caller_sleeps(&self, sleeps: bool) {
-        self.bell().caller_sleeps.store(sleeps.into(), Ordering::SeqCst);
+        self.bell().caller_sleeps.store(sleeps.into(), Ordering::Relaxed);
         // It looks once more whether anything is left, and a worker that has done the last looks here: one sees the other.
         fence(Ordering::SeqCst);
     }
 
     /// In a worker, after its last block: whether the caller wants to be woken.
     pub(super) fn caller_sleeps(&self) -> bool {
+        // Also between two workers of which each has done one of the last two blocks: one sees that both are done.
         fence(Ordering::SeqCst);
-        self.bell().caller_sleeps.load(Ordering::SeqCst) != 0
+        self.bell().caller_sleeps.load(Ordering::Relaxed) != 0
     }
 
     /// In the zygote: one more message is sent to the caller.
@@ -194,8 +215,12 @@ impl Board {
         &self.pages.slice_of::<Bell>(BELL_AT, 1)[0]
     }
 
-    fn record(&self) -> &Record {
-        &self.pages.slice_of::<Record>(RECORD_AT, 1)[0]
+    fn title(&self) -> &Title {
+        &self.pages.slice_of::<Title>(TITLE_AT, 1)[0]
+    }
+
+    fn words(&self) -> &[AtomicU64] {
+        self.pages.slice_of::<AtomicU64>(WORDS_AT, RECORD_WORDS)
     }
 
     fn posts(&self) -> &[Post] {
@@ -224,12 +249,12 @@ mod tests {
         let turn = board.turn();
         assert_eq!(turn % 2, 0);
         assert_eq!(board.read(turn, &mut buffer), Some(&[1, 2, 3][..]));
-        board.record().words[1].store(7, Ordering::Relaxed);
+        board.words()[1].store(7, Ordering::Relaxed);
         assert_eq!(board.read(turn, &mut buffer), None, "a stray store");
         board.clear();
         board.put(&[1, 2, 3]);
         assert_eq!(board.read(turn, &mut buffer), None, "another turn");
-        board.record().len.store(u64::MAX, Ordering::Relaxed);
+        board.title().len.store(u64::MAX, Ordering::Relaxed);
         assert_eq!(board.read(board.turn(), &mut buffer), None);
     }
 

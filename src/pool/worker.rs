@@ -124,17 +124,11 @@ impl Worker<'_> {
     /// Waits for another turn: awake for as long as that has paid so far, then asleep.
     fn wait(&mut self, last_turn: u64) {
         let (board, index) = (self.nest.board, usize::from(self.owner.slot));
-        let is_new = || {
-            let turn = board.turn();
-            turn != last_turn && turn.is_multiple_of(2)
-        };
         let began = Instant::now();
-        if !self.patience.look_for(began, is_new) {
-            board.set_asleep(index, true);
-            while !is_new() {
+        if !self.patience.look_for(began, || board.has_new(last_turn)) {
+            board.sleep_until_new(index, last_turn, || {
                 self.collect(true);
-            }
-            board.set_asleep(index, false);
+            });
         }
         self.patience.learn(began.elapsed());
     }

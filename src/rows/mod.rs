@@ -251,7 +251,7 @@ where
     }
     let began = Instant::now();
     let block = operation(Task { input: inputs.view(), kernel, extra: extra.clone() }).ok()?;
-    let (slot, n_rows) = (Slot::new(), inputs.n_rows());
+    let (slot, n_rows) = (Slot::default(), inputs.n_rows());
     let done = block(0..n_rows, output.as_mut_slice(), &Station::of_caller(&slot));
     // Of rows that fail the supervisor knows how to speak.
     done.is_continue().then(|| Report {

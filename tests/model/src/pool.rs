@@ -1,0 +1,177 @@
+//! Models of the board of a pool.
+
+#[path = "../../../src/pool/board.rs"]
+mod board;
+
+use std::sync::Arc;
+
+use loom::sync::{Condvar, Mutex};
+use loom::thread;
+
+use crate::call::{A, B, KEY, World, digest_of};
+use crate::control::{CallKey, Owner};
+
+use self::board::Board;
+
+/// What a socket or an eventfd is: what is sent before somebody waits is there when he does.
+struct Post(Mutex<u32>, Condvar);
+
+impl Post {
+    fn new() -> Self {
+        Self(Mutex::new(0), Condvar::new())
+    }
+
+    fn send(&self) {
+        *self.0.lock().unwrap() += 1;
+        self.1.notify_one();
+    }
+
+    fn receive(&self) {
+        let mut sent = self.0.lock().unwrap();
+        while *sent == 0 {
+            sent = self.1.wait(sent).unwrap();
+        }
+        *sent -= 1;
+    }
+}
+
+/// A board, all parts of which are there before others look for them.
+fn new_board() -> Board {
+    let board = Board::new(2).unwrap();
+    assert!(!board.is_asleep(1) && !board.caller_sleeps() && board.read(1, &mut [0; 2]).is_none());
+    board
+}
+
+/// Two records are put on the board; a worker reads that of the turn which it has seen, or none.
+pub(crate) fn records(_: Option<u32>) -> bool {
+    let board = Arc::new(new_board());
+    let reader = thread::spawn({
+        let board = Arc::clone(&board);
+        move || {
+            for _ in 0..2 {
+                let turn = board.turn();
+                let mut buffer = [0; 2];
+                if turn != 0
+                    && turn.is_multiple_of(2)
+                    && let Some(record) = board.read(turn, &mut buffer)
+                {
+                    assert_eq!(record, [turn, turn + 10], "the record of another turn");
+                }
+            }
+        }
+    });
+    for turn in [2, 4] {
+        board.clear();
+        board.put(&[turn, turn + 10]);
+        assert_eq!(board.turn(), turn);
+    }
+    reader.join().unwrap();
+    false
+}
+
+/// Two jobs are put on the board while a worker falls asleep: it takes up the second.
+pub(crate) fn worker_sleeps(_: Option<u32>) -> bool {
+    let (board, post) = (Arc::new(new_board()), Arc::new(Post::new()));
+    let worker = thread::spawn({
+        let (board, post) = (Arc::clone(&board), Arc::clone(&post));
+        move || {
+            let mut last_turn = 0;
+            while last_turn != 4 {
+                board.sleep_until_new(0, last_turn, || post.receive());
+                last_turn = board.turn();
+            }
+        }
+    });
+    for turn in [2, 4] {
+        board.clear();
+        board.put(&[turn]);
+        if board.is_asleep(0) {
+            post.send();
+        }
+    }
+    worker.join().unwrap();
+    false
+}
+
+/// The end of a worker's part in a call, as `run` in `src/pool/worker.rs` has it.
+fn ring_if_over(board: &Board, world: &World, key: CallKey, bell: &Post) {
+    if board.caller_sleeps() && world.control(key).is_over(&world.blocks) {
+        bell.send();
+    }
+}
+
+/// The caller's sleep, as `reap_ended` in `src/pool/shift.rs` has it.
+fn sleep_until_over(board: &Board, world: &World, key: CallKey, bell: &Post) {
+    while !world.look(key, &world.unit_rows()).1 {
+        board.set_caller_sleeps(true);
+        if !world.control(key).is_over(&world.blocks) {
+            bell.receive();
+        }
+        board.set_caller_sleeps(false);
+    }
+}
+
+/// Two workers do one block each, while the caller falls asleep: one of them wakes it, or it sees that all is done.
+pub(crate) fn caller_sleeps(_: Option<u32>) -> bool {
+    let world = Arc::new(World::new(2, 1));
+    let (board, bell) = (Arc::new(new_board()), Arc::new(Post::new()));
+    let workers = [(0, A), (1, B)].map(|(index, owner)| {
+        let (world, board, bell) = (Arc::clone(&world), Arc::clone(&board), Arc::clone(&bell));
+        thread::spawn(move || {
+            let block = world.blocks.get(index).unwrap();
+            let rows = block.rows();
+            let claim = world.control(KEY).claims(2).try_claim(block, owner).unwrap();
+            world.write(index, index + 700);
+            claim.publish(digest_of(index, &rows));
+            ring_if_over(&board, &world, KEY, &bell);
+        })
+    });
+    sleep_until_over(&board, &world, KEY, &bell);
+    for worker in workers {
+        worker.join().unwrap();
+    }
+    false
+}
+
+/// Two calls of one block each, one after the other on the same memory, by two workers who sleep when there is nothing to do; the
+/// caller writes to the output between them.
+pub(crate) fn two_calls(_: Option<u32>) -> bool {
+    const KEYS: [CallKey; 2] = [KEY, CallKey { number: KEY.number + 1, ..KEY }];
+    let world = Arc::new(World::new(1, 1));
+    let (board, bell) = (Arc::new(new_board()), Arc::new(Post::new()));
+    let posts = Arc::new([Post::new(), Post::new()]);
+    let workers = [A, B].map(|owner: Owner| {
+        let (world, board, bell, posts) =
+            (Arc::clone(&world), Arc::clone(&board), Arc::clone(&bell), Arc::clone(&posts));
+        thread::spawn(move || {
+            let slot = usize::from(owner.slot);
+            let mut last_turn = 0;
+            while last_turn != 4 {
+                board.sleep_until_new(slot, last_turn, || posts[slot].receive());
+                let turn = board.turn();
+                if turn % 2 == 1 {
+                    continue;
+                }
+                last_turn = turn;
+                let mut buffer = [0; 2];
+                if let Some(record) = board.read(turn, &mut buffer) {
+                    let key = CallKey { nonce: record[0], number: u32::try_from(record[1]).unwrap() };
+                    world.work(key, owner);
+                    ring_if_over(&board, &world, key, &bell);
+                }
+            }
+        })
+    });
+    for key in KEYS {
+        board.clear();
+        world.write(0, 0);
+        world.control(key).reset();
+        board.put(&[key.nonce, key.number.into()]);
+        (0..2).filter(|&slot| board.is_asleep(slot)).for_each(|slot| posts[slot].send());
+        sleep_until_over(&board, &world, key, &bell);
+    }
+    for worker in workers {
+        worker.join().unwrap();
+    }
+    false
+}

@@ -1,6 +1,8 @@
 //! Parts of arrays, of any shape: the same elements as ndarray's, the same refusals as ndarray's, and the same results as
 //! from a serial loop.
 
+#[path = "support/executors.rs"]
+mod executors;
 #[path = "support/isolated.rs"]
 mod isolated;
 
@@ -9,11 +11,18 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use ndarray::{ArrayD, ArrayView, Axis, Dimension, Ix2, IxDyn, Slice};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
-use rowfork::{Error, Selection, SharedArray, fork};
+use rowfork::{Error, Selection, SharedArray, broadcast, tasks};
+
+use executors::{Executors, Place};
 
 /// Axis lengths, short ones and none among them.
 fn shapes() -> impl Strategy<Value = Vec<usize>> {
     prop::collection::vec(prop_oneof![1 => Just(0_usize), 6 => 1_usize..8], 1..=4)
+}
+
+/// The same, more of them: ndarray keeps more than four elsewhere.
+fn longer_shapes() -> impl Strategy<Value = Vec<usize>> {
+    prop::collection::vec(prop_oneof![1 => Just(0_usize), 12 => 1_usize..5], 1..=6)
 }
 
 fn places() -> impl Strategy<Value = isize> {
@@ -127,8 +136,9 @@ fn bits<'f>(values: impl IntoIterator<Item = &'f f64>) -> Vec<u64> {
 
 isolated_tests! {
     fn calls_over_any_selection_give_what_a_serial_loop_over_ndarrays_gives() {
-        let selections = prop::collection::vec((0_usize..4, modest_parts()), 0..5);
-        hold((shapes(), selections, 1_usize..6), |(shape, selections, workers)| {
+        let selections = prop::collection::vec((0_usize..6, modest_parts()), 0..5);
+        let executors = Executors::new(5);
+        hold((prop_oneof![shapes(), longer_shapes()], selections, 1_usize..6), |(shape, selections, workers)| {
             let array = numbered(&shape);
             let mut part = Selection::from(&array);
             for (axis, slice) in selections {
@@ -136,19 +146,26 @@ isolated_tests! {
             }
             let view = part.view();
             let rows: Vec<Vec<f64>> = view.outer_iter().map(|row| row.iter().copied().collect()).collect();
-            let sums = fork().workers(workers).row_sums(part.clone()).unwrap();
-            let expected: Vec<f64> = rows.iter().map(|row| rowfork::exact_sum(row)).collect();
-            prop_assert_eq!(bits(sums.view()), bits(&expected));
             let in_order = |row: &mut dyn Iterator<Item = &f64>| row.fold(0.0, |sum, x| sum / 3.0 + x);
-            let mapped = fork().workers(workers).map_rows(part, |row| in_order(&mut row.iter())).unwrap();
-            let expected: Vec<f64> = rows.iter().map(|row| in_order(&mut row.iter())).collect();
-            prop_assert_eq!(bits(mapped.view()), bits(&expected));
+            let sums: Vec<f64> = rows.iter().map(|row| rowfork::exact_sum(row)).collect();
+            let mixed: Vec<f64> = rows.iter().map(|row| in_order(&mut row.iter())).collect();
+            let whole = in_order(&mut part.view().iter());
+            for place in Place::ALL {
+                let call = || executors.at(place).workers(workers);
+                prop_assert_eq!(bits(call().row_sums(part.clone()).unwrap().view()), bits(&sums), "{}", place);
+                let mapped = call().map_rows(part.clone(), move |row| in_order(&mut row.iter())).unwrap();
+                prop_assert_eq!(bits(mapped.view()), bits(&mixed), "{}", place);
+                let table = (tasks(2), broadcast(part.clone()));
+                let mapped = call().map_rows(table, move |(_, part)| in_order(&mut part.iter())).unwrap();
+                prop_assert_eq!(bits(mapped.view()), bits(&[whole, whole]), "{}", place);
+            }
             Ok(())
         });
     }
 
     fn long_strided_rows_are_summed_exactly_whatever_is_gathered_at_once() {
         // Around 2 KiB and 16 KiB, where the way to gather them changes, and beyond a piece of 1 MiB.
+        let executors = Executors::new(2);
         for n_columns in [1, 3, 250, 255, 256, 257, 2047, 2048, 2049, 131_073] {
             let n_rows = if n_columns > 10_000 { 3 } else { 300 };
             let m = SharedArray::from_shape_fn(None, (n_rows, 2 * n_columns), |(i, j)| {
@@ -157,10 +174,12 @@ isolated_tests! {
             let m = m.unwrap();
             for columns in [Slice::new(0, None, 2), Slice::new(0, None, -2), Slice::from(1..n_columns)] {
                 let part = m.columns(columns).unwrap();
-                let sums = fork().workers(2).row_sums(part).unwrap();
                 let expected: Vec<f64> =
                     part.view().outer_iter().map(|row| rowfork::exact_sum(&row.to_vec())).collect();
-                assert_eq!(bits(sums.view()), bits(&expected), "{n_columns} columns by {columns:?}");
+                for place in Place::ALL {
+                    let sums = executors.at(place).workers(2).row_sums(part).unwrap();
+                    assert_eq!(bits(sums.view()), bits(&expected), "{n_columns} columns by {columns:?}, {place}");
+                }
             }
         }
     }
@@ -168,12 +187,16 @@ isolated_tests! {
     fn indices_count_within_the_selection() {
         let m = SharedArray::from_shape_fn(None, (100, 2), |(i, _)| i as f64).unwrap();
         let part = m.rows(Slice::new(10, Some(20), -1)).unwrap();
-        let seen = fork().workers(2).map_rows(part, |row| [row.index() as f64, row[0]].iter().product::<f64>()).unwrap();
-        assert_eq!(seen.view()[0], 0.0);
-        assert_eq!(seen.view()[9], 90.0, "the last is row 10 of the array");
-        match fork().workers(2).map_rows(part, |row| if row[0] == 13.0 { Err("unlucky") } else { Ok(0.0) }) {
-            Err(Error::KernelFailed { row: 6, .. }) => {}
-            other => panic!("{other:?}"),
+        let executors = Executors::new(2);
+        for place in Place::ALL {
+            let call = executors.at(place);
+            let seen = call.map_rows(part, |row| [row.index() as f64, row[0]].iter().product::<f64>()).unwrap();
+            assert_eq!(seen.view()[0], 0.0, "{place}");
+            assert_eq!(seen.view()[9], 90.0, "the last is row 10 of the array, {place}");
+            match call.map_rows(part, |row| if row[0] == 13.0 { Err("unlucky") } else { Ok(0.0) }) {
+                Err(Error::KernelFailed { row: 6, .. }) => {}
+                other => panic!("{place}: {other:?}"),
+            }
         }
     }
 }

@@ -2,14 +2,17 @@
 
 #![allow(clippy::many_single_char_names, reason = "inputs have letters")]
 
+#[path = "support/executors.rs"]
+mod executors;
 #[path = "support/isolated.rs"]
 mod isolated;
 #[path = "support/value.rs"]
 mod value;
 
-use ndarray::{Array1, Array2, ArrayViewMut, Axis, Ix1, Ix2, Ix3, Ix4, IxDyn, Slice};
-use rowfork::{Bool, Rows, SharedArray, fork};
+use ndarray::{Array1, Array2, ArrayViewMut, Axis, Ix0, Ix1, Ix2, Ix3, Ix4, IxDyn, Slice};
+use rowfork::{Bool, Row, Rows, SharedArray};
 
+use executors::{Executors, Place};
 use value::{Value, dim_of, hash, values};
 
 const WORKERS: [usize; 3] = [1, 2, 5];
@@ -21,35 +24,36 @@ fn shared<A: Value, D: ndarray::Dimension>(shape: &[usize]) -> SharedArray<A, D>
 /// Every operation on `input`, of `n_rows` rows, whose rows and blocks `hash_of` and `hashes_of` make words of; `expected`
 /// are those of a plain loop.
 fn every_operation<I: Rows + Copy>(
+    executors: &Executors,
     what: &str,
     input: I,
     expected: &[u64],
-    hash_of: impl Fn(I::Row) -> u64,
-    hashes_of: impl Fn(I::Block) -> Vec<u64>,
+    hash_of: impl Fn(I::Row) -> u64 + Copy + 'static,
+    hashes_of: impl Fn(I::Block) -> Vec<u64> + Copy + 'static,
 ) {
     let n_rows = expected.len();
     let each = Array1::from(expected.to_vec());
-    for workers in WORKERS {
-        let fork = || fork().workers(workers);
-        let what = format!("{what}, {n_rows} rows, {workers} workers");
-        let mapped = fork().map_rows(input, &hash_of).unwrap();
+    for (place, workers) in Place::ALL.into_iter().flat_map(|place| WORKERS.map(|workers| (place, workers))) {
+        let call = || executors.at(place).workers(workers);
+        let what = format!("{what}, {n_rows} rows, {place}, {workers} workers");
+        let mapped = call().map_rows(input, hash_of).unwrap();
         assert_eq!(mapped.view(), each, "map_rows of {what}");
         let mut out = SharedArray::zeros(None, n_rows).unwrap();
-        fork().map_rows_into(input, &mut out, |row| Ok::<_, String>(hash_of(row))).unwrap();
+        call().map_rows_into(input, &mut out, move |row| Ok::<_, String>(hash_of(row))).unwrap();
         assert_eq!(out.view(), each, "map_rows_into of {what}");
         let transformed =
-            fork().transform_rows(input, 3, |row, out: &mut ArrayViewMut<'_, u64, Ix1>| out.fill(hash_of(row)));
+            call().transform_rows(input, 3, move |row, out: &mut ArrayViewMut<'_, u64, Ix1>| out.fill(hash_of(row)));
         assert!(
             transformed.unwrap().view().axis_iter(Axis(1)).all(|column| column == each),
             "transform_rows of {what}"
         );
-        let blocks = fork().block_rows(7).map_blocks(input, (), |block, out: &mut ArrayViewMut<'_, u64, Ix1>| {
+        let blocks = call().block_rows(7).map_blocks(input, (), move |block, out: &mut ArrayViewMut<'_, u64, Ix1>| {
             out.assign(&Array1::from(hashes_of(block)));
         });
         assert_eq!(blocks.unwrap().view(), each, "map_blocks of {what}");
         let mut array = SharedArray::from_shape_fn(None, (n_rows, 2), |(i, j)| (i * 2 + j) as u64).unwrap();
         let updated: Array2<u64> = array.to_owned() + each.view().insert_axis(Axis(1));
-        fork().update_rows_with(&mut array, input, |row, input| *row += hash_of(input)).unwrap();
+        call().update_rows_with(&mut array, input, move |row, input| *row += hash_of(input)).unwrap();
         assert_eq!(array.view(), updated, "update_rows_with of {what}");
         // Not commutative, but associative.
         let take_in = |f: &mut [u64; 2], g: &[u64; 2]| {
@@ -59,11 +63,15 @@ fn every_operation<I: Rows + Copy>(
         for &hash in expected {
             take_in(&mut serial, &[hash, 1]);
         }
-        let folded = fork().fold_rows(input, [1, 0], |f, row| take_in(f, &[hash_of(row), 1]), take_in).unwrap();
+        let folded = call().fold_rows(input, [1, 0], move |f, row| take_in(f, &[hash_of(row), 1]), take_in).unwrap();
         assert_eq!(*folded, serial, "fold_rows of {what}");
         let zero = Array1::<u64>::zeros(2);
-        let folded =
-            fork().fold_rows_array(input, &zero, |sum, row| sum[1] ^= hash_of(row), |sum, other| sum[1] ^= other[1]);
+        let folded = call().fold_rows_array(
+            input,
+            &zero,
+            move |sum, row| sum[1] ^= hash_of(row),
+            |sum, other| sum[1] ^= other[1],
+        );
         assert_eq!(
             folded.unwrap().view()[1],
             expected.iter().fold(0, |sum, hash| sum ^ hash),
@@ -106,6 +114,7 @@ macro_rules! hashes_of {
 
 isolated_tests! {
     fn two_to_four_inputs_of_any_types_and_dimensions_are_taken_together() {
+        let executors = Executors::new(5);
         for n in [0, 1, 64, 65, 1025] {
             let a: SharedArray<f64, Ix2> = shared(&[n, 3]);
             let b: SharedArray<u8, Ix3> = shared(&[n, 2, 2]);
@@ -113,38 +122,42 @@ isolated_tests! {
             let d: SharedArray<f32, Ix4> = shared(&[n, 1, 2, 2]);
             let e: SharedArray<Bool, IxDyn> = shared(&[n, 5]);
             let expected = serially!(a.view(), b.view());
-            every_operation("2 inputs", (&a, &b), &expected, hash_of!(a, b), hashes_of!(a, b));
+            every_operation(&executors, "2 inputs", (&a, &b), &expected, hash_of!(a, b), hashes_of!(a, b));
             let expected = serially!(c.view(), e.view(), a.view());
-            every_operation("3 inputs", (&c, &e, &a), &expected, hash_of!(c, e, a), hashes_of!(c, e, a));
+            every_operation(&executors, "3 inputs", (&c, &e, &a), &expected, hash_of!(c, e, a), hashes_of!(c, e, a));
             let expected = serially!(d.view(), c.view(), b.view(), a.view());
-            every_operation("4 inputs", (&d, &c, &b, &a), &expected, hash_of!(d, c, b, a), hashes_of!(d, c, b, a));
+            every_operation(&executors, "4 inputs", (&d, &c, &b, &a), &expected, hash_of!(d, c, b, a), hashes_of!(d, c, b, a));
         }
     }
 
     fn an_input_may_be_there_twice_and_beside_parts_of_itself() {
+        let executors = Executors::new(5);
         let a: SharedArray<f64, Ix2> = shared(&[130, 6]);
         let backwards = a.rows(Slice::new(0, None, -1)).unwrap().columns(1..3).unwrap();
         let expected = serially!(a.view(), backwards.view(), a.view());
-        every_operation("itself", (&a, backwards, &a), &expected, hash_of!(a, b, c), hashes_of!(a, b, c));
+        every_operation(&executors, "itself", (&a, backwards, &a), &expected, hash_of!(a, b, c), hashes_of!(a, b, c));
     }
 
     fn parts_of_as_many_rows_are_taken_together_from_arrays_that_have_others() {
+        let executors = Executors::new(5);
         let long: SharedArray<u8, Ix3> = shared(&[100, 3, 4]);
         let short: SharedArray<i64, Ix1> = shared(&[40]);
         let (every_third, some) = (long.rows(Slice::new(10, Some(70), 3)).unwrap(), short.rows(-20..).unwrap());
         let expected = serially!(every_third.view(), some.view());
-        every_operation("parts", (every_third, some), &expected, hash_of!(a, b), hashes_of!(a, b));
+        every_operation(&executors, "parts", (every_third, some), &expected, hash_of!(a, b), hashes_of!(a, b));
     }
 
     fn tuples_nest() {
         let (a, b, c): (SharedArray<f64, Ix2>, SharedArray<u8, Ix1>, SharedArray<f32, Ix1>) =
             (shared(&[70, 2]), shared(&[70]), shared(&[70]));
         let expected = serially!(a.view(), b.view(), c.view());
-        for workers in WORKERS {
-            let nested = fork().workers(workers).map_rows((&a, (&b, &c)), |(a, (b, c))| {
-                joined(&[hash(a.index(), &a), hash(b.index(), &b), hash(c.index(), &c)])
-            });
-            assert_eq!(nested.unwrap().as_slice(), expected);
+        let executors = Executors::new(5);
+        let kernel = |(a, (b, c)): (Row<'_, f64, Ix1>, (Row<'_, u8, Ix0>, Row<'_, f32, Ix0>))| {
+            joined(&[hash(a.index(), &a), hash(b.index(), &b), hash(c.index(), &c)])
+        };
+        for (place, workers) in Place::ALL.into_iter().flat_map(|place| WORKERS.map(|workers| (place, workers))) {
+            let nested = executors.at(place).workers(workers).map_rows((&a, (&b, &c)), kernel);
+            assert_eq!(nested.unwrap().as_slice(), expected, "{place}, {workers} workers");
         }
     }
 }

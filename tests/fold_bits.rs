@@ -1,6 +1,8 @@
 //! A fold has the same bits for every number of workers, every option and every death: its order of operations follows
 //! from the number of rows alone. And what a fold that fails says of itself.
 
+#[path = "support/executors.rs"]
+mod executors;
 #[path = "support/harmed.rs"]
 mod harmed;
 #[path = "support/isolated.rs"]
@@ -12,8 +14,9 @@ use std::sync::atomic::Ordering;
 
 use ndarray::{Array1, ArrayView, ArrayViewMut, Axis, Ix1, Ix2};
 use nix::sys::signal::Signal;
-use rowfork::{DeathCause, Error, Fork, KernelReturn, Report, Row, SharedArray, fork};
+use rowfork::{DeathCause, Error, Fork, KernelReturn, Report, Row, SharedArray, fork, param};
 
+use executors::{Either, Executors, Place};
 use harmed::first_time;
 use shared::{SharedWord, raise};
 
@@ -43,6 +46,24 @@ trait Folding {
         at_row: impl Fn(usize) -> R,
         at_group: impl Fn() -> C,
     ) -> rowfork::Result<(Vec<u64>, Report)>;
+
+    /// The same on either executor. From row `fails_from` on `fold` fails, and `combine` does with sums of NaN.
+    fn fold_on(
+        &self,
+        executor: &Either<'_>,
+        m: &SharedArray<f64, Ix2>,
+        fails_from: usize,
+    ) -> rowfork::Result<(Vec<u64>, Report)>;
+}
+
+/// What a fold on either executor says of a row.
+fn fit(row: usize, fails_from: usize) -> Result<(), String> {
+    if row < fails_from { Ok(()) } else { Err(format!("bad row {row}")) }
+}
+
+/// And of sums that are taken in.
+fn fit_sum(sum: f64) -> Result<(), String> {
+    if sum.is_nan() { Err("no sum".to_owned()) } else { Ok(()) }
 }
 
 type Sums = [f64; 3];
@@ -69,6 +90,28 @@ impl Folding for ToValue {
         let (sums, report) = fork.fold_rows(m, [0.0; 3], fold, combine)?.into_parts();
         Ok((to_bits(&sums), report))
     }
+
+    fn fold_on(
+        &self,
+        executor: &Either<'_>,
+        m: &SharedArray<f64, Ix2>,
+        fails_from: usize,
+    ) -> rowfork::Result<(Vec<u64>, Report)> {
+        let folded = executor.fold_rows(
+            (m, param(fails_from)),
+            [0.0; 3],
+            |sums: &mut Sums, (row, fails_from)| {
+                sums.iter_mut().zip(&row).for_each(|(sum, x)| *sum += x);
+                fit(row.index(), fails_from)
+            },
+            |sums, others| {
+                sums.iter_mut().zip(others).for_each(|(sum, x)| *sum += x);
+                fit_sum(others[0])
+            },
+        );
+        let (sums, report) = folded?.into_parts();
+        Ok((to_bits(&sums), report))
+    }
 }
 
 impl Folding for ToArray {
@@ -88,6 +131,28 @@ impl Folding for ToArray {
             at_group()
         };
         let (sums, report) = fork.fold_rows_array(m, &Array1::zeros(3), fold, combine)?.into_parts();
+        Ok((to_bits(sums.view()), report))
+    }
+
+    fn fold_on(
+        &self,
+        executor: &Either<'_>,
+        m: &SharedArray<f64, Ix2>,
+        fails_from: usize,
+    ) -> rowfork::Result<(Vec<u64>, Report)> {
+        let folded = executor.fold_rows_array(
+            (m, param(fails_from)),
+            &Array1::<f64>::zeros(3),
+            |sums, (row, fails_from)| {
+                *sums += &row;
+                fit(row.index(), fails_from)
+            },
+            |sums, others| {
+                *sums += others;
+                fit_sum(others[0])
+            },
+        );
+        let (sums, report) = folded?.into_parts();
         Ok((to_bits(sums.view()), report))
     }
 }
@@ -168,6 +233,35 @@ both_forms! {
             assert_eq!(form.fold(&options, &m, |_| (), || ()).unwrap().0, expected, "progress shown");
             drop(options);
             assert!(!shown.borrow().is_empty() && shown.borrow().iter().all(|&rows| rows == N_ROWS), "{shown:?}");
+        }
+    }
+
+    fn a_fold_has_the_same_bits_on_either_executor(form) {
+        let executors = Executors::new(5);
+        for n_rows in [1, 2, 63, 64, 65, 128, 129, N_ROWS] {
+            let m = awkward(n_rows);
+            let expected = undisturbed(form, &m);
+            for (place, workers) in Place::ALL.into_iter().flat_map(|place| (1..=5).map(move |n| (place, n))) {
+                let call = || executors.at(place).workers(workers);
+                for call in [call(), call().block_rows(7), call().guard(true), call().measure_memory(true)] {
+                    let (sums, report) = form.fold_on(&call, &m, usize::MAX).unwrap();
+                    assert_eq!(sums, expected, "{n_rows} rows, {place}, {workers} workers, {call:?}");
+                    assert_eq!((report.rows, report.bytes_written), (n_rows, 24), "{place}, {workers} workers");
+                }
+            }
+        }
+        for (place, workers) in Place::ALL.into_iter().flat_map(|place| (1..=5).map(move |n| (place, n))) {
+            let call = executors.at(place).workers(workers);
+            match form.fold_on(&call, &awkward(N_ROWS), 321).unwrap_err() {
+                Error::KernelFailed { row: 321, message } => assert_eq!(message, "bad row 321"),
+                other => panic!("{place}: {other}"),
+            }
+            let mut m = awkward(N_ROWS);
+            m.view_mut()[[GROUP_ROWS * 31 + 5, 0]] = f64::NAN;
+            match form.fold_on(&call, &m, usize::MAX).unwrap_err() {
+                Error::KernelFailed { row, message } => assert_eq!((row, &*message), (GROUP_ROWS * 31, "no sum")),
+                other => panic!("{place}: {other}"),
+            }
         }
     }
 

@@ -111,8 +111,8 @@ impl<P: Pod> RowAccess for Param<P> {
     type Row = P;
     type Block = P;
 
-    fn iter(&self, _rows: Range<usize>) -> impl Iterator<Item = P> {
-        std::iter::repeat(self.0)
+    fn iter(&self, rows: Range<usize>) -> impl Iterator<Item = P> {
+        std::iter::repeat_n(self.0, rows.len())
     }
 
     fn block(&self, _rows: Range<usize>) -> P {
@@ -179,9 +179,9 @@ impl<'a, A: Element, D: Dimension> RowAccess for Whole<'a, A, D> {
     type Row = ArrayView<'a, A, D>;
     type Block = ArrayView<'a, A, D>;
 
-    fn iter(&self, _rows: Range<usize>) -> impl Iterator<Item = ArrayView<'a, A, D>> {
+    fn iter(&self, rows: Range<usize>) -> impl Iterator<Item = ArrayView<'a, A, D>> {
         let view = self.0.clone();
-        std::iter::repeat_with(move || view.clone())
+        rows.map(move |_| view.clone())
     }
 
     fn block(&self, _rows: Range<usize>) -> ArrayView<'a, A, D> {

@@ -32,7 +32,7 @@ use crate::failpoints;
 use crate::segment;
 use crate::sys::channel::{Channel, Received};
 use crate::sys::event::Event;
-use crate::sys::process::{self, Exit, Pid, Side};
+use crate::sys::process::{self, Exit, Pid, Side, exit_now};
 use crate::sys::shared::SharedPages;
 use crate::sys::{inherited, signal};
 
@@ -138,7 +138,7 @@ pub(super) fn live(nest: &Nest<'_>, seats: &mut [Seat], desk: Desk, segments: &[
     let mut mask = SigSet::empty();
     mask.add(Signal::SIGCHLD);
     let Ok(children) = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK) else {
-        process::exit_now(1)
+        exit_now(1)
     };
     let mut zygote = Zygote {
         nest,
@@ -156,7 +156,7 @@ pub(super) fn live(nest: &Nest<'_>, seats: &mut [Seat], desk: Desk, segments: &[
     if let End::Orphaned = end {
         take_names_away();
     }
-    process::exit_now(0)
+    exit_now(0)
 }
 
 impl Zygote<'_> {

@@ -137,9 +137,7 @@ pub(super) fn live(nest: &Nest<'_>, seats: &mut [Seat], desk: Desk, segments: &[
     }
     let mut mask = SigSet::empty();
     mask.add(Signal::SIGCHLD);
-    let Ok(children) = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK) else {
-        exit_now(1)
-    };
+    let Ok(children) = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK) else { exit_now(1) };
     let mut zygote = Zygote {
         nest,
         seats,

@@ -310,7 +310,7 @@ isolated_tests! {
         for place in Place::ALL {
             let sums = executors.at(place).policy(Policy::fill(-1)).row_sums(&m).unwrap();
             assert_eq!(sums.as_slice(), [[2; 40].as_slice(), &[-1; 60]].concat(), "{place}");
-            assert_eq!(sums.missing_rows(), [40..100], "{place}");
+            assert_eq!(sums.missing_rows().first(), Some(&(40..100)), "{place}");
         }
     }
 
@@ -346,6 +346,7 @@ isolated_tests! {
     }
 
     fn a_kernel_that_captures_a_word_is_refused_by_a_pool_by_name() {
+        #[expect(clippy::needless_pass_by_value, reason = "so a kernel gets it")]
         fn twice(row: Row<'_, f64, Ix1>) -> f64 {
             2.0 * row.sum()
         }

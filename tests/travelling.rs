@@ -1,6 +1,10 @@
 //! What goes with a call arrives in its workers as it was, also in those of a pool, which get it in words: parts of arrays,
 //! parameters of any size, vectors longer than what is kept in one piece.
 
+#![allow(clippy::many_single_char_names, reason = "inputs have letters")]
+#![allow(clippy::large_stack_arrays, reason = "a long parameter is one")]
+#![allow(clippy::cast_lossless, clippy::cast_possible_truncation, reason = "small numbers")]
+
 #[path = "support/executors.rs"]
 mod executors;
 #[path = "support/isolated.rs"]

@@ -152,7 +152,8 @@ isolated_tests! {
             (shared(&[70, 2]), shared(&[70]), shared(&[70]));
         let expected = serially!(a.view(), b.view(), c.view());
         let executors = Executors::new(5);
-        let kernel = |(a, (b, c)): (Row<'_, f64, Ix1>, (Row<'_, u8, Ix0>, Row<'_, f32, Ix0>))| {
+        type Ends<'a> = (Row<'a, u8, Ix0>, Row<'a, f32, Ix0>);
+        let kernel = |(a, (b, c)): (Row<'_, f64, Ix1>, Ends<'_>)| {
             joined(&[hash(a.index(), &a), hash(b.index(), &b), hash(c.index(), &c)])
         };
         for (place, workers) in Place::ALL.into_iter().flat_map(|place| WORKERS.map(|workers| (place, workers))) {

@@ -112,6 +112,9 @@ macro_rules! hashes_of {
     };
 }
 
+/// What nests in a tuple.
+type Ends<'a> = (Row<'a, u8, Ix0>, Row<'a, f32, Ix0>);
+
 isolated_tests! {
     fn two_to_four_inputs_of_any_types_and_dimensions_are_taken_together() {
         let executors = Executors::new(5);
@@ -152,7 +155,6 @@ isolated_tests! {
             (shared(&[70, 2]), shared(&[70]), shared(&[70]));
         let expected = serially!(a.view(), b.view(), c.view());
         let executors = Executors::new(5);
-        type Ends<'a> = (Row<'a, u8, Ix0>, Row<'a, f32, Ix0>);
         let kernel = |(a, (b, c)): (Row<'_, f64, Ix1>, Ends<'_>)| {
             joined(&[hash(a.index(), &a), hash(b.index(), &b), hash(c.index(), &c)])
         };

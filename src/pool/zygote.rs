@@ -152,6 +152,7 @@ pub(super) fn live(nest: &Nest<'_>, seats: &mut [Seat], desk: Desk, segments: &[
     let end = zygote.serve();
     zygote.end_workers();
     if let End::Orphaned = end {
+        zygote.let_go_of_what_is_under_way();
         take_names_away();
     }
     exit_now(0)
@@ -324,6 +325,13 @@ impl Zygote<'_> {
             let mut polled = [PollFd::new(self.children.as_fd(), PollFlags::POLLIN)];
             let _ = poll(&mut polled, PollTimeout::from(10u8));
             self.reap();
+        }
+    }
+
+    /// Receives what no worker has: a segment that is under way is held by it, with its lock.
+    fn let_go_of_what_is_under_way(&self) {
+        for post in self.nest.posts {
+            while let Received::Message(..) = post.receive(false) {}
         }
     }
 

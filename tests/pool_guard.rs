@@ -33,6 +33,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// Callers that are killed.
 const ROUNDS: u64 = 200;
+const AT_ONCE: u64 = 10;
 
 fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
@@ -103,8 +104,8 @@ fn plays_a_role() {
     }
 }
 
-/// Kills a caller after `delay`, by `kill_them`, which is given it and its zygote; sees what is left.
-fn a_caller_is_killed(names: &Names, delay: Duration, kill_them: impl Fn(i32, i32)) -> Duration {
+/// Kills a caller after `delay`, by `kill_them`, which is given it and its zygote. When all have gone, and when the workers.
+fn a_caller_is_killed(names: &Names, delay: Duration, kill_them: impl Fn(i32, i32)) -> (Duration, Duration) {
     let prefix = names.name("");
     let mut holder = Holder::start(player(&format!("calls {prefix}")));
     let zygote: i32 = holder.says().parse().unwrap();
@@ -115,7 +116,9 @@ fn a_caller_is_killed(names: &Names, delay: Duration, kill_them: impl Fn(i32, i3
     kill_them(caller, zygote);
     let status = holder.child.wait().unwrap();
     assert_eq!(status.signal(), Some(9), "the caller was to be killed in its calls");
-    until(SECOND, "the zygote and all workers are gone", || running_among(&family).is_empty())
+    let workers = until(SECOND, "all workers are gone", || running_among(&family).iter().all(|&pid| pid == zygote));
+    let all = until(SECOND, "the zygote is gone", || running_among(&family).is_empty());
+    (all, workers)
 }
 
 isolated_tests! {
@@ -250,11 +253,18 @@ isolated_tests! {
         }
     }
 
-    fn an_init_function_that_panics_is_told_at_each_call() {
+    fn an_init_function_that_panics_is_told_when_the_pool_is_made_or_at_each_call() {
+        match pool_of(2).init(|| panic!("no model")).build().map(drop) {
+            Err(Error::WorkerSetup { message }) => assert!(message.contains("no model"), "{message}"),
+            other => panic!("{other:?}"),
+        }
+        // Those that come later find nothing any more.
         let m = matrix(100, 4);
-        let pool = pool_of(2).init(|| panic!("no model")).build().unwrap();
-        for wait in [ms(0), ms(50), ms(0)] {
-            std::thread::sleep(wait);
+        let init = || assert!(pooled::TIMES.fetch_add(1, Ordering::AcqRel) < 2, "no model");
+        let pool = pool_of(2).init(init).build().unwrap();
+        transformed!(pool, &m, NO_HARM).unwrap();
+        for _ in 0..3 {
+            workers_of(pool.stats().zygote_pid).into_iter().for_each(end);
             match transformed!(pool, &m, NO_HARM).map(drop) {
                 Err(Error::WorkerSetup { message }) => assert!(message.contains("no model"), "{message}"),
                 other => panic!("{other:?}"),
@@ -263,21 +273,28 @@ isolated_tests! {
     }
 
     fn callers_killed_at_any_instant_leave_no_process_and_no_volatile_name() {
-        let mut random = Random(0x9_aad);
-        let mut longest = Duration::ZERO;
-        for round in 0..ROUNDS {
-            let names = Names::new();
-            let delay = Duration::from_micros(random.below(20_000));
-            longest = longest.max(a_caller_is_killed(&names, delay, |caller, _| end(caller)));
-            let lasting = names.name("lasting");
-            let began = Instant::now();
-            while names.left() != [lasting.clone()] {
-                assert!(began.elapsed() < SECOND, "round {round}: {:?}", names.left());
-                std::thread::sleep(ms(1));
+        let longest = std::sync::Mutex::new(Duration::ZERO);
+        // The zygote looks for names for 0.4 s.
+        std::thread::scope(|scope| {
+            for seed in 1..=AT_ONCE {
+                let longest = &longest;
+                scope.spawn(move || {
+                    let mut random = Random(seed * 0x9_aad | 1);
+                    for round in 0..ROUNDS / AT_ONCE {
+                        let names = Names::new();
+                        let delay = Duration::from_micros(random.below(20_000));
+                        let lasting = names.name("lasting");
+                        let (_, gone) = a_caller_is_killed(&names, delay, |caller, _| end(caller));
+                        let mut longest = longest.lock().unwrap();
+                        *longest = gone.max(*longest);
+                        assert_eq!(names.left(), [lasting.clone()], "round {round}");
+                        segment::remove(&lasting).unwrap();
+                    }
+                });
             }
-            segment::remove(&lasting).unwrap();
-        }
-        println!("FIGURE after {ROUNDS} callers were killed, all processes were gone within {longest:.1?} at most");
+        });
+        let longest = longest.into_inner().unwrap();
+        println!("FIGURE after {ROUNDS} callers were killed, workers were gone within {longest:.1?} at most");
     }
 
     fn a_name_goes_although_its_array_is_still_under_way_to_a_worker() {

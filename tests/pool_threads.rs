@@ -137,7 +137,6 @@ fn many_threads(threads: usize, calls: usize) {
          the longest call with its wait took {longest:.1?}"
     );
     assert!(first.as_secs_f64() > 0.5 * last.as_secs_f64(), "some thread was served before the others");
-    assert_eq!(pool.stats().deaths, 0);
 }
 
 isolated_tests! {

@@ -5,15 +5,18 @@
 mod harmed;
 #[path = "support/isolated.rs"]
 mod isolated;
+#[path = "support/pooled.rs"]
+mod pooled;
 #[path = "support/shared.rs"]
 mod shared;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use rowfork::{DeathCause, Error, fork};
 
 use harmed::{first_time, harmed, matrix};
+use pooled::{KILLED, NO_HARM, count_anew, end, pool_of, until, workers_of};
 use shared::{SharedWord, raise};
 
 /// What a place without pidfds refuses, and with which errno: all calls of that number, or those whose first argument is
@@ -125,6 +128,58 @@ isolated_tests! {
             });
             assert!(matches!(outcome.unwrap_err(), Error::KernelFailed { row: 0, .. }), "{place}");
             assert!(isolated::children().is_empty(), "{place}");
+        });
+    }
+
+    fn a_pool_survives_its_workers_and_says_when_it_is_broken() {
+        let m = matrix(100, 4);
+        let right = pooled::bits(&transformed!(fork().workers(1), &m, NO_HARM).unwrap());
+        wherever_pidfds_are_refused(|place| {
+            let pool = pool_of(2).build().unwrap();
+            let zygote = pool.stats().zygote_pid;
+            for victim in [0, 55, 99] {
+                count_anew();
+                let out = transformed!(pool.call().block_rows(10), &m, [KILLED, victim, 1, 1]).unwrap();
+                assert!(pooled::bits(&out) == right && out.report().deaths.len() == 1, "{place}: {}", out.report());
+                workers_of(zygote).into_iter().for_each(end);
+                until(Duration::from_secs(1), place, || workers_of(zygote).len() == 2);
+            }
+            count_anew();
+            let began = Instant::now();
+            let late = transformed!(pool.call().deadline(Duration::from_millis(100)), &m, [pooled::SPINS, 5, 0, 1]);
+            assert!(matches!(late.map(drop), Err(Error::DeadlineExceeded { .. })), "{place}");
+            end(zygote);
+            std::thread::sleep(Duration::from_millis(20));
+            let broken = transformed!(pool, &m, NO_HARM).map(drop);
+            assert!(matches!(broken, Err(Error::PoolBroken { .. })), "{place}: {broken:?}");
+            drop(pool);
+            let pool = pool_of(2).build().unwrap();
+            assert!(pooled::bits(&transformed!(pool, &m, NO_HARM).unwrap()) == right, "{place}");
+            assert!(began.elapsed() < Duration::from_secs(2), "{place}: {:?}", began.elapsed());
+        });
+    }
+
+    fn a_pool_that_gives_up_ends_its_workers_at_once() {
+        let m = matrix(100, 4);
+        wherever_pidfds_are_refused(|place| {
+            let pool = pool_of(2).build().unwrap();
+            let zygote = pool.stats().zygote_pid;
+            // One is spared, and lives when the pool gives up.
+            let spared = *workers_of(zygote).first().unwrap();
+            let victims = || workers_of(zygote).into_iter().filter(|&pid| pid != spared);
+            let quiet = || (0..20).all(|_| {
+                std::thread::sleep(Duration::from_millis(2));
+                victims().next().is_none()
+            });
+            while !quiet() {
+                victims().for_each(end);
+            }
+            let began = Instant::now();
+            let broken = transformed!(pool, &m, NO_HARM).map(drop);
+            assert!(matches!(broken, Err(Error::PoolBroken { .. })), "{place}: {broken:?}");
+            assert!(!isolated::is_running(spared), "{place}");
+            drop(pool);
+            assert!(began.elapsed() < Duration::from_secs(1), "{place}: {:?}", began.elapsed());
         });
     }
 

@@ -18,7 +18,7 @@ use crate::failpoints;
 use crate::supervise::DEATH_LIMIT;
 use crate::sys::channel::{Channel, Received};
 use crate::sys::event::Event;
-use crate::sys::process::{self, ChildFd, Exit, Pid};
+use crate::sys::process::{self, ChildFd, Exit};
 use crate::sys::procfs;
 
 /// How long the zygote may take to fork a worker. It takes 0.2 ms.
@@ -122,13 +122,19 @@ impl Roster {
             }
             self.sleep(None, limit).map_err(Error::of_watching)?;
         }
-        if !matches!((deliver(&self.couriers), self.couriers.welcome(slot)), (Ok(true), Ok(true))) {
-            let source = io::ErrorKind::BrokenPipe.into();
-            return Err(Error::Os {
-                action: "send segments to",
-                subject: format!("the worker in slot {slot}"),
-                source,
-            });
+        // Its predecessor may have left so much unread that there is no room yet.
+        while !(matches!(deliver(&self.couriers), Ok(true)) && matches!(self.couriers.welcome(slot), Ok(true))) {
+            std::thread::sleep(LOOK_AGAIN);
+            self.listen();
+            self.check()?;
+            if self.owner(slot) != owner || Instant::now() >= limit {
+                let source = io::ErrorKind::BrokenPipe.into();
+                return Err(Error::Os {
+                    action: "send segments to",
+                    subject: format!("the worker in slot {slot}"),
+                    source,
+                });
+            }
         }
         self.seats[slot].hired = true;
         Ok(())
@@ -287,6 +293,7 @@ impl Roster {
     fn break_up(&mut self, reason: String) -> Error {
         if self.broken.is_none() {
             self.broken = Some(reason.clone());
+            let _ = self.channel.send(&ToZygote::End.encode(), None); // unless it is dead
             let limit = Instant::now() + DEATH_LIMIT;
             for slot in 0..self.seats.len() {
                 let owner = self.owner(slot);
@@ -318,9 +325,9 @@ impl Process {
     /// Kills it, whose parent is dead or about to be, and waits for its end.
     fn end_by(&self, limit: Instant) {
         let Some(pidfd) = &self.pidfd else {
-            // The number alone: it dies of its parent's death, and whoever gets the number next is not signalled.
-            let pid = Pid::from_raw(self.pid);
-            while nix::sys::signal::kill(pid, None).is_ok() && Instant::now() < limit {
+            // The number alone: it dies of its parent's death, and whoever gets the number next is not signalled. Who reaps it then
+            // may take its time.
+            while procfs::is_running(self.pid) && Instant::now() < limit {
                 std::thread::sleep(LOOK_AGAIN);
             }
             return;

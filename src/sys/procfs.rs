@@ -49,6 +49,14 @@ pub(crate) fn is_stopped(pid: i32) -> bool {
     stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['T', 't']))
 }
 
+/// Whether there is such a process that has not ended; without /proc whether its number is taken.
+pub(crate) fn is_running(pid: i32) -> bool {
+    match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
+        Ok(stat) => stat.rsplit_once(") ").is_none_or(|(_, rest)| !rest.starts_with(['Z', 'X'])),
+        Err(_) => nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), None).is_ok(),
+    }
+}
+
 fn parse_smaps(text: &str) -> Memory {
     let bytes_of = |field: &str| -> u64 {
         let line = text.lines().find_map(|line| line.strip_prefix(field));

@@ -117,7 +117,7 @@ fn a_caller_is_killed(names: &Names, delay: Duration, kill_them: impl Fn(i32, i3
     let status = holder.child.wait().unwrap();
     assert_eq!(status.signal(), Some(9), "the caller was to be killed in its calls");
     let workers = until(SECOND, "all workers are gone", || running_among(&family).iter().all(|&pid| pid == zygote));
-    let all = until(SECOND, "the zygote is gone", || running_among(&family).is_empty());
+    let all = until(5 * SECOND, "the zygote is gone", || running_among(&family).is_empty());
     (all, workers)
 }
 
@@ -226,7 +226,7 @@ isolated_tests! {
         while began.elapsed() < 10 * SECOND {
             let workers = workers_of(zygote);
             if workers.is_empty() {
-                std::thread::sleep(ms(20));
+                std::thread::sleep(ms(200));
                 if workers_of(zygote).is_empty() { break }
             }
             killed += workers.len();

@@ -169,6 +169,32 @@ fn updated(m: &SharedArray<f64, Ix2>) -> Vec<f64> {
     own.view().iter().copied().collect()
 }
 
+/// So many by either executor.
+fn a_number_of_jobs(jobs: usize) {
+    std::panic::set_hook(Box::new(|info| match info.payload().downcast_ref::<&str>() {
+        Some(&STUCK) => hold(),
+        _ => drop(std::fs::write("/dev/stderr", info.to_string())),
+    }));
+    let m = matrix(100, 3);
+    let kernel = |row: rowfork::Row<'_, f64, ndarray::Ix1>| row.sum() * 3.0;
+    let right = bits(&fork().workers(2).map_rows(&m, kernel).unwrap());
+    tortured(|| {
+        for round in 0..jobs {
+            assert!(bits(&fork().workers(2).map_rows(&m, kernel).unwrap()) == right, "fork, round {round}");
+        }
+        // Every pool is made while the locks are held, for the fork is then.
+        for made in 0..jobs / 50 {
+            let pool = rowfork::Pool::builder().workers(2).build().unwrap();
+            for round in 0..50 {
+                assert!(bits(&pool.map_rows(&m, kernel).unwrap()) == right, "pool {made}, round {round}");
+            }
+            let worker = pool.stats().worker_pids[0];
+            nix::sys::signal::kill(nix::unistd::Pid::from_raw(worker), Signal::SIGKILL).unwrap();
+            assert!(bits(&pool.map_rows(&m, kernel).unwrap()) == right, "pool {made}, after a death");
+        }
+    });
+}
+
 isolated_tests! {
     fn instructions_are_chosen_before_the_fork_where_the_environment_can_be_read_safely() {
         // SAFETY: this test is alone in its process; a worker has one thread.
@@ -184,29 +210,13 @@ isolated_tests! {
         assert!(only_one || chosen_late.unwrap().view().iter().all(|late| !late.get()));
     }
 
+    fn jobs_of_a_pure_kernel_end_rightly_whatever_locks_are_held_by_either_executor() {
+        a_number_of_jobs(100);
+    }
+
+    #[ignore = "minutes on a machine of two cores: cargo test --test threaded -- --ignored"]
     fn a_thousand_jobs_of_a_pure_kernel_end_rightly_whatever_locks_are_held_by_either_executor() {
-        std::panic::set_hook(Box::new(|info| match info.payload().downcast_ref::<&str>() {
-            Some(&STUCK) => hold(),
-            _ => drop(std::fs::write("/dev/stderr", info.to_string())),
-        }));
-        let m = matrix(100, 3);
-        let kernel = |row: rowfork::Row<'_, f64, ndarray::Ix1>| row.sum() * 3.0;
-        let right = bits(&fork().workers(2).map_rows(&m, kernel).unwrap());
-        tortured(|| {
-            for round in 0..1000 {
-                assert!(bits(&fork().workers(2).map_rows(&m, kernel).unwrap()) == right, "fork, round {round}");
-            }
-            // Every pool is made while the locks are held, for the fork is then.
-            for made in 0..20 {
-                let pool = rowfork::Pool::builder().workers(2).build().unwrap();
-                for round in 0..50 {
-                    assert!(bits(&pool.map_rows(&m, kernel).unwrap()) == right, "pool {made}, round {round}");
-                }
-                let worker = pool.stats().worker_pids[0];
-                nix::sys::signal::kill(nix::unistd::Pid::from_raw(worker), Signal::SIGKILL).unwrap();
-                assert!(bits(&pool.map_rows(&m, kernel).unwrap()) == right, "pool {made}, after a death");
-            }
-        });
+        a_number_of_jobs(1000);
     }
 
     fn three_hundred_calls_end_rightly_whatever_locks_other_threads_hold_or_fight_for() {

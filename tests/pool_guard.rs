@@ -279,7 +279,7 @@ isolated_tests! {
             for seed in 1..=AT_ONCE {
                 let longest = &longest;
                 scope.spawn(move || {
-                    let mut random = Random(seed * 0x9_aad | 1);
+                    let mut random = Random((seed * 0x9_aad) | 1);
                     for round in 0..ROUNDS / AT_ONCE {
                         let names = Names::new();
                         let delay = Duration::from_micros(random.below(20_000));
@@ -287,7 +287,7 @@ isolated_tests! {
                         let (_, gone) = a_caller_is_killed(&names, delay, |caller, _| end(caller));
                         let mut longest = longest.lock().unwrap();
                         *longest = gone.max(*longest);
-                        assert_eq!(names.left(), [lasting.clone()], "round {round}");
+                        assert_eq!(names.left(), std::slice::from_ref(&lasting), "round {round}");
                         segment::remove(&lasting).unwrap();
                     }
                 });
@@ -329,7 +329,9 @@ isolated_tests! {
         let (mut reader, writer) = std::io::pipe().unwrap();
         let pools = [pool_of(2).build().unwrap(), pool_of(1).build().unwrap()];
         let m = matrix(100, 4);
-        pools.iter().for_each(|pool| drop(transformed!(pool, &m, NO_HARM).unwrap()));
+        for pool in &pools {
+            drop(transformed!(pool, &m, NO_HARM).unwrap());
+        }
         drop(writer);
         let (sender, ended) = std::sync::mpsc::channel();
         std::thread::spawn(move || sender.send(reader.read_to_end(&mut Vec::new()).unwrap()));

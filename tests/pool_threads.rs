@@ -1,6 +1,7 @@
 //! A pool and the threads of its program: the one that made it ends, others steal its children's ends, sixteen call at a
 //! time, one calls from within a call, one gives up waiting, a kernel wants threads of its own.
 #![allow(unsafe_code, reason = "forks, makes code")]
+#![allow(clippy::single_range_in_vec_init, reason = "lists of ranges of rows, of which there may be one")]
 
 #[path = "support/harmed.rs"]
 mod harmed;
@@ -273,7 +274,7 @@ isolated_tests! {
                 let mode_b = POOL.get().unwrap().map_rows(&m, refused).unwrap().as_slice().iter().all(|r| r.get());
                 let mode_a = fork().workers(2).map_rows(&m, refused).unwrap().as_slice().iter().all(|r| r.get());
                 // SAFETY: leaves at once.
-                unsafe { libc::_exit(if mode_a && mode_b { 0 } else { 1 }) }
+                unsafe { libc::_exit(i32::from(!(mode_a && mode_b))) }
             }
             ForkResult::Parent { child } => {
                 assert_eq!(waitpid(child, None).unwrap(), WaitStatus::Exited(child, 0));
@@ -293,7 +294,7 @@ isolated_tests! {
                 drop(pool);
                 drop(m);
                 // SAFETY: leaves at once.
-                unsafe { libc::_exit(if refused && small { 0 } else { 1 }) }
+                unsafe { libc::_exit(i32::from(!(refused && small))) }
             }
             ForkResult::Parent { child } => {
                 assert_eq!(waitpid(child, None).unwrap(), WaitStatus::Exited(child, 0));

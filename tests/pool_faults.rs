@@ -257,7 +257,7 @@ isolated_tests! {
                         let updated = call.update_rows_with(&mut array, (param(bad), &before), |row, (bad, same)| {
                             let index = row.index();
                             pooled::harm(bad, index, 0);
-                            row[0] = same[0] * 2.0 + row[0];
+                            row[0] += same[0] * 2.0;
                             pooled::harm(bad, index, 1);
                             row[1] += 1.0;
                             pooled::harm(bad, index, 2);

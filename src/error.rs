@@ -322,12 +322,20 @@ pub enum Error {
     },
     /// A kernel is not among the code that the pool's workers have.
     #[error(
-        "the kernel is not among the code that the pool's workers have (address {address:#x}): either the library that it is in was \
-         loaded after the pool was made (make the pool later, or another one), or it is a closure that captures a value (hand the \
-         value over with the input: rowfork::param, rowfork::broadcast; or use rowfork::fork())"
+        "{}",
+        if *.address == 0 {
+            "a kernel of a pool is a closure that captures a value, of which the workers have no copy: hand it over with the input \
+             (rowfork::param, rowfork::broadcast), or use rowfork::fork()".to_owned()
+        } else {
+            format!(
+                "the kernel at address {:#x} is not among the code that the pool's workers have: the library that it is in was loaded \
+                 after the pool was made; make the pool later, or another one",
+                .address
+            )
+        }
     )]
     KernelNotInZygote {
-        /// Its address, or the bits of what it captures.
+        /// Its address; 0 for a closure that captures a value.
         address: usize,
     },
     /// A call speaks of more arrays than a worker keeps mapped.

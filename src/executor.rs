@@ -34,15 +34,11 @@ pub struct Executor<'a, M> {
 pub trait Mode: sealed::Run {}
 
 /// A kernel that workers of this kind can run: any for those that are forked for the call; for those that are there before
-/// it one that captures nothing, or a function pointer.
+/// it one that captures nothing, or a function pointer. (Hence what the compiler says of others: that a closure is not
+/// `Copy`, or borrows what does not live for ever. Hand over with the input what it captures: [`param`](crate::param),
+/// [`broadcast`](crate::broadcast).)
 ///
 /// Sealed.
-#[diagnostic::on_unimplemented(
-    message = "a pool cannot run this kernel: it captures something",
-    label = "this kernel",
-    note = "the workers of a pool were forked before the call and have no copy of what a kernel captures: hand it over with the \
-            input, as in `(&rows, rowfork::param(x))` or `(&rows, rowfork::broadcast(&table))`, or use `rowfork::fork()`"
-)]
 pub trait KernelFor<M>: Sized {
     /// How it reaches a worker that has no copy of it.
     #[doc(hidden)]

@@ -201,7 +201,7 @@
 //! ```
 //!
 //! ## Several inputs
-//! A tuple of up to four inputs is an input: the kernel gets a tuple of rows. They need as many rows, and may differ in
+//! A tuple of up to nine inputs is an input: the kernel gets a tuple of rows. They need as many rows, and may differ in
 //! all else. A row of a vector has one element, its [`value`](Row::value). The
 //! `&output` of one call is an input of the next.
 //!

@@ -354,11 +354,11 @@ isolated_tests! {
         let m = SharedArray::from_shape_fn(None, (100, 3), |_| 1.0).unwrap();
         let (scale, offset) = (0.5_f64, 7_usize);
         match pool.map_rows(&m, move |row| scale * row.sum()).unwrap_err() {
-            Error::KernelNotInZygote { address } => assert_eq!(address as u64, scale.to_bits()),
+            Error::KernelNotInZygote { address: 0 } => {}
             other => panic!("{other}"),
         }
         match pool.run_tasks(10, move |task| task + offset).unwrap_err() {
-            Error::KernelNotInZygote { address } => assert_eq!(address, offset),
+            Error::KernelNotInZygote { address: 0 } => {}
             other => panic!("{other}"),
         }
         let combine = move |sum: &mut f64, other: &f64| *sum += other * scale;

@@ -169,6 +169,11 @@ impl Board {
         asleep.store(0, Ordering::Relaxed);
     }
 
+    /// In the caller: who sat in `slot` is dead, and may have died asleep; who comes begins awake.
+    pub(super) fn forget_sleeper(&self, slot: usize) {
+        self.posts()[slot].asleep.store(0, Ordering::Relaxed);
+    }
+
     /// In the caller: one more message is sent to worker `slot`.
     pub(super) fn count_sent(&self, slot: usize) {
         self.posts()[slot].sent.fetch_add(1, Ordering::Release);

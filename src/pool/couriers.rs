@@ -88,9 +88,8 @@ impl Couriers {
     pub(super) fn renew(&self, slot: usize, generation: u16) {
         let courier = &mut self.all()[slot];
         courier.generation = generation;
-        // Its predecessor may have died asleep; who comes begins awake.
-        self.board.set_asleep(slot, false);
         courier.mapped.clear();
+        self.board.forget_sleeper(slot);
     }
 
     /// The most segments that a worker has mapped.

@@ -13,7 +13,6 @@ pub(super) struct Job {
     pub(super) n_rows: usize,
     pub(super) block_rows: usize,
     pub(super) measure_memory: bool,
-    /// The segments of the packet that workers write to are the first ones in the list, so many.
     pub(super) entry: Entry,
     pub(super) n_segments: usize,
     /// The packet is in the last segment, not in the record.

@@ -146,7 +146,7 @@ pub struct PoolStats {
     pub inline_calls: u64,
     /// Of the calls on the workers, those whose end came so soon that the caller had not gone to sleep.
     pub hot_calls: u64,
-    /// Workers that have died so far.
+    /// Workers that have ended so far, whoever ended them: after a call that failed rowfork does, since one might still write.
     pub deaths: u64,
     /// Threads that wait for their turn at this moment.
     pub waiting: usize,

@@ -47,7 +47,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 const DEATH_LIMIT: Duration = Duration::from_secs(5);
 
 /// When to look for names of the dead caller: at once, and again for those that another of its children held a moment longer.
-const SWEEPS_MS: [u64; 5] = [0, 4, 20, 80, 300];
+const SWEEPS_MS: [u64; 4] = [0, 4, 20, 80];
 
 /// What the zygote and its workers need, made by the caller before the fork.
 pub(super) struct Nest<'n> {

@@ -320,26 +320,25 @@ pub enum Error {
         /// What has happened to it.
         reason: String,
     },
+    /// A kernel of a pool is a closure that captures a value. (What captures a reference, or more than a word, does not compile.)
+    #[error(
+        "a kernel of a pool is a closure that captures a value, of which the workers have no copy: hand it over with the input \
+         (rowfork::param, rowfork::broadcast), or use rowfork::fork()"
+    )]
+    KernelCaptures,
     /// A kernel is not among the code that the pool's workers have.
     #[error(
-        "{}",
-        if *.address == 0 {
-            "a kernel of a pool is a closure that captures a value, of which the workers have no copy: hand it over with the input \
-             (rowfork::param, rowfork::broadcast), or use rowfork::fork()".to_owned()
-        } else {
-            format!(
-                "the kernel at address {:#x} is not among the code that the pool's workers have: the library that it is in was loaded \
-                 after the pool was made; make the pool later, or another one",
-                .address
-            )
-        }
+        "the kernel at address {address:#x} is not among the code that the pool's workers have: the library that it is in was loaded \
+         after the pool was made (make the pool later, or another one); or it is a reference to a function (pass the function)"
     )]
     KernelNotInZygote {
-        /// Its address; 0 for a closure that captures a value.
+        /// Its address.
         address: usize,
     },
     /// A call speaks of more arrays than a worker keeps mapped.
-    #[error("a call of {asked} arrays, at most {max} are possible on a pool (output and work space included)")]
+    #[error(
+        "a call of {asked} arrays, at most {max} are possible on a pool (output and work space included): lay some of them side by side in one"
+    )]
     TooManyArrays {
         /// The number of arrays of the call.
         asked: usize,

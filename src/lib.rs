@@ -263,7 +263,7 @@
 //! of that with any error that can be displayed. An `Err` or a panic ends the call with an error that names the row,
 //! the lowest one that failed. A worker that dies (a fault in C code, a kill, `exit`) costs no result: its rows are run
 //! again, and only a row that is fatal to every worker ends the call. Inputs that do not fit each other are refused
-//! before anything is forked.
+//! before any worker begins.
 //!
 //! ```
 //! use rowfork::{Error, SharedArray};
@@ -322,7 +322,7 @@
 //! What happens when, how a row is found, and where it ends: `docs/FAULTS.md`.
 //!
 //! # What a kernel may do
-//! A forked worker is a copy of the calling thread alone. Arithmetic, allocation, reading what was captured, calling C,
+//! A forked worker is a copy of the calling thread alone, as it is at the call, or for a [`Pool`] as it was when that was made. Arithmetic, allocation, reading what was captured, calling C,
 //! and threads of its own are fine. Not fine: printing, logging, or any lock, pool or runtime that other threads of the
 //! caller use (a lock held at the fork is held for ever in the worker), and relying on changes to captured values (they
 //! stay in the worker). `docs/FAULTS.md` has the table, under "Fork safety"; in a program of several threads set a

@@ -270,9 +270,9 @@ pub(crate) unsafe fn unpack_view<'v, A, D: Dimension>(words: &mut Unpacker<'_>) 
 pub(crate) fn to_word<K: Copy>(value: &K) -> u64 {
     const { assert!(fits_word::<K>(), "a kernel for a pool captures nothing: see `rowfork::param`") };
     let mut word = 0u64;
-    // Of what a closure captures some bytes may be padding, which is not to be looked at. It is not code in any case.
-    if std::any::type_name::<K>().contains("{{closure}}") {
-        return word;
+    // Of what a closure captures some bytes may be padding, which is not to be looked at.
+    if is_closure::<K>() {
+        return CAPTURES;
     }
     // SAFETY: at most as many bytes as a word has, of a live value; a pointer among them loses its provenance, which is
     // that of code.
@@ -295,7 +295,44 @@ pub(crate) unsafe fn from_word<K: Copy>(word: u64) -> K {
     unsafe { value.assume_init() }
 }
 
+/// What [`to_word`] makes of a closure: nobody needs the word of one that captures nothing, and one that captures is refused.
+pub(crate) const CAPTURES: u64 = 0;
+
+/// By its name, as the compiler gives it.
+fn is_closure<K>() -> bool {
+    std::any::type_name::<K>().ends_with("{{closure}}")
+}
+
 /// Nothing at all (a closure without captures, a function by name), or as large as a function pointer.
 const fn fits_word<K>() -> bool {
     size_of::<K>() == 0 || size_of::<K>() == size_of::<u64>() && align_of::<K>() <= align_of::<u64>()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name_of<K: Copy>(_: &K) -> (bool, usize) {
+        (is_closure::<K>(), size_of::<K>())
+    }
+
+    #[test]
+    fn closures_are_told_from_functions() {
+        let (number, flag) = (7_u32, true);
+        assert_eq!(name_of(&move |x: u32| x + number + u32::from(flag)), (true, 8));
+        assert_eq!(name_of(&|x: u32| x), (true, 0));
+        assert_eq!(name_of(&u32::count_ones), (false, 0));
+        let pointer: fn(u32) -> u32 = |x| x;
+        assert_eq!(name_of(&pointer), (false, 8));
+        assert_eq!(to_word(&pointer), pointer as usize as u64);
+        assert_eq!(to_word(&move |x: u32| x + number + u32::from(flag)), CAPTURES);
+    }
+
+    #[test]
+    fn a_function_pointer_arrives_as_it_was() {
+        let pointer: fn(u32) -> u32 = u32::count_ones;
+        // SAFETY: made of this type, in this process.
+        let arrived: fn(u32) -> u32 = unsafe { from_word(to_word(&pointer)) };
+        assert_eq!(arrived(7), 3);
+    }
 }

@@ -282,11 +282,10 @@ impl<'a> Supervisor<'a> {
     fn vitals(&self) -> Vec<Vital> {
         let vital = |owner: Owner| {
             let slot = &self.control.slots()[usize::from(owner.slot)];
-            Vital { owner, ready: slot.is_ready(), pulse: slot.pulse() }
+            let start_limit = if slot.is_initialising() { supervise::INIT_LIMIT } else { supervise::STARTUP_LIMIT };
+            Vital { owner, ready: slot.is_ready(), start_limit, pulse: slot.pulse() }
         };
-        // Who is made fit for work by a function of the user's is not here yet.
-        let is_here = |owner: &Owner| !self.control.slots()[usize::from(owner.slot)].is_initialising();
-        self.crew.owners().into_iter().filter(is_here).map(vital).collect()
+        self.crew.owners().into_iter().map(vital).collect()
     }
 
     fn is_cancelled(&mut self) -> bool {

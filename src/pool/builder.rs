@@ -14,22 +14,22 @@ use super::board::Board;
 use super::couriers::Couriers;
 use super::queue::Queue;
 use super::roster::Roster;
-use super::spin::Patience;
 use super::worker::Desk;
 use super::zygote::{self, Nest, Seat};
 use super::{Counters, Persistent, Pool, Shared, State};
 use crate::blocks::MAX_BLOCKS;
 use crate::control::{Control, MAX_WORKERS, Slot};
-use crate::error::{Error, Result};
+use crate::error::{DeathCause, Error, Result};
 use crate::executor::Executor;
 use crate::kernel::Kernel;
 use crate::options::Options;
 use crate::policy::Policy;
 use crate::segment::registry;
 use crate::segment::registry::Observer;
+use crate::supervise::INIT_LIMIT;
 use crate::sys::channel::Channel;
 use crate::sys::event::Event;
-use crate::sys::process::{self, ChildFd, Side};
+use crate::sys::process::{self, ChildFd, Exit, Side};
 use crate::sys::shared::SharedPages;
 use crate::sys::{code, procfs};
 use crate::worker;
@@ -142,14 +142,18 @@ impl PoolBuilder {
 
     /// Calls of operations that run no code but rowfork's are done by the calling thread where input and output together have less than so
     /// many bytes and no name. 256 KiB by default: about where two workers that have to be woken are as quick. 0: always by workers.
+    ///
+    /// Such a call does not wait for its turn, does not ask whether the pool is broken, and is not ended by a deadline. Calls with a
+    /// [token](Executor::cancel_token), a [check](Executor::check_interrupt), a [callback](Executor::progress) or
+    /// [measured memory](Executor::measure_memory) are made by workers, whatever their size.
     pub fn inline_below(mut self, bytes: usize) -> Self {
         self.inline_below = bytes;
         self
     }
 
     /// Is called in each worker before its first row, also in those that take the place of dead ones; it may capture anything, of which a
-    /// worker has a copy. It may take its time: `build` waits for it, and a call is done by those that are ready. Where it panics `build`,
-    /// or the next call, is [`WorkerSetup`](Error::WorkerSetup).
+    /// worker has a copy. It may take its time, up to a minute: `build` waits for it, and a call is done by those that are ready.
+    /// Where it panics or takes longer, `build` or a later call is [`WorkerSetup`](Error::WorkerSetup).
     pub fn init(mut self, init: impl Fn() + Send + Sync + 'static) -> Self {
         self.init = Box::new(init);
         self
@@ -221,10 +225,9 @@ impl PoolBuilder {
             roster.hire(roster.owner(slot), |_| Ok(true))
         });
         let hired = hired.and_then(|()| wait_until_ready(&mut roster, fresh));
-        let (state, spin) = (Vec::new(), Patience::new(self.spin_time));
         let shared = Shared {
             queue: Queue::default(),
-            state: Mutex::new(State { roster, patience: spin, words: state.clone(), record: state }),
+            state: Mutex::new(State::new(roster, self.spin_time)),
             board,
             couriers,
             control,
@@ -256,18 +259,31 @@ impl fmt::Debug for PoolBuilder {
 
 /// Waits until every worker is fit for work.
 fn wait_until_ready(roster: &mut Roster, control: Control<'_>) -> Result<()> {
+    let limit = Instant::now() + INIT_LIMIT;
     while !control.slots().iter().all(Slot::is_ready) {
+        if Instant::now() >= limit {
+            let message = format!("the pool's init function has not returned for {INIT_LIMIT:?}");
+            return Err(Error::WorkerSetup { message });
+        }
         roster.sleep(None, Instant::now() + LOOK_AGAIN).map_err(Error::of_watching)?;
         roster.listen();
         roster.check()?;
         if let Some((owner, exit)) = roster.take_ended(control.slots().len()).pop() {
-            let message = control.slots()[usize::from(owner.slot)].message().map(|message| message.text);
+            let told = control.slots()[usize::from(owner.slot)].message().map(|message| message.text);
             let message =
-                message.unwrap_or_else(|| format!("a worker of the pool ended before it was ready: {exit:?}"));
+                told.unwrap_or_else(|| format!("a worker of the pool {} while its init function ran", in_words(exit)));
             return Err(Error::WorkerSetup { message });
         }
     }
     Ok(())
+}
+
+fn in_words(exit: Exit) -> DeathCause {
+    match exit {
+        Exit::Code(code) => DeathCause::Exited(code),
+        Exit::Signal(signal) => DeathCause::Signalled(signal),
+        Exit::Unknown => DeathCause::Unknown,
+    }
 }
 
 fn fork_zygote(nest: &Nest<'_>) -> Result<ChildFd> {

@@ -11,7 +11,7 @@
 //! | `board.rs`, `job.rs` | shared | the job, and who sleeps |
 //! | `wire.rs` | all | messages |
 //!
-//! What the processes agree on is in `README.md` beside this file.
+//! What the processes agree on follows.
 //!
 //! # Safety
 //! A pool is shared by threads although callbacks, which its type could hold, are not: see there.
@@ -36,7 +36,7 @@ use std::fmt;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::ops::{ControlFlow, Deref, Range};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use ndarray::Ix1;
@@ -59,7 +59,7 @@ use crate::error::{Error, Result};
 use crate::executor::sealed::Run;
 use crate::executor::{Entry, Executor, KernelFor, Mode, Travel};
 use crate::options::Options;
-use crate::packet::Packet;
+use crate::packet::{CAPTURES, Packet};
 use crate::report::{EarlyEnd, Report};
 use crate::supervisor;
 use crate::sys::shared::SharedPages;
@@ -146,8 +146,10 @@ pub struct PoolStats {
     pub inline_calls: u64,
     /// Of the calls on the workers, those whose end came so soon that the caller had not gone to sleep.
     pub hot_calls: u64,
-    /// Workers that have ended so far, whoever ended them: after a call that failed rowfork does, since one might still write.
+    /// Workers that have ended otherwise, whoever ended them: after a call that failed rowfork does, since one might still write.
     pub deaths: u64,
+    /// Workers that have left after [as many calls as they may make](PoolBuilder::calls_per_worker).
+    pub recycled: u64,
     /// Threads that wait for their turn at this moment.
     pub waiting: usize,
     /// The most arrays that a worker keeps mapped for the next call, of 64 that are possible.
@@ -156,6 +158,8 @@ pub struct PoolStats {
     pub zygote_pid: i32,
     /// The workers that have been let in. Empty while a call of another thread runs.
     pub worker_pids: Vec<i32>,
+    /// Why no call can be made any more, if so. `None` while a call of another thread runs.
+    pub broken: Option<String>,
     /// Threads of the program when the pool was made. With more than one, a lock that another one held then is held for ever in the
     /// workers.
     pub caller_threads: usize,
@@ -191,6 +195,12 @@ struct State {
     record: Vec<u64>,
 }
 
+impl State {
+    fn new(roster: Roster, spin_time: Duration) -> Self {
+        Self { roster, patience: Patience::new(spin_time), words: Vec::new(), record: Vec::new() }
+    }
+}
+
 /// For [`PoolStats`].
 #[derive(Debug, Default)]
 struct Counters {
@@ -198,6 +208,7 @@ struct Counters {
     inline_calls: AtomicU64,
     hot_calls: AtomicU64,
     deaths: AtomicU64,
+    recycled: AtomicU64,
 }
 
 /// The deadline of a call that is shorter is over before the caller has looked for long.
@@ -245,10 +256,16 @@ impl Pool {
     pub fn stats(&self) -> PoolStats {
         let shared = self.shared();
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let pids = shared.state.try_lock().map(|mut state| {
-            state.roster.listen();
-            state.roster.pids()
+        let state = match shared.state.try_lock() {
+            Ok(state) => Some(state),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        };
+        let roster = state.map(|mut state| {
+            state.roster.look();
+            (state.roster.pids(), state.roster.check().err())
         });
+        let (worker_pids, broken) = roster.unwrap_or_default();
         PoolStats {
             workers: shared.workers,
             calls: read(&shared.counters.calls),
@@ -258,7 +275,9 @@ impl Pool {
             waiting: shared.queue.len(),
             mapped_arrays: shared.couriers.n_mapped(),
             zygote_pid: shared.zygote_pid,
-            worker_pids: pids.unwrap_or_default(),
+            worker_pids,
+            broken: broken.map(|error| error.to_string()),
+            recycled: read(&shared.counters.recycled),
             caller_threads: shared.caller_threads,
         }
     }
@@ -361,11 +380,15 @@ impl Run for Persistent {
 impl Shared {
     /// Refuses functions that workers do not have.
     fn check_code(&self, entry: Entry, packet: &Packet<'_>) -> Result<()> {
-        let is_code =
-            |address: &usize| self.code.as_ref().is_none_or(|code| code.iter().any(|range| range.contains(address)));
-        let known = |address: &usize| *address != 0 && is_code(address);
-        let foreign = packet.code().iter().copied().chain([entry as usize]).find(|address| !known(address));
-        foreign.map_or(Ok(()), |address| Err(Error::KernelNotInZygote { address }))
+        for address in packet.code().iter().copied().chain([entry as usize]) {
+            if address as u64 == CAPTURES {
+                return Err(Error::KernelCaptures);
+            }
+            if self.code.as_ref().is_some_and(|code| !code.iter().any(|range| range.contains(&address))) {
+                return Err(Error::KernelNotInZygote { address });
+            }
+        }
+        Ok(())
     }
 
     /// One call, by who is inside.

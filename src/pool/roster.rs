@@ -11,6 +11,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::board::Board;
 use super::couriers::Couriers;
 use super::wire::{ToCaller, ToZygote};
+use super::worker::EXIT_RECYCLED;
 use super::{Counters, count};
 use crate::control::Owner;
 use crate::error::{Error, Result};
@@ -26,6 +27,10 @@ const BIRTH_LIMIT: Duration = Duration::from_secs(10);
 
 /// How long the zygote may take to end all workers and leave.
 const LEAVE_LIMIT: Duration = Duration::from_secs(6);
+
+/// It ends for no other reason than these.
+const ZYGOTE_GONE: &str =
+    "its zygote is gone: somebody has killed it, or the system had no descriptor for it when it began";
 
 /// How often to look where there is no descriptor to wait for.
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
@@ -171,9 +176,15 @@ impl Roster {
         }
         if zygote_ended {
             self.listen();
-            self.break_up("its zygote was killed".to_owned());
+            self.break_up(ZYGOTE_GONE.to_owned());
         }
         Ok(())
+    }
+
+    /// Looks whether anything has happened.
+    pub(super) fn look(&mut self) {
+        let _ = self.sleep(None, Instant::now());
+        self.listen();
     }
 
     /// Takes note of what the zygote has to say.
@@ -196,7 +207,7 @@ impl Roster {
                 }
                 Received::Nothing => break,
                 Received::Closed => {
-                    self.break_up("its zygote was killed".to_owned());
+                    self.break_up(ZYGOTE_GONE.to_owned());
                     break;
                 }
             }
@@ -222,7 +233,12 @@ impl Roster {
         let generation = owner.generation.wrapping_add(1);
         let before = std::mem::replace(&mut self.seats[slot], Seat { generation, process: None, hired: false });
         self.couriers.renew(slot, generation);
-        count(&self.counters.deaths);
+        // Who leaves when its time is up has done nothing else than one that is done.
+        let (counter, exit) = match exit {
+            Exit::Code(EXIT_RECYCLED) => (&self.counters.recycled, Exit::Code(0)),
+            _ => (&self.counters.deaths, exit),
+        };
+        count(counter);
         if before.hired {
             self.ended.push((owner, exit));
         }

@@ -41,6 +41,9 @@ impl Desk {
     }
 }
 
+/// What a worker leaves with after as many calls as it may make.
+pub(super) const EXIT_RECYCLED: i32 = 104;
+
 /// Before the first.
 pub(super) const NO_CALL: CallKey = CallKey { nonce: 0, number: 0 };
 
@@ -52,8 +55,9 @@ struct Worker<'n> {
     /// Messages that have come, counted as the board counts them.
     received: u32,
     patience: Patience,
-    /// Calls that it has taken part in.
+    /// Calls that it has taken part in, and the last of them.
     calls: u32,
+    last_call: Option<u32>,
     /// Where records are copied to.
     buffer: Vec<u64>,
 }
@@ -76,7 +80,8 @@ pub(super) fn live(nest: &Nest<'_>, zygote: Pid, owner: Owner, desk: Desk) -> ! 
     signal::unblock_all();
     initialise(nest, slot);
     let most = if index < nest.n_spinning { nest.spin } else { Duration::ZERO };
-    Worker { nest, owner, slot, maps, received, patience: Patience::new(most), calls: 0, buffer }.serve()
+    Worker { nest, owner, slot, maps, received, patience: Patience::new(most), calls: 0, last_call: None, buffer }
+        .serve()
 }
 
 /// Runs the caller's function for new workers.
@@ -211,9 +216,11 @@ impl Worker<'_> {
         if self.nest.board.caller_sleeps() && control.is_over(&blocks) {
             self.nest.bell.raise();
         }
-        self.calls += 1;
+        if self.last_call != Some(job.key.number) {
+            (self.calls, self.last_call) = (self.calls + 1, Some(job.key.number));
+        }
         if self.nest.calls_per_worker.is_some_and(|most| self.calls >= most.get()) {
-            exit_now(0); // a fresh one takes its place
+            exit_now(EXIT_RECYCLED); // a fresh one takes its place
         }
     }
 }

@@ -115,7 +115,8 @@ impl<M: Mode> Executor<'_, M> {
     /// `combine` fails, the row that is named is the first of the group that was to be taken in.
     ///
     /// # Fork safety
-    /// See [`fork()`](crate::fork()). Workers are forked twice: to fold, and one to combine.
+    /// See [`fork()`](crate::fork()) and [`Pool`](crate::Pool). It is two calls: to fold, and by one worker to combine; on a pool that of another
+    /// thread may come between.
     ///
     /// # Examples
     /// ```
@@ -207,7 +208,8 @@ impl<M: Mode> Executor<'_, M> {
     /// elements, and [`ShmFull`](crate::Error::ShmFull) and the like where the accumulators find no room.
     ///
     /// # Fork safety
-    /// See [`fork()`](crate::fork()). Workers are forked twice: to fold, and one to combine.
+    /// See [`fork()`](crate::fork()) and [`Pool`](crate::Pool). It is two calls: to fold, and by one worker to combine; on a pool that of another
+    /// thread may come between.
     ///
     /// # Examples
     /// ```

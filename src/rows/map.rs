@@ -12,11 +12,12 @@ use crate::executor::{Executor, Given, KernelFor, Mode};
 use crate::report::{Output, Report};
 
 impl<M: Mode> Executor<'_, M> {
-    /// Calls `kernel` for every row, in forked workers, and gives its values in order: an array of shape `(rows,)`,
+    /// Calls `kernel` for every row, in workers, and gives its values in order: an array of shape `(rows,)`,
     /// nameless until [published](SharedArray::publish).
     ///
-    /// `input` is an array, a part of one, or several whose rows are taken together: see [`Rows`]. The kernel may capture
-    /// anything, but what it changes in captured values stays in the worker, and is lost with it. It must be pure: a row is
+    /// `input` is an array, a part of one, or several whose rows are taken together: see [`Rows`]. In fork mode the kernel
+    /// may capture anything, but what it changes in captured values stays in the worker, and is lost with it; on a [`Pool`](crate::Pool) it captures
+    /// nothing, and what it needs goes with the input ([`param`](crate::param), [`broadcast`](crate::broadcast)). It must be pure: a row is
     /// run again when its worker dies.
     ///
     /// # Errors
@@ -32,10 +33,12 @@ impl<M: Mode> Executor<'_, M> {
     /// the input; [`ForkFailed`](crate::Error::ForkFailed), [`WorkerSetup`](crate::Error::WorkerSetup) or
     /// [`Os`](crate::Error::Os) where no worker can be had; [`WorkersKeepDying`](crate::Error::WorkersKeepDying),
     /// [`WorkerUnkillable`](crate::Error::WorkerUnkillable), [`ControlCorrupted`](crate::Error::ControlCorrupted); the errors of
-    /// the options.
+    /// the options; on a pool [`PoolBroken`](crate::Error::PoolBroken), [`PoolReentered`](crate::Error::PoolReentered),
+    /// [`KernelCaptures`](crate::Error::KernelCaptures), [`KernelNotInZygote`](crate::Error::KernelNotInZygote),
+    /// [`TooManyArrays`](crate::Error::TooManyArrays).
     ///
     /// # Fork safety
-    /// See [`fork()`](crate::fork()).
+    /// See [`fork()`](crate::fork()) and [`Pool`](crate::Pool).
     ///
     /// # Examples
     /// ```

@@ -16,7 +16,7 @@ use crate::report::{Output, Report};
 
 impl<M: Mode> Executor<'_, M> {
     /// Calls `kernel` for blocks of rows on end, with a [`Block`](crate::Block) of the input and the rows of the output to
-    /// fill, in forked workers: for functions that are quick on many rows at once, such as a matrix product or ndarray's
+    /// fill, in workers: for functions that are quick on many rows at once, such as a matrix product or ndarray's
     /// operations along an axis. `row_shape` is the shape of the output's rows: a width, `()` for one value per row,
     /// `(height, width)` for images.
     ///
@@ -28,7 +28,7 @@ impl<M: Mode> Executor<'_, M> {
     /// As [`transform_rows`](Self::transform_rows); the row that is named is the first of its block.
     ///
     /// # Fork safety
-    /// See [`fork()`](crate::fork()).
+    /// See [`fork()`](crate::fork()) and [`Pool`](crate::Pool).
     ///
     /// # Examples
     /// ```

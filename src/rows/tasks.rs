@@ -10,7 +10,7 @@ use crate::executor::{Executor, KernelFor, Mode};
 use crate::report::{Output, Report};
 
 impl<M: Mode> Executor<'_, M> {
-    /// Calls `task` with each of 0, 1, ... `n_tasks - 1`, in forked workers, and gives the values in order: an array of shape
+    /// Calls `task` with each of 0, 1, ... `n_tasks - 1`, in workers, and gives the values in order: an array of shape
     /// `(n_tasks,)`.
     ///
     /// For what has no matrix to work on: simulations, files to read, parameters to try. The answer must follow from the
@@ -22,7 +22,7 @@ impl<M: Mode> Executor<'_, M> {
     /// As [`map_rows`](Self::map_rows).
     ///
     /// # Fork safety
-    /// See [`fork()`](crate::fork()).
+    /// See [`fork()`](crate::fork()) and [`Pool`](crate::Pool).
     ///
     /// # Examples
     /// ```

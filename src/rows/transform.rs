@@ -16,7 +16,7 @@ use crate::report::{Output, Report};
 pub(super) type Larger<S> = <<S as IntoDimension>::Dim as Dimension>::Larger;
 
 impl<M: Mode> Executor<'_, M> {
-    /// Calls `kernel` for every row with the row and a row of the output to fill, in forked workers. `row_shape` is the shape
+    /// Calls `kernel` for every row with the row and a row of the output to fill, in workers. `row_shape` is the shape
     /// of the output's rows: a width, or `(height, width)` for images. The output has the rows of the input as axis 0,
     /// and is nameless until [published](SharedArray::publish).
     ///
@@ -29,7 +29,7 @@ impl<M: Mode> Executor<'_, M> {
     /// [`KernelPanicked`](crate::Error::KernelPanicked).
     ///
     /// # Fork safety
-    /// See [`fork()`](crate::fork()).
+    /// See [`fork()`](crate::fork()) and [`Pool`](crate::Pool).
     ///
     /// # Examples
     /// ```

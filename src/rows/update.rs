@@ -16,7 +16,7 @@ use crate::packet::Shape;
 use crate::report::Report;
 
 impl<M: Mode> Executor<'_, M> {
-    /// Calls `kernel` for every row with a [`RowMut`] to change in place, in forked workers. There is no second array: the
+    /// Calls `kernel` for every row with a [`RowMut`] to change in place, in workers. There is no second array: the
     /// memory stays that of the input. It is always all rows of an array; a kernel that is to change some of the columns
     /// slices its row.
     ///
@@ -33,7 +33,7 @@ impl<M: Mode> Executor<'_, M> {
     /// [`UpdateInterrupted`](crate::Error::UpdateInterrupted) with the rows, and the former as its source.
     ///
     /// # Fork safety
-    /// See [`fork()`](crate::fork()).
+    /// See [`fork()`](crate::fork()) and [`Pool`](crate::Pool).
     ///
     /// # Examples
     /// ```

@@ -9,7 +9,10 @@ use crate::failpoints;
 
 /// How long a worker may take to put its process in order. It takes 0.1 ms; a lock of the caller's that some `atfork` handler
 /// waits for takes for ever.
-const STARTUP_LIMIT: Duration = Duration::from_secs(2);
+pub(crate) const STARTUP_LIMIT: Duration = Duration::from_secs(2);
+
+/// How long a function of the user's may take that makes a worker fit for work.
+pub(crate) const INIT_LIMIT: Duration = Duration::from_secs(60);
 
 /// How long a worker may take to die of SIGKILL.
 pub(crate) const DEATH_LIMIT: Duration = Duration::from_secs(5);
@@ -20,6 +23,8 @@ pub(crate) struct Vital {
     pub(crate) owner: Owner,
     /// It is through its preparations.
     pub(crate) ready: bool,
+    /// Until then, how long they may take.
+    pub(crate) start_limit: Duration,
     /// Changes whenever it comes to another row or finishes a block.
     pub(crate) pulse: (u64, u64),
 }
@@ -65,7 +70,7 @@ impl Clock {
             let (limit, cause) = match (vital.ready, self.stall_limit) {
                 (false, _) if failpoints::is_on("no limit on a start") => continue,
                 (true, Some(_)) if failpoints::is_on("no stall detection") => continue,
-                (false, _) => (STARTUP_LIMIT, DeathCause::HungAtStart),
+                (false, _) => (vital.start_limit, DeathCause::HungAtStart),
                 (true, Some(limit)) => (limit, DeathCause::Stalled { limit, caller_threads: self.caller_threads }),
                 (true, None) => continue,
             };
@@ -118,7 +123,7 @@ impl Clock {
 
     /// When something could be overdue next, as far as it is known.
     pub(crate) fn next(&self) -> Option<Instant> {
-        let limit = |vital: &Vital| if vital.ready { self.stall_limit } else { Some(STARTUP_LIMIT) };
+        let limit = |vital: &Vital| if vital.ready { self.stall_limit } else { Some(vital.start_limit) };
         let of_workers = self.seen.values().filter_map(|(vital, since)| since.checked_add(limit(vital)?));
         of_workers.chain(self.deadline).min()
     }
@@ -135,7 +140,7 @@ mod tests {
     }
 
     fn vital(ready: bool, row: u64) -> Vital {
-        Vital { owner: A, ready, pulse: (row, 0) }
+        Vital { owner: A, ready, start_limit: STARTUP_LIMIT, pulse: (row, 0) }
     }
 
     #[test]
@@ -172,6 +177,16 @@ mod tests {
         assert_eq!(clock.next(), Some(start + STARTUP_LIMIT));
         assert_eq!(clock.overdue(&[vital(false, 3)], start + STARTUP_LIMIT, |_| true), [A]);
         assert_eq!(clock.killed_for(A), Some(&DeathCause::HungAtStart));
+    }
+
+    #[test]
+    fn a_start_that_may_take_its_time_is_given_it() {
+        let start = Instant::now();
+        let mut clock = Clock::new(None, Some(at(100)), 1);
+        let slow = Vital { start_limit: at(60_000), ..vital(false, 3) };
+        assert!(clock.overdue(&[slow], start, |_| true).is_empty());
+        assert!(clock.overdue(&[slow], start + at(59_999), |_| true).is_empty());
+        assert_eq!(clock.overdue(&[slow], start + at(60_000), |_| true), [A]);
     }
 
     #[test]

@@ -17,7 +17,7 @@ mod ledger;
 mod tests;
 mod units;
 
-pub(crate) use clock::{Clock, DEATH_LIMIT, Vital};
+pub(crate) use clock::{Clock, DEATH_LIMIT, INIT_LIMIT, STARTUP_LIMIT, Vital};
 pub(crate) use ledger::Ledger;
 
 use std::ops::Range;

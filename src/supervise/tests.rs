@@ -85,8 +85,10 @@ impl Table {
 
     /// Decides, with so many workers alive, and says it in words.
     fn decide(&mut self, live: usize) -> String {
-        let vitals: Vec<Vital> =
-            [A, B][..live].iter().map(|&owner| Vital { owner, ready: true, pulse: (0, 0) }).collect();
+        let vitals: Vec<Vital> = [A, B][..live]
+            .iter()
+            .map(|&owner| Vital { owner, ready: true, start_limit: STARTUP_LIMIT, pulse: (0, 0) })
+            .collect();
         self.decide_with(&vitals, false)
     }
 
@@ -537,7 +539,10 @@ fn a_worker_that_does_not_come_to_another_row_is_killed() {
     let mut decide_at = |ms: u64, row: u64| {
         table.now = start + Duration::from_millis(ms);
         table.decide_with(
-            &[Vital { owner: A, ready: true, pulse: (row, 0) }, Vital { owner: B, ready: true, pulse: (ms, 0) }],
+            &[
+                Vital { owner: A, ready: true, start_limit: STARTUP_LIMIT, pulse: (row, 0) },
+                Vital { owner: B, ready: true, start_limit: STARTUP_LIMIT, pulse: (ms, 0) },
+            ],
             false,
         )
     };
@@ -555,7 +560,7 @@ fn workers_that_hang_before_they_are_ready_are_replaced_three_times() {
     let mut outcome = String::new();
     for round in 0..6u16 {
         let owner = Owner { slot: 0, generation: round };
-        let hung = [Vital { owner, ready: false, pulse: (0, 0) }];
+        let hung = [Vital { owner, ready: false, start_limit: STARTUP_LIMIT, pulse: (0, 0) }];
         for ms in [0, 2000] {
             table.now = start + Duration::from_millis(u64::from(round) * 3000 + ms);
             outcome = table.decide_with(&hung, false);

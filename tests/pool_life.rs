@@ -1,0 +1,150 @@
+//! What the workers of a pool have from one call to the next, and what they cost between calls.
+
+#[path = "support/isolated.rs"]
+mod isolated;
+use std::cell::Cell;
+use std::collections::BTreeSet;
+use std::fs;
+use std::time::{Duration, Instant};
+
+use ndarray::Ix1;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use rowfork::{Pool, SharedArray, broadcast, param};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Processor time of a process so far, in ticks of 10 ms.
+fn ticks(pid: i32) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields = stat.rsplit_once(") ").unwrap().1.split(' ').skip(11).take(2);
+    fields.map(|field| field.parse::<u64>().unwrap()).sum()
+}
+
+/// The processes that rows of a call were run by.
+fn pids_in(pool: &Pool) -> BTreeSet<u32> {
+    let pids = pool
+        .run_tasks(64, |_| {
+            std::thread::sleep(Duration::from_micros(500)); // so that every worker has a share
+            std::process::id()
+        })
+        .unwrap();
+    pids.as_slice().iter().copied().collect()
+}
+
+fn until(limit: Duration, what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + limit;
+    while !condition() {
+        assert!(Instant::now() < deadline, "{what}: not within {limit:?}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+thread_local! {
+    static FROM_INIT: Cell<u64> = const { Cell::new(0) };
+    static CALLS: Cell<u64> = const { Cell::new(0) };
+}
+
+isolated_tests! {
+    fn an_idle_pool_uses_no_processor_time() {
+        let pool = Pool::builder().workers(2).build().unwrap();
+        let m = SharedArray::from_shape_fn(None, (1000, 10), |(i, j)| (i + j) as f64).unwrap();
+        pool.map_rows(&m, |row| row.sum()).unwrap();
+        let processes = || [&[pool.stats().zygote_pid][..], &pool.stats().worker_pids].concat();
+        let all = processes();
+        assert_eq!(all.len(), 3);
+        std::thread::sleep(Duration::from_millis(50));
+        let before: Vec<u64> = all.iter().map(|&pid| ticks(pid)).collect();
+        std::thread::sleep(SECOND);
+        let after: Vec<u64> = all.iter().map(|&pid| ticks(pid)).collect();
+        assert_eq!(before, after, "ticks of 10 ms, zygote first");
+        assert_eq!(processes(), all);
+    }
+
+    fn what_init_has_left_is_there_in_every_worker_and_its_successors() {
+        let captured = vec![40_u64, 2];
+        let pool = Pool::builder().workers(2).init(move || FROM_INIT.set(captured.iter().sum())).build().unwrap();
+        let seen = |pool: &Pool| {
+            let values = pool.run_tasks(64, |_| {
+                std::thread::sleep(Duration::from_micros(300));
+                FROM_INIT.get()
+            });
+            values.unwrap().as_slice().iter().copied().collect::<BTreeSet<u64>>()
+        };
+        assert_eq!(seen(&pool), BTreeSet::from([42]));
+        for pid in pool.stats().worker_pids {
+            kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+        }
+        assert_eq!(seen(&pool), BTreeSet::from([42]));
+        assert_eq!(FROM_INIT.get(), 0, "not in the caller");
+    }
+
+    fn an_init_that_takes_its_time_is_not_taken_for_a_hang() {
+        let pool = Pool::builder().workers(1).init(|| std::thread::sleep(Duration::from_millis(2500)));
+        let pool = pool.stall_limit(Duration::from_millis(200)).build().unwrap();
+        let first = pids_in(&pool);
+        assert_eq!(pool.stats().deaths, 0);
+        kill(Pid::from_raw(pool.stats().worker_pids[0]), Signal::SIGKILL).unwrap();
+        let second = pids_in(&pool);
+        assert!(first.is_disjoint(&second));
+        assert_eq!(pool.stats().deaths, 1, "that of the one that was killed");
+    }
+
+    fn what_a_kernel_leaves_in_its_worker_is_there_in_the_next_call() {
+        let count = |pool: &Pool| {
+            pool.run_tasks(1, |_| {
+                CALLS.set(CALLS.get() + 1);
+                CALLS.get()
+            }).unwrap()[0]
+        };
+        let pool = Pool::builder().workers(1).build().unwrap();
+        assert_eq!([count(&pool), count(&pool), count(&pool)], [1, 2, 3]);
+        assert_eq!(CALLS.get(), 0, "and not in the caller");
+    }
+
+    fn a_worker_is_replaced_after_as_many_calls_as_are_asked_for() {
+        let pool = Pool::builder().workers(1).calls_per_worker(3).build().unwrap();
+        let by = |_| pool.run_tasks(1, |_| std::process::id()).unwrap()[0];
+        let pids: Vec<u32> = (0..12).map(by).collect();
+        let runs = pids.chunk_by(|a, b| a == b).map(<[u32]>::len).collect::<Vec<_>>();
+        assert_eq!(runs, [3, 3, 3, 3], "{pids:?}");
+        // It goes on for more calls than workers may die unseen.
+        (0..1000).for_each(|call| assert_ne!(by(call), 0));
+        assert!(pool.stats().deaths > 300);
+    }
+
+    fn more_arrays_than_a_worker_keeps_come_and_go() {
+        let pool = Pool::builder().workers(2).inline_below(0).build().unwrap();
+        let arrays: Vec<_> = (0..150).map(|k| SharedArray::from_shape_fn(None, 10, |i| (k + i) as f64).unwrap()).collect();
+        let mut out = SharedArray::<f64, Ix1>::zeros(None, 10).unwrap();
+        for round in 0..3 {
+            for (k, array) in arrays.iter().enumerate() {
+                pool.map_rows_into((array, param(round as f64)), &mut out, |(row, round)| row.value() + round).unwrap();
+                assert_eq!(out[9], (k + 9 + round) as f64);
+            }
+        }
+        assert_eq!(pool.stats().mapped_arrays, 64);
+        drop(arrays);
+        assert!(pool.stats().mapped_arrays <= 1, "the output");
+    }
+
+    fn each_worker_holds_as_many_mappings_and_descriptors_as_before_when_arrays_are_dropped() {
+        let pool = Pool::builder().workers(2).build().unwrap();
+        let table = SharedArray::from_shape_fn(None, 10, |i| i as f64).unwrap();
+        let call = || {
+            let m = SharedArray::from_shape_fn(None, (100, 3), |(i, j)| (i + j) as f64).unwrap();
+            let sums = pool.map_rows((&m, broadcast(&table)), |(row, table)| row.sum() + table[1]).unwrap();
+            assert_eq!(sums[1], 1.0 + 2.0 + 3.0 + 1.0);
+        };
+        let held = |pid: &i32| {
+            let lines = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap().lines().count();
+            (lines, fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count())
+        };
+        (0..3).for_each(|_| call());
+        let workers = pool.stats().worker_pids;
+        std::thread::sleep(Duration::from_millis(20));
+        let before: Vec<_> = workers.iter().map(held).collect();
+        (0..200).for_each(|_| call());
+        until(SECOND, "all let go", || workers.iter().map(held).zip(&before).all(|(now, before)| now <= *before));
+    }
+}

@@ -72,6 +72,15 @@ impl World {
         }
     }
 
+    /// Does the first block, if it can be had.
+    fn try_block(&self, owner: Owner) {
+        let block = self.blocks.get(0).unwrap();
+        if let Some(claim) = self.control(KEY).claims(1).try_claim(block, owner) {
+            self.write(0, value_of(KEY));
+            claim.publish(digest_of(0, &(0..1)));
+        }
+    }
+
     /// How the units are, and whether all are done or retired; then their rows are there, and with what they should be.
     pub(crate) fn look(&self, key: CallKey, units: &[Range<usize>]) -> (Vec<ClaimState>, bool) {
         let states = self.control(key).claims(units.len()).states(|unit| digest_of(unit, &units[unit]));
@@ -95,6 +104,47 @@ pub(crate) fn digest_of(index: usize, rows: &Range<usize>) -> u64 {
 
 fn value_of(key: CallKey) -> usize {
     key.number as usize * 100
+}
+
+/// A and B want the same block. A dies, and whatever the block's word is by then, the supervisor frees what A has had of it; A's heir is
+/// there while B still is. The caller looks while they work.
+pub(crate) fn taken_over(steps: Option<u32>) -> bool {
+    let world = Arc::new(World::new(1, 1));
+    let units = world.unit_rows();
+    let [a, b] = [A, B].map(|owner| {
+        let world = Arc::clone(&world);
+        let steps = steps.filter(|_| owner == A).unwrap_or(u32::MAX);
+        thread::spawn(move || mortal(steps, || world.try_block(owner)).is_none())
+    });
+    let died = a.join().unwrap();
+    if died {
+        world.control(KEY).claims(1).free(0, A, digest_of(0, &units[0]));
+        world.try_block(HEIR);
+    }
+    world.look(KEY, &units);
+    b.join().unwrap();
+    assert!(world.look(KEY, &units).1, "not all is done");
+    died
+}
+
+/// A and B want the same block. The supervisor has a block that is done done again, as it does when what a crash may have spoilt is not
+/// to be trusted: by who comes for it, whether he has been there all the time or comes now.
+pub(crate) fn done_again(_: Option<u32>) -> bool {
+    let world = Arc::new(World::new(1, 1));
+    let units = world.unit_rows();
+    let workers = [A, B].map(|owner| {
+        let world = Arc::clone(&world);
+        thread::spawn(move || world.try_block(owner))
+    });
+    if world.look(KEY, &units).1 {
+        world.control(KEY).claims(1).settle(0, ClaimState::Free, digest_of(0, &units[0]));
+        world.try_block(HEIR);
+    }
+    for worker in workers {
+        worker.join().unwrap();
+    }
+    assert!(world.look(KEY, &units).1, "not all is done");
+    false
 }
 
 /// A dies; B lives; what A held is freed and handed back. What is left when B has gone is done by A's heir.
@@ -156,6 +206,35 @@ pub(crate) fn pieces(steps: Option<u32>) -> bool {
     }
     assert!(over || world.look(KEY, &units).1, "not all is done");
     died
+}
+
+/// A has died with the only block, which comes back in pieces while B looks for something to do. The memory has had other pieces before,
+/// under the same numbers.
+pub(crate) fn pieces_come(_: Option<u32>) -> bool {
+    let world = Arc::new(World::new(1, 2));
+    let before = CallKey { number: KEY.number - 1, ..KEY };
+    for (unit, rows) in [(1, 1..2), (2, 0..1)] {
+        world.control(before).add_piece(unit, &rows, ClaimState::Free, digest_of(unit, &rows));
+    }
+    let control = world.control(KEY);
+    control.reset();
+    let mut units = world.unit_rows();
+    let held = control.claims(1).try_claim(world.blocks.get(0).unwrap(), A);
+    assert!(held.is_some(), "nobody else is there yet");
+    let b = thread::spawn({
+        let world = Arc::clone(&world);
+        move || world.work(KEY, B)
+    });
+    control.claims(1).settle(0, ClaimState::Retired, digest_of(0, &units[0]));
+    for (unit, rows) in [(1, 0..1), (2, 1..2)] {
+        control.add_piece(unit, &rows, ClaimState::Free, digest_of(unit, &rows));
+        units.push(rows);
+    }
+    control.hand_back(1);
+    b.join().unwrap();
+    world.work(KEY, HEIR);
+    assert!(world.look(KEY, &units).1, "not all is done");
+    false
 }
 
 /// A has done its part of a call and looks for more, while the caller begins the next on the same words, where B comes in. The seals

@@ -2,7 +2,7 @@
 //! lets them read, on the files of rowfork that say how they agree: `src/control/` and `src/pool/board.rs`, unchanged. What is
 //! covered and what is not stands in `src/control/README.md`.
 //!
-//! `cargo run --release --manifest-path tests/model/Cargo.toml [part of a model's name]`
+//! `cargo run --release --manifest-path tests/model/Cargo.toml [part of a model's name [interruptions]]`
 
 #[path = "../../../src/blocks.rs"]
 mod blocks;
@@ -18,6 +18,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
+use self::sys::atomic::WITNESS;
+
 /// One thing to be tried in all orders. Says whether a worker died in it, if one was to.
 type Model = fn(steps: Option<u32>) -> bool;
 
@@ -27,13 +29,18 @@ struct Case {
     interruptions: Option<usize>,
     /// A worker is to die: before its first store, before its second, and so on to after its last.
     death: bool,
+    /// Without `sys::atomic::WITNESS`: it would take too long.
+    quick: bool,
     model: Model,
 }
 
 const CASES: &[Case] = &[
-    Case::new("claims: two workers, three blocks, one death", Some(1), call::three_blocks).with_death(),
-    Case::new("claims: a block in pieces", Some(1), call::pieces).with_death(),
-    Case::new("claims: late for the call before", Some(1), call::late),
+    Case::new("claims: a block is taken over", Some(4), call::taken_over).with_death(),
+    Case::new("claims: a block is done again", Some(4), call::done_again),
+    Case::new("claims: two workers, three blocks, one death", Some(1), call::three_blocks).with_death().quick(),
+    Case::new("claims: a block in pieces", Some(1), call::pieces).with_death().quick(),
+    Case::new("claims: pieces come meanwhile", Some(4), call::pieces_come),
+    Case::new("claims: late for the call before", Some(1), call::late).quick(),
     Case::new("board: two records", Some(2), pool::records),
     Case::new("board: a worker falls asleep", Some(2), pool::worker_sleeps),
     Case::new("board: the caller falls asleep", Some(2), pool::caller_sleeps),
@@ -42,47 +49,54 @@ const CASES: &[Case] = &[
 
 impl Case {
     const fn new(name: &'static str, interruptions: Option<usize>, model: Model) -> Self {
-        Self { name, interruptions, death: false, model }
+        Self { name, interruptions, death: false, quick: false, model }
     }
 
     const fn with_death(self) -> Self {
         Self { death: true, ..self }
     }
+
+    const fn quick(self) -> Self {
+        Self { quick: true, ..self }
+    }
 }
 
 fn main() {
-    let wanted = std::env::args().nth(1).unwrap_or_default();
+    let mut arguments = std::env::args().skip(1);
+    let wanted = arguments.next().unwrap_or_default();
+    let asked: Option<usize> = arguments.next().map(|number| number.parse().expect("a number of interruptions"));
     for case in CASES.iter().filter(|case| case.name.contains(&wanted)) {
         let began = Instant::now();
-        let orders = if case.death {
-            // Until nobody lives to see the step before which he was to die.
-            let each = (0..).map(|steps| try_all(case, Some(steps)));
-            let mut all = 0;
-            for (steps, (orders, deaths)) in (0..).zip(each) {
-                all += orders;
+        let interruptions = asked.or(case.interruptions);
+        WITNESS.store(!case.quick, Ordering::Relaxed);
+        let mut orders = 0;
+        if case.death {
+            let mut places = 0;
+            loop {
+                let (tried, deaths) = try_all(case.model, interruptions, Some(places));
+                orders += tried;
+                // Until nobody lives to see the step before which he was to die.
                 if deaths == 0 {
-                    print!("{steps} places to die, ");
                     break;
                 }
+                places += 1;
             }
-            all
+            print!("{places} places to die, ");
         } else {
-            try_all(case, None).0
-        };
-        let bound = case.interruptions.map_or("any".to_owned(), |n| format!("<= {n}"));
+            orders = try_all(case.model, interruptions, None).0;
+        }
+        let bound = interruptions.map_or("any".to_owned(), |most| format!("<= {most}"));
         println!("{}: {orders} orders, {bound} interruptions, {:.1} s", case.name, began.elapsed().as_secs_f64());
     }
 }
 
-/// How many orders there are, and in how many of them the worker died that was to.
-fn try_all(case: &Case, steps: Option<u32>) -> (usize, usize) {
+/// How many orders there are, and in how many of them the worker died that was to. Ends when all are tried.
+fn try_all(model: Model, interruptions: Option<usize>, steps: Option<u32>) -> (usize, usize) {
     let counts = Arc::new([AtomicUsize::new(0), AtomicUsize::new(0)]);
     let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = case.interruptions;
+    builder.preemption_bound = interruptions;
     builder.max_branches = 100_000;
-    // Not all of the largest model then, but the same part each time, nearly.
-    builder.max_duration = Some(std::time::Duration::from_secs(6));
-    let (seen, model) = (Arc::clone(&counts), case.model);
+    let seen = Arc::clone(&counts);
     builder.check(move || {
         let died = model(steps);
         seen[0].fetch_add(1, Ordering::Relaxed);

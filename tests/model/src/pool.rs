@@ -38,7 +38,8 @@ impl Post {
 /// A board, all parts of which are there before others look for them.
 fn new_board() -> Board {
     let board = Board::new(2).unwrap();
-    assert!(!board.is_asleep(1) && !board.caller_sleeps() && board.read(1, &mut [0; 2]).is_none());
+    assert!(!board.is_asleep(1) && !board.caller_sleeps() && board.turn() == 0);
+    assert!(board.read(1, &mut [0; 2]).is_none(), "nothing there");
     board
 }
 

@@ -156,7 +156,7 @@ pub struct PoolStats {
     pub mapped_arrays: usize,
     /// The process that forks the workers.
     pub zygote_pid: i32,
-    /// The workers that have been let in. Empty while a call of another thread runs.
+    /// The workers, the lowest slot first. Empty while a call of another thread runs.
     pub worker_pids: Vec<i32>,
     /// Why no call can be made any more, if so. `None` while a call of another thread runs.
     pub broken: Option<String>,

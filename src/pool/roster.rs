@@ -90,15 +90,21 @@ impl Roster {
         (0..n).filter(|&slot| self.seats[slot].hired).map(|slot| self.owner(slot))
     }
 
-    /// The first of the first `n` slots where nobody was let in.
+    /// The first of the first `n` slots where nobody was let in. Not where somebody has ended of whom no call has been told yet: the
+    /// slot still has its last words.
     pub(super) fn vacant(&self, n: usize) -> Option<Owner> {
-        (0..n).find(|&slot| !self.seats[slot].hired).map(|slot| self.owner(slot))
+        let is_told = |slot| !self.ended.iter().any(|(owner, _)| usize::from(owner.slot) == slot);
+        (0..n).find(|&slot| !self.seats[slot].hired && is_told(slot)).map(|slot| self.owner(slot))
     }
 
-    /// The process ids of the workers that were let in.
+    /// Whether somebody has ended of whom no call has been told yet.
+    pub(super) fn has_ended(&self) -> bool {
+        !self.ended.is_empty()
+    }
+
+    /// The process ids of the workers.
     pub(super) fn pids(&self) -> Vec<i32> {
-        let hired = self.seats.iter().filter(|seat| seat.hired);
-        hired.filter_map(|seat| seat.process.as_ref()).map(|process| process.pid).collect()
+        self.seats.iter().filter_map(|seat| seat.process.as_ref()).map(|process| process.pid).collect()
     }
 
     pub(super) fn owner(&self, slot: usize) -> Owner {

@@ -89,7 +89,8 @@ impl Workforce for Shift<'_> {
 
     fn reap_ended(&mut self, wake: Option<BorrowedFd<'_>>, deadline: Instant) -> Result<Vec<(Owner, Exit)>> {
         self.board.set_caller_sleeps(true);
-        let until = if self.control.is_over(self.blocks) { Instant::now() } else { deadline };
+        let known = self.roster.has_ended() || self.control.is_over(self.blocks);
+        let until = if known { Instant::now() } else { deadline };
         let slept = self.roster.sleep(wake, until);
         self.board.set_caller_sleeps(false);
         slept.map_err(crate::error::Error::of_watching)?;

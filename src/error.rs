@@ -320,16 +320,16 @@ pub enum Error {
         /// What has happened to it.
         reason: String,
     },
-    /// A kernel of a pool is a closure that captures a value. (What captures a reference, or more than a word, does not compile.)
+    /// A kernel of a pool is a closure that captures a value, or a reference to a function. (What captures a reference, or more than a word, does not compile.)
     #[error(
-        "a kernel of a pool is a closure that captures a value, of which the workers have no copy: hand it over with the input \
-         (rowfork::param, rowfork::broadcast), or use rowfork::fork()"
+        "a kernel of a pool is a closure that captures a value (or a reference to a function), of which the workers have no copy: hand \
+         it over with the input (rowfork::param, rowfork::broadcast), or use rowfork::fork()"
     )]
     KernelCaptures,
     /// A kernel is not among the code that the pool's workers have.
     #[error(
         "the kernel at address {address:#x} is not among the code that the pool's workers have: the library that it is in was loaded \
-         after the pool was made (make the pool later, or another one); or it is a reference to a function (pass the function)"
+         after the pool was made (make the pool later, or another one)"
     )]
     KernelNotInZygote {
         /// Its address.

@@ -298,9 +298,10 @@ pub(crate) unsafe fn from_word<K: Copy>(word: u64) -> K {
 /// What [`to_word`] makes of a closure: nobody needs the word of one that captures nothing, and one that captures is refused.
 pub(crate) const CAPTURES: u64 = 0;
 
-/// By its name, as the compiler gives it.
+/// Or a reference to a function. By its name, as the compiler gives it.
 fn is_closure<K>() -> bool {
-    std::any::type_name::<K>().ends_with("{{closure}}")
+    let name = std::any::type_name::<K>();
+    name.ends_with("{{closure}}") || name.starts_with('&')
 }
 
 /// Nothing at all (a closure without captures, a function by name), or as large as a function pointer.
@@ -322,6 +323,8 @@ mod tests {
         assert_eq!(name_of(&move |x: u32| x + number + u32::from(flag)), (true, 8));
         assert_eq!(name_of(&|x: u32| x), (true, 0));
         assert_eq!(name_of(&u32::count_ones), (false, 0));
+        let by_reference: &'static fn(u32) -> u32 = &(u32::count_ones as fn(u32) -> u32);
+        assert_eq!(name_of(&by_reference), (true, 8));
         let pointer: fn(u32) -> u32 = |x| x;
         assert_eq!(name_of(&pointer), (false, 8));
         assert_eq!(to_word(&pointer), pointer as usize as u64);

@@ -1,4 +1,5 @@
-//! What the workers of a pool have from one call to the next, and what they cost between calls.
+//! What the workers of a pool have from one call to the next, what they cost between calls, and how they end.
+#![allow(unsafe_code, reason = "raises a signal that nix does not name")]
 
 #[path = "support/isolated.rs"]
 mod isolated;
@@ -10,7 +11,7 @@ use std::time::{Duration, Instant};
 use ndarray::Ix1;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use rowfork::{Pool, SharedArray, broadcast, param};
+use rowfork::{Error, Policy, Pool, SharedArray, broadcast, param};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -147,5 +148,74 @@ isolated_tests! {
         let before: Vec<_> = workers.iter().map(held).collect();
         (0..200).for_each(|_| call());
         until(SECOND, "all let go", || workers.iter().map(held).zip(&before).all(|(now, before)| now <= *before));
+    }
+
+    fn a_worker_that_a_real_time_signal_kills_is_seen_to_be_dead() {
+        let pool = Pool::builder().workers(2).policy(Policy::fill(0)).build().unwrap();
+        let done = pool.run_tasks(20, |task| {
+            if task == 5 {
+                // SAFETY: ends this process; no handler is installed.
+                unsafe { libc::raise(libc::SIGRTMIN() + 6) };
+            }
+            task + 1
+        }).unwrap();
+        assert_eq!((done[4], done[5], done[6]), (5, 0, 7));
+        assert_eq!(done.missing_rows(), [5..6]);
+    }
+
+    fn a_zygote_that_is_stopped_breaks_the_pool_when_a_worker_dies() {
+        let pool = Pool::builder().workers(2).build().unwrap();
+        let zygote = Pid::from_raw(pool.stats().zygote_pid);
+        kill(zygote, Signal::SIGSTOP).unwrap();
+        assert_eq!(pool.run_tasks(10, |task| task).unwrap()[9], 9, "nobody needs it");
+        let failed = pool.run_tasks(10, |task| {
+            if task == 5 {
+                std::process::abort();
+            }
+            task
+        });
+        assert!(matches!(failed.unwrap_err(), Error::PoolBroken { .. }));
+        assert!(matches!(pool.run_tasks(10, |task| task).unwrap_err(), Error::PoolBroken { .. }));
+        assert!(pool.stats().broken.is_some());
+    }
+
+    fn a_worker_without_descriptors_says_so() {
+        // What it opens stays open in it.
+        let leak = |_: usize| {
+            while let Ok(file) = fs::File::open("/dev/null") {
+                std::mem::forget(file);
+            }
+            0.0
+        };
+        nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE, 256, 256).unwrap();
+        let pool_of_few = Pool::builder().workers(1).build().unwrap();
+        pool_of_few.run_tasks(1, leak).unwrap();
+        let m = SharedArray::from_shape_fn(None, (10, 3), |(i, j)| (i + j) as f64).unwrap();
+        let outcome = pool_of_few.map_rows(&m, |row| row.sum());
+        assert!(matches!(&outcome, Err(Error::WorkerSetup { .. })) || outcome.is_ok(), "{outcome:?}");
+        assert_eq!(pool_of_few.map_rows(&m, |row| row.sum()).unwrap()[1], 6.0, "by its successor");
+    }
+
+    fn updates_are_right_whoever_dies_while_others_are_buried() {
+        let pool = Pool::builder().workers(6).build().unwrap();
+        let mut m = SharedArray::<f64, _>::zeros(None, (600, 40)).unwrap();
+        for round in 1..=30 {
+            std::thread::scope(|scope| {
+                let pids = pool.stats().worker_pids;
+                scope.spawn(move || {
+                    for pid in pids {
+                        std::thread::sleep(Duration::from_micros(300));
+                        let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+                    }
+                });
+                pool.update_rows(&mut m, |row| {
+                    for x in row.iter_mut() {
+                        *x += 1.0;
+                        std::hint::black_box((0..60).fold(0.0, |sum, i| sum + f64::from(i)));
+                    }
+                }).unwrap();
+            });
+            assert!(m.view().iter().all(|&x| x == f64::from(round)), "round {round}");
+        }
     }
 }

@@ -222,7 +222,7 @@ impl PoolBuilder {
         let fresh = Control::in_pages(&control, 0, workers, super::worker::NO_CALL);
         let hired = (0..workers).try_for_each(|slot| {
             fresh.slots()[slot].clear();
-            roster.hire(roster.owner(slot), |_| Ok(true))
+            roster.hire(roster.owner(slot), true, |_| Ok(true))
         });
         let hired = hired.and_then(|()| wait_until_ready(&mut roster, fresh));
         let shared = Shared {
@@ -301,7 +301,7 @@ fn fork_zygote(nest: &Nest<'_>) -> Result<ChildFd> {
     };
     drop(registry);
     ChildFd::open(pid).map_err(|source| {
-        // It leaves by itself: its channel is closed.
+        process::reap_by_pid(pid, Duration::ZERO);
         Error::Os { action: "open a pidfd for", subject: format!("the zygote {pid}"), source }
     })
 }

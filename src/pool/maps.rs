@@ -8,6 +8,7 @@
 use std::fs::File;
 use std::io;
 use std::num::NonZeroUsize;
+use std::os::fd::OwnedFd;
 
 use super::job::Wanted;
 use crate::packet::Arrived;
@@ -40,7 +41,11 @@ impl Maps {
     }
 
     /// Maps a segment, to be read.
-    pub(super) fn add(&mut self, id: u64, file: File, len: usize, caller_address: usize) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// Those of `mmap`; `EMFILE` where its descriptor has found no place.
+    pub(super) fn add(&mut self, id: u64, fd: Option<OwnedFd>, len: usize, caller_address: usize) -> io::Result<()> {
+        let file: File = fd.ok_or(io::Error::from_raw_os_error(libc::EMFILE))?.into();
         if self.entries.len() == MAX_SEGMENTS {
             return Err(io::ErrorKind::OutOfMemory.into()); // the caller counts, and lets go of one before
         }

@@ -52,6 +52,8 @@ impl Queue {
                 return Ok(Turn(self));
             }
             Some(inside) if inside == me.id() => return Err(Refusal::Inside),
+            // In the line already: this is a call that somebody makes while asked whether to give up.
+            _ if line.waiting.iter().any(|waiter| waiter.thread.id() == me.id()) => return Err(Refusal::Inside),
             _ => {}
         }
         let waiter = Arc::new(Waiter { thread: me, called: AtomicBool::new(false) });

@@ -32,6 +32,15 @@ const LEAVE_LIMIT: Duration = Duration::from_secs(6);
 const ZYGOTE_GONE: &str =
     "its zygote is gone: somebody has killed it, or the system had no descriptor for it when it began";
 
+/// It has been stopped, or is kept from running.
+const ZYGOTE_SILENT: &str = "its zygote does not answer (stopped?)";
+
+/// How long the zygote may say nothing of a dead worker.
+const SILENCE_LIMIT: Duration = Duration::from_secs(1);
+
+/// How often to look whether workers are dead of whom the zygote says nothing.
+const TICK: Duration = Duration::from_millis(50);
+
 /// How often to look where there is no descriptor to wait for.
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
 
@@ -50,6 +59,10 @@ pub(super) struct Roster {
     ended: Vec<(Owner, Exit)>,
     refused: Option<i32>,
     broken: Option<String>,
+    /// A worker that does not die: it may still write to the output of its call.
+    undying: Option<i32>,
+    /// Since when a worker is dead of which the zygote has said nothing.
+    silent_since: Option<Instant>,
 }
 
 #[derive(Debug, Default)]
@@ -77,7 +90,21 @@ impl Roster {
     ) -> Self {
         let seats = (0..slots).map(|_| Seat::default()).collect();
         let (ended, refused, broken) = (Vec::new(), None, None);
-        Self { zygote, channel, board, couriers, bell, counters, seats, news: 0, ended, refused, broken }
+        Self {
+            zygote,
+            channel,
+            board,
+            couriers,
+            bell,
+            counters,
+            seats,
+            news: 0,
+            ended,
+            refused,
+            broken,
+            undying: None,
+            silent_since: None,
+        }
     }
 
     /// Whether the zygote has said something since it was last listened to.
@@ -116,7 +143,14 @@ impl Roster {
     ///
     /// # Errors
     /// [`PoolBroken`](Error::PoolBroken), [`ForkFailed`](Error::ForkFailed), [`Os`](Error::Os).
-    pub(super) fn hire(&mut self, owner: Owner, deliver: impl Fn(&Couriers) -> io::Result<bool>) -> Result<()> {
+    ///
+    /// Where it is not to wait and nobody is born yet, and where who was born has died meanwhile, nothing has happened.
+    pub(super) fn hire(
+        &mut self,
+        owner: Owner,
+        waits: bool,
+        deliver: impl Fn(&Couriers) -> io::Result<bool>,
+    ) -> Result<()> {
         let slot = usize::from(owner.slot);
         let limit = Instant::now() + BIRTH_LIMIT;
         loop {
@@ -124,6 +158,9 @@ impl Roster {
             self.check()?;
             if self.seats[slot].process.is_some() {
                 break;
+            }
+            if !waits {
+                return Ok(());
             }
             if let Some(errno) = self.refused.take() {
                 return Err(Error::ForkFailed(io::Error::from_raw_os_error(errno)));
@@ -138,7 +175,10 @@ impl Roster {
             std::thread::sleep(LOOK_AGAIN);
             self.listen();
             self.check()?;
-            if self.owner(slot) != owner || Instant::now() >= limit {
+            if self.owner(slot) != owner {
+                return Ok(());
+            }
+            if Instant::now() >= limit {
                 let source = io::ErrorKind::BrokenPipe.into();
                 return Err(Error::Os {
                     action: "send segments to",
@@ -291,15 +331,44 @@ impl Roster {
             self.kill(owner);
         }
         let limit = Instant::now() + DEATH_LIMIT;
+        let mut dead_since = None;
         while self.broken.is_none() && Instant::now() < limit && self.has_any(&ending) {
-            if self.sleep(None, limit).is_err() {
+            if self.sleep(None, Instant::now() + TICK).is_err() {
                 std::thread::sleep(LOOK_AGAIN);
             }
             self.listen();
+            if !self.has_any(&ending) || ending.iter().any(|owner| self.sits(*owner).is_some_and(|it| !it.has_ended()))
+            {
+                continue;
+            }
+            // All are dead, and the zygote does not say so.
+            if dead_since.get_or_insert_with(Instant::now).elapsed() >= SILENCE_LIMIT {
+                self.break_up(ZYGOTE_SILENT.to_owned());
+            }
         }
         self.ended.retain(|(owner, _)| !ending.contains(owner));
+        if let Some(pid) = self.undying {
+            return Err(pid);
+        }
         let left = ending.into_iter().find(|owner| self.has_any(&[*owner]));
         left.and_then(|owner| self.give_up(owner)).map_or(Ok(()), Err)
+    }
+
+    /// After a tick without news: whether a worker is dead and the zygote has not said so for long, in which case the pool is broken.
+    pub(super) fn note_silence(&mut self) {
+        let any_dead =
+            self.seats.iter().any(|seat| seat.hired && seat.process.as_ref().is_some_and(Process::has_ended));
+        let since = if any_dead { *self.silent_since.get_or_insert_with(Instant::now) } else { Instant::now() };
+        if !any_dead {
+            self.silent_since = None;
+        } else if since.elapsed() >= SILENCE_LIMIT {
+            self.break_up(ZYGOTE_SILENT.to_owned());
+        }
+    }
+
+    fn sits(&self, owner: Owner) -> Option<&Process> {
+        let seat = &self.seats[usize::from(owner.slot)];
+        seat.process.as_ref().filter(|_| seat.hired && seat.generation == owner.generation)
     }
 
     fn has_any(&self, owners: &[Owner]) -> bool {
@@ -316,13 +385,18 @@ impl Roster {
         if self.broken.is_none() {
             self.broken = Some(reason.clone());
             let _ = self.channel.send(&ToZygote::End.encode(), None); // unless it is dead
+            if reason == ZYGOTE_SILENT {
+                self.zygote.kill(); // its workers die with it
+            }
             let limit = Instant::now() + DEATH_LIMIT;
             for slot in 0..self.seats.len() {
                 let owner = self.owner(slot);
                 let seat = &mut self.seats[slot];
                 let hired = std::mem::take(&mut seat.hired);
                 if let Some(process) = seat.process.take() {
-                    process.end_by(limit);
+                    if !process.end_by(limit) {
+                        self.undying.get_or_insert(process.pid);
+                    }
                     self.ended.extend(hired.then_some((owner, Exit::Unknown)));
                 }
             }
@@ -344,19 +418,33 @@ impl Roster {
 }
 
 impl Process {
-    /// Kills it, whose parent is dead or about to be, and waits for its end.
-    fn end_by(&self, limit: Instant) {
-        let Some(pidfd) = &self.pidfd else {
-            // The number alone: it dies of its parent's death, and whoever gets the number next is not signalled. Who reaps it then
-            // may take its time.
-            while procfs::is_running(self.pid) && Instant::now() < limit {
-                std::thread::sleep(LOOK_AGAIN);
-            }
-            return;
-        };
-        let _ = process::kill_by(pidfd);
+    /// Whether it has ended, reaped or not.
+    fn has_ended(&self) -> bool {
+        let Some(pidfd) = &self.pidfd else { return !procfs::is_running(self.pid) };
         let mut polled = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
-        let left = limit.saturating_duration_since(Instant::now());
-        let _ = poll(&mut polled, PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO));
+        matches!(poll(&mut polled, PollTimeout::ZERO), Ok(1))
+    }
+
+    /// Kills it, whose parent is dead or about to be, and waits for its end; whether it has come. (By the number alone nobody is
+    /// signalled: it dies of its parent's death.)
+    fn end_by(&self, limit: Instant) -> bool {
+        if let Some(pidfd) = &self.pidfd {
+            let _ = process::kill_by(pidfd);
+        }
+        while !self.has_ended() {
+            let left = limit.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            match &self.pidfd {
+                // A signal to this thread ends it early.
+                Some(pidfd) => {
+                    let mut polled = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+                    let _ = poll(&mut polled, PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO));
+                }
+                None => std::thread::sleep(LOOK_AGAIN),
+            }
+        }
+        true
     }
 }

@@ -76,7 +76,8 @@ impl Workforce for Shift<'_> {
     fn hire(&mut self, owner: Owner) -> Result<()> {
         let (segments, number, slot) = (self.segments, self.number, usize::from(owner.slot));
         self.is_over = false;
-        self.roster.hire(owner, |couriers| couriers.deliver(slot, segments, number))
+        let waits = self.live() == 0;
+        self.roster.hire(owner, waits, |couriers| couriers.deliver(slot, segments, number))
     }
 
     /// Puts the job on the board once more.
@@ -98,6 +99,8 @@ impl Workforce for Shift<'_> {
         self.roster.check()?;
         let ended = self.roster.take_ended(self.workers);
         if ended.is_empty() && Instant::now() >= deadline {
+            self.roster.note_silence();
+            self.roster.check()?;
             // Nothing should be lost; what is lost all the same (a stray store to the board) costs a tick.
             self.rouse()?;
         }

@@ -99,9 +99,9 @@ fn wait_to_be_let_in(nest: &Nest<'_>, owner: Owner, maps: &mut Maps) -> Option<u
         match nest.posts[usize::from(owner.slot)].receive(true) {
             Received::Message(message, fd) => match ToWorker::decode(message, owner.generation) {
                 Some(ToWorker::Welcome { sent }) => return Some(sent),
-                // What cannot be mapped is missed by the job that speaks of it.
+                // What cannot be mapped is missed by the job that speaks of it, which says so.
                 Some(ToWorker::Map { id, len, caller_address }) => {
-                    let _ = fd.map(|fd| maps.add(id, fd.into(), len, caller_address));
+                    let _ = maps.add(id, fd, len, caller_address);
                 }
                 Some(ToWorker::Unmap { id }) => maps.remove(id),
                 Some(ToWorker::Wake) | None => {}
@@ -145,8 +145,7 @@ impl Worker<'_> {
                 self.received = self.received.wrapping_add(1);
                 match ToWorker::decode(message, self.owner.generation) {
                     Some(ToWorker::Map { id, len, caller_address }) => {
-                        let mapped = fd.map(|fd| self.maps.add(id, fd.into(), len, caller_address));
-                        if let Some(Err(error)) = mapped {
+                        if let Err(error) = self.maps.add(id, fd, len, caller_address) {
                             worker::fail_setup(self.slot, format_args!("mmap of a segment: {}", worker::errno(&error)));
                         }
                     }
@@ -171,18 +170,21 @@ impl Worker<'_> {
             if let Some((job, segments, packet)) = job
                 && usize::from(self.owner.slot) < job.workers
             {
-                self.run(&job, segments, packet);
+                self.run(turn, &job, segments, packet);
             }
         }
         self.buffer = buffer;
     }
 
-    fn run(&mut self, job: &Job, segments: &[u64], packet: &[u64]) {
+    fn run(&mut self, turn: u64, job: &Job, segments: &[u64], packet: &[u64]) {
         self.slot.begin(job.key.number);
         match self.maps.prepare(&segments.iter().map(|&word| Wanted::of_word(word))) {
             Ok(true) => {}
-            // It was let in later than the job was sent; or the job is over, and its arrays are gone.
-            Ok(false) => return,
+            // The job is over, and its arrays are gone; or they could not be received.
+            Ok(false) if self.nest.board.turn() != turn => return,
+            Ok(false) => {
+                worker::fail_setup(self.slot, "an array of the call could not be received (too many descriptors?)")
+            }
             Err(error) => {
                 worker::fail_setup(self.slot, format_args!("mprotect of a segment: {}", worker::errno(&error)))
             }

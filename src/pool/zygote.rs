@@ -18,11 +18,9 @@ use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
-use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 
 use super::board::Board;
 use super::wire::{ToCaller, ToZygote};
@@ -233,7 +231,9 @@ impl Zygote<'_> {
     }
 
     fn tell(&self, message: ToCaller, fd: Option<&OwnedFd>) -> bool {
-        let sent = self.nest.channel.send(&message.encode(), fd.map(AsFd::as_fd));
+        let try_with = |fd| self.nest.channel.send(&message.encode(), fd);
+        // Where no descriptor can be sent (too many are under way) the message is what counts.
+        let sent = try_with(fd.map(AsFd::as_fd)).or_else(|_| try_with(None));
         if matches!(sent, Ok(true)) {
             self.nest.board.count_news();
         }
@@ -288,15 +288,9 @@ impl Zygote<'_> {
     /// Reaps all who have ended.
     fn reap(&mut self) {
         while let Ok(Some(_)) = self.children.read_signal() {}
-        loop {
-            let (pid, exit) = match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-                Ok(WaitStatus::Exited(pid, code)) => (pid, Exit::Code(code)),
-                Ok(WaitStatus::Signaled(pid, signal, _)) => (pid, Exit::Signal(signal as i32)),
-                Err(Errno::EINTR) => continue,
-                _ => return,
-            };
+        while let Some((pid, exit)) = process::reap_any() {
             let seat = self.seats.iter_mut().find(|seat| match seat.state {
-                SeatState::New(other) | SeatState::Known(other) => other == pid,
+                SeatState::New(other) | SeatState::Known(other) => other.as_raw() == pid,
                 SeatState::Empty | SeatState::Dead(_) => false,
             });
             if let Some(seat) = seat {

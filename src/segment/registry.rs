@@ -8,7 +8,7 @@
 //! leaks an address range rather than hang.
 
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
 
 /// One live mapping.
@@ -39,12 +39,12 @@ static TABLE: Mutex<Vec<Mapping>> = Mutex::new(Vec::new());
 
 static OBSERVERS: Mutex<Vec<Weak<dyn Observer>>> = Mutex::new(Vec::new());
 
-/// Whether there ever was one.
-static OBSERVED: AtomicBool = AtomicBool::new(false);
+/// The process that has, or had, some; 0 for none.
+static OBSERVED_IN: AtomicU32 = AtomicU32::new(0);
 
 /// Tells `observer`, as long as it lives, of every segment that is dropped in this process.
 pub(crate) fn observe(observer: Weak<dyn Observer>) {
-    OBSERVED.store(true, Ordering::Relaxed);
+    OBSERVED_IN.store(std::process::id(), Ordering::Relaxed);
     let mut observers = OBSERVERS.lock().unwrap_or_else(PoisonError::into_inner);
     observers.retain(|observer| observer.strong_count() > 0);
     observers.push(observer);
@@ -52,7 +52,8 @@ pub(crate) fn observe(observer: Weak<dyn Observer>) {
 
 /// Tells the observers. Not in a forked child, where another thread may have held the lock.
 pub(super) fn tell_that_it_is_gone(id: u64) {
-    if OBSERVED.load(Ordering::Relaxed) {
+    let observed_in = OBSERVED_IN.load(Ordering::Relaxed);
+    if observed_in != 0 && observed_in == std::process::id() {
         let observers = OBSERVERS.lock().unwrap_or_else(PoisonError::into_inner).clone();
         observers.iter().filter_map(Weak::upgrade).for_each(|observer| observer.is_gone(id));
     }

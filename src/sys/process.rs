@@ -15,7 +15,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus};
 use nix::unistd::ForkResult;
 pub(crate) use nix::unistd::Pid;
 use rustix::io::Errno;
-use rustix::process::{Pid as WaitPid, PidfdFlags, WaitId, WaitIdOptions, WaitIdStatus};
+use rustix::process::{Pid as WaitPid, PidfdFlags, WaitId, WaitIdOptions, WaitIdStatus, WaitOptions};
 
 use super::signal::BlockedSignals;
 use crate::failpoints;
@@ -282,6 +282,18 @@ fn pidfd_info(pidfd: &OwnedFd, mask: u32) -> io::Result<libc::pidfd_info> {
     // SAFETY: the kernel writes at most as many bytes as the request's own number says, which are those of `info`.
     let answer = unsafe { libc::ioctl(pidfd.as_raw_fd(), libc::PIDFD_GET_INFO, &raw mut info) };
     if answer == 0 { Ok(info) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Reaps any child that has ended; `None` when none has. Of every signal, real-time ones included.
+pub(crate) fn reap_any() -> Option<(i32, Exit)> {
+    let waited = rustix::io::retry_on_intr(|| rustix::process::wait(WaitOptions::NOHANG));
+    let (pid, status) = waited.ok()??;
+    let exit = match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => Exit::Code(code),
+        (_, Some(signal)) => Exit::Signal(signal),
+        _ => Exit::Unknown,
+    };
+    Some((pid.as_raw_nonzero().get(), exit))
 }
 
 /// How long to sleep between two looks at children that have no pidfd.

@@ -12,6 +12,7 @@ use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::inherited;
 
@@ -56,6 +57,8 @@ unsafe fn protect(range: &Range<usize>, protection: ProtFlags) -> io::Result<()>
 pub(crate) struct SharedPages {
     start: NonNull<c_void>,
     len: usize,
+    /// The process that keeps it from its children, which have something else there; 0 if none does.
+    kept_by: AtomicU32,
 }
 
 // SAFETY: the memory is reached only through shared references to `AllAtomic` types, which are `Sync`.
@@ -73,11 +76,12 @@ impl SharedPages {
         let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
         // SAFETY: a new anonymous mapping at an address of the kernel's choice touches nothing that exists.
         let start = unsafe { mmap_anonymous(None, size, protection, MapFlags::MAP_SHARED) }?;
-        Ok(Self { start, len })
+        Ok(Self { start, len, kept_by: AtomicU32::new(0) })
     }
 
     /// Keeps the memory from the children of later forks of this process. Those of earlier ones keep it.
     pub(crate) fn keep_from_children(&self) {
+        self.kept_by.store(std::process::id(), Ordering::Relaxed);
         // SAFETY: a whole mapping, and no later child looks for it.
         unsafe { inherited::keep_from_children(self.start.as_ptr(), self.len) };
     }
@@ -100,6 +104,9 @@ impl SharedPages {
 
 impl Drop for SharedPages {
     fn drop(&mut self) {
+        if ![0, std::process::id()].contains(self.kept_by.get_mut()) {
+            return;
+        }
         // SAFETY: our own mapping, and no reference into it outlives `self`.
         let unmapped = unsafe { munmap(self.start, self.len.max(1)) };
         debug_assert!(unmapped.is_ok());

@@ -160,7 +160,7 @@ isolated_tests! {
             task + 1
         }).unwrap();
         assert_eq!((done[4], done[5], done[6]), (5, 0, 7));
-        assert_eq!(done.missing_rows(), [5..6]);
+        assert_eq!(done.missing_rows().len(), 1);
     }
 
     fn a_zygote_that_is_stopped_breaks_the_pool_when_a_worker_dies() {
@@ -198,13 +198,13 @@ isolated_tests! {
 
     fn updates_are_right_whoever_dies_while_others_are_buried() {
         let pool = Pool::builder().workers(6).build().unwrap();
-        let mut m = SharedArray::<f64, _>::zeros(None, (600, 40)).unwrap();
-        for round in 1..=30 {
+        let mut m = SharedArray::<f64, _>::zeros(None, (3000, 40)).unwrap();
+        for round in 1..=60_u64 {
             std::thread::scope(|scope| {
                 let pids = pool.stats().worker_pids;
                 scope.spawn(move || {
                     for pid in pids {
-                        std::thread::sleep(Duration::from_micros(300));
+                        std::thread::sleep(Duration::from_micros(20 * (round % 20)));
                         let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
                     }
                 });
@@ -215,7 +215,7 @@ isolated_tests! {
                     }
                 }).unwrap();
             });
-            assert!(m.view().iter().all(|&x| x == f64::from(round)), "round {round}");
+            assert!(m.view().iter().all(|&x| x == round as f64), "round {round}");
         }
     }
 }

@@ -104,8 +104,14 @@ fn plays_a_role() {
     }
 }
 
-/// Kills a caller after `delay`, by `kill_them`, which is given it and its zygote. When all have gone, and when the workers.
-fn a_caller_is_killed(names: &Names, delay: Duration, kill_them: impl Fn(i32, i32)) -> (Duration, Duration) {
+/// Kills a caller after `delay`, by `kill_them`, which is given it and its zygote; if that lives, it takes the names away. When all
+/// have gone, and when the workers.
+fn a_caller_is_killed(
+    names: &Names,
+    delay: Duration,
+    zygote_lives: bool,
+    kill_them: impl Fn(i32, i32),
+) -> (Duration, Duration) {
     let prefix = names.name("");
     let mut holder = Holder::start(player(&format!("calls {prefix}")));
     let zygote: i32 = holder.says().parse().unwrap();
@@ -117,6 +123,9 @@ fn a_caller_is_killed(names: &Names, delay: Duration, kill_them: impl Fn(i32, i3
     let status = holder.child.wait().unwrap();
     assert_eq!(status.signal(), Some(9), "the caller was to be killed in its calls");
     let workers = until(SECOND, "all workers are gone", || running_among(&family).iter().all(|&pid| pid == zygote));
+    if zygote_lives {
+        until(SECOND, "its volatile names are gone", || names.left() == [names.name("lasting")]);
+    }
     let all = until(5 * SECOND, "the zygote is gone", || running_among(&family).is_empty());
     (all, workers)
 }
@@ -274,7 +283,6 @@ isolated_tests! {
 
     fn callers_killed_at_any_instant_leave_no_process_and_no_volatile_name() {
         let longest = std::sync::Mutex::new(Duration::ZERO);
-        // The zygote looks for names for 0.4 s.
         std::thread::scope(|scope| {
             for seed in 1..=AT_ONCE {
                 let longest = &longest;
@@ -284,7 +292,7 @@ isolated_tests! {
                         let names = Names::new();
                         let delay = Duration::from_micros(random.below(20_000));
                         let lasting = names.name("lasting");
-                        let (_, gone) = a_caller_is_killed(&names, delay, |caller, _| end(caller));
+                        let (_, gone) = a_caller_is_killed(&names, delay, true, |caller, _| end(caller));
                         let mut longest = longest.lock().unwrap();
                         *longest = gone.max(*longest);
                         assert_eq!(names.left(), std::slice::from_ref(&lasting), "round {round}");
@@ -313,7 +321,7 @@ isolated_tests! {
         for round in 0..20 {
             let names = Names::new();
             let delay = Duration::from_micros(random.below(20_000));
-            a_caller_is_killed(&names, delay, |caller, zygote| {
+            a_caller_is_killed(&names, delay, false, |caller, zygote| {
                 // Stopped first: neither sees the other's death.
                 kill(Pid::from_raw(zygote), Signal::SIGSTOP).unwrap();
                 end(caller);
@@ -380,4 +388,12 @@ isolated_tests! {
 /// Some 20 us a row.
 fn param_of(round: u64) -> rowfork::Param<pooled::Harm> {
     rowfork::param([DAWDLES, round, 0, 20])
+}
+
+#[test]
+fn each_protection_is_seen_by_its_test() {
+    isolated::each_fails_without(&[
+        ("keep the caller's descriptors", "a_pipe_that_the_caller_closes_ends_although_pools_live"),
+        ("leave the caller's names", "a_name_goes_although_its_array_is_still_under_way_to_a_worker"),
+    ]);
 }

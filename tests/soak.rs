@@ -144,7 +144,8 @@ isolated_tests! {
                 let now = Holdings::now();
                 assert_eq!(now.descriptors, before.descriptors, "after {done} calls");
                 assert!(now.mappings <= before.mappings + 8, "after {done} calls: {now:?}, before {before:?}");
-                let limit_kib = before.resident_kib + 2048;
+                // A huge page more is no leak; a kibibyte in each call would be twice as much.
+                let limit_kib = before.resident_kib + 4096;
                 assert!(now.resident_kib <= limit_kib, "after {done} calls: {now:?}, before {before:?}");
                 most = Holdings {
                     descriptors: most.descriptors.max(now.descriptors),

@@ -67,7 +67,7 @@ pub(crate) fn vouches_for(exit: Exit, kind: MessageKind) -> bool {
 /// Where this process has mapped what the caller has at other addresses, for the fault handler: a fault is told by the caller's.
 pub(crate) static ELSEWHERE: Elsewhere = Elsewhere([const { [const { AtomicUsize::new(0) }; 3] }; ELSEWHERE_MAX]);
 
-const ELSEWHERE_MAX: usize = 64;
+const ELSEWHERE_MAX: usize = 256;
 
 /// For each mapping where it starts and ends, and where it starts in the caller.
 #[derive(Debug)]

@@ -117,7 +117,7 @@ isolated_tests! {
 
     fn more_arrays_than_a_worker_keeps_come_and_go() {
         let pool = Pool::builder().workers(2).inline_below(0).build().unwrap();
-        let arrays: Vec<_> = (0..150).map(|k| SharedArray::from_shape_fn(None, 10, |i| (k + i) as f64).unwrap()).collect();
+        let arrays: Vec<_> = (0..300).map(|k| SharedArray::from_shape_fn(None, 10, |i| (k + i) as f64).unwrap()).collect();
         let mut out = SharedArray::<f64, Ix1>::zeros(None, 10).unwrap();
         for round in 0..3 {
             for (k, array) in arrays.iter().enumerate() {
@@ -125,7 +125,8 @@ isolated_tests! {
                 assert_eq!(out[9], (k + 9 + round) as f64);
             }
         }
-        assert_eq!(pool.stats().mapped_arrays, 64);
+        let stats = pool.stats();
+        assert!((100..=256).contains(&stats.mapped_arrays) && stats.recycled > 0 && stats.deaths == 0, "{stats:?}");
         drop(arrays);
         assert!(pool.stats().mapped_arrays <= 1, "the output");
     }

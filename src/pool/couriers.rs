@@ -8,7 +8,7 @@ use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::board::Board;
-use super::maps::MAX_SEGMENTS;
+use super::maps::MAPPED_MAX;
 use super::wire::ToWorker;
 use crate::segment::Segment;
 use crate::segment::registry::Observer;
@@ -25,15 +25,8 @@ pub(super) struct Couriers {
 struct Courier {
     channel: Channel,
     generation: u16,
-    /// What the worker of this generation has mapped.
-    mapped: Vec<Mapped>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Mapped {
-    id: u64,
-    /// The number of the call that last spoke of it.
-    used: u64,
+    /// The ids of what the worker of this generation has mapped.
+    mapped: Vec<u64>,
 }
 
 impl Couriers {
@@ -42,25 +35,25 @@ impl Couriers {
         Self { board, all: Mutex::new(channels.into_iter().map(courier).collect()) }
     }
 
-    /// Sends the worker of a slot the segments that it does not have. `false` when it does not read what it is sent.
+    /// Sends the worker of a slot the segments that it does not have; or, where it has no room for them, the word to leave: its successor has.
+    /// (None is taken away from it: a kernel may have kept a view of an array that lives for ever.) `false` when it does not read
+    /// what it is sent.
     ///
     /// # Errors
     /// That of `sendmsg`.
-    pub(super) fn deliver(&self, slot: usize, segments: &[&Segment], call: u64) -> io::Result<bool> {
+    pub(super) fn deliver(&self, slot: usize, segments: &[&Segment]) -> io::Result<bool> {
         let courier = &mut self.all()[slot];
-        for segment in segments {
-            if let Some(known) = courier.mapped.iter_mut().find(|known| known.id == segment.id()) {
-                known.used = call;
-                continue;
-            }
-            if courier.mapped.len() >= MAX_SEGMENTS && !courier.let_go_of_the_oldest(&self.board, slot)? {
-                return Ok(false);
-            }
+        let is_new = |segment: &&Segment| !courier.mapped.contains(&segment.id());
+        let new: Vec<&Segment> = segments.iter().copied().filter(is_new).collect();
+        if courier.mapped.len() + new.len() > MAPPED_MAX {
+            return courier.send(&self.board, slot, ToWorker::Leave, None);
+        }
+        for segment in new {
             let map = ToWorker::Map { id: segment.id(), len: segment.len(), caller_address: segment.address() };
             if !courier.send(&self.board, slot, map, Some(segment))? {
                 return Ok(false);
             }
-            courier.mapped.push(Mapped { id: segment.id(), used: call });
+            courier.mapped.push(segment.id());
         }
         Ok(true)
     }
@@ -112,18 +105,12 @@ impl Courier {
         }
         Ok(sent)
     }
-
-    fn let_go_of_the_oldest(&mut self, board: &Board, slot: usize) -> io::Result<bool> {
-        let oldest = (0..self.mapped.len()).min_by_key(|&at| self.mapped[at].used);
-        let Some(oldest) = oldest.map(|at| self.mapped.swap_remove(at)) else { return Ok(true) };
-        self.send(board, slot, ToWorker::Unmap { id: oldest.id }, None)
-    }
 }
 
 impl Observer for Couriers {
     fn is_gone(&self, id: u64) {
         for (slot, courier) in self.all().iter_mut().enumerate() {
-            if let Some(at) = courier.mapped.iter().position(|known| known.id == id) {
+            if let Some(at) = courier.mapped.iter().position(|&known| known == id) {
                 courier.mapped.swap_remove(at);
                 // One that does not read, or is dead, is replaced by the next call.
                 let _ = courier.send(&self.board, slot, ToWorker::Unmap { id }, None);

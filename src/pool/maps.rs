@@ -17,8 +17,11 @@ use crate::sys::memory::Map;
 use crate::sys::shared;
 use crate::worker::ELSEWHERE;
 
-/// The most segments that are kept. The caller counts them, and has the oldest let go.
+/// The most segments of one call.
 pub(super) const MAX_SEGMENTS: usize = 64;
+
+/// The most that are kept. The caller counts them, and has a worker that would have more replaced.
+pub(super) const MAPPED_MAX: usize = 256;
 
 #[derive(Debug)]
 pub(super) struct Maps {
@@ -37,7 +40,7 @@ struct Entry {
 impl Maps {
     /// With room for all that there will be.
     pub(super) fn new() -> Self {
-        Self { entries: Vec::with_capacity(MAX_SEGMENTS) }
+        Self { entries: Vec::with_capacity(MAPPED_MAX) }
     }
 
     /// Maps a segment, to be read.
@@ -46,8 +49,8 @@ impl Maps {
     /// Those of `mmap`; `EMFILE` where its descriptor has found no place.
     pub(super) fn add(&mut self, id: u64, fd: Option<OwnedFd>, len: usize, caller_address: usize) -> io::Result<()> {
         let file: File = fd.ok_or(io::Error::from_raw_os_error(libc::EMFILE))?.into();
-        if self.entries.len() == MAX_SEGMENTS {
-            return Err(io::ErrorKind::OutOfMemory.into()); // the caller counts, and lets go of one before
+        if self.entries.len() == MAPPED_MAX {
+            return Err(io::ErrorKind::OutOfMemory.into()); // the caller counts
         }
         let len = NonZeroUsize::new(len).ok_or(io::ErrorKind::InvalidInput)?;
         let map = Map::shared(&file, len)?;

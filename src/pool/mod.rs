@@ -88,8 +88,7 @@ use crate::sys::shared::SharedPages;
 /// captures, or a function pointer, and what else it needs goes with the input, as [`param`](crate::param),
 /// [`broadcast`](crate::broadcast) or rows of another array. (What is captured all the same does not compile, or is
 /// [`KernelNotInZygote`](Error::KernelNotInZygote).) Statics are as they were when the pool was made, and what a kernel changes in them
-/// stays in its worker, from call to call. (Not views of rows: what a kernel keeps of an array, be it one that lives for ever, may be gone in
-/// the next call.) A shared array in a static is no way around: a worker sees the arrays of the call alone.
+/// stays in its worker, from call to call. A shared array in a static is no way around: a worker sees the arrays of the call alone.
 ///
 /// # Threads
 /// A pool may be used by any number of threads, by reference: calls are made one at a time, in the order in which they came. It may be
@@ -148,11 +147,12 @@ pub struct PoolStats {
     pub hot_calls: u64,
     /// Workers that have ended otherwise, whoever ended them: after a call that failed rowfork does, since one might still write.
     pub deaths: u64,
-    /// Workers that have left after [as many calls as they may make](PoolBuilder::calls_per_worker).
+    /// Workers that have left after [as many calls as they may make](PoolBuilder::calls_per_worker), or since more arrays were alive than a
+    /// worker keeps mapped.
     pub recycled: u64,
     /// Threads that wait for their turn at this moment.
     pub waiting: usize,
-    /// The most arrays that a worker keeps mapped for the next call, of 64 that are possible.
+    /// The most arrays that a worker keeps mapped for the next call, of 256 that are possible.
     pub mapped_arrays: usize,
     /// The process that forks the workers.
     pub zygote_pid: i32,
@@ -443,7 +443,6 @@ impl Shared {
             segments: &segments,
             record: &state.record,
             workers: call.workers,
-            number,
             measure_memory: options.measure_memory,
             is_over: false,
         };

@@ -29,8 +29,6 @@ pub(super) struct Shift<'c> {
     pub(super) record: &'c [u64],
     /// So many slots take part.
     pub(super) workers: usize,
-    /// The number of the call, among all of the pool.
-    pub(super) number: u64,
     pub(super) measure_memory: bool,
     /// No worker is at the call any more.
     pub(super) is_over: bool,
@@ -41,7 +39,7 @@ impl Shift<'_> {
     pub(super) fn deliver(&mut self) {
         let hired: Vec<Owner> = self.roster.hired(self.workers).collect();
         for owner in hired {
-            let sent = self.couriers.deliver(usize::from(owner.slot), self.segments, self.number);
+            let sent = self.couriers.deliver(usize::from(owner.slot), self.segments);
             if !matches!(sent, Ok(true)) {
                 self.roster.kill(owner);
             }
@@ -74,10 +72,10 @@ impl Workforce for Shift<'_> {
     }
 
     fn hire(&mut self, owner: Owner) -> Result<()> {
-        let (segments, number, slot) = (self.segments, self.number, usize::from(owner.slot));
+        let (segments, slot) = (self.segments, usize::from(owner.slot));
         self.is_over = false;
         let waits = self.live() == 0;
-        self.roster.hire(owner, waits, |couriers| couriers.deliver(slot, segments, number))
+        self.roster.hire(owner, waits, |couriers| couriers.deliver(slot, segments))
     }
 
     /// Puts the job on the board once more.

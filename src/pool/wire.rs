@@ -15,6 +15,8 @@ pub(super) enum ToWorker {
     Unmap { id: u64 },
     /// Wake up.
     Wake,
+    /// Leave: there is no room for more segments.
+    Leave,
 }
 
 /// From the caller to the zygote.
@@ -72,6 +74,7 @@ impl ToWorker {
             Self::Map { id, len, caller_address } => [2, generation, id, len as u64, caller_address as u64],
             Self::Unmap { id } => [3, generation, id, 0, 0],
             Self::Wake => [4, generation, 0, 0, 0],
+            Self::Leave => [5, generation, 0, 0, 0],
         })
     }
 
@@ -86,6 +89,7 @@ impl ToWorker {
             2 => Self::Map { id: words[0], len: size(words[1])?, caller_address: size(words[2])? },
             3 => Self::Unmap { id: words[0] },
             4 => Self::Wake,
+            5 => Self::Leave,
             _ => return None,
         })
     }
@@ -165,7 +169,8 @@ mod tests {
             assert_eq!(ToZygote::decode(message.encode()), Some(message));
         }
         let map = ToWorker::Map { id: u64::MAX, len: usize::MAX, caller_address: 4096 };
-        for message in [ToWorker::Welcome { sent: 9 }, map, ToWorker::Unmap { id: 3 }, ToWorker::Wake] {
+        for message in [ToWorker::Welcome { sent: 9 }, map, ToWorker::Unmap { id: 3 }, ToWorker::Wake, ToWorker::Leave]
+        {
             assert_eq!(ToWorker::decode(message.encode(7), 7), Some(message));
             assert_eq!(ToWorker::decode(message.encode(7), 8), None, "for its predecessor");
         }

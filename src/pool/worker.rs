@@ -41,7 +41,7 @@ impl Desk {
     }
 }
 
-/// What a worker leaves with after as many calls as it may make.
+/// What a worker leaves with after as many calls as it may make, or with as many arrays as it may have.
 pub(super) const EXIT_RECYCLED: i32 = 104;
 
 /// Before the first.
@@ -104,6 +104,7 @@ fn wait_to_be_let_in(nest: &Nest<'_>, owner: Owner, maps: &mut Maps) -> Option<u
                     let _ = maps.add(id, fd, len, caller_address);
                 }
                 Some(ToWorker::Unmap { id }) => maps.remove(id),
+                Some(ToWorker::Leave) => exit_now(EXIT_RECYCLED),
                 Some(ToWorker::Wake) | None => {}
             },
             Received::Nothing => {}
@@ -150,6 +151,7 @@ impl Worker<'_> {
                         }
                     }
                     Some(ToWorker::Unmap { id }) => self.maps.remove(id),
+                    Some(ToWorker::Leave) => exit_now(EXIT_RECYCLED),
                     Some(ToWorker::Welcome { .. } | ToWorker::Wake) | None => {}
                 }
                 true

@@ -259,7 +259,7 @@ impl Zygote<'_> {
             Some(_) => polled[2].any().unwrap_or(false),
             None => nix::unistd::getppid() != self.nest.caller,
         };
-        (orphaned && !failpoints::is_on("outlive the caller")).then_some(End::Orphaned)
+        orphaned.then_some(End::Orphaned)
     }
 
     /// Does what the caller says.
@@ -339,9 +339,6 @@ impl Zygote<'_> {
 /// only what nobody holds a lock on. What allocates here is alone, and does not wait for ever for a lock of the allocator's
 /// that a thread of the caller held at the fork.
 fn take_names_away() {
-    if failpoints::is_on("leave the caller's names") {
-        return;
-    }
     signal::unblock_all();
     nix::unistd::alarm::set(5);
     for wait in SWEEPS_MS {

@@ -41,8 +41,9 @@ const SPIN: Duration = Duration::from_micros(100);
 /// How often to look whether workers are ready.
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
-/// Below this a call of a kernel of ours is done sooner by the caller.
-const INLINE_BELOW: usize = 256 << 10;
+/// Below this a call of a kernel of ours is done sooner by the caller. (By 2 workers 1 MiB takes 61 us hot and 147 us woken, by the caller 44 and 66;
+/// at 4 MiB they are level.)
+const INLINE_BELOW: usize = 1 << 20;
 
 /// Options for a new [`Pool`]. Made by [`Pool::builder`].
 ///
@@ -141,7 +142,7 @@ impl PoolBuilder {
     }
 
     /// Calls of operations that run no code but rowfork's are done by the calling thread where input and output together have less than so
-    /// many bytes and no name. 256 KiB by default: about where two workers that have to be woken are as quick. 0: always by workers.
+    /// many bytes and no name. 1 MiB by default: two workers that have to be woken are as quick from 2 to 4 MiB on, more of them earlier. 0: always by workers.
     ///
     /// Such a call does not wait for its turn, does not ask whether the pool is broken, and is not ended by a deadline. Calls with a
     /// [token](Executor::cancel_token), a [check](Executor::check_interrupt), a [callback](Executor::progress) or

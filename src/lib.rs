@@ -379,7 +379,7 @@ mod worker;
 
 pub use {bytemuck, ndarray};
 
-pub use array::{Bool, Element, SegmentName, Selection, SharedArray};
+pub use array::{Bool, Element, MappedArray, NpyDraft, SegmentName, Selection, SharedArray, sweep_drafts};
 pub use cancel::CancelToken;
 pub use error::{DeathCause, Error, FailedRow, HeaderError, Result};
 pub use executor::{Executor, KernelFor, Mode};

@@ -230,13 +230,12 @@ fn what_is_damaged_is_refused_by_attach_and_by_read_copy() {
     let name = names.name("bad");
     let whole = std::fs::read(golden("c_order.npy")).unwrap();
     let huge = whole.iter().copied().map(|b| if b == b'3' { b'9' } else { b }).collect::<Vec<u8>>();
-    let cases: [(&str, Vec<u8>); 6] = [
+    let cases: [(&str, Vec<u8>); 5] = [
         ("empty", vec![]),
         ("cut in the magic", whole[..5].to_vec()),
         ("cut in the header", whole[..100].to_vec()),
         ("cut in the data", whole[..200].to_vec()),
         ("claims more than there is", huge),
-        ("data at byte 127", [&whole[..8], &[117, 0], &whole[10..126], &whole[127..]].concat()),
     ];
     for (what, bytes) in cases {
         std::fs::write(shm(&name), bytes).unwrap();
@@ -248,14 +247,24 @@ fn what_is_damaged_is_refused_by_attach_and_by_read_copy() {
                 "cut in the header" => {
                     matches!(&error, Error::Npy { source: HeaderError::BeyondFile { end: 128, file_bytes: 100 }, .. })
                 }
-                "data at byte 127" => {
-                    matches!(&error, Error::Npy { source: HeaderError::Misaligned { data_offset: 127, align: 8 }, .. })
-                }
                 _ => matches!(&error, Error::Truncated { .. }),
             };
             assert!(told_apart, "{what}: {error}");
         }
     }
+    std::fs::remove_file(shm(&name)).unwrap();
+}
+
+#[test]
+fn data_where_no_double_may_lie_can_be_copied_and_not_be_attached_to() {
+    let names = Names::new();
+    let name = names.name("misaligned");
+    let whole = std::fs::read(golden("c_order.npy")).unwrap();
+    std::fs::write(shm(&name), [&whole[..8], &[117, 0], &whole[10..126], &whole[127..]].concat()).unwrap();
+    let error = attach(&name).unwrap_err();
+    let misaligned = HeaderError::Misaligned { data_offset: 127, align: 8 };
+    assert!(matches!(&error, Error::Npy { source, .. } if *source == misaligned), "{error}");
+    assert_eq!(SharedArray::<f64, Ix2>::read_copy(&name).unwrap(), golden_array());
     std::fs::remove_file(shm(&name)).unwrap();
 }
 

@@ -8,8 +8,10 @@
 //! the segment's mapping lives as long as the array, from which the view borrows.
 
 mod create;
+mod draft;
 mod element;
 mod fill;
+mod mapped;
 mod name;
 mod open;
 mod selection;
@@ -20,7 +22,9 @@ use std::ops::{Index, IndexMut};
 
 use ndarray::{Array, ArrayView, ArrayViewMut, Dimension, IndexLonger, Ix2, NdIndex};
 
+pub use self::draft::{NpyDraft, sweep_drafts};
 pub use self::element::{Bool, Element};
+pub use self::mapped::MappedArray;
 pub use self::name::SegmentName;
 pub use self::selection::Selection;
 

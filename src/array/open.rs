@@ -6,18 +6,15 @@
 //! the layout of the vector that it is made into.
 
 use std::alloc;
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io;
 use std::marker::PhantomData;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::path::Path;
 
 use ndarray::{Array, Dimension};
 
-use super::{Element, SegmentName, SharedArray};
-use crate::error::{Error, Result};
+use super::{Element, MappedArray, NpyDraft, SegmentName, SharedArray};
+use crate::error::Result;
 use crate::segment::{self, Layout, NpyFile, Wanted, os};
-use crate::sys::{file, limits};
 
 #[expect(clippy::needless_pass_by_value, reason = "a name reads better without a borrow, and `None` has no type then")]
 impl<A: Element, D: Dimension> SharedArray<A, D> {
@@ -44,11 +41,11 @@ impl<A: Element, D: Dimension> SharedArray<A, D> {
     /// write to elements while this one reads or writes them. [`read_copy`](Self::read_copy) needs no such promise.
     ///
     /// # Errors
-    /// [`NameNotFound`](Error::NameNotFound), [`InvalidName`](Error::InvalidName), [`NotRegular`](Error::NotRegular),
-    /// [`NotOurs`](Error::NotOurs), [`Npy`](Error::Npy), [`WrongDtype`](Error::WrongDtype),
-    /// [`WrongDimension`](Error::WrongDimension), [`Truncated`](Error::Truncated), [`ShmFull`](Error::ShmFull),
-    /// [`MemoryLimit`](Error::MemoryLimit), [`AddressSpaceLimit`](Error::AddressSpaceLimit);
-    /// [`InUse`](Error::InUse) if somebody holds the file's exclusive lock for more than a second.
+    /// [`NameNotFound`](crate::Error::NameNotFound), [`InvalidName`](crate::Error::InvalidName), [`NotRegular`](crate::Error::NotRegular),
+    /// [`NotOurs`](crate::Error::NotOurs), [`Npy`](crate::Error::Npy), [`WrongDtype`](crate::Error::WrongDtype),
+    /// [`WrongDimension`](crate::Error::WrongDimension), [`Truncated`](crate::Error::Truncated), [`ShmFull`](crate::Error::ShmFull),
+    /// [`MemoryLimit`](crate::Error::MemoryLimit), [`AddressSpaceLimit`](crate::Error::AddressSpaceLimit);
+    /// [`InUse`](crate::Error::InUse) if somebody holds the file's exclusive lock for more than a second.
     pub unsafe fn attach(name: &str) -> Result<Self> {
         let (segment, layout) = segment::attach(name, Self::WANTED)?;
         Ok(Self { segment, dim: dim_of(&layout), elements: PhantomData })
@@ -58,7 +55,7 @@ impl<A: Element, D: Dimension> SharedArray<A, D> {
     /// the file meanwhile: it is read, not mapped.
     ///
     /// # Errors
-    /// As [`attach`](Self::attach), and [`Os`](Error::Os) if there is not enough memory.
+    /// As [`attach`](Self::attach), and [`Os`](crate::Error::Os) if there is not enough memory.
     pub fn read_copy(name: &str) -> Result<Array<A, D>> {
         let npy = NpyFile::open_name(segment::validated(name)?, false)?;
         let layout = npy.layout(Self::WANTED)?;
@@ -76,9 +73,9 @@ impl<A: Element, D: Dimension> SharedArray<A, D> {
     /// Reads a `.npy` file straight into a new segment, in parallel.
     ///
     /// # Errors
-    /// As [`zeros`](Self::zeros), and [`NotAFile`](Error::NotAFile), [`Npy`](Error::Npy),
-    /// [`WrongDtype`](Error::WrongDtype), [`WrongDimension`](Error::WrongDimension), [`Truncated`](Error::Truncated),
-    /// [`Os`](Error::Os) if the file cannot be opened or read.
+    /// As [`zeros`](Self::zeros), and [`NotAFile`](crate::Error::NotAFile), [`Npy`](crate::Error::Npy),
+    /// [`WrongDtype`](crate::Error::WrongDtype), [`WrongDimension`](crate::Error::WrongDimension), [`Truncated`](crate::Error::Truncated),
+    /// [`Os`](crate::Error::Os) if the file cannot be opened or read.
     pub fn from_npy_file(name: impl SegmentName, path: impl AsRef<Path>) -> Result<Self> {
         let npy = NpyFile::open_path(path.as_ref())?;
         let layout = npy.layout(Self::WANTED)?;
@@ -86,25 +83,45 @@ impl<A: Element, D: Dimension> SharedArray<A, D> {
         Self::born(name.get(), dim_of(&layout), Some(&fill))
     }
 
+    /// Maps a `.npy` file where it is, on whatever file system, to be read: nothing is copied, neither here nor in the
+    /// workers, and nothing of it is anybody's own memory. For a file that is read once this beats
+    /// [placing](Self::from_npy_file) it; for one that is read again and again, huge pages of a segment do.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("m.npy");
+    /// use rowfork::SharedArray;
+    /// # SharedArray::from_shape_fn(None, (1000, 8), |(i, j)| (i * j) as f64)?.write_npy(&path)?;
+    /// // SAFETY: nobody writes to the file while it is read.
+    /// let m = unsafe { SharedArray::<f64, ndarray::Ix2>::map_npy_file(&path) }?;
+    /// let sums = rowfork::fork().row_sums(&m)?;
+    /// assert_eq!(sums[2], 2.0 * 28.0);
+    /// # Ok::<(), rowfork::Error>(())
+    /// ```
+    ///
+    /// # Safety
+    /// While the array lives no process may make the file shorter (touching what is gone is a SIGBUS: an error in a worker, the
+    /// end of the program elsewhere), and none may write to it while this one reads. A file that is replaced, as
+    /// [`write_npy`](Self::write_npy) does, is another file. [`from_npy_file`](Self::from_npy_file) needs no such promise.
+    ///
+    /// # Errors
+    /// [`NotAFile`](crate::Error::NotAFile), [`Npy`](crate::Error::Npy), [`WrongDtype`](crate::Error::WrongDtype),
+    /// [`WrongDimension`](crate::Error::WrongDimension), [`Truncated`](crate::Error::Truncated),
+    /// [`AddressSpaceLimit`](crate::Error::AddressSpaceLimit), [`Os`](crate::Error::Os) if the file cannot be opened or mapped.
+    pub unsafe fn map_npy_file(path: impl AsRef<Path>) -> Result<MappedArray<A, D>> {
+        let (segment, layout) = segment::map_file(path.as_ref(), Self::WANTED)?;
+        Ok(MappedArray::new(Self { segment, dim: dim_of(&layout), elements: PhantomData }))
+    }
+
     /// Writes a `.npy` file, byte for byte the one that `np.save` would write. A file of that name is replaced at the
     /// end, in one go: nobody ever sees half of it. So is a symbolic link; what it leads to stays as it was.
     ///
+    /// [`NpyDraft`] is the same in two steps, of which the first comes before the work.
+    ///
     /// # Errors
-    /// [`DiskFull`](Error::DiskFull), [`FileSizeLimit`](Error::FileSizeLimit), [`Os`](Error::Os). The half-written
-    /// file is removed, a file that was there stays as it was.
+    /// As [`NpyDraft::create`] and [`NpyDraft::write`]. A file that was there stays as it was then.
     pub fn write_npy(&self, path: impl AsRef<Path>) -> Result<()> {
-        let path = path.as_ref();
-        let header = segment::npy_file_header(A::DESCR, self.shape());
-        let data: &[u8] = bytemuck::cast_slice(self.as_slice());
-        let need = header.len() + data.len();
-        let limit = limits::file_size().map_err(os("read the file size limit for", path))?;
-        if need as u64 > limit {
-            return Err(Error::FileSizeLimit { need: need as u64, limit });
-        }
-        let draft = Draft::beside(path)?;
-        let written = (&draft.file).write_all(&header).and_then(|()| (&draft.file).write_all(data));
-        written.map_err(|error| draft.failed(path, need, error))?;
-        std::fs::rename(&draft.path, path).map_err(os("replace", path))
+        NpyDraft::create::<A>(path, self.shape())?.write(self)
     }
 }
 
@@ -126,41 +143,4 @@ fn dim_of<D: Dimension>(layout: &Layout) -> D {
     let mut dim = D::zeros(layout.shape.len());
     dim.slice_mut().copy_from_slice(&layout.shape);
     dim
-}
-
-/// A file under a temporary name, removed on drop unless it has been renamed.
-struct Draft {
-    file: File,
-    path: PathBuf,
-}
-
-impl Draft {
-    fn beside(target: &Path) -> Result<Self> {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        loop {
-            let count = COUNT.fetch_add(1, Ordering::Relaxed); // only has to differ
-            let path = target.with_file_name(format!(".rowfork-{}-{count}.tmp", std::process::id()));
-            match OpenOptions::new().write(true).create_new(true).open(&path) {
-                Ok(file) => return Ok(Self { file, path }),
-                // Of a program with our id, killed before or in another container.
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(os("make a draft of", target)(error)),
-            }
-        }
-    }
-
-    fn failed(&self, target: &Path, need: usize, error: io::Error) -> Error {
-        if error.kind() != io::ErrorKind::StorageFull {
-            return os("write", target)(error);
-        }
-        let had = self.file.metadata().map_or(0, |meta| meta.len());
-        let available = file::room(&self.file).map_or(0, |room| room.available).saturating_add(had);
-        Error::DiskFull { path: target.to_owned(), need: need as u64, available }
-    }
-}
-
-impl Drop for Draft {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.path); // after the rename there is none
-    }
 }

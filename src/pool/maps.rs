@@ -13,7 +13,7 @@ use std::os::fd::OwnedFd;
 use super::job::Wanted;
 use crate::packet::Arrived;
 use crate::segment::DATA_OFFSET;
-use crate::sys::memory::Map;
+use crate::sys::memory::{Access, Map};
 use crate::sys::shared;
 use crate::worker::ELSEWHERE;
 
@@ -53,10 +53,8 @@ impl Maps {
             return Err(io::ErrorKind::OutOfMemory.into()); // the caller counts
         }
         let len = NonZeroUsize::new(len).ok_or(io::ErrorKind::InvalidInput)?;
-        let map = Map::shared(&file, len)?;
+        let map = Map::shared(&file, len, Access::Read)?;
         map.keep_out_of_core_dumps()?;
-        // SAFETY: a new mapping, to which there is no reference.
-        unsafe { shared::make_read_only(&map.range()) }?;
         ELSEWHERE.add(map.range(), caller_address);
         self.entries.push(Entry { id, map, file, writable: false });
         Ok(())

@@ -10,7 +10,7 @@ use ndarray::{ArrayView, Axis, Dimension, RemoveAxis, Slice};
 
 pub(super) use self::sealed::RowCheck;
 use super::{Block, Row};
-use crate::array::{Element, Selection, SharedArray};
+use crate::array::{Element, MappedArray, Selection, SharedArray};
 use crate::error::Result;
 use crate::packet::{Packet, Unpacker, pack_view, unpack_view};
 use crate::report::{Output, Warning};
@@ -222,6 +222,7 @@ one_array!(
     Selection<'a, A, D>: Clone::clone,
     &Selection<'a, A, D>: |selection| Selection::clone(selection),
     &'a SharedArray<A, D>: |array| Selection::from(*array),
+    &'a MappedArray<A, D>: |array| Selection::from(*array),
     &'a Output<SharedArray<A, D>>: |output| Selection::from(*output)
 );
 

@@ -1,10 +1,12 @@
-//! Attaching to a segment that somebody else made, rowfork or NumPy.
+//! Attaching to what somebody else made: a segment, of rowfork's or NumPy's, or a `.npy` file anywhere.
 
 use std::fs::{File, TryLockError};
 use std::io;
 use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::mapping::Mapped;
@@ -13,7 +15,7 @@ use super::npy::{Layout, NpyFile, Wanted};
 use super::{Segment, preflight, reserve, sacrifice};
 use crate::error::{Error, Result};
 use crate::sys::file;
-use crate::sys::memory::SMALL_PAGE;
+use crate::sys::memory::{Access, SMALL_PAGE};
 
 /// Opens, locks, checks and maps the segment called `name`.
 ///
@@ -27,14 +29,31 @@ pub(crate) fn attach(name: &str, wanted: Wanted) -> Result<(Segment, Layout)> {
     if !name::leads_to(name, &npy.meta) {
         return Err(Error::NameNotFound { name: name.to_owned() });
     }
-    let layout = npy.layout(wanted)?;
-    let total = layout.data_offset + layout.data_bytes;
-    preflight::check_mapping(total)?;
-    fill_holes(&npy, total)?;
-    let len =
-        NonZeroUsize::new(total).ok_or(io::ErrorKind::UnexpectedEof).map_err(|e| os("map", &npy.path)(e.into()))?;
-    let mapping = Mapped::new(&npy.file, len, name::label(Some(name))).map_err(os("map", &npy.path))?;
+    let layout = npy.layout_to_map(wanted)?;
+    fill_holes(&npy, layout.end())?;
+    let mapping = mapped(&npy, &layout, Access::Write, name::label(Some(name)))?;
     Ok((Segment::attached(npy.file, mapping, name.to_owned(), layout.data_offset), layout))
+}
+
+/// Opens, checks and maps a `.npy` file where it is, to be read only.
+///
+/// As for [`attach`], what becomes of the file later is for the caller to know. It is given no memory: a hole of a file on
+/// a disk is zeros, and one of a sparse file in `/dev/shm` takes memory when it is read.
+pub(crate) fn map_file(path: &Path, wanted: Wanted) -> Result<(Segment, Layout)> {
+    let npy = NpyFile::open_path(path)?;
+    // A segment counts as in use; on other file systems the lock tells nobody anything, and not all have locks.
+    let _ = npy.file.try_lock_shared();
+    let layout = npy.layout_to_map(wanted)?;
+    let mapping = mapped(&npy, &layout, Access::Read, format!("the file {path:?}").into())?;
+    Ok((Segment::of_file(npy.file, mapping, npy.path, layout.data_offset), layout))
+}
+
+/// Maps as much of a file as its layout says.
+fn mapped(npy: &NpyFile, layout: &Layout, access: Access, label: Arc<str>) -> Result<Mapped> {
+    preflight::check_mapping(layout.end())?;
+    let len = NonZeroUsize::new(layout.end()).ok_or(io::ErrorKind::UnexpectedEof);
+    let len = len.map_err(|e| os("map", &npy.path)(e.into()))?;
+    Mapped::new(&npy.file, len, access, label).map_err(os("map", &npy.path))
 }
 
 /// Takes the lock that says "in use". Others hold the exclusive one for an instant, to look or to sweep.

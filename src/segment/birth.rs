@@ -20,6 +20,7 @@ use super::reserve::{self, Fill};
 use super::{LASTING, Segment, VOLATILE, preflight, sacrifice};
 use crate::error::{Error, Result};
 use crate::sys::file;
+use crate::sys::memory::Access;
 
 /// Makes a segment for an array of `shape`, of elements that NumPy calls `descr`, filled by `content` (zeros without).
 pub(crate) fn birth(
@@ -43,7 +44,7 @@ pub(crate) fn birth(
     preflight::check_room(file, total as u64)?;
     file.set_len(total as u64).map_err(|e| reserve::shm_error(file, total as u64, e))?;
     let len = NonZeroUsize::new(total).ok_or_else(overflow)?;
-    let mapping = Mapped::new(file, len, name::label(name)).map_err(os("map", Path::new(SHM_DIR)))?;
+    let mapping = Mapped::new(file, len, Access::Write, name::label(name)).map_err(os("map", Path::new(SHM_DIR)))?;
     file::lock_shared(file).map_err(os("lock", Path::new(SHM_DIR)))?;
     let huge = huge_pages_allowed();
     if let Some(brink) = brink {
@@ -71,14 +72,13 @@ struct Visible(Option<(String, Metadata)>);
 impl Newborn {
     fn new(name: Option<&str>, total: usize) -> Result<Self> {
         let nameless_works = name.is_none() || Path::new("/proc/self/fd").exists();
-        let refused = match nameless_works.then(|| file::open_nameless(Path::new(SHM_DIR))) {
+        let refused = match nameless_works.then(|| file::open_nameless(Path::new(SHM_DIR), LASTING)) {
             Some(Ok(file)) => return Ok(Self { file, visible: Visible(None) }),
             Some(Err(error)) => error,
             None => io::ErrorKind::Unsupported.into(),
         };
-        match refused.raw_os_error() {
-            None | Some(libc::EOPNOTSUPP | libc::EISDIR | libc::EINVAL | libc::ENOENT | libc::ENOSYS) => {}
-            Some(_) => return Err(os("make a file in", Path::new(SHM_DIR))(refused)),
+        if !file::cannot_be_nameless(&refused) {
+            return Err(os("make a file in", Path::new(SHM_DIR))(refused));
         }
         if let Some(name) = name {
             return Self::visible(name, total);

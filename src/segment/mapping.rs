@@ -14,7 +14,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use super::registry::{self, Mapping};
-use crate::sys::memory::Map;
+use crate::sys::memory::{Access, Map};
 
 /// A registered mapping of a segment's file.
 #[derive(Debug)]
@@ -26,9 +26,9 @@ pub(super) struct Mapped {
 
 impl Mapped {
     /// Maps the first `len` bytes of `file` at a 2 MiB aligned address, out of core dumps.
-    pub(super) fn new(file: &File, len: NonZeroUsize, label: Arc<str>) -> io::Result<Self> {
+    pub(super) fn new(file: &File, len: NonZeroUsize, access: Access, label: Arc<str>) -> io::Result<Self> {
         let mut registry = registry::lock();
-        let map = Map::shared(file, len)?;
+        let map = Map::shared(file, len, access)?;
         map.keep_out_of_core_dumps()?;
         registry.add(Mapping { address: map.address(), len: map.len(), label });
         Ok(Self { map: ManuallyDrop::new(map), pid: std::process::id() })

@@ -19,22 +19,22 @@ mod sweep;
 
 use std::fs::{File, Metadata, Permissions};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-pub(crate) use self::attach::attach;
+pub(crate) use self::attach::{attach, map_file};
 pub(crate) use self::birth::birth;
-pub(crate) use self::header::{DATA_OFFSET, of_file as npy_file_header};
-pub(crate) use self::name::{os, path as path_of, validated};
+pub(crate) use self::header::{DATA_OFFSET, data_bytes, of_file as npy_file_header};
+pub(crate) use self::name::{kind_name, os, path as path_of, validated};
+pub use self::npy::NpyInfo;
 pub(crate) use self::npy::{Layout, NpyFile, Wanted};
 pub(crate) use self::preflight::{check_address_space, check_memory};
 pub(crate) use self::reserve::Fill;
 pub use self::reserve::Pages;
-pub use self::sweep::{SegmentInfo, list, remove, sweep};
+pub use self::sweep::{SegmentInfo, find_processes, info, list, remove, sweep};
 
 use self::mapping::Mapped;
-use self::name::SHM_DIR;
 use crate::error::{Error, Result};
 use crate::failpoints;
 use crate::sys::memory::SMALL_PAGE;
@@ -67,6 +67,8 @@ pub(crate) struct Segment {
     mapping: Mapped,
     file: File,
     name: Option<String>,
+    /// Where it lies, if it is a file that was mapped by its path.
+    file_path: Option<PathBuf>,
     /// The process that made it, if this handle is the maker's; nobody else's drop unlinks.
     maker: Option<u32>,
     data_offset: usize,
@@ -89,13 +91,20 @@ impl Segment {
         Self::mapped(file, mapping, Some(name), data_offset)
     }
 
+    fn of_file(file: File, mapping: Mapped, path: PathBuf, data_offset: usize) -> Self {
+        let mut segment = Self::mapped(file, mapping, None, data_offset);
+        // On a disk a hole is zeros, and what it loses is for its file system to say.
+        (segment.file_path, segment.had_memory) = (Some(path), false);
+        segment
+    }
+
     fn mapped(file: File, mapping: Mapped, name: Option<String>, data_offset: usize) -> Self {
         static NEXT_ID: AtomicU64 = AtomicU64::new(0);
         let len = mapping.map().len() as u64;
         let had_memory = file.metadata().is_ok_and(|meta| has_memory(&meta, len));
         let abandoned = AtomicBool::new(false);
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
-        Self { id, mapping, file, name, maker: None, data_offset, pages: None, had_memory, abandoned }
+        Self { id, mapping, file, name, file_path: None, maker: None, data_offset, pages: None, had_memory, abandoned }
     }
 
     /// What tells it from every other segment that this process has or had.
@@ -110,7 +119,10 @@ impl Segment {
 
     /// What error messages call it.
     pub(crate) fn path(&self) -> PathBuf {
-        self.name.as_deref().map_or_else(|| Path::new(SHM_DIR).join("(nameless)"), name::path)
+        match (&self.file_path, self.name()) {
+            (Some(path), _) => path.clone(),
+            (None, name) => name::path(name.unwrap_or("(nameless)")),
+        }
     }
 
     /// How long the mapping is, in bytes, header included.

@@ -137,7 +137,8 @@ pub(super) fn leads_to(name: &str, meta: &Metadata) -> bool {
     std::fs::symlink_metadata(path(name)).is_ok_and(|there| same(there) || failpoints::is_on("names, not inodes"))
 }
 
-pub(super) fn kind_name(kind: FileType) -> &'static str {
+/// What stands there instead of a file, in a word.
+pub(crate) fn kind_name(kind: FileType) -> &'static str {
     if kind.is_dir() {
         "directory"
     } else if kind.is_symlink() {

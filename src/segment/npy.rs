@@ -22,6 +22,48 @@ pub(crate) struct NpyFile {
     pub(super) header: Header,
 }
 
+/// What the header of a `.npy` file says, without looking at the data.
+///
+/// ```
+/// use rowfork::{SharedArray, segment::NpyInfo};
+/// let name = format!("rowfork-doc-npy-info-{}", std::process::id());
+/// let m = SharedArray::<f32, _>::zeros(&name, (3, 4))?;
+/// let info = NpyInfo::of_segment(&name)?;
+/// assert_eq!((info.shape, &*info.dtype, info.data_offset), (vec![3, 4], "<f4", 4096));
+/// # Ok::<(), rowfork::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct NpyInfo {
+    /// Axis lengths.
+    pub shape: Vec<u64>,
+    /// The element type as NumPy spells it.
+    pub dtype: String,
+    /// Where in the file the data begin, in bytes.
+    pub data_offset: usize,
+    /// Length of the file in bytes. Whether that is enough for the shape is found out when the file is opened for use.
+    pub bytes: u64,
+}
+
+impl NpyInfo {
+    /// Of any file.
+    ///
+    /// # Errors
+    /// [`NotAFile`](Error::NotAFile), [`Npy`](Error::Npy), [`Os`](Error::Os) if it cannot be opened or read.
+    pub fn of_file(path: impl AsRef<Path>) -> Result<Self> {
+        NpyFile::open_path(path.as_ref()).map(|npy| npy.info())
+    }
+
+    /// Of what stands in `/dev/shm` under `name`, whoever made it. A link is not followed.
+    ///
+    /// # Errors
+    /// [`InvalidName`](Error::InvalidName), [`NameNotFound`](Error::NameNotFound), [`NotRegular`](Error::NotRegular),
+    /// [`NotOurs`](Error::NotOurs), [`Npy`](Error::Npy), [`Os`](Error::Os).
+    pub fn of_segment(name: &str) -> Result<Self> {
+        NpyFile::open_name(name::validated(name)?, false).map(|npy| npy.info())
+    }
+}
+
 /// The elements that are wanted, as NumPy and as Rust see them.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Wanted {
@@ -44,6 +86,13 @@ pub(crate) struct Layout {
     pub(crate) data_offset: usize,
     /// Length of the data in bytes.
     pub(crate) data_bytes: usize,
+}
+
+impl Layout {
+    /// Where the data end in the file, in bytes.
+    pub(crate) fn end(&self) -> usize {
+        self.data_offset + self.data_bytes
+    }
 }
 
 impl NpyFile {
@@ -87,6 +136,11 @@ impl NpyFile {
         }
     }
 
+    fn info(self) -> NpyInfo {
+        let Header { descr, shape, data_offset } = self.header;
+        NpyInfo { shape, dtype: descr, data_offset, bytes: self.meta.size() }
+    }
+
     /// Checks every field of the header against what is wanted and against the file's length.
     pub(crate) fn layout(&self, wanted: Wanted) -> Result<Layout> {
         let Header { descr, shape, data_offset } = &self.header;
@@ -102,14 +156,22 @@ impl NpyFile {
         {
             return Err(Error::WrongDimension { path: self.path.clone(), expected, shape: axes });
         }
-        if !data_offset.is_multiple_of(wanted.align) {
-            return Err(npy(HeaderError::Misaligned { data_offset: *data_offset, align: wanted.align }));
-        }
-        let (expected, actual) = ((data_offset + data_bytes) as u64, self.meta.size());
+        let layout = Layout { shape: axes, data_offset: *data_offset, data_bytes };
+        let (expected, actual) = (layout.end() as u64, self.meta.size());
         if actual < expected {
             return Err(Error::Truncated { path: self.path.clone(), expected, actual });
         }
-        Ok(Layout { shape: axes, data_offset: *data_offset, data_bytes })
+        Ok(layout)
+    }
+
+    /// Likewise, and that the data lie where elements may be read in place.
+    pub(crate) fn layout_to_map(&self, wanted: Wanted) -> Result<Layout> {
+        let layout = self.layout(wanted)?;
+        if layout.data_offset.is_multiple_of(wanted.align) {
+            return Ok(layout);
+        }
+        let source = HeaderError::Misaligned { data_offset: layout.data_offset, align: wanted.align };
+        Err(Error::Npy { path: self.path.clone(), source })
     }
 
     /// Reads the data from `offset` (header not counted) on into `bytes`; never a signal if the file shrinks.
@@ -119,7 +181,7 @@ impl NpyFile {
         if had == bytes.len() {
             return Ok(());
         }
-        let expected = (layout.data_offset + layout.data_bytes) as u64;
+        let expected = layout.end() as u64;
         Err(Error::Truncated { path: self.path.clone(), expected, actual: at + had as u64 })
     }
 

@@ -4,12 +4,14 @@
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::time::SystemTime;
 
 use super::header::DATA_OFFSET;
 use super::is_volatile;
 use super::name::{self, SHM_DIR, os};
 use super::npy::NpyFile;
 use crate::error::{Error, HeaderError, Result};
+use crate::sys::procfs;
 
 /// What stands in `/dev/shm` under one name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +31,53 @@ pub struct SegmentInfo {
     pub volatile: bool,
     /// Whether some process is attached.
     pub live: bool,
+    /// When it was made, where the kernel remembers that (on `/dev/shm` from Linux 6.6 on), or else last written to by system
+    /// call or cut.
+    pub made: SystemTime,
+    /// The processes that have it mapped, NumPy's too, in order of their ids; empty until
+    /// [looked for](find_processes). Those of other users show only to root.
+    pub processes: Vec<u32>,
+    /// Device and inode.
+    file: (u64, u64),
+}
+
+/// What stands in `/dev/shm` under `name`, if it is a segment that rowfork made. Who has it mapped is in it, too.
+///
+/// # Errors
+/// [`InvalidName`](crate::Error::InvalidName), [`NameNotFound`](crate::Error::NameNotFound),
+/// [`NotRegular`](crate::Error::NotRegular), [`NotOurs`](crate::Error::NotOurs); [`Npy`](crate::Error::Npy) if it is
+/// somebody else's file.
+pub fn info(name: &str) -> Result<SegmentInfo> {
+    let name = name::validated(name)?;
+    let npy = open_segment(name)?;
+    let live = name::is_live(&npy.file);
+    let mut found = [SegmentInfo { live, ..described(name, npy) }];
+    find_processes(&mut found);
+    let [info] = found;
+    Ok(info)
+}
+
+/// Looks through `/proc` for the processes that have these segments mapped, once for all of them.
+///
+/// ```
+/// use rowfork::segment;
+/// let name = format!("rowfork-doc-processes-{}", std::process::id());
+/// let m = rowfork::SharedArray::<f64, _>::zeros(&name, 10)?;
+/// let mut found = segment::list()?;
+/// segment::find_processes(&mut found);
+/// assert_eq!(found.iter().find(|s| s.name == name).unwrap().processes, [std::process::id()]);
+/// # Ok::<(), rowfork::Error>(())
+/// ```
+pub fn find_processes(segments: &mut [SegmentInfo]) {
+    for segment in &mut *segments {
+        segment.processes.clear();
+    }
+    for pid in procfs::process_ids() {
+        let mapped = procfs::mapped_files(pid);
+        for segment in segments.iter_mut().filter(|segment| mapped.contains(&segment.file)) {
+            segment.processes.push(pid);
+        }
+    }
 }
 
 /// All segments that this process may read, sorted by name: regular `.npy` files in `/dev/shm` whose data start at
@@ -60,15 +109,25 @@ pub fn list() -> Result<Vec<SegmentInfo>> {
 /// What stands there, with one look at the lock.
 fn examine(name: &str) -> Option<SegmentInfo> {
     let npy = open_segment(name).ok()?;
-    Some(SegmentInfo {
+    let live = name::is_locked(&npy.file);
+    Some(SegmentInfo { live, ..described(name, npy) })
+}
+
+/// What can be said without a look at the lock.
+fn described(name: &str, npy: NpyFile) -> SegmentInfo {
+    let NpyFile { header, meta, .. } = npy;
+    SegmentInfo {
         name: name.to_owned(),
-        bytes: npy.meta.size(),
-        owner_uid: npy.meta.uid(),
-        volatile: is_volatile(&npy.meta),
-        live: name::is_locked(&npy.file),
-        dtype: npy.header.descr,
-        shape: npy.header.shape,
-    })
+        bytes: meta.size(),
+        owner_uid: meta.uid(),
+        volatile: is_volatile(&meta),
+        live: false,
+        made: meta.created().or_else(|_| meta.modified()).unwrap_or(SystemTime::UNIX_EPOCH),
+        processes: Vec::new(),
+        file: (meta.dev(), meta.ino()),
+        dtype: header.descr,
+        shape: header.shape,
+    }
 }
 
 /// Removes a segment of this user that no process is attached to, volatile or lasting.

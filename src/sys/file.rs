@@ -12,9 +12,15 @@ use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, FallocateFlags};
 use nix::unistd::Whence;
 
-/// Opens a file without a name in `dir`, readable and writable by this user only (`O_TMPFILE`, Linux 3.11).
-pub(crate) fn open_nameless(dir: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).write(true).mode(0o600).custom_flags(libc::O_TMPFILE).open(dir)
+/// Opens a file without a name in `dir`, readable and writable (`O_TMPFILE`, Linux 3.11).
+pub(crate) fn open_nameless(dir: &Path, mode: u32) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).mode(mode).custom_flags(libc::O_TMPFILE).open(dir)
+}
+
+/// Whether the answer to [`open_nameless`] says that there are no such files here, rather than that one cannot be had.
+pub(crate) fn cannot_be_nameless(error: &io::Error) -> bool {
+    use libc::{EINVAL, EISDIR, ENOENT, ENOSYS, EOPNOTSUPP};
+    matches!(error.raw_os_error(), None | Some(EOPNOTSUPP | EISDIR | EINVAL | ENOENT | ENOSYS))
 }
 
 /// Opens what is there: a link is not followed (`ELOOP`), a fifo is not waited for.

@@ -26,7 +26,16 @@ pub(crate) fn room_for_mapping(len: usize) -> Option<usize> {
     len.checked_add(if len < HUGE_PAGE { 0 } else { HUGE_PAGE })
 }
 
-/// A shared, readable and writable mapping of the start of a file.
+/// What a mapping may be used for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// Reading: any store through it is a fault.
+    Read,
+    /// Reading and writing. The file must be open for both.
+    Write,
+}
+
+/// A shared mapping of the start of a file.
 #[derive(Debug)]
 pub(crate) struct Map {
     start: NonNull<u8>,
@@ -44,7 +53,7 @@ unsafe impl Sync for Map {}
 impl Map {
     /// Maps the first `len` bytes of `file`. Address and file offset agree modulo 2 MiB, without which the kernel
     /// cannot map huge pages.
-    pub(crate) fn shared(file: &File, len: NonZeroUsize) -> io::Result<Self> {
+    pub(crate) fn shared(file: &File, len: NonZeroUsize, access: Access) -> io::Result<Self> {
         let room = room_for_mapping(len.get()).and_then(NonZeroUsize::new).ok_or(nix::errno::Errno::ENOMEM)?;
         // SAFETY: a new mapping at an address of the kernel's choice touches no existing one.
         let reserved = unsafe {
@@ -55,7 +64,11 @@ impl Map {
         if room > len {
             whole = whole.trimmed(len);
         }
-        let (prot, flags) = (ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_SHARED | MapFlags::MAP_FIXED);
+        let prot = match access {
+            Access::Read => ProtFlags::PROT_READ,
+            Access::Write => ProtFlags::PROT_READ | ProtFlags::PROT_WRITE,
+        };
+        let flags = MapFlags::MAP_SHARED | MapFlags::MAP_FIXED;
         // SAFETY: the range that MAP_FIXED replaces is our own reservation, to which no pointer exists.
         unsafe { mman::mmap(NonZeroUsize::new(whole.address()), len, prot, flags, file, 0) }?;
         Ok(whole)

@@ -1,5 +1,6 @@
 //! The few things that only /proc tells or takes. What a worker calls allocates nothing.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::unix::fs::MetadataExt;
@@ -57,6 +58,30 @@ pub(crate) fn is_running(pid: i32) -> bool {
     }
 }
 
+/// The ids of all processes that show here, in order; none without /proc.
+pub(crate) fn process_ids() -> Vec<u32> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten();
+    let mut ids: Vec<u32> = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect();
+    ids.sort_unstable();
+    ids
+}
+
+/// Device and inode of every file that a process has mapped; none of one that has ended, or may not be looked at.
+pub(crate) fn mapped_files(pid: u32) -> BTreeSet<(u64, u64)> {
+    // As bytes: a path may be no text.
+    let maps = std::fs::read(format!("/proc/{pid}/maps")).unwrap_or_default();
+    maps.split(|&byte| byte == b'\n').filter_map(parse_mapping).collect()
+}
+
+/// `address perms offset major:minor inode path`, all but the inode in hexadecimal, one blank between them up to there.
+fn parse_mapping(line: &[u8]) -> Option<(u64, u64)> {
+    let mut fields = line.split(u8::is_ascii_whitespace).filter_map(|field| std::str::from_utf8(field).ok());
+    let (major, minor) = fields.nth(3)?.split_once(':')?;
+    let [major, minor] = [major, minor].map(|part| u32::from_str_radix(part, 16));
+    let inode = fields.next()?.parse().ok()?;
+    (inode != 0).then_some((libc::makedev(major.ok()?, minor.ok()?), inode))
+}
+
 fn parse_smaps(text: &str) -> Memory {
     let bytes_of = |field: &str| -> u64 {
         let line = text.lines().find_map(|line| line.strip_prefix(field));
@@ -74,6 +99,16 @@ mod tests {
     fn smaps_fields_are_read_in_kibibytes() {
         let text = "0-1 ---p 0 00:00 0 [rollup]\nRss: 9 kB\nPss:    7 kB\nPss_Dirty: 1 kB\nPrivate_Clean: 2 kB\nPrivate_Dirty: 3 kB\n";
         assert_eq!(parse_smaps(text), Memory { private: 5 * 1024, proportional: 7 * 1024 });
+    }
+
+    #[test]
+    fn a_mapped_file_is_told_by_device_and_inode() {
+        let line = b"7f839f7eb000-7f839f7ec000 r--p 00000000 fe:01 316542                     /usr/lib/\xff";
+        assert_eq!(parse_mapping(line), Some((libc::makedev(0xfe, 1), 316_542)));
+        assert_eq!(parse_mapping(b"7f839f7ee000-7f839f7f0000 rw-p 00000000 00:00 0 "), None);
+        assert_eq!(parse_mapping(b""), None);
+        assert!(process_ids().contains(&std::process::id()));
+        assert!(!mapped_files(std::process::id()).is_empty());
     }
 
     #[test]

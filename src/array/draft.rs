@@ -157,13 +157,13 @@ fn nameless(directory: &Path) -> io::Result<File> {
     file::open_nameless(directory, 0o666) // less what the umask takes, as for every file
 }
 
-/// Does to a name beside `target` that nobody has what `make` does.
-fn named_beside<T>(target: &Path, make: impl Fn(&Path) -> io::Result<T>) -> Result<(T, Visible)> {
+/// Does to a name beside `target` that nobody has what `attempt` does.
+fn named_beside<T>(target: &Path, attempt: impl Fn(&Path) -> io::Result<T>) -> Result<(T, Visible)> {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     loop {
         let count = COUNT.fetch_add(1, Ordering::Relaxed); // only has to differ
         let path = target.with_file_name(format!("{PREFIX}{}-{count}{SUFFIX}", std::process::id()));
-        match make(&path) {
+        match attempt(&path) {
             Ok(made) => return Ok((made, Visible(path))),
             // Of a program with our id, killed before or in another container.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}

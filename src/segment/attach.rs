@@ -44,7 +44,7 @@ pub(crate) fn map_file(path: &Path, wanted: Wanted) -> Result<(Segment, Layout)>
     // A segment counts as in use; on other file systems the lock tells nobody anything, and not all have locks.
     let _ = npy.file.try_lock_shared();
     let layout = npy.layout_to_map(wanted)?;
-    let mapping = mapped(&npy, &layout, Access::Read, format!("the file {path:?}").into())?;
+    let mapping = mapped(&npy, &layout, Access::Read, format!("the file {}", path.display()).into())?;
     Ok((Segment::of_file(npy.file, mapping, npy.path, layout.data_offset), layout))
 }
 

@@ -51,6 +51,20 @@ fn is_volatile(meta: &Metadata) -> bool {
     meta.mode() & 0o7777 == VOLATILE
 }
 
+/// Whether an array could be given this name now: it may be one, and nothing stands there, once what killed programs have left is
+/// [swept](sweep). For who would know before the work rather than after.
+///
+/// ```
+/// use rowfork::{Error, segment};
+/// assert!(matches!(segment::check_free("a/b"), Err(Error::InvalidName { .. })));
+/// ```
+///
+/// # Errors
+/// [`InvalidName`](Error::InvalidName), [`NameInUse`](Error::NameInUse), [`Os`](Error::Os).
+pub fn check_free(name: &str) -> Result<()> {
+    name::check_free(name::validated(name)?)
+}
+
 /// The unit in which `stat` counts a file's memory, in bytes.
 const BLOCK: u64 = 512;
 

@@ -51,7 +51,7 @@ impl NpyInfo {
     /// # Errors
     /// [`NotAFile`](Error::NotAFile), [`Npy`](Error::Npy), [`Os`](Error::Os) if it cannot be opened or read.
     pub fn of_file(path: impl AsRef<Path>) -> Result<Self> {
-        NpyFile::open_path(path.as_ref()).map(|npy| npy.info())
+        NpyFile::open_path(path.as_ref()).map(NpyFile::into_info)
     }
 
     /// Of what stands in `/dev/shm` under `name`, whoever made it. A link is not followed.
@@ -60,7 +60,7 @@ impl NpyInfo {
     /// [`InvalidName`](Error::InvalidName), [`NameNotFound`](Error::NameNotFound), [`NotRegular`](Error::NotRegular),
     /// [`NotOurs`](Error::NotOurs), [`Npy`](Error::Npy), [`Os`](Error::Os).
     pub fn of_segment(name: &str) -> Result<Self> {
-        NpyFile::open_name(name::validated(name)?, false).map(|npy| npy.info())
+        NpyFile::open_name(name::validated(name)?, false).map(NpyFile::into_info)
     }
 }
 
@@ -136,7 +136,7 @@ impl NpyFile {
         }
     }
 
-    fn info(self) -> NpyInfo {
+    fn into_info(self) -> NpyInfo {
         let Header { descr, shape, data_offset } = self.header;
         NpyInfo { shape, dtype: descr, data_offset, bytes: self.meta.size() }
     }

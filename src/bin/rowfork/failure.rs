@@ -1,0 +1,108 @@
+//! What a command ends with that did not do what it was asked to: one line, what to do about it, and an exit code.
+
+use std::io;
+use std::process::ExitCode;
+
+use rowfork::{Error, HeaderError};
+
+use crate::signals;
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The library says why.
+    Library(Error),
+    /// The command does: what, and what to do.
+    Said(String),
+    /// The arguments make no sense together.
+    Usage(String),
+    /// Somebody has pressed ^C, or sent the like.
+    Interrupted,
+    /// Nobody takes what is written to standard output.
+    Output(io::Error),
+}
+
+/// Exit code of a command that failed.
+const FAILED: u8 = 1;
+/// Exit code of a command that was not understood. Clap's own.
+const NOT_UNDERSTOOD: u8 = 2;
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Library(error)
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Output(error)
+    }
+}
+
+impl Failure {
+    /// Says it on standard error, on one line.
+    pub(crate) fn tell(self) -> ExitCode {
+        let (line, code) = match self {
+            // Who has pressed ^C knows why.
+            Self::Interrupted => return ExitCode::from(signals::exit_code().unwrap_or(FAILED)),
+            // `| head` has seen enough.
+            Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => return ExitCode::SUCCESS,
+            Self::Output(error) => (format!("standard output: {error}"), FAILED),
+            Self::Usage(text) => (format!("{text} (rowfork --help)"), NOT_UNDERSTOOD),
+            Self::Said(text) => (text, FAILED),
+            Self::Library(error) => (with_advice(&error), FAILED),
+        };
+        eprintln!("rowfork: {}", line.replace('\n', " "));
+        ExitCode::from(code)
+    }
+}
+
+/// The library's words, and for those that do not say so themselves what to do.
+fn with_advice(error: &Error) -> String {
+    match advice(error) {
+        Some(advice) => format!("{error}; {advice}"),
+        None => error.to_string(),
+    }
+}
+
+fn advice(error: &Error) -> Option<&'static str> {
+    Some(match error {
+        Error::InvalidName { .. } => "a name is what stands after /dev/shm/, as in shm:prices",
+        Error::NameInUse { .. } => "choose another, or see who has it: rowfork info NAME",
+        Error::NameNotFound { .. } => "rowfork ls lists those that are there",
+        Error::NotRegular { .. } | Error::NotAFile { .. } => "name a .npy file, or a segment as shm:NAME",
+        Error::NotOurs { .. } => "ask its owner, or run as that user",
+        Error::InUse { .. } => "rowfork info NAME says by which",
+        Error::Truncated { .. } => "it was cut, or not written to its end: make it again",
+        Error::DiskFull { .. } => "make room, or write elsewhere",
+        Error::WrongDimension { .. } => "reshape it, as in numpy: a.reshape(len(a), -1)",
+        Error::WrongDtype { .. } => "convert it, as in numpy: a.astype('<f8')",
+        Error::WrongShape { .. } => "as many elements are needed as there are columns (rowfork info shows shapes)",
+        Error::DeadlineExceeded { .. } => "give it longer, or see what is slow: --stall finds a row that hangs",
+        Error::UnfitFill { .. } => "integers have no NaN: leave --on-poison out",
+        Error::Npy { source, .. } => return of_header(source),
+        Error::Os { source, .. } => return of_system(source),
+        _ => return None,
+    })
+}
+
+fn of_header(error: &HeaderError) -> Option<&'static str> {
+    Some(match error {
+        HeaderError::BadMagic { .. } => "save it with numpy.save",
+        HeaderError::BadVersion { .. } | HeaderError::TooLong { .. } => "save it again with numpy.save",
+        HeaderError::BeyondFile { .. } => "it was cut, or not written to its end: make it again",
+        HeaderError::NotSegment { .. } => "only segments that rowfork made are listed and removed",
+        HeaderError::FortranOrder | HeaderError::BigEndian { .. } | HeaderError::ObjectDtype { .. } => return None,
+        _ => "it is damaged: save it again with numpy.save",
+    })
+}
+
+fn of_system(error: &io::Error) -> Option<&'static str> {
+    Some(match error.kind() {
+        io::ErrorKind::NotFound => "check the path (a segment is shm:NAME)",
+        io::ErrorKind::PermissionDenied => "check the permissions of the file and its directory",
+        io::ErrorKind::ReadOnlyFilesystem => "write elsewhere",
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "make room, or write elsewhere",
+        _ => return None,
+    })
+}

@@ -1,0 +1,43 @@
+//! The command `rowfork`: a file in, a file out. Arguments -> what to do -> done -> said.
+//!
+//! The only code of the project that prints, and the only one that exits.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command speaks")]
+
+mod args;
+mod columns;
+mod deliver;
+mod failure;
+mod input;
+mod operations;
+mod progress;
+mod report;
+mod segments;
+mod signals;
+mod text;
+
+use std::process::ExitCode;
+
+use self::args::Order;
+use self::failure::Failure;
+
+fn main() -> ExitCode {
+    signals::listen();
+    let order = args::from_command_line();
+    match run(&order) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.tell(),
+    }
+}
+
+fn run(order: &Order) -> Result<(), Failure> {
+    match order {
+        Order::Rows(operation, args) => operations::run(operation, args),
+        Order::Load(args) => segments::load(args),
+        Order::List => segments::list(),
+        Order::Info(args) => segments::info(&args.name),
+        Order::Remove(args) => segments::remove(&args.names),
+        Order::Collect(args) => segments::collect(&args.directories),
+        Order::Man(args) => args::write_man_pages(args.directory.as_deref()),
+        Order::Completions(args) => args::write_completions(args.shell),
+    }
+}

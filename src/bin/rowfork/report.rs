@@ -1,0 +1,95 @@
+//! How a call went, on standard error: for people, or for programs.
+
+use rowfork::{EarlyEnd, Report};
+use serde_json::{Value, json};
+
+use crate::args::{Form, Kind, RowArgs};
+use crate::text;
+
+/// What is said beside the library's account.
+#[derive(Debug)]
+pub(crate) struct About<'a> {
+    pub(crate) args: &'a RowArgs,
+    /// How the input was had.
+    pub(crate) way: &'static str,
+}
+
+impl About<'_> {
+    fn output(&self) -> String {
+        self.args.output.as_ref().map_or_else(|| "standard output".to_owned(), ToString::to_string)
+    }
+
+    fn executor(&self) -> &'static str {
+        match self.args.executor {
+            Kind::Fork => "fork",
+            Kind::Pool => "pool",
+        }
+    }
+}
+
+/// Says it.
+pub(crate) fn tell(form: Form, about: &About<'_>, report: &Report) {
+    match form {
+        Form::Text => eprint!("{}", as_text(about, report)),
+        Form::Json => eprintln!("{}", as_json(about, report)),
+    }
+}
+
+/// What a person would want to know who asked for no report: rows that are missing, names that are gone.
+pub(crate) fn warn(report: &Report) {
+    let missing: usize = report.missing_rows.iter().map(ExactSizeIterator::len).sum();
+    if missing > 0 {
+        let first = report.missing_rows[0].start;
+        eprintln!(
+            "rowfork: warning: {missing} rows are missing and hold nan, the first is row {first}; --report text says why"
+        );
+    }
+    for warning in &report.warnings {
+        eprintln!("rowfork: warning: {warning}");
+    }
+}
+
+fn as_text(about: &About<'_>, report: &Report) -> String {
+    let (input, read) = (&about.args.input, text::bytes(report.bytes_read));
+    format!("{input} ({}, {read}) to {}, executor {}\n{report}", about.way, about.output(), about.executor())
+}
+
+fn as_json(about: &About<'_>, report: &Report) -> Value {
+    let seconds = |time: std::time::Duration| time.as_secs_f64();
+    let workers = report.workers.iter().map(|worker| {
+        json!({ "rows": worker.rows, "blocks": worker.blocks, "busy_seconds": seconds(worker.busy), "wait_seconds": seconds(worker.wait) })
+    });
+    let deaths = report.deaths.iter().map(|death| {
+        json!({ "worker": death.worker, "cause": death.cause.to_string(), "rows": death.rows.as_ref().map(|rows| [rows.start, rows.end]) })
+    });
+    let failed = report
+        .failed_rows
+        .iter()
+        .map(|failed| json!({ "row": failed.row, "cause": failed.cause.to_string(), "attempts": failed.attempts }));
+    let missing = report.missing_rows.iter().map(|rows| [rows.start, rows.end]);
+    json!({
+        "input": about.args.input.to_string(),
+        "input_is": about.way,
+        "output": about.output(),
+        "executor": about.executor(),
+        "rows": report.rows,
+        "blocks": report.blocks,
+        "seconds": seconds(report.elapsed),
+        "bytes_read": report.bytes_read,
+        "bytes_written": report.bytes_written,
+        "gigabytes_per_second": report.gigabytes_per_second(),
+        "efficiency": report.efficiency(),
+        "inline": report.inline,
+        "workers": workers.collect::<Vec<_>>(),
+        "deaths": deaths.collect::<Vec<_>>(),
+        "rerun_rows": report.rerun_rows,
+        "failed_rows": failed.collect::<Vec<_>>(),
+        "missing_rows": missing.collect::<Vec<_>>(),
+        "ended_early": report.ended_early.map(|end| match end {
+            EarlyEnd::Deadline => "deadline",
+            EarlyEnd::Cancelled => "cancelled",
+            _ => "other",
+        }),
+        "warnings": report.warnings.iter().map(ToString::to_string).collect::<Vec<_>>(),
+    })
+}

@@ -10,7 +10,8 @@ use ndarray::Ix1;
 use rowfork::{Element, NpyDraft, SharedArray, segment};
 
 use crate::failure::Failure;
-use crate::{signals, text};
+use crate::signals;
+use crate::text;
 
 /// Where an answer is to go, if not to standard output.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,6 +7,8 @@
 
 #[path = "support/harmed.rs"]
 mod harmed;
+#[path = "support/holdings.rs"]
+mod holdings;
 #[path = "support/isolated.rs"]
 mod isolated;
 #[path = "support/outside.rs"]
@@ -25,35 +27,18 @@ use nix::unistd::Pid;
 use rowfork::{Policy, Pool, SharedArray, fork, param};
 
 use harmed::matrix;
+use holdings::Holdings;
 use isolated::unique_name;
 use outside::Random;
 use pooled::{DAWDLES, NO_HARM, bits, end, pool_of, until, workers_of};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// What a process has.
-#[derive(Debug, Clone, Copy)]
-struct Holdings {
-    descriptors: usize,
-    mappings: usize,
-    resident_kib: usize,
-}
-
-impl Holdings {
-    fn of(pid: i32) -> Self {
-        Self {
-            descriptors: std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count(),
-            mappings: std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap().lines().count(),
-            resident_kib: kib(pid, "RssAnon:") + kib(pid, "RssFile:"),
-        }
-    }
-
-    /// Of the caller, the zygote and the workers.
-    fn of_all(pool: &Pool) -> Vec<Self> {
-        let stats = pool.stats();
-        let own = i32::try_from(std::process::id()).unwrap();
-        [own, stats.zygote_pid].into_iter().chain(stats.worker_pids).map(Self::of).collect()
-    }
+/// Of the caller, the zygote and the workers.
+fn holdings_of_all(pool: &Pool) -> Vec<Holdings> {
+    let stats = pool.stats();
+    let others = [stats.zygote_pid].into_iter().chain(stats.worker_pids).map(i32::cast_unsigned);
+    std::iter::once(std::process::id()).chain(others).map(Holdings::of).collect()
 }
 
 fn kib(pid: i32, what: &str) -> usize {
@@ -94,7 +79,7 @@ fn soak(calls: usize) {
     (0..WARM_UP).for_each(|round| call(&pool, round, &m, &right, &name));
     (0..40).filter(|round| round % 8 != 1).for_each(|round| call(&pool, round, &m, &right, &name));
     std::thread::sleep(Duration::from_millis(20));
-    let before = Holdings::of_all(&pool);
+    let before = holdings_of_all(&pool);
     let began = Instant::now();
     (0..calls).for_each(|round| call(&pool, round, &m, &right, &name));
     let took = began.elapsed();
@@ -104,16 +89,16 @@ fn soak(calls: usize) {
         let more = |(now, before): (&Holdings, &Holdings)| {
             now.descriptors > before.descriptors
                 || now.mappings > before.mappings + 8
-                || now.resident_kib > before.resident_kib + 2048
+                || now.anonymous_kib > before.anonymous_kib + 2048
         };
         now.len() != before.len() || now.iter().zip(&before).any(more)
     };
     let began = Instant::now();
     // Who has just been told to let go of an array is given a moment.
-    while grown(&Holdings::of_all(&pool)) && began.elapsed() < SECOND {
+    while grown(&holdings_of_all(&pool)) && began.elapsed() < SECOND {
         std::thread::sleep(Duration::from_millis(5));
     }
-    let now = Holdings::of_all(&pool);
+    let now = holdings_of_all(&pool);
     println!("FIGURE {calls} calls in {took:.1?}: before {before:?}, after {now:?}");
     assert!(!grown(&now), "{now:?}, before {before:?}");
 }

@@ -248,6 +248,7 @@ isolated_tests! {
             Err(Error::PoolBroken { reason }) => assert!(reason.contains("died while no call was running"), "{reason}"),
             other => panic!("{other:?}"),
         }
+        until(SECOND, "the end of the zygote", || !is_running(zygote));
         drop(pool);
         assert!(began.elapsed() < SECOND, "{:?}", began.elapsed());
     }

@@ -18,6 +18,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use rowfork::{Error, Policy, Pool, SharedArray, broadcast, param};
 
+use isolated::is_running;
 use pooled::until;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -177,6 +178,7 @@ isolated_tests! {
         assert!(matches!(failed.unwrap_err(), Error::PoolBroken { .. }));
         assert!(matches!(pool.run_tasks(10, |task| task).unwrap_err(), Error::PoolBroken { .. }));
         assert!(pool.stats().broken.is_some());
+        until(SECOND, "the end of the zygote", || !is_running(zygote.as_raw()));
     }
 
     fn a_worker_without_descriptors_says_so() {

@@ -88,8 +88,6 @@ impl Roster {
         counters: Arc<Counters>,
         slots: usize,
     ) -> Self {
-        let seats = (0..slots).map(|_| Seat::default()).collect();
-        let (ended, refused, broken) = (Vec::new(), None, None);
         Self {
             zygote,
             channel,
@@ -97,11 +95,11 @@ impl Roster {
             couriers,
             bell,
             counters,
-            seats,
+            seats: (0..slots).map(|_| Seat::default()).collect(),
             news: 0,
-            ended,
-            refused,
-            broken,
+            ended: Vec::new(),
+            refused: None,
+            broken: None,
             undying: None,
             silent_since: None,
         }
@@ -332,13 +330,13 @@ impl Roster {
         }
         let limit = Instant::now() + DEATH_LIMIT;
         let mut dead_since = None;
-        while self.broken.is_none() && Instant::now() < limit && self.has_any(&ending) {
+        while self.broken.is_none() && Instant::now() < limit && ending.iter().any(|who| self.sits(*who).is_some()) {
             if self.sleep(None, Instant::now() + TICK).is_err() {
                 std::thread::sleep(LOOK_AGAIN);
             }
             self.listen();
-            if !self.has_any(&ending) || ending.iter().any(|owner| self.sits(*owner).is_some_and(|it| !it.has_ended()))
-            {
+            let left: Vec<&Process> = ending.iter().filter_map(|owner| self.sits(*owner)).collect();
+            if left.is_empty() || !left.into_iter().all(Process::has_ended) {
                 continue;
             }
             // All are dead, and the zygote does not say so.
@@ -350,7 +348,7 @@ impl Roster {
         if let Some(pid) = self.undying {
             return Err(pid);
         }
-        let left = ending.into_iter().find(|owner| self.has_any(&[*owner]));
+        let left = ending.into_iter().find(|owner| self.sits(*owner).is_some());
         left.and_then(|owner| self.give_up(owner)).map_or(Ok(()), Err)
     }
 
@@ -358,36 +356,24 @@ impl Roster {
     pub(super) fn note_silence(&mut self) {
         let any_dead =
             self.seats.iter().any(|seat| seat.hired && seat.process.as_ref().is_some_and(Process::has_ended));
-        let since = if any_dead { *self.silent_since.get_or_insert_with(Instant::now) } else { Instant::now() };
         if !any_dead {
             self.silent_since = None;
-        } else if since.elapsed() >= SILENCE_LIMIT {
+        } else if self.silent_since.get_or_insert_with(Instant::now).elapsed() >= SILENCE_LIMIT {
             self.break_up(ZYGOTE_SILENT.to_owned());
         }
     }
 
+    /// The process of a worker that was let in, as long as the zygote has not said that it is dead.
     fn sits(&self, owner: Owner) -> Option<&Process> {
         let seat = &self.seats[usize::from(owner.slot)];
         seat.process.as_ref().filter(|_| seat.hired && seat.generation == owner.generation)
     }
 
-    fn has_any(&self, owners: &[Owner]) -> bool {
-        let sits = |owner: &Owner| {
-            let seat = &self.seats[usize::from(owner.slot)];
-            seat.hired && seat.generation == owner.generation
-        };
-        owners.iter().any(sits)
-    }
-
-    /// The pool can make no more calls: sees to it that no worker of its lives, which the zygote's death has seen to if it was
-    /// that, and remembers the reason.
+    /// The pool can make no more calls: sees to it that neither the zygote nor a worker of its lives, and remembers the reason.
     fn break_up(&mut self, reason: String) -> Error {
         if self.broken.is_none() {
             self.broken = Some(reason.clone());
-            let _ = self.channel.send(&ToZygote::End.encode(), None); // unless it is dead
-            if reason == ZYGOTE_SILENT {
-                self.zygote.kill(); // its workers die with it
-            }
+            self.zygote.kill(); // its workers die with it
             let limit = Instant::now() + DEATH_LIMIT;
             for slot in 0..self.seats.len() {
                 let owner = self.owner(slot);
@@ -425,7 +411,7 @@ impl Process {
         matches!(poll(&mut polled, PollTimeout::ZERO), Ok(1))
     }
 
-    /// Kills it, whose parent is dead or about to be, and waits for its end; whether it has come. (By the number alone nobody is
+    /// Kills it, whose parent was killed, and waits for its end; whether it has come. (By the number alone nobody is
     /// signalled: it dies of its parent's death.)
     fn end_by(&self, limit: Instant) -> bool {
         if let Some(pidfd) = &self.pidfd {

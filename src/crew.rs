@@ -7,7 +7,7 @@ use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
 use crate::control::Owner;
-use crate::error::Result;
+use crate::error::{DeathCause, Result};
 use crate::failpoints;
 use crate::supervise::DEATH_LIMIT;
 use crate::sys::process::{ChildFd, Exit, wait_for_end};
@@ -54,6 +54,17 @@ pub(crate) trait Workforce {
     /// How many workers are alive, as far as is known.
     fn live(&self) -> usize {
         self.owners().len()
+    }
+}
+
+/// What the status alone tells.
+impl From<Exit> for DeathCause {
+    fn from(exit: Exit) -> Self {
+        match exit {
+            Exit::Code(code) => Self::Exited(code),
+            Exit::Signal(signal) => Self::Signalled(signal),
+            Exit::Unknown => Self::Unknown,
+        }
     }
 }
 

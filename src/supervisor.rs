@@ -350,16 +350,10 @@ impl<'a> Supervisor<'a> {
         }
         // Without a status the note alone tells: nobody survives such a fault.
         let fault = fault.filter(|fault| [Exit::Signal(fault.signal), Exit::Unknown].contains(&exit));
-        match (exit, fault) {
-            (_, Some(Fault { signal, address })) => {
-                // SIGBUS there is a page that is gone, not one that may not be written.
-                let read_only_segment = (signal == libc::SIGSEGV).then(|| self.read_only_segment(address)).flatten();
-                DeathCause::MemoryFault { signal, address, read_only_segment }
-            }
-            (Exit::Code(code), None) => DeathCause::Exited(code),
-            (Exit::Signal(signal), None) => DeathCause::Signalled(signal),
-            (Exit::Unknown, None) => DeathCause::Unknown,
-        }
+        let Some(Fault { signal, address }) = fault else { return exit.into() };
+        // SIGBUS there is a page that is gone, not one that may not be written.
+        let read_only_segment = (signal == libc::SIGSEGV).then(|| self.read_only_segment(address)).flatten();
+        DeathCause::MemoryFault { signal, address, read_only_segment }
     }
 
     /// What error messages call the segment that holds `address`, if workers may not write to it.

@@ -29,7 +29,7 @@ use crate::segment::registry::Observer;
 use crate::supervise::INIT_LIMIT;
 use crate::sys::channel::Channel;
 use crate::sys::event::Event;
-use crate::sys::process::{self, ChildFd, Exit, Side};
+use crate::sys::process::{self, ChildFd, Side};
 use crate::sys::shared::SharedPages;
 use crate::sys::{code, procfs};
 use crate::worker;
@@ -271,20 +271,12 @@ fn wait_until_ready(roster: &mut Roster, control: Control<'_>) -> Result<()> {
         roster.check()?;
         if let Some((owner, exit)) = roster.take_ended(control.slots().len()).pop() {
             let told = control.slots()[usize::from(owner.slot)].message().map(|message| message.text);
-            let message =
-                told.unwrap_or_else(|| format!("a worker of the pool {} while its init function ran", in_words(exit)));
+            let how = DeathCause::from(exit);
+            let message = told.unwrap_or_else(|| format!("a worker of the pool {how} while its init function ran"));
             return Err(Error::WorkerSetup { message });
         }
     }
     Ok(())
-}
-
-fn in_words(exit: Exit) -> DeathCause {
-    match exit {
-        Exit::Code(code) => DeathCause::Exited(code),
-        Exit::Signal(signal) => DeathCause::Signalled(signal),
-        Exit::Unknown => DeathCause::Unknown,
-    }
 }
 
 fn fork_zygote(nest: &Nest<'_>) -> Result<ChildFd> {

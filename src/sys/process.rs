@@ -159,7 +159,7 @@ impl ChildFd {
     /// that somebody else has reaped it, after its end; its pidfd may still know how that was.
     pub(crate) fn reap(&self) -> Exit {
         match self.wait_id(WaitIdOptions::EXITED) {
-            Ok(Some(status)) => exit_of(&status),
+            Ok(Some(status)) => exit_of(status.exit_status(), status.terminating_signal()),
             Ok(None) => Exit::Unknown,
             Err(_) => self.fd.as_ref().and_then(exit_after_reaping).unwrap_or(Exit::Unknown),
         }
@@ -247,8 +247,9 @@ fn is_refusal(error: Errno) -> bool {
     matches!(error, Errno::NOSYS | Errno::PERM | Errno::ACCESS | Errno::INVAL | Errno::NODEV)
 }
 
-fn exit_of(status: &WaitIdStatus) -> Exit {
-    match (status.exit_status(), status.terminating_signal()) {
+/// From the two halves of a status, which `wait` and `waitid` have in types of their own.
+fn exit_of(code: Option<i32>, signal: Option<i32>) -> Exit {
+    match (code, signal) {
         (Some(code), _) => Exit::Code(code),
         (_, Some(signal)) => Exit::Signal(signal),
         _ => Exit::Unknown,
@@ -263,11 +264,9 @@ fn exit_after_reaping(pidfd: &OwnedFd) -> Option<Exit> {
         let info = pidfd_info(pidfd, libc::PIDFD_INFO_EXIT).ok()?;
         if info.mask & u64::from(libc::PIDFD_INFO_EXIT) != 0 {
             let status = info.exit_code;
-            return Some(match (libc::WIFEXITED(status), libc::WIFSIGNALED(status)) {
-                (true, _) => Exit::Code(libc::WEXITSTATUS(status)),
-                (_, true) => Exit::Signal(libc::WTERMSIG(status)),
-                _ => Exit::Unknown,
-            });
+            let code = libc::WIFEXITED(status).then(|| libc::WEXITSTATUS(status));
+            let signal = libc::WIFSIGNALED(status).then(|| libc::WTERMSIG(status));
+            return Some(exit_of(code, signal));
         }
         std::thread::sleep(Duration::from_micros(50));
     }
@@ -288,12 +287,7 @@ fn pidfd_info(pidfd: &OwnedFd, mask: u32) -> io::Result<libc::pidfd_info> {
 pub(crate) fn reap_any() -> Option<(i32, Exit)> {
     let waited = rustix::io::retry_on_intr(|| rustix::process::wait(WaitOptions::NOHANG));
     let (pid, status) = waited.ok()??;
-    let exit = match (status.exit_status(), status.terminating_signal()) {
-        (Some(code), _) => Exit::Code(code),
-        (_, Some(signal)) => Exit::Signal(signal),
-        _ => Exit::Unknown,
-    };
-    Some((pid.as_raw_nonzero().get(), exit))
+    Some((pid.as_raw_nonzero().get(), exit_of(status.exit_status(), status.terminating_signal())))
 }
 
 /// How long to sleep between two looks at children that have no pidfd.

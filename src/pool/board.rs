@@ -151,10 +151,14 @@ impl Board {
         self.posts()[slot].asleep.load(Ordering::Relaxed) != 0
     }
 
-    /// In a worker: whether there is a job of another turn than the last that it has taken up.
+    /// In a worker: the turn of the job, if there is one of another turn than the last that it has taken up.
+    pub(super) fn new_turn(&self, last_turn: u64) -> Option<u64> {
+        Some(self.turn()).filter(|turn| *turn != last_turn && turn.is_multiple_of(2))
+    }
+
+    /// In a worker: whether there is such a job.
     pub(super) fn has_new(&self, last_turn: u64) -> bool {
-        let turn = self.turn();
-        turn != last_turn && turn.is_multiple_of(2)
+        self.new_turn(last_turn).is_some()
     }
 
     /// In a worker: sleeps until [`has_new`](Self::has_new). `sleep` waits for a message.

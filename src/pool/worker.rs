@@ -117,13 +117,12 @@ impl Worker<'_> {
     fn serve(&mut self) -> ! {
         let mut last_turn = 0;
         loop {
-            let turn = self.nest.board.turn();
-            if turn != last_turn && turn.is_multiple_of(2) {
+            if let Some(turn) = self.nest.board.new_turn(last_turn) {
                 last_turn = turn;
                 self.take_up(turn);
-                continue;
+            } else {
+                self.wait(last_turn);
             }
-            self.wait(last_turn);
         }
     }
 

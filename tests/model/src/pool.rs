@@ -149,10 +149,7 @@ pub(crate) fn two_calls(_: Option<u32>) -> bool {
             let mut last_turn = 0;
             while last_turn != 4 {
                 board.sleep_until_new(slot, last_turn, || posts[slot].receive());
-                let turn = board.turn();
-                if turn % 2 == 1 {
-                    continue;
-                }
+                let Some(turn) = board.new_turn(last_turn) else { continue };
                 last_turn = turn;
                 let mut buffer = [0; 2];
                 if let Some(record) = board.read(turn, &mut buffer) {

@@ -79,20 +79,6 @@ impl Run for PerCall {
         options.workers.unwrap_or_else(process::available_cores).min(n_blocks)
     }
 
-    fn is_small(&self, _bytes: u64) -> bool {
-        false
-    }
-
-    fn note_small(&self) {}
-
-    fn is_quick(&self) -> bool {
-        false
-    }
-
-    fn check(&self) -> Result<()> {
-        Ok(())
-    }
-
     fn run<'s, B: Fn(&mut Claim<'_>, &Station<'_>) -> ControlFlow<()>>(
         &self,
         options: &Options<'_>,

@@ -130,7 +130,6 @@ const _: () = {
 pub type PoolCall<'a> = Executor<'a, Persistent>;
 
 /// Workers that are there before the call.
-#[derive(Clone)]
 pub struct Persistent(Arc<Shared>);
 
 /// What a pool has done so far. Given by [`Pool::stats`].

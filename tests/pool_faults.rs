@@ -18,9 +18,10 @@ use std::time::{Duration, Instant};
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use rowfork::{DeathCause, Error, Policy, Pool, SharedArray, fork, param};
+use rowfork::{DeathCause, Error, Policy, Pool, SharedArray, failpoints, fork, param};
 
 use harmed::matrix;
+use isolated::is_running;
 use pooled::{
     ABORTS, ALWAYS, EXITS, FAULTS, Harm, KILLED, NO_HARM, PANICS, SPINS, STOPS, bits, count_anew, end, pool_of, until,
     workers_of,
@@ -176,6 +177,33 @@ isolated_tests! {
                 assert!(began.elapsed() < ms(1200) + SLACK, "{:?}", began.elapsed());
                 assert!(bits(&transformed!(call(), &m, NO_HARM).unwrap()) == right);
             }
+        }
+    }
+
+    fn a_worker_that_does_not_die_is_an_error_that_names_it_and_the_end_of_the_pool() {
+        let m = matrix(N_ROWS, 4);
+        for deadline in [false, true] {
+            count_anew();
+            let pool = pool_of(1).build().unwrap();
+            let worker = pool.stats().worker_pids[0];
+            let call = || if deadline { pool.call().deadline(ms(200)) } else { pool.call().stall_limit(ms(200)) };
+            failpoints::throw("unkillable");
+            let began = Instant::now();
+            let outcome = transformed!(call(), &m, [SPINS, 14, 1, ALWAYS]).map(drop);
+            let took = began.elapsed();
+            failpoints::release("unkillable");
+            match outcome.unwrap_err() {
+                Error::WorkerUnkillable { pid, waited } => assert_eq!((pid, waited), (worker, ms(5000))),
+                other => panic!("{other}"),
+            }
+            assert!((ms(5200)..ms(5200) + SLACK).contains(&took), "{took:?}");
+            assert!(is_running(worker), "it has died after all");
+            match transformed!(pool, &m, NO_HARM).map(drop).unwrap_err() {
+                Error::PoolBroken { reason } => assert!(reason.contains(&worker.to_string()), "{reason}"),
+                other => panic!("{other}"),
+            }
+            drop(pool);
+            assert!(!is_running(worker), "it outlives the pool");
         }
     }
 

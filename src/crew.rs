@@ -7,7 +7,7 @@ use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
 use crate::control::Owner;
-use crate::error::{DeathCause, Result};
+use crate::error::{DeathCause, Error, Result};
 use crate::failpoints;
 use crate::supervise::DEATH_LIMIT;
 use crate::sys::process::{ChildFd, Exit, wait_for_end};
@@ -172,7 +172,7 @@ impl<S: Spawn> Workforce for Crew<S> {
     }
 
     fn reap_ended(&mut self, wake: Option<BorrowedFd<'_>>, deadline: Instant) -> Result<Vec<(Owner, Exit)>> {
-        self.reap_by(wake, deadline).map_err(crate::error::Error::of_watching)
+        self.reap_by(wake, deadline).map_err(Error::of_watching)
     }
 
     fn kill(&mut self, owner: Owner) -> bool {

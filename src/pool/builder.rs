@@ -41,8 +41,8 @@ const SPIN: Duration = Duration::from_micros(100);
 /// How often to look whether workers are ready.
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
-/// Below this a call of a kernel of ours is done sooner by the caller. (By 2 workers 1 MiB takes 61 us hot and 147 us woken, by the caller 44 and 66;
-/// at 4 MiB they are level.)
+/// Below this a call of a kernel of ours is done sooner by the caller. (By 2 workers 1 MiB takes 61 us hot and 147 us woken,
+/// by the caller 44 and 66; at 4 MiB they are level.)
 const INLINE_BELOW: usize = 1 << 20;
 
 /// Options for a new [`Pool`]. Made by [`Pool::builder`].

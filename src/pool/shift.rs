@@ -9,7 +9,7 @@ use super::roster::Roster;
 use crate::blocks::RowBlocks;
 use crate::control::{Control, Owner};
 use crate::crew::Workforce;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::segment::Segment;
 use crate::sys::process::Exit;
 
@@ -92,7 +92,7 @@ impl Workforce for Shift<'_> {
         let until = if known { Instant::now() } else { deadline };
         let slept = self.roster.sleep(wake, until);
         self.board.set_caller_sleeps(false);
-        slept.map_err(crate::error::Error::of_watching)?;
+        slept.map_err(Error::of_watching)?;
         self.roster.listen();
         self.roster.check()?;
         let ended = self.roster.take_ended(self.workers);

@@ -5,6 +5,7 @@
 #![allow(unsafe_code, reason = "forks the zygote")]
 
 use std::fmt;
+use std::io;
 use std::num::NonZeroU32;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, Weak};
@@ -14,7 +15,7 @@ use super::board::Board;
 use super::couriers::Couriers;
 use super::queue::Queue;
 use super::roster::Roster;
-use super::worker::Desk;
+use super::worker::{Desk, NO_CALL};
 use super::zygote::{self, Nest, Seat};
 use super::{Counters, Persistent, Pool, Shared, State};
 use crate::blocks::MAX_BLOCKS;
@@ -177,40 +178,15 @@ impl PoolBuilder {
     pub fn build(self) -> Result<Pool> {
         Options { workers: self.workers, ..self.defaults.options() }.check()?;
         let workers = self.workers.unwrap_or_else(process::available_cores).min(MAX_WORKERS);
-        let os = |action, subject: &str| {
-            let subject = subject.to_owned();
-            move |source| Error::Os { action, subject, source }
-        };
-        let caller_threads = procfs::thread_count();
+        let (cores, caller_threads) = (process::available_cores(), procfs::thread_count());
         // Chosen and installed before the fork: both are behind locks.
         Kernel::get();
         worker::install_panic_hook();
-        let board = Arc::new(Board::new(workers).map_err(os("map", "the board of a pool"))?);
-        let control =
-            SharedPages::new(Control::bytes(MAX_BLOCKS, workers)).map_err(os("map", "the control block of a pool"))?;
-        let bell = Arc::new(Event::new().map_err(os("make", "the bell of a pool"))?);
-        let (channel, zygotes_end) = Channel::pair().map_err(os("make", "the channel of a pool"))?;
-        let pairs = (0..workers).map(|_| Channel::pair()).collect::<std::io::Result<Vec<_>>>();
-        let pairs = pairs.map_err(os("make", "a channel for each worker of a pool"))?;
-        let (channels, posts): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
-        let (cores, caller) = (process::available_cores(), process::own_pid());
-        let nest = Nest {
-            board: &board,
-            control: &control,
-            bell: &bell,
-            channel: &zygotes_end,
-            posts: &posts,
-            caller,
-            caller_pidfd: process::open_pidfd(caller).map_err(os("open a pidfd for", "this process"))?,
-            n_spinning: cores.saturating_sub(1).max(1),
-            spin: self.spin_time,
-            init: &*self.init,
-            calls_per_worker: self.calls_per_worker,
-        };
+        let (premises, their_ends) = premises(workers)?;
         let code = code::executable_ranges();
-        let zygote = fork_zygote(&nest)?;
-        drop(posts);
-        drop(zygotes_end);
+        let zygote = fork_zygote(&self.nest(&premises, &their_ends, cores)?)?;
+        drop(their_ends);
+        let Premises { board, control, bell, channel, channels } = premises;
         board.keep_from_children();
         control.keep_from_children();
         let couriers = Arc::new(Couriers::new(Arc::clone(&board), channels));
@@ -220,12 +196,7 @@ impl PoolBuilder {
         let zygote_pid = zygote.pid();
         let parties = (Arc::clone(&board), Arc::clone(&couriers), bell);
         let mut roster = Roster::new(zygote, channel, parties, Arc::clone(&counters), workers);
-        let fresh = Control::in_pages(&control, 0, workers, super::worker::NO_CALL);
-        let hired = (0..workers).try_for_each(|slot| {
-            fresh.slots()[slot].clear();
-            roster.hire(roster.owner(slot), true, |_| Ok(true))
-        });
-        let hired = hired.and_then(|()| wait_until_ready(&mut roster, fresh));
+        let all_ready = let_all_in(&mut roster, Control::in_pages(&control, 0, workers, NO_CALL));
         let shared = Shared {
             queue: Queue::default(),
             state: Mutex::new(State::new(roster, self.spin_time)),
@@ -242,7 +213,25 @@ impl PoolBuilder {
             code,
         };
         let executor = Executor::new(self.defaults.options(), Persistent(Arc::new(shared)));
-        hired.map(|()| Pool { executor, defaults: self.defaults }) // dropped, it ends whom it has
+        all_ready.map(|()| Pool { executor, defaults: self.defaults }) // dropped, it ends whom it has
+    }
+
+    /// What the zygote is born with.
+    fn nest<'n>(&'n self, premises: &'n Premises, their_ends: &'n TheirEnds, cores: usize) -> Result<Nest<'n>> {
+        let caller = process::own_pid();
+        Ok(Nest {
+            board: &premises.board,
+            control: &premises.control,
+            bell: &premises.bell,
+            channel: &their_ends.channel,
+            posts: &their_ends.posts,
+            caller,
+            caller_pidfd: process::open_pidfd(caller).map_err(os("open a pidfd for", "this process"))?,
+            n_spinning: cores.saturating_sub(1).max(1),
+            spin: self.spin_time,
+            init: &*self.init,
+            calls_per_worker: self.calls_per_worker,
+        })
     }
 }
 
@@ -256,6 +245,48 @@ impl fmt::Debug for PoolBuilder {
             .field("defaults", &self.defaults)
             .finish_non_exhaustive()
     }
+}
+
+/// What the processes of a pool meet by, and the caller's ends of the channels.
+struct Premises {
+    board: Arc<Board>,
+    control: SharedPages,
+    bell: Arc<Event>,
+    channel: Channel,
+    channels: Vec<Channel>,
+}
+
+/// The other ends: the zygote's and the workers'.
+struct TheirEnds {
+    channel: Channel,
+    posts: Vec<Channel>,
+}
+
+/// For so many workers.
+fn premises(workers: usize) -> Result<(Premises, TheirEnds)> {
+    let board = Board::new(workers).map_err(os("map", "the board of a pool"))?;
+    let control =
+        SharedPages::new(Control::bytes(MAX_BLOCKS, workers)).map_err(os("map", "the control block of a pool"))?;
+    let bell = Event::new().map_err(os("make", "the bell of a pool"))?;
+    let (channel, zygotes_end) = Channel::pair().map_err(os("make", "the channel of a pool"))?;
+    let pairs = (0..workers).map(|_| Channel::pair()).collect::<io::Result<Vec<_>>>();
+    let pairs = pairs.map_err(os("make", "a channel for each worker of a pool"))?;
+    let (channels, posts) = pairs.into_iter().unzip();
+    let premises = Premises { board: Arc::new(board), control, bell: Arc::new(bell), channel, channels };
+    Ok((premises, TheirEnds { channel: zygotes_end, posts }))
+}
+
+fn os(action: &'static str, subject: &'static str) -> impl FnOnce(io::Error) -> Error {
+    move |source| Error::Os { action, subject: subject.to_owned(), source }
+}
+
+/// Has a worker in every slot, and waits until all are ready.
+fn let_all_in(roster: &mut Roster, control: Control<'_>) -> Result<()> {
+    for (index, slot) in control.slots().iter().enumerate() {
+        slot.clear();
+        roster.hire(roster.owner(index), true, |_| Ok(true))?;
+    }
+    wait_until_ready(roster, control)
 }
 
 /// Waits until every worker is fit for work.

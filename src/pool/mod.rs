@@ -39,7 +39,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
-use ndarray::Ix1;
+use ndarray::{ArrayView1, Ix1};
 
 use self::board::{Board, RECORD_WORDS};
 use self::builder::Defaults;
@@ -61,6 +61,7 @@ use crate::executor::{Entry, Executor, KernelFor, Mode, Travel};
 use crate::options::Options;
 use crate::packet::{CAPTURES, Packet};
 use crate::report::{EarlyEnd, Report};
+use crate::segment::Segment;
 use crate::supervisor;
 use crate::sys::shared::SharedPages;
 
@@ -407,17 +408,12 @@ impl Shared {
         let began = Instant::now();
         let number = count(&self.counters.calls);
         // The last segment may be the packet's own.
-        let long = (packet.words().len() + MAX_SEGMENTS + job::HEAD_WORDS > RECORD_WORDS)
-            .then(|| SharedArray::<u64, Ix1>::copy_from(None, &ndarray::ArrayView1::from(packet.words())))
-            .transpose()?;
+        let long = long_packet(packet)?;
         let mut segments = packet.segments().to_vec();
         segments.extend(long.as_ref().map(SharedArray::segment));
         if segments.len() > MAX_SEGMENTS {
             return Err(Error::TooManyArrays { asked: segments.len(), max: MAX_SEGMENTS });
         }
-        let is_writable = |id| call.writable.iter().any(|segment| segment.id() == id);
-        let wanted: Vec<Wanted> =
-            segments.iter().map(|segment| Wanted { id: segment.id(), writable: is_writable(segment.id()) }).collect();
         let key = CallKey { nonce: RandomState::new().build_hasher().finish(), number: low_bits(number) };
         let job = Job {
             key,
@@ -429,7 +425,7 @@ impl Shared {
             n_segments: segments.len(),
             is_long: long.is_some(),
         };
-        job.encode(&wanted, if long.is_some() { &[] } else { packet.words() }, &mut state.record);
+        job.encode(&wanted(&segments, call), if long.is_some() { &[] } else { packet.words() }, &mut state.record);
         let control = Control::in_pages(&self.control, call.blocks.len(), self.workers, key);
         self.board.clear();
         control.reset();
@@ -445,25 +441,44 @@ impl Shared {
             measure_memory: options.measure_memory,
             is_over: false,
         };
-        if shift.roster.has_news() {
-            shift.roster.listen();
-        }
-        shift.deliver();
-        self.board.put(shift.record);
-        shift.wake();
-        let looked = Instant::now();
+        shift.begin();
+        self.see_through(&mut shift, &mut state.patience, options, call, began)
+    }
+
+    /// Looks for the end of a call for a while, if that is likely to pay; else, or if it does not come, supervises it.
+    fn see_through(
+        &self,
+        shift: &mut Shift<'_>,
+        patience: &mut Patience,
+        options: &Options<'_>,
+        call: &Call<'_>,
+        began: Instant,
+    ) -> Result<Report> {
+        let (control, looked) = (shift.control, Instant::now());
         let is_plain = options.is_plain() && options.deadline.is_none_or(|deadline| deadline >= SHORT_DEADLINE);
         let looks = is_plain && shift.live() == call.workers && (call.blocks.len() == 1 || call.workers < self.cores);
-        if looks && state.patience.look_for(looked, || all_done(call, control)) {
-            state.patience.learn(looked.elapsed());
+        if looks && patience.look_for(looked, || all_done(call, control)) {
+            patience.learn(looked.elapsed());
             shift.is_over = true;
             count(&self.counters.hot_calls);
             return Ok(call.report(control, began.elapsed(), false));
         }
-        let ran = supervisor::run(options, call, control, &mut shift, began);
-        state.patience.learn(looked.elapsed());
+        let ran = supervisor::run(options, call, control, shift, began);
+        patience.learn(looked.elapsed());
         ran
     }
+}
+
+/// The words of a packet that is too long for the board, to be sent.
+fn long_packet(packet: &Packet<'_>) -> Result<Option<SharedArray<u64, Ix1>>> {
+    let is_long = packet.words().len() + MAX_SEGMENTS + job::HEAD_WORDS > RECORD_WORDS;
+    is_long.then(|| SharedArray::copy_from(None, &ArrayView1::from(packet.words()))).transpose()
+}
+
+/// The segments as workers are to map them.
+fn wanted(segments: &[&Segment], call: &Call<'_>) -> Vec<Wanted> {
+    let is_writable = |id| call.writable.iter().any(|segment| segment.id() == id);
+    segments.iter().map(|segment| Wanted { id: segment.id(), writable: is_writable(segment.id()) }).collect()
 }
 
 /// Whether every block is done, and nothing else has happened.

@@ -35,8 +35,18 @@ pub(super) struct Shift<'c> {
 }
 
 impl Shift<'_> {
+    /// Puts the job on the board, where all who were let in before have what it needs.
+    pub(super) fn begin(&mut self) {
+        if self.roster.has_news() {
+            self.roster.listen();
+        }
+        self.deliver();
+        self.board.put(self.record);
+        self.wake();
+    }
+
     /// Sends those who were let in before what they need; ends who does not read.
-    pub(super) fn deliver(&mut self) {
+    fn deliver(&mut self) {
         let hired: Vec<Owner> = self.roster.hired(self.workers).collect();
         for owner in hired {
             let sent = self.couriers.deliver(usize::from(owner.slot), self.segments);
@@ -47,7 +57,7 @@ impl Shift<'_> {
     }
 
     /// Wakes all who sleep.
-    pub(super) fn wake(&self) {
+    fn wake(&self) {
         for slot in (0..self.workers).filter(|&slot| self.board.is_asleep(slot)) {
             let _ = self.couriers.wake(slot); // it has other messages to wake for
         }

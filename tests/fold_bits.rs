@@ -37,6 +37,9 @@ fn to_bits<'f>(values: impl IntoIterator<Item = &'f f64>) -> Vec<u64> {
     values.into_iter().map(|value| value.to_bits()).collect()
 }
 
+/// The bits of a fold, and what it says of itself.
+type Folded = rowfork::Result<(Vec<u64>, Report)>;
+
 /// One fold in both its forms, with something that happens at each row and at each group that is taken in.
 trait Folding {
     fn fold<R: KernelReturn<Value = ()>, C: KernelReturn<Value = ()>>(
@@ -45,15 +48,10 @@ trait Folding {
         m: &SharedArray<f64, Ix2>,
         at_row: impl Fn(usize) -> R,
         at_group: impl Fn() -> C,
-    ) -> rowfork::Result<(Vec<u64>, Report)>;
+    ) -> Folded;
 
     /// The same on either executor. From row `fails_from` on `fold` fails, and `combine` does with sums of NaN.
-    fn fold_on(
-        &self,
-        executor: &Either<'_>,
-        m: &SharedArray<f64, Ix2>,
-        fails_from: usize,
-    ) -> rowfork::Result<(Vec<u64>, Report)>;
+    fn fold_on(&self, executor: &Either<'_>, m: &SharedArray<f64, Ix2>, fails_from: usize) -> Folded;
 }
 
 /// What a fold on either executor says of a row.
@@ -68,6 +66,10 @@ fn fit_sum(sum: f64) -> Result<(), String> {
 
 type Sums = [f64; 3];
 
+fn add<'x>(sums: &mut Sums, others: impl IntoIterator<Item = &'x f64>) {
+    sums.iter_mut().zip(others).for_each(|(sum, x)| *sum += x);
+}
+
 struct ToValue;
 struct ToArray;
 
@@ -78,34 +80,29 @@ impl Folding for ToValue {
         m: &SharedArray<f64, Ix2>,
         at_row: impl Fn(usize) -> R,
         at_group: impl Fn() -> C,
-    ) -> rowfork::Result<(Vec<u64>, Report)> {
+    ) -> Folded {
         let fold = |sums: &mut Sums, row: Row<'_, f64, Ix1>| {
-            sums.iter_mut().zip(&row).for_each(|(sum, x)| *sum += x);
+            add(sums, &row);
             at_row(row.index())
         };
         let combine = |sums: &mut Sums, others: &Sums| {
-            sums.iter_mut().zip(others).for_each(|(sum, x)| *sum += x);
+            add(sums, others);
             at_group()
         };
         let (sums, report) = fork.fold_rows(m, [0.0; 3], fold, combine)?.into_parts();
         Ok((to_bits(&sums), report))
     }
 
-    fn fold_on(
-        &self,
-        executor: &Either<'_>,
-        m: &SharedArray<f64, Ix2>,
-        fails_from: usize,
-    ) -> rowfork::Result<(Vec<u64>, Report)> {
+    fn fold_on(&self, executor: &Either<'_>, m: &SharedArray<f64, Ix2>, fails_from: usize) -> Folded {
         let folded = executor.fold_rows(
             (m, param(fails_from)),
             [0.0; 3],
             |sums: &mut Sums, (row, fails_from)| {
-                sums.iter_mut().zip(&row).for_each(|(sum, x)| *sum += x);
+                add(sums, &row);
                 fit(row.index(), fails_from)
             },
             |sums, others| {
-                sums.iter_mut().zip(others).for_each(|(sum, x)| *sum += x);
+                add(sums, others);
                 fit_sum(others[0])
             },
         );
@@ -121,7 +118,7 @@ impl Folding for ToArray {
         m: &SharedArray<f64, Ix2>,
         at_row: impl Fn(usize) -> R,
         at_group: impl Fn() -> C,
-    ) -> rowfork::Result<(Vec<u64>, Report)> {
+    ) -> Folded {
         let fold = |sums: &mut ArrayViewMut<'_, f64, Ix1>, row: Row<'_, f64, Ix1>| {
             *sums += &row;
             at_row(row.index())
@@ -134,12 +131,7 @@ impl Folding for ToArray {
         Ok((to_bits(sums.view()), report))
     }
 
-    fn fold_on(
-        &self,
-        executor: &Either<'_>,
-        m: &SharedArray<f64, Ix2>,
-        fails_from: usize,
-    ) -> rowfork::Result<(Vec<u64>, Report)> {
+    fn fold_on(&self, executor: &Either<'_>, m: &SharedArray<f64, Ix2>, fails_from: usize) -> Folded {
         let folded = executor.fold_rows_array(
             (m, param(fails_from)),
             &Array1::<f64>::zeros(3),

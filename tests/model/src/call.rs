@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use loom::cell::UnsafeCell;
 use loom::thread;
+use loom::thread::JoinHandle;
 
 use crate::blocks::RowBlocks;
 use crate::control::{CallKey, ClaimState, Control, Owner, digest};
@@ -106,16 +107,29 @@ fn value_of(key: CallKey) -> usize {
     key.number as usize * 100
 }
 
+/// A and B at work, each in a thread; A dies after so many steps, if it is to. Whether each has died.
+fn at_work(world: &Arc<World>, steps: Option<u32>, work: fn(&World, Owner)) -> [JoinHandle<bool>; 2] {
+    [A, B].map(|owner| {
+        let world = Arc::clone(world);
+        let steps = steps.filter(|_| owner == A).unwrap_or(u32::MAX);
+        thread::spawn(move || mortal(steps, || work(&world, owner)).is_none())
+    })
+}
+
+/// What A's heir does when both have left, where they did not do all; then all is done.
+fn finish(world: &World, units: &[Range<usize>], over: bool) {
+    if !over {
+        world.work(KEY, HEIR);
+        assert!(world.look(KEY, units).1, "not all is done");
+    }
+}
+
 /// A and B want the same block. A dies, and whatever the block's word is by then, the supervisor frees what A has had of it; A's heir is
 /// there while B still is. The caller looks while they work.
 pub(crate) fn taken_over(steps: Option<u32>) -> bool {
     let world = Arc::new(World::new(1, 1));
     let units = world.unit_rows();
-    let [a, b] = [A, B].map(|owner| {
-        let world = Arc::clone(&world);
-        let steps = steps.filter(|_| owner == A).unwrap_or(u32::MAX);
-        thread::spawn(move || mortal(steps, || world.try_block(owner)).is_none())
-    });
+    let [a, b] = at_work(&world, steps, World::try_block);
     let died = a.join().unwrap();
     if died {
         world.control(KEY).claims(1).free(0, A, digest_of(0, &units[0]));
@@ -132,10 +146,7 @@ pub(crate) fn taken_over(steps: Option<u32>) -> bool {
 pub(crate) fn done_again(_: Option<u32>) -> bool {
     let world = Arc::new(World::new(1, 1));
     let units = world.unit_rows();
-    let workers = [A, B].map(|owner| {
-        let world = Arc::clone(&world);
-        thread::spawn(move || world.try_block(owner))
-    });
+    let workers = at_work(&world, None, World::try_block);
     if world.look(KEY, &units).1 {
         world.control(KEY).claims(1).settle(0, ClaimState::Free, digest_of(0, &units[0]));
         world.try_block(HEIR);
@@ -151,11 +162,7 @@ pub(crate) fn done_again(_: Option<u32>) -> bool {
 pub(crate) fn three_blocks(steps: Option<u32>) -> bool {
     let world = Arc::new(World::new(3, 1));
     let units = world.unit_rows();
-    let [a, b] = [A, B].map(|owner| {
-        let world = Arc::clone(&world);
-        let steps = steps.filter(|_| owner == A).unwrap_or(u32::MAX);
-        thread::spawn(move || mortal(steps, || world.work(KEY, owner)).is_none())
-    });
+    let [a, b] = at_work(&world, steps, |world, owner| world.work(KEY, owner));
     let died = a.join().unwrap();
     let control = world.control(KEY);
     let (states, over) = world.look(KEY, &units);
@@ -165,10 +172,7 @@ pub(crate) fn three_blocks(steps: Option<u32>) -> bool {
         control.hand_back(unit);
     }
     b.join().unwrap();
-    if !over {
-        world.work(KEY, HEIR);
-    }
-    assert!(over || world.look(KEY, &units).1, "not all is done");
+    finish(&world, &units, over);
     died
 }
 
@@ -181,11 +185,7 @@ pub(crate) fn pieces(steps: Option<u32>) -> bool {
     }
     world.control(KEY).reset();
     let mut units = world.unit_rows();
-    let [a, b] = [A, B].map(|owner| {
-        let world = Arc::clone(&world);
-        let steps = steps.filter(|_| owner == A).unwrap_or(u32::MAX);
-        thread::spawn(move || mortal(steps, || world.work(KEY, owner)).is_none())
-    });
+    let [a, b] = at_work(&world, steps, |world, owner| world.work(KEY, owner));
     let died = a.join().unwrap();
     let control = world.control(KEY);
     let (states, over) = world.look(KEY, &units);
@@ -201,10 +201,7 @@ pub(crate) fn pieces(steps: Option<u32>) -> bool {
         control.hand_back(2);
     }
     b.join().unwrap();
-    if !over {
-        world.work(KEY, HEIR);
-    }
-    assert!(over || world.look(KEY, &units).1, "not all is done");
+    finish(&world, &units, over);
     died
 }
 

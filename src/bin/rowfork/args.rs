@@ -38,10 +38,10 @@ pub(crate) struct RowArgs {
     #[arg(short, long, value_name = "OUT")]
     pub(crate) output: Option<Destination>,
     /// Only these columns, from 1: 6- or 2,4,7-9
-    #[arg(short, long, value_name = "LIST")]
+    #[arg(short, long, value_name = "LIST", allow_hyphen_values = true)]
     pub(crate) columns: Option<List>,
     /// Only these rows, from 1: 1000- or 1-500
-    #[arg(short, long, value_name = "RANGE")]
+    #[arg(short, long, value_name = "RANGE", allow_hyphen_values = true)]
     pub(crate) rows: Option<List>,
     /// The vector: FILE.npy or shm:NAME, one axis
     #[arg(skip)]

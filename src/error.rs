@@ -483,6 +483,18 @@ impl Error {
     }
 }
 
+/// What a file that is no `.npy` file begins with, in words.
+struct Beginning<'a>(&'a [u8]);
+
+impl fmt::Display for Beginning<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            [] => f.write_str("it is empty"),
+            bytes => write!(f, "it starts with \"{}\", not with \"\\x93NUMPY\"", bytes.escape_ascii()),
+        }
+    }
+}
+
 /// Row ranges as people write them: `0..3, 7..9`, or `none`.
 struct Ranges<'a>(&'a [Range<usize>]);
 
@@ -685,7 +697,7 @@ fn signal_name(signal: i32) -> String {
 #[non_exhaustive]
 pub enum HeaderError {
     /// The file does not start with the magic bytes of the format.
-    #[error("not a .npy file: starts with {found:02x?}, not with \\x93NUMPY")]
+    #[error("not a .npy file: {}", Beginning(.found))]
     BadMagic {
         /// The first bytes, at most 6.
         found: Vec<u8>,

@@ -1,0 +1,184 @@
+//! Signals at random times: no process, no name and no half of an answer stays, and of what SIGKILL leaves `gc` leaves nothing.
+
+#[path = "support/command.rs"]
+mod command;
+mod support;
+
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use command::{command, read, rowfork, write};
+use ndarray::Array2;
+use nix::sys::signal::{Signal, kill, killpg};
+use nix::unistd::Pid;
+use rowfork::segment;
+use support::{Names, eventually, shm};
+use tempfile::TempDir;
+
+const N_ROWS: usize = 600_000;
+
+/// Tells the processes of one test from all others.
+const MARK: &str = "ROWFORK_TEST_MARK";
+
+/// A directory with a matrix, and the names that are asked for.
+struct Scene {
+    dir: TempDir,
+    input: PathBuf,
+    out: PathBuf,
+    names: Names,
+    name: String,
+    expected: Vec<f64>,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let (input, out) = (dir.path().join("in.npy"), dir.path().join("out.npy"));
+        let m = Array2::from_shape_fn((N_ROWS, 8), |(i, j)| (i * 8 + j) as f64);
+        write(&input, &m);
+        let (names, expected) = (Names::new(), m.sum_axis(ndarray::Axis(1)).to_vec());
+        let name = names.name("kept");
+        Self { dir, input, out, names, name, expected }
+    }
+
+    /// One of what may be asked for.
+    fn asked(&self, which: usize) -> Vec<String> {
+        let input = self.input.to_str().unwrap();
+        let out = self.out.to_str().unwrap();
+        let by_name = format!("shm:{}", self.name);
+        let words: Vec<&str> = match which % 5 {
+            0 => vec!["sum", input, "-o", out],
+            1 => vec!["sum", input, "-o", &by_name],
+            2 => vec!["load", input, &self.name, "-q"],
+            3 => vec!["sum", input, "--executor", "pool", "--on-poison", "nan", "-o", out],
+            _ => vec!["sum", input, "-c", "1,2,4-8", "-o", out],
+        };
+        words.into_iter().map(str::to_owned).collect()
+    }
+
+    fn start(&self, which: usize) -> Child {
+        let mut command = command(self.asked(which));
+        command.env(MARK, &self.name).process_group(0).stdout(Stdio::null()).stderr(Stdio::piped());
+        command.spawn().unwrap()
+    }
+
+    /// Whether what is there now is a whole answer, or none.
+    fn check_answer(&self, which: usize, done: bool) {
+        if self.out.exists() {
+            let expected = &self.expected;
+            let sums = read(&self.out);
+            assert!(if which % 5 == 4 { sums.len() == expected.len() } else { sums == *expected }, "half an answer");
+        }
+        let kept = shm(&self.name).exists();
+        assert!(done || (!self.out.exists() && !kept), "{which}: an answer of a command that did not end well");
+        if kept {
+            let info = segment::info(&self.name).unwrap();
+            assert!(!info.volatile, "{which}: {info:?}");
+            assert_eq!(info.shape[0], N_ROWS as u64);
+        }
+    }
+
+    /// Takes away what was asked for; nothing else may be there.
+    fn clear(&self) {
+        let _ = std::fs::remove_file(&self.out);
+        if shm(&self.name).exists() {
+            assert!(eventually(|| segment::remove(&self.name).is_ok()));
+        }
+        assert_eq!(left_in(self.dir.path()), ["in.npy"]);
+        assert_eq!(self.names.left(), [""; 0]);
+    }
+
+    fn has_processes(&self) -> bool {
+        let mark = format!("{MARK}={}", self.name).into_bytes();
+        let marked = |pid: u32| {
+            let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+            environment.split(|&byte| byte == 0).any(|variable| variable == mark)
+        };
+        let entries = std::fs::read_dir("/proc").unwrap();
+        entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).any(marked)
+    }
+}
+
+fn left_in(directory: &Path) -> Vec<String> {
+    std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+/// How long one of each takes, undisturbed. (The shorter of two: the first pays for what others have left to be done.)
+fn durations(scene: &Scene) -> Vec<Duration> {
+    let measure = |which| {
+        let start = Instant::now();
+        let ended = scene.start(which).wait().unwrap();
+        assert!(ended.success());
+        scene.check_answer(which, true);
+        scene.clear();
+        start.elapsed()
+    };
+    (0..5).map(|which| measure(which).min(measure(which))).collect()
+}
+
+/// Sends `signal` at a random time to a command, or as a terminal does to all its processes; how it ended.
+fn end_at_random(scene: &Scene, which: usize, lasts: Duration, signal: Signal, random: &mut u64) -> ExitStatus {
+    *random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+    let mut child = scene.start(which);
+    std::thread::sleep(lasts.mul_f64(0.8 * (*random >> 40) as f64 / f64::from(1 << 24)));
+    let pid = Pid::from_raw(child.id().cast_signed());
+    // Not reaped yet, so it is still the number of our child.
+    let sent = if *random & 1 == 0 { kill(pid, signal) } else { killpg(pid, signal) };
+    sent.unwrap();
+    child.wait().unwrap()
+}
+
+#[test]
+fn a_hundred_signals_at_random_times_leave_no_process_no_name_and_no_half_answer() {
+    let scene = Scene::new();
+    let lasts = durations(&scene);
+    let mut random = u64::from(std::process::id());
+    let mut interrupted = 0;
+    for round in 0..100 {
+        let (which, signal) = (round, [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP][round % 3]);
+        let ended = end_at_random(&scene, which, lasts[which % 5], signal, &mut random);
+        // A signal may come before the first instruction of `main`.
+        let by_signal = ended.code() == Some(128 + signal as i32) || ended.signal() == Some(signal as i32);
+        assert!(ended.success() || by_signal, "{:?}: {ended:?}", scene.asked(which));
+        interrupted += i32::from(by_signal);
+        assert!(eventually(|| !scene.has_processes()), "{:?} {signal} left a process", scene.asked(which));
+        scene.check_answer(which, ended.success());
+        scene.clear();
+    }
+    assert!(interrupted > 25, "only {interrupted} of 100 came in time");
+}
+
+#[test]
+fn after_a_hundred_kills_gc_leaves_what_was_asked_to_stay_and_no_more() {
+    let scene = Scene::new();
+    let lasts = durations(&scene);
+    let mut random = u64::from(std::process::id()) << 7;
+    let mut killed = 0;
+    for round in 0..100 {
+        let ended = end_at_random(&scene, round, lasts[round % 5], Signal::SIGKILL, &mut random);
+        killed += i32::from(!ended.success());
+        assert!(eventually(|| !scene.has_processes()), "{:?} left a process", scene.asked(round));
+        rowfork(["gc", scene.dir.path().to_str().unwrap()]).ok();
+        scene.check_answer(round, true);
+        scene.clear();
+    }
+    assert!(killed > 25, "only {killed} of 100 came in time");
+}
+
+#[test]
+fn an_ignored_signal_stays_ignored() {
+    let scene = Scene::new();
+    let mut command = std::process::Command::new("sh");
+    command.args([
+        "-c",
+        "trap '' HUP; \"$@\" & sleep 0.002; kill -HUP $!; wait $!",
+        "sh",
+        env!("CARGO_BIN_EXE_rowfork"),
+    ]);
+    command.args(scene.asked(0));
+    assert!(command.status().unwrap().success());
+    scene.check_answer(0, true);
+    scene.clear();
+}

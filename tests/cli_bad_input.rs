@@ -95,7 +95,7 @@ fn what_may_not_be_read_or_written_is_refused() {
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o555)).unwrap();
     let line = ran(writing).refused();
     assert!(line.contains("Permission denied") && line.contains("check the permissions"), "{line}");
-    fs::set_permissions(&input, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&input, fs::Permissions::from_mode(0o000)).unwrap();
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let line = ran(as_plain_user(dir.path(), &["sum", file]).unwrap()).refused();
     assert!(

@@ -29,7 +29,7 @@ enum Phase {
     Preparing,
     /// Workers run: the call is cancelled, and they are gone when it returns.
     Running,
-    /// The answer gets its name, a matter of microseconds: it is finished.
+    /// The answer gets its name, or has it, which ends the command within microseconds: a signal comes too late.
     Naming,
 }
 
@@ -70,19 +70,15 @@ pub(crate) fn exit_code() -> Option<u8> {
 
 /// Does what has workers: a signal cancels it by the token that `work` is given, if there is one.
 pub(crate) fn while_running<T>(work: impl FnOnce(Option<&CancelToken>) -> rowfork::Result<T>) -> Result<T, Failure> {
-    let done = in_phase(Phase::Running, || work(TOKEN.get()));
+    PHASE.store(Phase::Running as u8, Ordering::Relaxed);
+    let done = work(TOKEN.get());
+    PHASE.store(Phase::Preparing as u8, Ordering::Relaxed);
     // A call that goes on without rows is no error when it is cancelled, and one that was over no longer is.
     if exit_code().is_some() { Err(Failure::Interrupted) } else { Ok(done?) }
 }
 
-/// Does what must not be cut in two.
-pub(crate) fn while_naming<T>(work: impl FnOnce() -> T) -> T {
-    in_phase(Phase::Naming, work)
-}
-
-fn in_phase<T>(phase: Phase, work: impl FnOnce() -> T) -> T {
-    PHASE.store(phase as u8, Ordering::Relaxed);
-    let done = work();
-    PHASE.store(Phase::Preparing as u8, Ordering::Relaxed);
-    done
+/// The last thing that a command does: gives its answer a name. From here on it is too late for a signal.
+pub(crate) fn while_naming<T>(name: impl FnOnce() -> T) -> T {
+    PHASE.store(Phase::Naming as u8, Ordering::Relaxed);
+    name()
 }

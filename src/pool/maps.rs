@@ -13,6 +13,7 @@ use std::os::fd::OwnedFd;
 use super::job::Wanted;
 use crate::packet::Arrived;
 use crate::segment::DATA_OFFSET;
+use crate::sys::file_pages;
 use crate::sys::memory::{Access, Map};
 use crate::sys::shared;
 use crate::worker::ELSEWHERE;
@@ -56,6 +57,7 @@ impl Maps {
         let map = Map::shared(&file, len, Access::Read)?;
         map.keep_out_of_core_dumps()?;
         ELSEWHERE.add(map.range(), caller_address);
+        file_pages::add(&file, &map.range());
         self.entries.push(Entry { id, map, file, writable: false });
         Ok(())
     }
@@ -65,6 +67,7 @@ impl Maps {
         if let Some(at) = self.entries.iter().position(|entry| entry.id == id) {
             let entry = self.entries.swap_remove(at);
             ELSEWHERE.remove(entry.map.address());
+            file_pages::remove(entry.map.address());
         }
     }
 

@@ -13,6 +13,7 @@
 //! | `sums.rs` | exact sums: a kernel of our own |
 //! | `means.rs` | exact means, dot products, weighted means, and plain sums: likewise |
 //! | `reader.rs` | rows on end for the kernels of our own |
+//! | `trail.rs` | rows in files on a disk, let go of once read |
 //! | `target.rs` | the part of the output that belongs to a won block |
 
 //!
@@ -33,6 +34,7 @@ mod source;
 mod sums;
 mod target;
 mod tasks;
+mod trail;
 mod transform;
 mod update;
 
@@ -52,6 +54,7 @@ use ndarray::Dimension;
 use self::source::sealed::{RowAccess, RowCheck};
 use self::source::warn_of_name;
 use self::target::{BlockTarget, Share, Target};
+use self::trail::Trail;
 use crate::array::{Element, SharedArray};
 use crate::blocks::{Cut, RowBlocks};
 use crate::call::Call;
@@ -199,7 +202,8 @@ where
     };
     let body = || {
         let task = Task { input: inputs.view(), kernel: given.kernel, extra: extra.clone() };
-        Ok(on_blocks(operation(task)?, target.for_workers()?))
+        let trail = trail_of(&task.input);
+        Ok(on_blocks(operation(task)?, target.for_workers()?, trail))
     };
     let ran = mode.run(options, &call, body, |packet| {
         let travel = given.travel.as_ref().expect("such workers are given kernels that travel");
@@ -269,8 +273,19 @@ where
 fn on_blocks<T: Element>(
     block: impl Fn(Range<usize>, &mut [T], &Station<'_>) -> ControlFlow<()>,
     target: BlockTarget<'_, T>,
+    trail: Trail,
 ) -> impl Fn(&mut Claim<'_>, &Station<'_>) -> ControlFlow<()> {
-    move |claim, station| target.fill(claim, station, |rows, values| block(rows, values, station))
+    move |claim, station| {
+        let done = target.fill(claim, station, |rows, values| block(rows, values, station));
+        trail.let_go(&claim.block().rows());
+        done
+    }
+}
+
+fn trail_of(input: &impl RowAccess) -> Trail {
+    let mut trail = Trail::default();
+    input.leave_trail(&mut trail);
+    trail
 }
 
 /// In a worker that is no copy of the caller: unpacks what `pack` in [`run`] has packed, and works.
@@ -303,8 +318,9 @@ where
     let target = unsafe { BlockTarget::unpack(words) }?;
     // SAFETY: a value of a type of no bytes, which the caller has, and which may be copied.
     let operation: O = unsafe { packet::from_word(0) };
+    let trail = trail_of(&input);
     let block = operation(Task { input, kernel, extra })?;
-    desk(&on_blocks(block, target));
+    desk(&on_blocks(block, target, trail));
     Ok(())
 }
 

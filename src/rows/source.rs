@@ -9,6 +9,7 @@ use std::ops::Range;
 use ndarray::{ArrayView, Axis, Dimension, RemoveAxis, Slice};
 
 pub(super) use self::sealed::RowCheck;
+use super::trail::Trail;
 use super::{Block, Row};
 use crate::array::{Element, MappedArray, Selection, SharedArray};
 use crate::error::Result;
@@ -60,6 +61,7 @@ pub(super) mod sealed {
     use crate::error::{Error, Result};
     use crate::packet::{Packet, Unpacker};
     use crate::report::Warning;
+    use crate::rows::trail::Trail;
     use crate::segment::Pages;
 
     /// Looks at the parts of an input one after the other, tuples in tuples included.
@@ -102,6 +104,9 @@ pub(super) mod sealed {
 
         /// The rows of a range, together.
         fn block(&self, rows: Range<usize>) -> Self::Block;
+
+        /// Where rows lie in files on a disk.
+        fn leave_trail(&self, _trail: &mut Trail) {}
     }
 
     /// What the engine asks of an input.
@@ -151,6 +156,17 @@ impl<'a, A: Element, D: RemoveAxis> sealed::RowAccess for ArrayView<'a, A, D> {
     fn iter(&self, rows: Range<usize>) -> impl Iterator<Item = Row<'a, A, D::Smaller>> {
         let view = self.clone();
         rows.map(move |index| Row::new(index, view.clone().index_axis_move(Axis(0), index)))
+    }
+
+    fn leave_trail(&self, trail: &mut Trail) {
+        let row_bytes =
+            self.shape().iter().zip(self.strides()).skip(1).try_fold(size_of::<A>(), |bytes, (&n, &stride)| {
+                Some(bytes + n.saturating_sub(1) * usize::try_from(stride).ok()? * size_of::<A>())
+            });
+        let stride = self.strides().first().and_then(|&stride| usize::try_from(stride).ok());
+        if let (Some(row_bytes), Some(stride), false) = (row_bytes, stride, self.is_empty()) {
+            trail.add(self.as_ptr().addr(), stride * size_of::<A>(), row_bytes);
+        }
     }
 
     fn block(&self, rows: Range<usize>) -> Block<'a, A, D> {
@@ -316,6 +332,11 @@ macro_rules! side_by_side {
                 $(let mut $other = self.$at.iter(rows.clone());)+
                 let $first = self.$first_at.iter(rows);
                 $first.map(move |row| (row, $($other.next().expect(SAME_ROWS)),+))
+            }
+
+            fn leave_trail(&self, trail: &mut Trail) {
+                self.$first_at.leave_trail(trail);
+                $(self.$at.leave_trail(trail);)+
             }
 
             fn block(&self, rows: Range<usize>) -> Self::Block {

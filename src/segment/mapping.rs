@@ -14,6 +14,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use super::registry::{self, Mapping};
+use crate::sys::file_pages;
 use crate::sys::memory::{Access, Map};
 
 /// A registered mapping of a segment's file.
@@ -30,6 +31,9 @@ impl Mapped {
         let mut registry = registry::lock();
         let map = Map::shared(file, len, access)?;
         map.keep_out_of_core_dumps()?;
+        if access == Access::Read {
+            file_pages::add(file, &map.range());
+        }
         registry.add(Mapping { address: map.address(), len: map.len(), label });
         Ok(Self { map: ManuallyDrop::new(map), pid: std::process::id() })
     }
@@ -71,6 +75,7 @@ impl Drop for Mapped {
         let registry = if self.is_ours() { Some(registry::lock()) } else { registry::try_lock() };
         let Some(mut registry) = registry else { return };
         registry.remove(self.map.address());
+        file_pages::remove(self.map.address());
         // SAFETY: dropped here and nowhere else; `self` is not used after `drop`.
         unsafe { ManuallyDrop::drop(&mut self.map) };
     }

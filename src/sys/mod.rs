@@ -6,6 +6,7 @@ pub(crate) mod channel;
 pub(crate) mod code;
 pub(crate) mod event;
 pub(crate) mod file;
+pub(crate) mod file_pages;
 pub(crate) mod fpu;
 pub(crate) mod futex;
 pub(crate) mod inherited;

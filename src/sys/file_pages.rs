@@ -1,0 +1,107 @@
+//! Mappings of files on a disk, and letting go of their pages once they have been read.
+//!
+//! A page of such a file belongs to the system's cache, whoever has it mapped; but a worker that went through a large file would
+//! have all of it mapped in the end, which the system counts as that process's own where no other has the page mapped, and finds
+//! harder to give to somebody else. So workers unmap what they have read, block by block.
+//!
+//! # Safety
+//! Unmapping pages of a read-only shared mapping changes nothing that can be read there: the next look maps them again.
+#![allow(unsafe_code, reason = "madvise acts on raw addresses")]
+
+use std::fs::File;
+use std::ops::Range;
+use std::ptr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use nix::sys::statfs::{TMPFS_MAGIC, fstatfs};
+
+use super::memory::SMALL_PAGE;
+
+/// More files than this are not unmapped as they are read.
+const MAX: usize = 64;
+
+/// A file that is smaller stays mapped: it may well be read again.
+const LEAST: usize = 16 << 20;
+
+/// Start and end of every such mapping of this process; a forked child has a copy.
+static MAPPINGS: [[AtomicUsize; 2]; MAX] = [const { [const { AtomicUsize::new(0) }; 2] }; MAX];
+
+/// How many there are: mostly none, which is known at one look.
+static COUNT: AtomicUsize = AtomicUsize::new(0);
+
+/// Whether a mapping of so many bytes of a file is one whose pages are let go of: it is large, and on a disk. Memory of its own is
+/// what a file in `/dev/shm` has.
+fn is_let_go_of(file: &File, len: usize) -> bool {
+    len >= LEAST && fstatfs(file).is_ok_and(|fs| fs.filesystem_type() != TMPFS_MAGIC)
+}
+
+/// Notes a mapping that is read only, if it is of the kind.
+pub(crate) fn add(file: &File, range: &Range<usize>) {
+    if !is_let_go_of(file, range.len()) {
+        return;
+    }
+    for [start, end] in &MAPPINGS {
+        // Two threads may map at a time.
+        if end.compare_exchange(0, usize::MAX, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+            start.store(range.start, Ordering::Relaxed);
+            end.store(range.end, Ordering::Relaxed);
+            COUNT.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+    }
+}
+
+/// Forgets one that is about to be unmapped.
+pub(crate) fn remove(start: usize) {
+    for mapping in MAPPINGS.iter().filter(|[known, _]| start != 0 && known.load(Ordering::Relaxed) == start) {
+        mapping.iter().for_each(|word| word.store(0, Ordering::Relaxed));
+        COUNT.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Whether an address lies in one.
+pub(crate) fn contain(address: usize) -> bool {
+    let range = |[start, end]: &[AtomicUsize; 2]| start.load(Ordering::Relaxed)..end.load(Ordering::Relaxed);
+    COUNT.load(Ordering::Relaxed) > 0
+        && MAPPINGS.iter().map(range).any(|range| range.start != 0 && range.contains(&address))
+}
+
+/// Unmaps the pages of a range that begins in one, those at its ends included.
+pub(crate) fn let_go(range: &Range<usize>) {
+    let start = range.start / SMALL_PAGE * SMALL_PAGE;
+    if contain(range.start) && contain(range.end - 1) {
+        let address = ptr::with_exposed_provenance_mut(start);
+        let len = (range.end - start).next_multiple_of(SMALL_PAGE);
+        // SAFETY: pages of a shared mapping of a file that is only read, as the look has just said: what is in them stays.
+        unsafe { libc::madvise(address, len, libc::MADV_DONTNEED) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::memory::{Access, Map};
+    use std::num::NonZeroUsize;
+
+    #[test]
+    fn only_large_files_on_a_disk_are_noted_and_what_is_let_go_of_can_be_read_again() {
+        let on_disk = tempfile::tempfile_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+        let in_memory = tempfile::tempfile_in("/dev/shm").unwrap();
+        for (file, len, expected) in [(&on_disk, LEAST, true), (&on_disk, LEAST - 1, false), (&in_memory, LEAST, false)]
+        {
+            file.set_len(len as u64).unwrap();
+            let map = Map::shared(file, NonZeroUsize::new(len).unwrap(), Access::Read).unwrap();
+            add(file, &map.range());
+            assert_eq!(contain(map.address()), expected);
+            assert_eq!(contain(map.range().end - 1), expected);
+            assert!(!contain(map.range().end));
+            // SAFETY: inside of the mapping, which nobody writes to.
+            let byte = || unsafe { map.start().add(5000).read_volatile() };
+            assert_eq!(byte(), 0);
+            let_go(&(map.address() + 4500..map.address() + 6000));
+            assert_eq!(byte(), 0);
+            remove(map.address());
+            assert!(!contain(map.address()));
+        }
+    }
+}

@@ -54,7 +54,9 @@ pub(crate) fn add(file: &File, range: &Range<usize>) {
 /// Forgets one that is about to be unmapped.
 pub(crate) fn remove(start: usize) {
     for mapping in MAPPINGS.iter().filter(|[known, _]| start != 0 && known.load(Ordering::Relaxed) == start) {
-        mapping.iter().for_each(|word| word.store(0, Ordering::Relaxed));
+        for word in mapping {
+            word.store(0, Ordering::Relaxed);
+        }
         COUNT.fetch_sub(1, Ordering::Relaxed);
     }
 }

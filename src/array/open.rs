@@ -77,9 +77,42 @@ impl<A: Element, D: Dimension> SharedArray<A, D> {
     /// [`WrongDtype`](crate::Error::WrongDtype), [`WrongDimension`](crate::Error::WrongDimension), [`Truncated`](crate::Error::Truncated),
     /// [`Os`](crate::Error::Os) if the file cannot be opened or read.
     pub fn from_npy_file(name: impl SegmentName, path: impl AsRef<Path>) -> Result<Self> {
+        Self::from_npy_file_with(name, path, |_| ())
+    }
+
+    /// As [`from_npy_file`](Self::from_npy_file), and tells `progress` of every piece that is there: so many bytes more. It is
+    /// called by several threads, thousands of times for a large file.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("m.npy");
+    /// # rowfork::SharedArray::<f64, _>::zeros(None, (1000, 8))?.write_npy(&path)?;
+    /// use std::sync::atomic::{AtomicUsize, Ordering};
+    ///
+    /// let read = AtomicUsize::new(0);
+    /// let more = |bytes| drop(read.fetch_add(bytes, Ordering::Relaxed));
+    /// let m = rowfork::SharedArray::<f64, ndarray::Ix2>::from_npy_file_with(None, &path, more)?;
+    /// assert_eq!(read.into_inner(), m.len() * 8);
+    /// # Ok::<(), rowfork::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`from_npy_file`](Self::from_npy_file).
+    ///
+    /// # Panics
+    /// If `progress` does. Nothing is left behind.
+    pub fn from_npy_file_with(
+        name: impl SegmentName,
+        path: impl AsRef<Path>,
+        progress: impl Fn(usize) + Sync,
+    ) -> Result<Self> {
         let npy = NpyFile::open_path(path.as_ref())?;
         let layout = npy.layout(Self::WANTED)?;
-        let fill = |offset, bytes: &mut [u8]| npy.read_data(&layout, offset, bytes);
+        let fill = |offset, bytes: &mut [u8]| {
+            npy.read_data(&layout, offset, bytes)?;
+            progress(bytes.len());
+            Ok(())
+        };
         Self::born(name.get(), dim_of(&layout), Some(&fill))
     }
 

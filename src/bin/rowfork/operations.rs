@@ -7,7 +7,7 @@ use crate::args::{Kind, OnPoison, RowArgs};
 use crate::deliver::Place;
 use crate::failure::Failure;
 use crate::input::{Matrix, Part, Source, bare};
-use crate::progress::Bar;
+use crate::progress::RowBar;
 use crate::report::{self, About};
 use crate::signals;
 
@@ -110,14 +110,14 @@ pub(crate) fn run(operation: &Operation, args: &RowArgs) -> Result<(), Failure> 
 /// The workers of a call, and what they are told.
 struct Workers<'a> {
     args: &'a RowArgs,
-    bar: &'a Bar,
+    bar: &'a RowBar,
     token: Option<&'a CancelToken>,
     /// Those that are there before the call, if they were asked for.
     pool: Option<Pool>,
 }
 
 impl<'a> Workers<'a> {
-    fn new(args: &'a RowArgs, bar: &'a Bar, token: Option<&'a CancelToken>) -> rowfork::Result<Self> {
+    fn new(args: &'a RowArgs, bar: &'a RowBar, token: Option<&'a CancelToken>) -> rowfork::Result<Self> {
         let pool = (args.executor == Kind::Pool).then(|| {
             let builder = Pool::builder().inline_below(0);
             args.workers.into_iter().fold(builder, rowfork::PoolBuilder::workers).build()
@@ -150,7 +150,7 @@ fn answer<A: Element, T: Element>(
     let Part { selection, listed } = matrix.part(args.rows.as_ref(), args.columns.as_ref())?;
     let place = Place::prepare::<T>(args.output.as_ref(), selection.n_rows())?;
     let mut values = SharedArray::zeros(None, selection.n_rows())?;
-    let bar = Bar::new((selection.shape()[1] * size_of::<A>()) as u64, args.quiet);
+    let bar = RowBar::new((selection.shape()[1] * size_of::<A>()) as u64, args.quiet);
     let report = signals::while_running(|token| {
         let workers = Workers::new(args, &bar, token)?;
         match listed {

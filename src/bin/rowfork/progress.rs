@@ -1,7 +1,8 @@
 //! A bar on standard error while work lasts, where that is a terminal.
 
 use std::cell::OnceCell;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use rowfork::Progress;
@@ -11,15 +12,15 @@ use crate::text;
 /// What takes no longer needs no bar.
 const PATIENCE: Duration = Duration::from_millis(400);
 
-/// A bar that appears once the work has lasted.
+/// A bar over the rows of a call, which appears once that has lasted.
 #[derive(Debug)]
-pub(crate) struct Bar {
+pub(crate) struct RowBar {
     row_bytes: u64,
     quiet: bool,
     drawn: OnceCell<ProgressBar>,
 }
 
-impl Bar {
+impl RowBar {
     pub(crate) fn new(row_bytes: u64, quiet: bool) -> Self {
         Self { row_bytes, quiet, drawn: OnceCell::new() }
     }
@@ -29,16 +30,14 @@ impl Bar {
         if self.quiet || (self.drawn.get().is_none() && progress.elapsed < PATIENCE) {
             return;
         }
-        let bar = self.drawn.get_or_init(|| new_bar(progress.rows_total as u64));
+        let bar = self.drawn.get_or_init(|| new_bar(progress.rows_total as u64, "{human_len} rows"));
         bar.set_position(progress.rows_done as u64);
         let rate = progress.rows_per_second() * self.row_bytes as f64;
-        let left = progress.remaining().map_or(String::new(), |left| format!(", {} left", seconds(left)));
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "bytes per second, rounded")]
-        bar.set_message(format!("{}/s{left}", text::bytes(rate as u64)));
+        bar.set_message(rate_and_rest(rate, progress.remaining()));
     }
 }
 
-impl Drop for Bar {
+impl Drop for RowBar {
     fn drop(&mut self) {
         if let Some(bar) = self.drawn.get() {
             bar.finish_and_clear();
@@ -46,10 +45,51 @@ impl Drop for Bar {
     }
 }
 
-fn new_bar(n_rows: u64) -> ProgressBar {
-    // Hidden by itself where standard error is no terminal.
-    let bar = ProgressBar::with_draw_target(Some(n_rows), ProgressDrawTarget::stderr());
-    let style = ProgressStyle::with_template("{wide_bar} {percent:>3} % of {human_len} rows, {msg}");
+/// A bar over the bytes of a file that several threads read, likewise.
+#[derive(Debug)]
+pub(crate) struct ByteBar {
+    bar: ProgressBar,
+    start: Instant,
+    read: AtomicU64,
+}
+
+impl ByteBar {
+    pub(crate) fn new(n_bytes: u64, quiet: bool) -> Self {
+        let bar = if quiet { ProgressBar::hidden() } else { new_bar(n_bytes, "{binary_total_bytes}") };
+        Self { bar, start: Instant::now(), read: AtomicU64::new(0) }
+    }
+
+    /// So many bytes more are there.
+    pub(crate) fn more(&self, bytes: usize) {
+        let read = self.read.fetch_add(bytes as u64, Ordering::Relaxed) + bytes as u64;
+        let elapsed = self.start.elapsed();
+        if elapsed < PATIENCE || self.bar.is_hidden() {
+            return;
+        }
+        let rate = read as f64 / elapsed.as_secs_f64();
+        let rest = self.bar.length().unwrap_or(read).saturating_sub(read) as f64 / rate;
+        self.bar.set_message(rate_and_rest(rate, Duration::try_from_secs_f64(rest).ok()));
+        self.bar.set_position(read);
+    }
+}
+
+impl Drop for ByteBar {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+/// Bytes per second, and the time left if that is known.
+fn rate_and_rest(rate: f64, left: Option<Duration>) -> String {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "bytes per second, rounded")]
+    let rate = text::bytes(rate as u64);
+    left.map_or_else(|| format!("{rate}/s"), |left| format!("{rate}/s, {} left", seconds(left)))
+}
+
+/// Hidden by itself where standard error is no terminal, and not drawn before it has a position.
+fn new_bar(len: u64, what: &str) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(Some(len), ProgressDrawTarget::stderr());
+    let style = ProgressStyle::with_template(&format!("{{wide_bar}} {{percent:>3}} % of {what}, {{msg}}"));
     bar.with_style(style.expect("a template that is tested"))
 }
 
@@ -63,8 +103,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_template_is_one() {
-        new_bar(10).finish_and_clear();
+    fn the_templates_are_templates() {
+        new_bar(10, "{human_len} rows").finish_and_clear();
+        new_bar(10, "{binary_total_bytes}").finish_and_clear();
         assert_eq!(seconds(Duration::from_millis(61_500)), "1m 2s");
     }
 }

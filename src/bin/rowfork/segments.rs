@@ -13,6 +13,7 @@ use crate::deliver::keep;
 use crate::failure::Failure;
 use crate::input::bare;
 use crate::operations::with_element;
+use crate::progress::ByteBar;
 use crate::text;
 
 /// `rowfork load`: places a file in a segment that stays.
@@ -21,7 +22,9 @@ pub(crate) fn load(args: &LoadArgs) -> Result<(), Failure> {
     segment::check_free(&args.name)?;
     let info = NpyInfo::of_file(&args.input)?;
     let dtype = &*info.dtype;
-    with_element!(any, dtype, A => place::<A>(&args.input, &args.name))?;
+    let bar = ByteBar::new(info.bytes, args.quiet);
+    with_element!(any, dtype, A => place::<A>(&args.input, &args.name, &bar))?;
+    drop(bar);
     if !args.quiet {
         let (bytes, seconds) = (text::bytes(info.bytes), start.elapsed().as_secs_f64());
         let name = args.name.trim_start_matches('/');
@@ -34,8 +37,8 @@ pub(crate) fn load(args: &LoadArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-fn place<A: Element>(path: &Path, name: &str) -> rowfork::Result<()> {
-    keep(SharedArray::<A, IxDyn>::from_npy_file(None, path)?, name)
+fn place<A: Element>(path: &Path, name: &str, bar: &ByteBar) -> rowfork::Result<()> {
+    keep(SharedArray::<A, IxDyn>::from_npy_file_with(None, path, |bytes| bar.more(bytes))?, name)
 }
 
 /// `rowfork ls`: a line for each.

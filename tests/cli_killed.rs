@@ -182,3 +182,54 @@ fn an_ignored_signal_stays_ignored() {
     scene.check_answer(0, true);
     scene.clear();
 }
+
+/// The workers of a command in fork mode.
+fn children(pid: u32) -> Vec<i32> {
+    let listed = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    listed.split_whitespace().map(|child| child.parse().unwrap()).collect()
+}
+
+#[test]
+fn workers_that_are_killed_change_no_bit_of_the_answer() {
+    let scene = Scene::new();
+    let mut killed = 0;
+    for _ in 0..20 {
+        let mut child = scene.start(0);
+        while child.try_wait().unwrap().is_none() {
+            // The command is not reaped yet, and reaps its workers itself: a number that is listed now may be free by the time of
+            // the signal, and nobody else's within the microseconds between.
+            if let Some(&worker) = children(child.id()).first() {
+                killed += i32::from(kill(Pid::from_raw(worker), Signal::SIGKILL).is_ok());
+                break;
+            }
+        }
+        let ended = child.wait_with_output().unwrap();
+        assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+        scene.check_answer(0, true);
+        scene.clear();
+    }
+    assert!(killed > 10, "{killed}");
+}
+
+#[test]
+fn an_input_that_is_cut_in_the_middle_is_one_line_or_none() {
+    let scene = Scene::new();
+    let whole = std::fs::read(&scene.input).unwrap();
+    let mut cut = 0;
+    for round in 0..20 {
+        let mut child = scene.start([0, 3][round % 2]);
+        while child.try_wait().unwrap().is_none() && children(child.id()).is_empty() {}
+        std::fs::File::options().write(true).open(&scene.input).unwrap().set_len(10_000).unwrap();
+        let ended = child.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&ended.stderr);
+        if !ended.status.success() {
+            assert_eq!((ended.status.code(), said.lines().count()), (Some(1), 1), "{said}");
+            assert!(said.contains("in.npy: truncated: ") && said.contains("make it again"), "{said}");
+            assert!(!scene.out.exists());
+            cut += 1;
+        }
+        std::fs::write(&scene.input, &whole).unwrap();
+        scene.clear();
+    }
+    assert!(cut > 5, "{cut}");
+}

@@ -57,13 +57,28 @@ impl Failure {
     }
 }
 
-/// The library's words, and for those that do not say so themselves what to do.
+/// The library's words, and for those that do not say so themselves what to do. Where they speak of its options, in the words of
+/// the command line.
 fn with_advice(error: &Error) -> String {
-    match advice(error) {
-        Some(advice) => format!("{error}; {advice}"),
-        None => error.to_string(),
+    match error {
+        Error::DeadlineExceeded { limit, rows_done, rows_total, .. } => format!(
+            "--deadline {limit:?} was over with {rows_done} of {rows_total} rows done; give it longer, keep those that are done \
+             with --on-poison nan, or find a row that hangs with --stall"
+        ),
+        Error::PoisonedRows { rows } => {
+            let all: Vec<String> = rows.iter().take(SHOWN).map(ToString::to_string).collect();
+            let more = if rows.len() > SHOWN { format!("; {} in all", rows.len()) } else { String::new() };
+            format!("{}{more}; --on-poison nan goes on without such rows", all.join("; "))
+        }
+        _ => match advice(error) {
+            Some(advice) => format!("{error}; {advice}"),
+            None => error.to_string(),
+        },
     }
 }
+
+/// So many rows are named in an error.
+const SHOWN: usize = 5;
 
 fn advice(error: &Error) -> Option<&'static str> {
     Some(match error {
@@ -78,7 +93,6 @@ fn advice(error: &Error) -> Option<&'static str> {
         Error::WrongDimension { .. } => "reshape it, as in numpy: a.reshape(len(a), -1)",
         Error::WrongDtype { .. } => "convert it, as in numpy: a.astype('<f8')",
         Error::WrongShape { .. } => "as many elements are needed as there are columns (rowfork info shows shapes)",
-        Error::DeadlineExceeded { .. } => "give it longer, or see what is slow: --stall finds a row that hangs",
         Error::UnfitFill { .. } => "integers have no NaN: leave --on-poison out",
         Error::Npy { source, .. } => return of_header(source),
         Error::Os { source, .. } => return of_system(source),

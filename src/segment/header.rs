@@ -193,7 +193,8 @@ impl<'a> Reader<'a> {
         self.skip_space();
         let Some(&quote @ (b'\'' | b'"')) = self.text.get(self.at) else { return self.malformed("a string") };
         self.at += 1;
-        let string = self.run(|b| b != quote && b != b'\\' && b != b'\n');
+        // Nobody writes control characters there; who prints what was read need not think of them.
+        let string = self.run(|b| b != quote && b != b'\\' && !b.is_ascii_control());
         if self.text.get(self.at) != Some(&quote) {
             return self.malformed("the end of the string");
         }
@@ -221,7 +222,8 @@ impl<'a> Reader<'a> {
             }
             let start = self.at;
             let digits = self.run(|b| b.is_ascii_digit());
-            let Ok(length) = digits.parse() else {
+            // With a zero before it a number is none to Python 3, and octal to Python 2.
+            let Some(length) = digits.parse().ok().filter(|_| digits == "0" || !digits.starts_with('0')) else {
                 return Err(HeaderError::Malformed { at: start, expected: "an axis length" });
             };
             self.at += usize::from(self.text.get(self.at) == Some(&b'L'));
@@ -249,6 +251,7 @@ impl<'a> Reader<'a> {
                 }
                 b'[' | b'(' => depth += 1,
                 b']' | b')' => depth -= 1,
+                _ if byte.is_ascii_control() => return self.malformed("a printable character"),
                 _ => {}
             }
             self.at += 1;
@@ -325,6 +328,8 @@ mod tests {
             "{'descr': '<f8', 'fortran_order': False, 'shape': (-3,)}",
             "{'descr': '<f8', 'fortran_order': False, 'shape': (3,,)}",
             "{'descr': '<f8', 'fortran_order': False, 'shape': (3 4)}",
+            "{'descr': '<f8', 'fortran_order': False, 'shape': (3, 04)}",
+            "{'descr': '<f8', 'fortran_order': False, 'shape': (010L,)}",
             "{'descr': '<f8', 'fortran_order': False, 'shape': (99999999999999999999,)}",
             "{'descr': '<f8', 'fortran_order': False, 'shape': (3,)} x",
             "{'descr': [('x', '<f8'), 'fortran_order': False, 'shape': (3,)}",
@@ -347,6 +352,17 @@ mod tests {
         assert_eq!(descr("'|O'"), Err(ObjectDtype { descr: "|O".to_owned() }));
         assert_eq!(descr("'<é'"), Err(NotAscii { byte: 0xc3, at: 12 }));
         assert_eq!(descr("[('x', '<f8'), ('y]', '<i4', (2,))]").unwrap().descr, "[('x', '<f8'), ('y]', '<i4', (2,))]");
+    }
+
+    #[test]
+    fn nothing_that_is_read_moves_the_cursor_of_a_terminal() {
+        let rest = "'fortran_order': False, 'shape': (3,)";
+        for text in ["'>f8\x16'", "'>f8\r'", "\"<f8\x1b[2J\"", "'\0'", "[('x',\x1b[2J '<f8')]", "[('x\x7f', '<f8')]"] {
+            let found = parsed(&format!("{{'descr': {text}, {rest}}}"));
+            assert!(matches!(found, Err(Malformed { .. })), "{text:?}: {found:?}");
+        }
+        let key = parsed(&format!("{{'descr\x1b': '<f8', {rest}}}"));
+        assert!(matches!(key, Err(Malformed { .. })), "{key:?}");
     }
 
     #[test]

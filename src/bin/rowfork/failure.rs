@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use rowfork::{Error, HeaderError};
 
 use crate::signals;
+use crate::text;
 
 /// Why there is no answer.
 #[derive(Debug)]
@@ -52,7 +53,7 @@ impl Failure {
             Self::Said(text) => (text, FAILED),
             Self::Library(error) => (with_advice(&error), FAILED),
         };
-        eprintln!("rowfork: {}", line.replace('\n', " "));
+        eprintln!("rowfork: {}", text::on_one_line(&line));
         ExitCode::from(code)
     }
 }
@@ -83,14 +84,16 @@ const SHOWN: usize = 5;
 fn advice(error: &Error) -> Option<&'static str> {
     Some(match error {
         Error::InvalidName { .. } => "a name is what stands after /dev/shm/, as in shm:prices",
-        Error::NameInUse { .. } => "choose another, or see who has it: rowfork info NAME",
+        Error::NameInUse { .. } => "rowfork info NAME says what it is",
         Error::NameNotFound { .. } => "rowfork ls lists those that are there",
         Error::NotRegular { .. } | Error::NotAFile { .. } => "name a .npy file, or a segment as shm:NAME",
         Error::NotOurs { .. } => "ask its owner, or run as that user",
         Error::InUse { .. } => "rowfork info NAME says by which",
         Error::Truncated { .. } => "it was cut, or not written to its end: make it again",
         Error::DiskFull { .. } => "make room, or write elsewhere",
-        Error::WrongDimension { .. } => "reshape it, as in numpy: a.reshape(len(a), -1)",
+        Error::WrongDimension { shape, .. } if shape.len() > 2 => "reshape it, as in numpy: a.reshape(len(a), -1)",
+        Error::WrongDimension { expected: 2, .. } => "a single row is a matrix as well, in numpy: a.reshape(1, -1)",
+        Error::WrongDimension { .. } => "a vector is wanted, in numpy: a.reshape(-1)",
         Error::WrongDtype { .. } => "convert it, as in numpy: a.astype('<f8')",
         Error::WrongShape { .. } => "as many elements are needed as there are columns (rowfork info shows shapes)",
         Error::UnfitFill { .. } => "integers have no NaN: leave --on-poison out",

@@ -48,7 +48,7 @@ pub(crate) fn list() -> Result<(), Failure> {
     let header = ["NAME", "SHAPE", "DTYPE", "SIZE", "AGE", "OWNER", "KEPT", "STATE", "MAPPED BY"].map(str::to_owned);
     let rows = segments.iter().map(|segment| {
         [
-            segment.name.clone(),
+            text::on_one_line(&segment.name),
             shape(&segment.shape),
             segment.dtype.clone(),
             text::bytes(segment.bytes),
@@ -68,7 +68,7 @@ pub(crate) fn list() -> Result<(), Failure> {
 
 /// `rowfork info`: all that is known of one.
 pub(crate) fn info(name: &str) -> Result<(), Failure> {
-    let mut lines = vec![("name", name.trim_start_matches('/').to_owned())];
+    let mut lines = vec![("name", text::on_one_line(name.trim_start_matches('/')))];
     match segment::info(name) {
         Ok(segment) => {
             lines.push(("shape", shape(&segment.shape)));

@@ -14,6 +14,7 @@ mod npy;
 mod preflight;
 pub(crate) mod registry;
 mod reserve;
+mod room;
 mod sacrifice;
 mod sweep;
 
@@ -32,6 +33,7 @@ pub(crate) use self::npy::{Layout, NpyFile, Wanted};
 pub(crate) use self::preflight::{check_address_space, check_memory};
 pub(crate) use self::reserve::Fill;
 pub use self::reserve::Pages;
+pub use self::room::{MemoryRoom, Room, room};
 pub use self::sweep::{SegmentInfo, find_processes, info, list, remove, sweep};
 
 use self::mapping::Mapped;

@@ -73,6 +73,14 @@ fn verdict(need: u64, room: MemoryRoom) -> Result<Option<Brink>> {
     Ok(near.then_some(Brink { limit: room.limit }))
 }
 
+/// The largest need that [`verdict`] lets pass.
+pub(super) fn most(room: &MemoryRoom) -> u64 {
+    match room.victim {
+        Victim::TheWholeGroup => room.available.saturating_sub(margin(0)) / 17 * 16,
+        Victim::OfTheGroup | Victim::OfTheMachine => room.available,
+    }
+}
+
 const SPARED: &str = "are left alone, since memory.oom.group is set: beyond the limit the kernel kills every process of \
                       the group (Kubernetes: singleProcessOOMKill)";
 
@@ -102,8 +110,12 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
 
+    fn group_of_100_mib(victim: Victim) -> MemoryRoom {
+        MemoryRoom { available: 100 * MIB, total: 300 * MIB, limit: "/group".to_owned(), victim }
+    }
+
     fn of_100_mib(victim: Victim, need: u64) -> Result<Option<Brink>> {
-        verdict(need, MemoryRoom { available: 100 * MIB, limit: "/group".to_owned(), victim })
+        verdict(need, group_of_100_mib(victim))
     }
 
     #[test]
@@ -117,6 +129,16 @@ mod tests {
         assert!(
             matches!(refused, Error::MemoryLimit { available, limit, .. } if available == 100 * MIB && limit == "/group")
         );
+    }
+
+    #[test]
+    fn the_most_there_is_room_for_passes_and_little_more_does_not() {
+        for victim in [Victim::OfTheMachine, Victim::OfTheGroup, Victim::TheWholeGroup] {
+            let most = most(&group_of_100_mib(victim));
+            assert!(of_100_mib(victim, most).is_ok() && of_100_mib(victim, most + 32).is_err(), "{victim:?}: {most}");
+        }
+        let none = MemoryRoom { available: MIB, ..group_of_100_mib(Victim::TheWholeGroup) };
+        assert_eq!(most(&none), 0);
     }
 
     #[test]

@@ -46,6 +46,8 @@ fn mapped_bytes(statm: &str) -> Option<u64> {
 pub(crate) struct MemoryRoom {
     /// Bytes.
     pub(crate) available: u64,
+    /// The limit itself in bytes, of which others have taken some.
+    pub(crate) total: u64,
     /// `the machine's memory`, or the control group's directory.
     pub(crate) limit: String,
     /// Who dies of asking for more.
@@ -68,16 +70,30 @@ pub(crate) enum Victim {
 pub(crate) fn memory_room() -> Option<MemoryRoom> {
     let machine = read_to_string("/proc/meminfo").ok().and_then(|text| machine_room(&text));
     let groups = read_to_string("/proc/self/cgroup").unwrap_or_default();
-    groups.lines().filter_map(group_of).flat_map(Group::rooms).chain(machine).min_by_key(|room| room.available)
+    groups.lines().filter_map(group_of).flat_map(|group| group.rooms()).chain(machine).min_by_key(|room| room.available)
+}
+
+/// The outermost control group around this process that dies as a whole (`memory.oom.group`) when the kernel kills one of its
+/// processes for want of memory, be it the group's own or the machine's.
+pub(crate) fn group_that_dies_whole() -> Option<PathBuf> {
+    let groups = read_to_string("/proc/self/cgroup").unwrap_or_default();
+    groups
+        .lines()
+        .filter_map(group_of)
+        .find_map(|group| group.directories().into_iter().rev().find(|dir| dies_whole(dir)))
+}
+
+fn dies_whole(dir: &Path) -> bool {
+    read_to_string(dir.join("memory.oom.group")).is_ok_and(|text| text.trim() == "1")
 }
 
 /// What `/proc/meminfo` says can be had without killing anybody: shared memory may go to swap.
 fn machine_room(meminfo: &str) -> Option<MemoryRoom> {
     let kib = |key: &str| meminfo.lines().find_map(|l| l.strip_prefix(key)?.trim().strip_suffix(" kB")?.parse().ok());
-    let available: u64 = kib("MemAvailable:")?;
-    let swap: u64 = kib("SwapFree:").unwrap_or(0);
-    let available = (available + swap).saturating_mul(1024);
-    Some(MemoryRoom { available, limit: "the machine's memory".to_owned(), victim: Victim::OfTheMachine })
+    let bytes = |memory: u64, swap: &str| (memory + kib(swap).unwrap_or(0)).saturating_mul(1024);
+    let available = bytes(kib("MemAvailable:")?, "SwapFree:");
+    let total = bytes(kib("MemTotal:").unwrap_or(0), "SwapTotal:").max(available);
+    Some(MemoryRoom { available, total, limit: "the machine's memory".to_owned(), victim: Victim::OfTheMachine })
 }
 
 /// A memory control group, and how its version of the interface calls things.
@@ -107,17 +123,20 @@ fn group_of(line: &str) -> Option<Group> {
 impl Group {
     /// The room in this group and in each around it, outwards. In a container the path may be the host's, of which nothing is
     /// visible but its own end, at the mount point: what is not there is passed over.
-    fn rooms(self) -> Vec<MemoryRoom> {
+    fn rooms(&self) -> Vec<MemoryRoom> {
         let mut victim = Victim::OfTheGroup;
-        let inside: Vec<PathBuf> = self.path.ancestors().map(|part| self.mount.join(part)).collect();
         let room = |dir: PathBuf| {
             // The kernel kills the outermost group that asks for it, from the victim's up to the one at its limit.
-            if read_to_string(dir.join("memory.oom.group")).is_ok_and(|text| text.trim() == "1") {
+            if dies_whole(&dir) {
                 victim = Victim::TheWholeGroup;
             }
             self.room(&dir, victim)
         };
-        inside.into_iter().filter_map(room).collect()
+        self.directories().into_iter().filter_map(room).collect()
+    }
+
+    fn directories(&self) -> Vec<PathBuf> {
+        self.path.ancestors().map(|part| self.mount.join(part)).collect()
     }
 
     fn room(&self, dir: &Path, victim: Victim) -> Option<MemoryRoom> {
@@ -126,7 +145,8 @@ impl Group {
         let stat = read_to_string(dir.join("memory.stat")).unwrap_or_default();
         let reclaimable = stat.lines().find_map(|l| l.strip_prefix(self.reclaimable)?.parse().ok()).unwrap_or(0);
         let used = number(self.usage)?.saturating_sub(reclaimable);
-        Some(MemoryRoom { available: limit.saturating_sub(used), limit: dir.display().to_string(), victim })
+        let available = limit.saturating_sub(used);
+        Some(MemoryRoom { available, total: limit, limit: dir.display().to_string(), victim })
     }
 }
 
@@ -145,7 +165,8 @@ mod tests {
     #[test]
     fn swap_counts_as_memory() {
         let text = "MemTotal:       24684084 kB\nMemAvailable:         10 kB\nSwapFree:              2 kB\n";
-        assert_eq!(machine_room(text).map(|room| room.available), Some(12 << 10));
+        let room = machine_room(text).unwrap();
+        assert_eq!((room.available, room.total), (12 << 10, 24_684_084 << 10));
         assert_eq!(machine_room("MemTotal: 1 kB\n"), None);
     }
 

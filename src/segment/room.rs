@@ -1,0 +1,126 @@
+//! How large a segment can be here and now, for whoever would know before making one: the questions of `preflight`, asked of no
+//! segment in particular.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use super::name::{SHM_DIR, os};
+use super::preflight;
+use crate::error::Result;
+use crate::sys::memory::HUGE_PAGE;
+use crate::sys::{file, limits};
+
+/// How large a segment can be now, and what limits it. From [`room`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Room {
+    /// The largest segment that would not be refused, in bytes, header included: the least of all that follows.
+    pub bytes: u64,
+    /// Bytes of `/dev/shm` that are free; `u64::MAX` if it has no limit of its own.
+    pub shm_available: u64,
+    /// Its size in bytes; `None` if it has no limit of its own.
+    pub shm_total: Option<u64>,
+    /// The tightest limit on memory; `None` where none can be read.
+    pub memory: Option<MemoryRoom>,
+    /// The largest file that this process may make (`RLIMIT_FSIZE`), if that is limited, in bytes.
+    pub file_size: Option<u64>,
+    /// The address space that this process may still take (`RLIMIT_AS`), if that is limited, in bytes.
+    pub address_space: Option<u64>,
+    /// The control group around this process that dies as a whole when one of its processes takes more memory than there is
+    /// (`memory.oom.group`): a kernel that does so ends the caller, too, and not its worker alone.
+    pub dies_whole: Option<PathBuf>,
+}
+
+/// A limit on memory: that of a control group, or the machine's own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct MemoryRoom {
+    /// Bytes that can still be had, as an estimate: others take and give back.
+    pub available: u64,
+    /// The limit in bytes, swap included if it is the machine's.
+    pub total: u64,
+    /// The directory of the control group; `None` for the machine's memory.
+    pub group: Option<PathBuf>,
+}
+
+/// How large a segment can be now, and what limits it. An estimate: others take memory, too. The making of an array asks again and
+/// has the last word.
+///
+/// ```
+/// use rowfork::{SharedArray, segment};
+///
+/// let room = segment::room()?;
+/// let n = usize::try_from(room.bytes / 4 / 8).unwrap().min(1 << 20); // a quarter, in elements
+/// let m = SharedArray::<f64, _>::zeros(None, n)?;
+/// assert!(room.shm_total.is_none_or(|total| room.shm_available <= total));
+/// # drop(m);
+/// # Ok::<(), rowfork::Error>(())
+/// ```
+///
+/// # Errors
+/// [`Os`](crate::Error::Os) if `/dev/shm` or the limits of this process cannot be looked at.
+pub fn room() -> Result<Room> {
+    let shm = Path::new(SHM_DIR);
+    let shm = File::open(shm).and_then(|dir| file::room(&dir)).map_err(os("examine", shm))?;
+    let ours = "read the limits of";
+    let file_size = limits::file_size().map_err(os(ours, Path::new("this process")))?;
+    let address_space = limits::address_space().map_err(os(ours, Path::new("this process")))?;
+    let memory = limits::memory_room();
+    let most = memory.as_ref().map(preflight::most);
+    let mut room = Room {
+        bytes: 0,
+        shm_available: if shm.total > 0 { shm.available } else { u64::MAX },
+        shm_total: (shm.total > 0).then_some(shm.total),
+        memory: memory.map(described),
+        file_size: (file_size < libc::RLIM_INFINITY).then_some(file_size),
+        address_space: address_space.map(|space| space.available),
+        dies_whole: limits::group_that_dies_whole(),
+    };
+    room.bytes = least(&room, most);
+    Ok(room)
+}
+
+fn least(room: &Room, memory: Option<u64>) -> u64 {
+    // What aligning a mapping takes for a while is not the segment's.
+    let mapped = room.address_space.map(|space| space.saturating_sub(HUGE_PAGE as u64));
+    [memory, room.file_size, mapped].into_iter().flatten().fold(room.shm_available, u64::min)
+}
+
+fn described(room: limits::MemoryRoom) -> MemoryRoom {
+    let limits::MemoryRoom { available, total, limit, victim } = room;
+    let group = (victim != limits::Victim::OfTheMachine).then(|| limit.into());
+    MemoryRoom { available, total, group }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tightest_limit_decides() {
+        const MIB: u64 = 1 << 20;
+        let mut room = Room {
+            bytes: 0,
+            shm_available: 100 * MIB,
+            shm_total: None,
+            memory: None,
+            file_size: None,
+            address_space: None,
+            dies_whole: None,
+        };
+        assert_eq!(least(&room, None), 100 * MIB);
+        assert_eq!(least(&room, Some(90 * MIB)), 90 * MIB);
+        room.address_space = Some(80 * MIB);
+        assert_eq!(least(&room, Some(90 * MIB)), 78 * MIB, "2 MiB of it align the mapping");
+        room.file_size = Some(70 * MIB);
+        assert_eq!(least(&room, Some(90 * MIB)), 70 * MIB);
+    }
+
+    #[test]
+    fn what_there_is_room_for_is_no_more_than_each_limit_has() {
+        let room = room().unwrap();
+        assert!(room.bytes <= room.shm_available, "{room:?}");
+        let memory = room.memory.as_ref().expect("a machine says how much memory it has");
+        assert!(memory.available <= memory.total && room.bytes <= memory.available, "{room:?}");
+    }
+}

@@ -24,6 +24,7 @@ pub(crate) enum Order {
     Info(NameArgs),
     Remove(NamesArgs),
     Collect(CollectArgs),
+    Doctor,
     Man(ManArgs),
     Completions(CompletionsArgs),
 }
@@ -181,8 +182,14 @@ fn command() -> Command {
             described::<NamesArgs>("rm", "Remove segments that nobody uses", "rm prices"),
             described::<CollectArgs>(
                 "gc",
-                "Remove what killed programs have left: segments, and unfinished output files",
+                "Remove what killed programs have left: segments, unfinished files",
                 "gc /data/out",
+            ),
+            described::<NoArgs>(
+                "doctor",
+                "Say what this machine lacks for shared arrays, and what to do",
+                "doctor || echo not here
+Exit code 0 if nothing is bad, 1 otherwise; a note is not bad",
             ),
             described::<ManArgs>("man", "Write the manual page", "man | man -l -"),
             described::<CompletionsArgs>(
@@ -218,6 +225,7 @@ fn order(matches: &ArgMatches) -> Result<Order, clap::Error> {
         "info" => Order::Info(NameArgs::from_arg_matches(matches)?),
         "rm" => Order::Remove(NamesArgs::from_arg_matches(matches)?),
         "gc" => Order::Collect(CollectArgs::from_arg_matches(matches)?),
+        "doctor" => Order::Doctor,
         "man" => Order::Man(ManArgs::from_arg_matches(matches)?),
         _ => Order::Completions(CompletionsArgs::from_arg_matches(matches)?),
     })

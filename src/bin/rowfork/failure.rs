@@ -17,6 +17,8 @@ pub(crate) enum Failure {
     Said(String),
     /// The arguments make no sense together.
     Usage(String),
+    /// Standard output has said what is wrong.
+    Told,
     /// Somebody has pressed ^C, or sent the like.
     Interrupted,
     /// Nobody takes what is written to standard output.
@@ -46,6 +48,7 @@ impl Failure {
         let (line, code) = match self {
             // Who has pressed ^C knows why.
             Self::Interrupted => return ExitCode::from(signals::exit_code().unwrap_or(FAILED)),
+            Self::Told => return ExitCode::from(FAILED),
             // `| head` has seen enough.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => return ExitCode::SUCCESS,
             Self::Output(error) => (format!("standard output: {error}"), FAILED),

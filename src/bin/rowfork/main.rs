@@ -6,6 +6,7 @@
 mod args;
 mod columns;
 mod deliver;
+mod doctor;
 mod failure;
 mod input;
 mod operations;
@@ -37,6 +38,7 @@ fn run(order: &Order) -> Result<(), Failure> {
         Order::Info(args) => segments::info(&args.name),
         Order::Remove(args) => segments::remove(&args.names),
         Order::Collect(args) => segments::collect(&args.directories),
+        Order::Doctor => doctor::run(),
         Order::Man(args) => args::write_man_pages(args.directory.as_deref()),
         Order::Completions(args) => args::write_completions(args.shell),
     }

@@ -3,16 +3,19 @@
 //! An operation is a line in `operations::OPERATIONS`, from which its subcommand follows.
 
 use std::io;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, ValueEnum, crate_version, value_parser};
 
+use crate::bench;
 use crate::columns::List;
 use crate::deliver::Destination;
 use crate::failure::Failure;
 use crate::input::Source;
 use crate::operations::{OPERATIONS, Operation};
+use crate::text;
 
 /// What the command is asked to do.
 #[derive(Debug)]
@@ -25,6 +28,7 @@ pub(crate) enum Order {
     Remove(NamesArgs),
     Collect(CollectArgs),
     Doctor,
+    Bench(BenchArgs),
     Man(ManArgs),
     Completions(CompletionsArgs),
 }
@@ -132,6 +136,19 @@ pub(crate) struct CollectArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct BenchArgs {
+    /// Bytes of the matrix: 1GiB, 200MB [default: 512MiB, or a quarter of the room]
+    #[arg(short, long, value_name = "BYTES", value_parser = text::parse_bytes)]
+    pub(crate) size: Option<u64>,
+    /// Its columns
+    #[arg(short, long, value_name = "N", default_value = "1024")]
+    pub(crate) columns: NonZeroU32,
+    /// No progress bar
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct ManArgs {
     /// Where to write a page for each command [default: the main page, to standard output]
     #[arg(value_name = "DIR")]
@@ -191,6 +208,8 @@ fn command() -> Command {
                 "doctor || echo not here
 Exit code 0 if nothing is bad, 1 otherwise; a note is not bad",
             ),
+            described::<BenchArgs>("bench", "Measure this machine: memory, sums by threads and workers, calls", "")
+                .after_help(bench::HELP),
             described::<ManArgs>("man", "Write the manual page", "man | man -l -"),
             described::<CompletionsArgs>(
                 "completions",
@@ -226,6 +245,7 @@ fn order(matches: &ArgMatches) -> Result<Order, clap::Error> {
         "rm" => Order::Remove(NamesArgs::from_arg_matches(matches)?),
         "gc" => Order::Collect(CollectArgs::from_arg_matches(matches)?),
         "doctor" => Order::Doctor,
+        "bench" => Order::Bench(BenchArgs::from_arg_matches(matches)?),
         "man" => Order::Man(ManArgs::from_arg_matches(matches)?),
         _ => Order::Completions(CompletionsArgs::from_arg_matches(matches)?),
     })

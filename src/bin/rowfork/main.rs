@@ -4,6 +4,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command speaks")]
 
 mod args;
+mod bench;
 mod columns;
 mod deliver;
 mod doctor;
@@ -39,6 +40,7 @@ fn run(order: &Order) -> Result<(), Failure> {
         Order::Remove(args) => segments::remove(&args.names),
         Order::Collect(args) => segments::collect(&args.directories),
         Order::Doctor => doctor::run(),
+        Order::Bench(args) => bench::run(args),
         Order::Man(args) => args::write_man_pages(args.directory.as_deref()),
         Order::Completions(args) => args::write_completions(args.shell),
     }

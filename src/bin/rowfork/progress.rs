@@ -1,4 +1,4 @@
-//! A bar on standard error while work lasts, where that is a terminal.
+//! A bar on standard error while work lasts, where that is a terminal: of a call's rows, or of steps.
 
 use std::cell::OnceCell;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -93,6 +93,36 @@ fn new_bar(len: u64, what: &str) -> ProgressBar {
     bar.with_style(style.expect("a template that is tested"))
 }
 
+/// A bar of steps that have names, and of which it may turn out later how many there are. It is drawn when a step begins and never
+/// in between, so that no step has to share the machine with it.
+#[derive(Debug)]
+pub(crate) struct Steps(ProgressBar);
+
+impl Steps {
+    pub(crate) fn new(quiet: bool) -> Self {
+        let target = if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+        let style = ProgressStyle::with_template("{bar:30} {msg}").expect("a template that is tested");
+        Self(ProgressBar::with_draw_target(Some(0), target).with_style(style))
+    }
+
+    /// There will be so many more.
+    pub(crate) fn more(&self, n: usize) {
+        self.0.inc_length(n as u64);
+    }
+
+    /// The next begins.
+    pub(crate) fn next(&mut self, what: &'static str) {
+        self.0.set_message(what);
+        self.0.inc(1);
+    }
+}
+
+impl Drop for Steps {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}
+
 /// Whole seconds, as people write them.
 fn seconds(time: Duration) -> String {
     humantime::format_duration(Duration::from_secs(time.as_secs().saturating_add(1))).to_string()
@@ -106,6 +136,7 @@ mod tests {
     fn the_templates_are_templates() {
         new_bar(10, "{human_len} rows").finish_and_clear();
         new_bar(10, "{binary_total_bytes}").finish_and_clear();
+        Steps::new(false).next("a step");
         assert_eq!(seconds(Duration::from_millis(61_500)), "1m 2s");
     }
 }

@@ -1,4 +1,4 @@
-//! Numbers as text: the shortest digits that read back the same, one a line.
+//! Numbers as text: the shortest digits that read back the same, one a line; bytes as people write them; tables.
 
 use std::fmt::Debug;
 use std::io::{self, BufWriter, Write};
@@ -27,6 +27,25 @@ pub(crate) fn on_one_line(text: &str) -> String {
     line
 }
 
+/// Bytes as people write them: `1GiB`, `1G` and `1024MiB` are one number, `200MB` are 200 million.
+pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
+    let (digits, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
+    let unit = unit.trim_start().to_ascii_lowercase();
+    let (power, base) = match unit.strip_suffix("ib").or(unit.strip_suffix('b')).unwrap_or(&unit) {
+        "" => (0, 1),
+        letter => (
+            1 + ["k", "m", "g", "t"]
+                .into_iter()
+                .position(|known| known == letter)
+                .ok_or("no such unit: 512MiB, 1GiB")?,
+            if unit.len() == 2 { 1000 } else { 1024_u64 },
+        ),
+    };
+    let n: u64 = digits.parse().map_err(|_| "no number of bytes: write 512MiB, 1GiB or 200MB")?;
+    let all = (0..power).try_fold(n, |n, _| n.checked_mul(base));
+    all.ok_or_else(|| "more than an address can say".to_owned())
+}
+
 /// Cells in columns; those of the given numbers are set to the right.
 pub(crate) fn table<const N: usize>(rows: &[[String; N]], to_the_right: &[usize]) -> Vec<String> {
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
@@ -49,5 +68,16 @@ mod tests {
         assert_eq!(on_one_line("a\nb\u{1b}[31m.npy: é"), "a\\nb\\u{1b}[31m.npy: é");
         let long = on_one_line(&"x".repeat(1 << 20));
         assert!(long.len() < 1100 && long.ends_with(" ..."), "{}", long.len());
+    }
+
+    #[test]
+    fn bytes_are_read_as_people_write_them() {
+        let read = [("0", 0), ("17", 17), ("17b", 17), ("3k", 3 << 10), ("512MiB", 512 << 20), ("1 GiB", 1 << 30)];
+        for (text, n) in read.into_iter().chain([("2G", 2 << 30), ("200MB", 200_000_000), ("1TiB", 1 << 40)]) {
+            assert_eq!(parse_bytes(text), Ok(n), "{text}");
+        }
+        for text in ["", "MiB", "1.5GiB", "-1", "1x", "1MiBB", "99999999999999999999", "99999999TiB"] {
+            assert!(parse_bytes(text).is_err(), "{text}");
+        }
     }
 }

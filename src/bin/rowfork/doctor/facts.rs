@@ -170,11 +170,20 @@ fn logout() -> Logout {
     let user = nix::unistd::geteuid();
     let name = nix::unistd::User::from_uid(user).ok().flatten().map(|user| user.name);
     Logout {
-        logind: Path::new("/run/systemd/seats").is_dir(),
+        // Its process, or where those of others are hidden the first seat, which it always has; images without it have the directory.
+        logind: runs("systemd-logind") || Path::new("/run/systemd/seats/seat0").exists(),
         remove_ipc: remove_ipc(&logind_files(Path::new("/"))),
         uid: user.as_raw(),
         lingers: name.is_some_and(|name| Path::new("/var/lib/systemd/linger").join(name).exists()),
     }
+}
+
+/// Whether there is a process of that name (at most 15 letters).
+fn runs(name: &str) -> bool {
+    let entries = read_dir("/proc").into_iter().flatten().flatten();
+    let is_it =
+        |entry: std::fs::DirEntry| read_to_string(entry.path().join("comm")).is_ok_and(|comm| comm.trim() == name);
+    entries.filter(|entry| entry.file_name().as_encoded_bytes()[0].is_ascii_digit()).any(is_it)
 }
 
 /// The texts of logind's files, in the order in which it reads them (logind.conf(5)): the first main file that there is, then all
@@ -224,6 +233,12 @@ mod tests {
     fn this_machine_says_what_it_is() {
         let facts = Facts::gather();
         assert!(facts.kernel.contains('.') && facts.cores.usable >= 1 && facts.memory.is_some(), "{facts:?}");
+    }
+
+    #[test]
+    fn a_process_is_found_by_its_name() {
+        let ours = read_to_string("/proc/self/comm").unwrap();
+        assert!(runs(ours.trim()) && !runs("no such process"));
     }
 
     #[test]

@@ -237,6 +237,9 @@ fn what_is_not_understood_is_2_and_what_is_asked_is_0() {
         &["sum", "x", "--deadline", "soon"],
         &["dot", "x"],
         &[],
+        &["sum", "x", "-w", "0"],
+        &["sum", "x", "--stall", "0s"],
+        &["load", "shm:x", "y"],
     ] {
         let ran = rowfork(args);
         assert_eq!(ran.code, Some(2), "{args:?}: {}", ran.err);
@@ -251,4 +254,61 @@ fn what_is_not_understood_is_2_and_what_is_asked_is_0() {
     let dir = tempfile::tempdir().unwrap();
     rowfork(["man", dir.path().to_str().unwrap()]).ok();
     assert!(dir.path().join("rowfork-sum.1").exists());
+}
+
+#[test]
+fn an_answer_does_not_depend_on_who_listens_to_standard_error() {
+    let m = matrix(100, 5);
+    let (dir, file) = file_of(&m);
+    for (form, n) in [("text", 0), ("json", 1)] {
+        let out = dir.path().join(format!("{n}.npy"));
+        let mut asked = command(["sum", &file, "-o", out.to_str().unwrap(), "--report", form]);
+        asked.stderr(std::fs::File::options().write(true).open("/dev/full").unwrap());
+        assert!(asked.status().unwrap().success());
+        assert_eq!(read(&out).len(), 100);
+    }
+    let mut missing = command(["sum", "none.npy"]);
+    missing.stderr(std::fs::File::options().write(true).open("/dev/full").unwrap());
+    assert_eq!(missing.status().unwrap().code(), Some(1));
+}
+
+#[test]
+fn a_path_need_not_be_text() {
+    use std::os::unix::ffi::OsStrExt;
+    let m = matrix(10, 3);
+    let (dir, file) = file_of(&m);
+    let odd = dir.path().join(std::ffi::OsStr::from_bytes(b"\xff.npy"));
+    rowfork([Path::new("sum"), Path::new(&file), Path::new("-o"), &odd]).ok();
+    let vector = dir.path().join(std::ffi::OsStr::from_bytes(b"\xfe.npy"));
+    write(&vector, &Array1::from(vec![1.0; 3]));
+    let dots = rowfork([Path::new("dot"), Path::new(&file), Path::new("--with"), &vector]).ok();
+    assert_eq!(bits(&lines(&dots)), bits(&read(&odd)));
+    assert!(rowfork([Path::new("info"), &odd]).ok().contains("(10,)"));
+}
+
+#[test]
+fn an_answer_is_the_same_where_it_cannot_be_made_in_its_file() {
+    let m = matrix(5000, 5);
+    let (dir, file) = file_of(&m);
+    let expected = lines(&rowfork(["sum", &file]).ok());
+    for without in ["no drafts in place", "no nameless drafts"] {
+        let out = dir.path().join("out.npy");
+        let mut asked = command(["sum", &file, "-o", out.to_str().unwrap()]);
+        asked.env("ROWFORK_TEST_WITHOUT", without);
+        ran(asked).ok();
+        assert_eq!(bits(&read(&out)), bits(&expected), "{without}");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
+    }
+}
+
+#[test]
+fn rows_are_counted_in_the_input_whatever_part_of_it_was_asked_for() {
+    let (_dir, file) = file_of(&matrix(300_000, 5));
+    let asked = ["sum", &file, "--rows", "1001-", "--deadline", "1ns", "--on-poison", "nan"];
+    let warned = rowfork(asked);
+    assert!(warned.err.contains("rows are missing and hold nan, the first is row 1000 (from 0)"), "{}", warned.err);
+    let told = rowfork(asked.iter().copied().chain(["--report", "json"]));
+    let report: serde_json::Value = serde_json::from_str(&told.err).unwrap();
+    assert_eq!((&report["first_row"], &report["ended_early"]), (&1000.into(), &"deadline".into()));
+    assert!(warned.out.lines().all(|line| line == "NaN"));
 }

@@ -1,7 +1,5 @@
 //! Ways to make a shared array. Each fills the segment in place, in parallel, before anybody else can see it.
 
-use std::marker::PhantomData;
-
 use ndarray::{ArrayRef, Dimension, IntoDimension};
 
 use super::fill::{copy_range, fill_range};
@@ -91,7 +89,7 @@ impl<A: Element, D: Dimension> SharedArray<A, D> {
     pub(super) fn born(name: Option<&str>, dim: D, fill: Option<&Fill<'_>>) -> Result<Self> {
         const { assert!(segment::DATA_OFFSET.is_multiple_of(size_of::<A>()), "elements must not straddle pages") };
         let segment = segment::birth(name, A::DESCR, size_of::<A>(), dim.slice(), fill)?;
-        Ok(Self { segment, dim, elements: PhantomData })
+        Ok(Self::of_segment(segment, dim))
     }
 }
 

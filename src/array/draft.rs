@@ -2,13 +2,16 @@
 //! sees half of a file.
 
 use std::ffi::OsStr;
+use std::fmt;
 use std::fs::{File, Metadata, OpenOptions};
 use std::io;
+use std::ops::{Deref, DerefMut};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use ndarray::Dimension;
+use ndarray::{Dimension, IntoDimension};
 
 use super::{Element, SharedArray};
 use crate::error::{Error, Result};
@@ -16,10 +19,14 @@ use crate::failpoints;
 use crate::segment::{self, os};
 use crate::sys::{file, limits};
 
-/// A `.npy` file that is going to be written, byte for byte the one that `np.save` would write: the room on its disk is
-/// taken when it is made, its name when it is whole. Dropped before, or killed, it leaves nothing behind. (On a file system that has
-/// no nameless files it is called `.rowfork-PID-N.tmp` meanwhile, as it is for an instant where it replaces another file;
-/// [`sweep_drafts`] removes what a kill has left of these.)
+/// A `.npy` file in the making: byte for byte the one that `np.save` would write, in the end. It dereferences to an array
+/// of zeros whose memory are the pages of that file, to be filled by whatever fills an array: workers write to the file as they
+/// work. The room on its disk is taken when it is made, its name when it is [finished](Self::finish); dropped before, or killed, it leaves
+/// nothing behind.
+///
+/// Where a file system cannot take room ahead (NFS), the array is a segment, which is copied in the end. Where it has no nameless files,
+/// or there is no `/proc`, the file is called `.rowfork-PID-N.tmp` meanwhile, as it is for an instant where it replaces another;
+/// [`sweep_drafts`] removes what a kill has left of these.
 ///
 /// ```
 /// # let dir = tempfile::tempdir().unwrap();
@@ -27,20 +34,117 @@ use crate::sys::{file, limits};
 /// use rowfork::{NpyDraft, SharedArray};
 ///
 /// let m = SharedArray::from_shape_fn(None, (1000, 8), |(i, j)| (i * j) as f64)?;
-/// let draft = NpyDraft::create::<f64>(&path, &[1000])?; // a full disk is an error here,
-/// let sums = rowfork::fork().row_sums(&m)?; // not after an hour of work
-/// draft.write(&sums)?;
+/// let mut sums = NpyDraft::create(&path, 1000)?; // a full disk is an error here,
+/// rowfork::fork().row_sums_into(&m, &mut sums)?; // not after an hour of work
+/// assert!(!path.exists());
+/// sums.finish()?;
 /// assert!(path.exists());
 /// # Ok::<(), rowfork::Error>(())
 /// ```
+pub struct NpyDraft<A, D> {
+    array: SharedArray<A, D>,
+    /// The segment whose pages are the file's, if there is one.
+    in_place: Option<u64>,
+    draft: Draft,
+    /// All is in the file but for its name.
+    complete: bool,
+}
+
+impl<A: Element, D: Dimension> NpyDraft<A, D> {
+    /// An array of `shape`, and at `path` in the end.
+    ///
+    /// # Errors
+    /// [`DiskFull`](Error::DiskFull), [`FileSizeLimit`](Error::FileSizeLimit);
+    /// [`NotAFile`](Error::NotAFile) if a directory, a device or a fifo stands at `path`;
+    /// [`ShapeOverflow`](Error::ShapeOverflow), [`Os`](Error::Os); where the array is a segment, those of
+    /// [`zeros`](SharedArray::zeros).
+    pub fn create(path: impl AsRef<Path>, shape: impl IntoDimension<Dim = D>) -> Result<Self> {
+        let dim = shape.into_dimension();
+        let header = segment::npy_file_header(A::DESCR, dim.slice());
+        let overflow = || Error::ShapeOverflow { shape: dim.slice().to_vec(), element_bytes: size_of::<A>() };
+        let need = header.len() + segment::data_bytes(dim.slice(), size_of::<A>()).ok_or_else(overflow)?;
+        let mut draft = Draft::create(path.as_ref(), need as u64)?;
+        if !draft.reserve()? {
+            return Ok(Self { array: SharedArray::zeros(None, dim)?, in_place: None, draft, complete: false });
+        }
+        draft.write(&header, 0)?;
+        let segment = segment::map_draft(&draft.file, &draft.target, need, header.len())?;
+        Ok(Self { in_place: Some(segment.id()), array: SharedArray::of_segment(segment, dim), draft, complete: false })
+    }
+
+    /// Whether the file has a name that can be seen while it is in the making.
+    #[must_use]
+    pub fn is_visible(&self) -> bool {
+        self.draft.visible.is_some()
+    }
+
+    /// Everything but the name, so that [`finish`](Self::finish) is a matter of microseconds: copies the array to the file, where
+    /// it is none.
+    ///
+    /// # Errors
+    /// [`DiskFull`](Error::DiskFull) where room cannot be taken ahead; [`Truncated`](Error::Truncated) if somebody has cut the
+    /// file; [`Os`](Error::Os).
+    pub fn complete(&mut self) -> Result<()> {
+        self.array.segment().check_length()?;
+        // It may have been swapped for another.
+        if !self.complete && self.in_place != Some(self.array.segment().id()) {
+            self.draft.write_array(&self.array)?;
+        }
+        self.complete = true;
+        Ok(())
+    }
+
+    /// Gives the file its name. A file of that name is replaced, in one go, by one of the same permissions. So is a symbolic link; what
+    /// it leads to stays as it was.
+    ///
+    /// # Errors
+    /// As [`complete`](Self::complete). What was there stays as it was.
+    pub fn finish(mut self) -> Result<()> {
+        self.complete()?;
+        self.draft.named()
+    }
+}
+
+impl<A, D> Deref for NpyDraft<A, D> {
+    type Target = SharedArray<A, D>;
+
+    fn deref(&self) -> &SharedArray<A, D> {
+        &self.array
+    }
+}
+
+impl<A, D> DerefMut for NpyDraft<A, D> {
+    fn deref_mut(&mut self) -> &mut SharedArray<A, D> {
+        self.complete = false;
+        &mut self.array
+    }
+}
+
+impl<A, D: Dimension> fmt::Debug for NpyDraft<A, D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NpyDraft")
+            .field("array", &self.array)
+            .field("target", &self.draft.target)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Writes an array that is there already.
+pub(super) fn write_npy<A: Element, D: Dimension>(array: &SharedArray<A, D>, path: &Path) -> Result<()> {
+    let need = segment::npy_file_header(A::DESCR, array.shape()).len() + size_of_val(array.as_slice());
+    let mut draft = Draft::create(path, need as u64)?;
+    draft.reserve()?;
+    draft.write_array(array)?;
+    draft.named()
+}
+
+/// A file without its name.
 #[derive(Debug)]
-pub struct NpyDraft {
+struct Draft {
     file: File,
     target: PathBuf,
     /// The name that it has already, where a file cannot be nameless.
     visible: Option<Visible>,
-    descr: &'static str,
-    shape: Vec<usize>,
     /// Bytes of the whole file.
     need: u64,
 }
@@ -55,56 +159,44 @@ impl Drop for Visible {
     }
 }
 
-impl NpyDraft {
-    /// For an array of `shape`, at `path` in the end.
-    ///
-    /// # Errors
-    /// [`DiskFull`](Error::DiskFull), [`FileSizeLimit`](Error::FileSizeLimit),
-    /// [`NotAFile`](Error::NotAFile) if a directory, a device or a fifo stands at `path`,
-    /// [`ShapeOverflow`](Error::ShapeOverflow), [`Os`](Error::Os).
-    pub fn create<A: Element>(path: impl AsRef<Path>, shape: &[usize]) -> Result<Self> {
-        let target = path.as_ref();
+impl Draft {
+    /// For a file of so many bytes.
+    fn create(target: &Path, need: u64) -> Result<Self> {
         check_target(target)?;
-        let overflow = || Error::ShapeOverflow { shape: shape.to_vec(), element_bytes: size_of::<A>() };
-        let data = segment::data_bytes(shape, size_of::<A>()).ok_or_else(overflow)?;
-        let need = (segment::npy_file_header(A::DESCR, shape).len() + data) as u64;
         let limit = limits::file_size().map_err(os("read the file size limit for", target))?;
         if need > limit {
             return Err(Error::FileSizeLimit { need, limit });
         }
         let (file, visible) = open_beside(target)?;
-        let draft = Self { file, target: target.to_owned(), visible, descr: A::DESCR, shape: shape.to_vec(), need };
-        // Says that it is alive. Where there are no locks nobody finds it dead.
-        let _ = draft.file.try_lock();
-        match file::allocate(&draft.file, 0, need) {
-            Err(error) if error.raw_os_error() != Some(libc::EOPNOTSUPP) => Err(draft.failed(error)),
-            _ => Ok(draft),
+        Ok(Self { file, target: target.to_owned(), visible, need })
+    }
+
+    /// Takes the room for all of it, zeros, if the file system can.
+    fn reserve(&mut self) -> Result<bool> {
+        match file::allocate(&self.file, 0, self.need) {
+            Ok(()) => Ok(!failpoints::is_on("no drafts in place")),
+            Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(false),
+            Err(error) => Err(self.failed(error)),
         }
     }
 
-    /// Writes `array` and gives the file its name. A file of that name is replaced, in one go. So is a symbolic link; what it
-    /// leads to stays as it was.
-    ///
-    /// # Errors
-    /// [`WrongShape`](Error::WrongShape) and [`WrongDtype`](Error::WrongDtype) for an array that the draft was not made for;
-    /// [`DiskFull`](Error::DiskFull) where room cannot be taken ahead, [`Os`](Error::Os). What was there stays as it was.
-    pub fn write<A: Element, D: Dimension>(self, array: &SharedArray<A, D>) -> Result<()> {
-        if A::DESCR != self.descr {
-            return Err(Error::WrongDtype { path: self.target, expected: self.descr, found: A::DESCR.to_owned() });
-        }
-        if array.shape() != self.shape {
-            return Err(Error::WrongShape { what: "array", expected: self.shape, found: array.shape().to_vec() });
-        }
+    fn write_array<A: Element, D: Dimension>(&self, array: &SharedArray<A, D>) -> Result<()> {
         let header = segment::npy_file_header(A::DESCR, array.shape());
-        let data = bytemuck::cast_slice(array.as_slice());
-        let write = |bytes: &[u8], at: usize| self.file.write_all_at(bytes, at as u64);
-        write(&header, 0).and_then(|()| write(data, header.len())).map_err(|error| self.failed(error))?;
-        self.named()
+        self.write(&header, 0)?;
+        self.write(bytemuck::cast_slice(array.as_slice()), header.len() as u64)
+    }
+
+    fn write(&self, bytes: &[u8], at: u64) -> Result<()> {
+        self.file.write_all_at(bytes, at).map_err(|error| self.failed(error))
     }
 
     /// The last act.
     fn named(self) -> Result<()> {
         let replace = os("replace", &self.target);
+        // What it replaces keeps its permissions, as a file that is written anew does.
+        if let Ok(before) = std::fs::metadata(&self.target) {
+            self.file.set_permissions(before.permissions()).map_err(os("change the mode of", &self.target))?;
+        }
         if let Some(visible) = self.visible {
             return std::fs::rename(&visible.0, &self.target).map_err(replace);
         }
@@ -126,27 +218,63 @@ impl NpyDraft {
     }
 }
 
-/// Refuses what must not be replaced: who says `/dev/null` does not mean a file of that name.
+/// Refuses what no file can be called, and what must not be replaced: who says `/dev/null` does not mean a file of that name.
 fn check_target(target: &Path) -> Result<()> {
+    let ends_in_slash = target.as_os_str().as_bytes().ends_with(b"/");
+    if ends_in_slash || target.file_name().is_none() {
+        return Err(os("make", target)(io::Error::new(io::ErrorKind::InvalidInput, "a file has a name")));
+    }
     match std::fs::metadata(target) {
         Ok(meta) if !meta.is_file() => {
             Err(Error::NotAFile { path: target.to_owned(), kind: segment::kind_name(meta.file_type()) })
         }
-        _ => Ok(()), // none, or a link that leads nowhere
+        Ok(meta) if !may_be_replaced(target, &meta) => {
+            let not_ours = "another user's, in a directory where only its owner may replace it";
+            Err(os("replace", target)(io::Error::new(io::ErrorKind::PermissionDenied, not_ours)))
+        }
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()), // or a link that leads nowhere
+        Err(error) => Err(os("make", target)(error)),
     }
 }
 
-/// A file on the same file system as `target`, nameless if that is possible.
+/// In a directory with the sticky bit (`/tmp`) a file is replaced by its owner, the directory's, or root.
+fn may_be_replaced(target: &Path, meta: &Metadata) -> bool {
+    let us = nix::unistd::geteuid().as_raw();
+    let sticky = |directory: Metadata| directory.mode() & 0o1000 != 0 && directory.uid() != us;
+    us == 0 || meta.uid() == us || !std::fs::metadata(directory_of(target)).is_ok_and(sticky)
+}
+
+fn directory_of(target: &Path) -> &Path {
+    target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// A file on the same file system as `target`, nameless if that is possible, and locked, which says that it is alive. (Where there are no
+/// locks, nobody finds it dead.)
 fn open_beside(target: &Path) -> Result<(File, Option<Visible>)> {
-    let directory = target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let directory = directory_of(target);
     match nameless(directory) {
-        Ok(file) => return Ok((file, None)),
+        Ok(file) => {
+            let _ = file.try_lock();
+            return Ok((file, None));
+        }
         Err(error) if file::cannot_be_nameless(&error) => {}
         Err(error) => return Err(os("make a file in", directory)(error)),
     }
-    let options = || OpenOptions::new().write(true).create_new(true).to_owned();
-    let (file, visible) = named_beside(target, |path| options().open(path))?;
-    Ok((file, Some(visible)))
+    loop {
+        let options = || OpenOptions::new().read(true).write(true).create_new(true).to_owned();
+        let (file, visible) = named_beside(target, |path| options().open(path))?;
+        let _ = file.try_lock();
+        // Between birth and lock somebody may have swept it.
+        if file.metadata().is_ok_and(|meta| leads_to(&visible.0, &meta)) {
+            return Ok((file, Some(visible)));
+        }
+    }
+}
+
+/// Whether a path leads to the file that `meta` describes.
+fn leads_to(path: &Path, meta: &Metadata) -> bool {
+    std::fs::symlink_metadata(path).is_ok_and(|there| (there.dev(), there.ino()) == (meta.dev(), meta.ino()))
 }
 
 /// Without `/proc` it could not be named later.
@@ -182,22 +310,27 @@ const SUFFIX: &str = ".tmp";
 pub fn sweep_drafts(directory: impl AsRef<Path>) -> Result<Vec<PathBuf>> {
     let directory = directory.as_ref();
     let entries = std::fs::read_dir(directory).map_err(os("read", directory))?;
-    let is_draft = |path: &PathBuf| {
-        path.file_name().and_then(OsStr::to_str).is_some_and(|name| name.starts_with(PREFIX) && name.ends_with(SUFFIX))
-    };
-    let drafts = entries.filter_map(|entry| Some(entry.ok()?.path())).filter(is_draft);
+    let drafts = entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| is_called_a_draft(path));
     Ok(drafts.filter(|path| remove_if_dead(path)).collect())
+}
+
+/// `.rowfork-PID-N.tmp`, and nothing like it.
+fn is_called_a_draft(path: &Path) -> bool {
+    let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
+    let numbers =
+        name.strip_prefix(PREFIX).and_then(|rest| rest.strip_suffix(SUFFIX)).and_then(|rest| rest.split_once('-'));
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    numbers.is_some_and(|(pid, count)| is_number(pid) && is_number(count))
 }
 
 /// Whoever writes a draft holds its lock.
 fn remove_if_dead(path: &Path) -> bool {
     let Ok(file) = file::open_existing(path, false) else { return false };
     let Ok(meta) = file.metadata() else { return false };
-    let same = |there: Metadata| (there.dev(), there.ino()) == (meta.dev(), meta.ino());
     meta.is_file()
         && meta.uid() == nix::unistd::geteuid().as_raw()
         && file.try_lock().is_ok()
-        && std::fs::symlink_metadata(path).is_ok_and(same)
+        && leads_to(path, &meta)
         && std::fs::remove_file(path).is_ok()
 }
 
@@ -205,6 +338,7 @@ fn remove_if_dead(path: &Path) -> bool {
 mod tests {
     use super::*;
     use ndarray::Ix1;
+    use std::os::unix::fs::PermissionsExt;
 
     fn names(directory: &Path) -> Vec<String> {
         let names =
@@ -213,28 +347,51 @@ mod tests {
     }
 
     #[test]
-    fn a_draft_has_its_room_and_no_name_until_it_is_whole() {
+    fn a_draft_has_its_room_and_no_name_until_it_is_finished() {
         let dir = tempfile::tempdir().unwrap();
         let target = dir.path().join("a.npy");
-        let array = SharedArray::<f64, Ix1>::zeros(None, 100_000).unwrap();
-        let draft = NpyDraft::create::<f64>(&target, &[100_000]).unwrap();
-        assert!(draft.file.metadata().unwrap().blocks() * 512 >= 800_000);
-        assert_eq!(names(dir.path()), [""; 0]);
-        draft.write(&array).unwrap();
-        assert_eq!(names(dir.path()), ["a.npy"]);
-        NpyDraft::create::<f64>(&target, &[100_000]).unwrap().write(&array).unwrap();
-        assert_eq!(names(dir.path()), ["a.npy"], "replaced");
+        for round in 0..2u8 {
+            let mut draft = NpyDraft::<f64, _>::create(&target, 100_000).unwrap();
+            assert!(draft.draft.file.metadata().unwrap().blocks() * 512 >= 800_000);
+            draft.view_mut()[99_999] = f64::from(round) + 0.5;
+            assert_eq!(names(dir.path()).len(), usize::from(round), "replaced in the end");
+            draft.finish().unwrap();
+            assert_eq!(names(dir.path()), ["a.npy"]);
+            let written = SharedArray::<f64, Ix1>::from_npy_file(None, &target).unwrap();
+            assert_eq!((written[99_998], written[99_999]), (0.0, f64::from(round) + 0.5));
+        }
     }
 
     #[test]
-    fn a_draft_for_another_array_is_refused() {
+    fn what_is_put_in_the_arrays_place_is_what_is_written() {
         let dir = tempfile::tempdir().unwrap();
-        let array = SharedArray::<f64, Ix1>::zeros(None, 10).unwrap();
-        let draft = |shape: &[usize]| NpyDraft::create::<f64>(dir.path().join("a.npy"), shape).unwrap();
-        assert!(matches!(draft(&[11]).write(&array), Err(Error::WrongShape { .. })));
-        let draft = NpyDraft::create::<f32>(dir.path().join("a.npy"), &[10]).unwrap();
-        assert!(matches!(draft.write(&array), Err(Error::WrongDtype { .. })));
-        assert_eq!(names(dir.path()), [""; 0]);
+        let target = dir.path().join("a.npy");
+        let mut draft = NpyDraft::create(&target, 3).unwrap();
+        *draft = SharedArray::from_shape_fn(None, 3, |i| i as f64).unwrap();
+        draft.finish().unwrap();
+        assert_eq!(SharedArray::<f64, Ix1>::from_npy_file(None, &target).unwrap().as_slice(), [0.0, 1.0, 2.0]);
+    }
+
+    #[test]
+    fn a_file_keeps_its_permissions_when_it_is_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("a.npy");
+        std::fs::write(&target, "before").unwrap();
+        std::fs::set_permissions(&target, std::fs::Permissions::from_mode(0o640)).unwrap();
+        SharedArray::<f64, _>::zeros(None, 3).unwrap().write_npy(&target).unwrap();
+        assert_eq!(std::fs::metadata(&target).unwrap().mode() & 0o7777, 0o640);
+    }
+
+    #[test]
+    fn a_name_that_no_file_can_have_is_refused_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("file"), "").unwrap();
+        for name in ["new/", "file/", "file/a.npy", "none/a.npy", &"x".repeat(256)] {
+            let refused = NpyDraft::<f64, _>::create(dir.path().join(name), 3).unwrap_err();
+            assert!(matches!(refused, Error::Os { .. }), "{name}: {refused}");
+        }
+        assert!(NpyDraft::<f64, _>::create("", 3).is_err());
+        assert_eq!(names(dir.path()), ["file"]);
     }
 
     #[test]
@@ -242,7 +399,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         std::os::unix::fs::symlink("/dev/null", dir.path().join("link")).unwrap();
         for (target, expected) in [(dir.path().to_owned(), "directory"), (dir.path().join("link"), "device")] {
-            match NpyDraft::create::<f64>(target, &[10]) {
+            match NpyDraft::<f64, _>::create(target, 10) {
                 Err(Error::NotAFile { kind, .. }) => assert_eq!(kind, expected),
                 other => panic!("{other:?}"),
             }
@@ -261,11 +418,13 @@ mod tests {
         })
         .unwrap();
         let dead = dir.path().join(".rowfork-1-0.tmp");
-        for path in [&dead, &dir.path().join("rowfork-1-0.tmp")] {
-            std::fs::write(path, "x").unwrap();
+        std::fs::write(&dead, "x").unwrap();
+        let others = ["rowfork-1-0.tmp", ".rowfork-1-0", ".rowfork-notes.tmp", ".rowfork-1-.tmp", ".rowfork-1-x.tmp"];
+        for name in others {
+            std::fs::write(dir.path().join(name), "x").unwrap();
         }
         assert_eq!(sweep_drafts(dir.path()).unwrap(), [dead]);
         assert!(alive.0.exists());
-        assert_eq!(names(dir.path()).len(), 2);
+        assert_eq!(names(dir.path()).len(), 1 + others.len());
     }
 }

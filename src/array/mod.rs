@@ -184,6 +184,11 @@ impl<A: Element, D: Dimension> SharedArray<A, D> {
         self.segment.data().as_ptr().cast()
     }
 
+    /// An array over a segment that was made, or found, to hold one of this shape and type.
+    fn of_segment(segment: Segment, dim: D) -> Self {
+        Self { segment, dim, elements: PhantomData }
+    }
+
     /// Axis lengths, as ndarray has them.
     pub(crate) fn dim(&self) -> D {
         self.dim.clone()

@@ -7,12 +7,11 @@
 
 use std::alloc;
 use std::io;
-use std::marker::PhantomData;
 use std::path::Path;
 
 use ndarray::{Array, Dimension};
 
-use super::{Element, MappedArray, NpyDraft, SegmentName, SharedArray};
+use super::{Element, MappedArray, SegmentName, SharedArray, draft};
 use crate::error::Result;
 use crate::segment::{self, Layout, NpyFile, Wanted, os};
 
@@ -48,7 +47,7 @@ impl<A: Element, D: Dimension> SharedArray<A, D> {
     /// [`InUse`](crate::Error::InUse) if somebody holds the file's exclusive lock for more than a second.
     pub unsafe fn attach(name: &str) -> Result<Self> {
         let (segment, layout) = segment::attach(name, Self::WANTED)?;
-        Ok(Self { segment, dim: dim_of(&layout), elements: PhantomData })
+        Ok(Self::of_segment(segment, dim_of(&layout)))
     }
 
     /// Copies a segment, or any `.npy` file in `/dev/shm`, into this process's own memory. Safe whatever others do to
@@ -143,18 +142,20 @@ impl<A: Element, D: Dimension> SharedArray<A, D> {
     /// [`AddressSpaceLimit`](crate::Error::AddressSpaceLimit), [`Os`](crate::Error::Os) if the file cannot be opened or mapped.
     pub unsafe fn map_npy_file(path: impl AsRef<Path>) -> Result<MappedArray<A, D>> {
         let (segment, layout) = segment::map_file(path.as_ref(), Self::WANTED)?;
-        Ok(MappedArray::new(Self { segment, dim: dim_of(&layout), elements: PhantomData }))
+        Ok(MappedArray::new(Self::of_segment(segment, dim_of(&layout))))
     }
 
     /// Writes a `.npy` file, byte for byte the one that `np.save` would write. A file of that name is replaced at the
     /// end, in one go: nobody ever sees half of it. So is a symbolic link; what it leads to stays as it was.
     ///
-    /// [`NpyDraft`] is the same in two steps, of which the first comes before the work.
+    /// For a result that does not exist yet, [`NpyDraft`](crate::NpyDraft) is the file itself: its room is taken before the work.
     ///
     /// # Errors
-    /// As [`NpyDraft::create`] and [`NpyDraft::write`]. A file that was there stays as it was then.
+    /// [`DiskFull`](crate::Error::DiskFull), [`FileSizeLimit`](crate::Error::FileSizeLimit),
+    /// [`NotAFile`](crate::Error::NotAFile) if a directory, a device or a fifo stands at `path`, [`Os`](crate::Error::Os). A file that
+    /// was there stays as it was then.
     pub fn write_npy(&self, path: impl AsRef<Path>) -> Result<()> {
-        NpyDraft::create::<A>(path, self.shape())?.write(self)
+        draft::write_npy(self, path.as_ref())
     }
 }
 

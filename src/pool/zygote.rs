@@ -32,7 +32,7 @@ use crate::sys::channel::{Channel, Received};
 use crate::sys::event::Event;
 use crate::sys::process::{self, Exit, Pid, Side, exit_now};
 use crate::sys::shared::SharedPages;
-use crate::sys::{inherited, signal};
+use crate::sys::{file_pages, inherited, signal};
 
 /// So many workers more than there are slots, and so many for each slot, are forked while the caller does not look.
 const RESPAWNS: u32 = 64;
@@ -133,6 +133,7 @@ pub(super) fn live(nest: &Nest<'_>, seats: &mut [Seat], desk: Desk, segments: &[
         // SAFETY: whole mappings of segments, from the registry, whose lock was held across the fork.
         let _ = unsafe { inherited::vacate(range) };
     }
+    file_pages::forget();
     let mut mask = SigSet::empty();
     mask.add(Signal::SIGCHLD);
     let Ok(children) = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK) else { exit_now(1) };

@@ -41,11 +41,23 @@ pub(crate) fn attach(name: &str, wanted: Wanted) -> Result<(Segment, Layout)> {
 /// a disk is zeros, and one of a sparse file in `/dev/shm` takes memory when it is read.
 pub(crate) fn map_file(path: &Path, wanted: Wanted) -> Result<(Segment, Layout)> {
     let npy = NpyFile::open_path(path)?;
-    // A segment counts as in use; on other file systems the lock tells nobody anything, and not all have locks.
-    let _ = npy.file.try_lock_shared();
+    // A segment counts as in use. Elsewhere a lock may mean something to others.
+    if file::is_in_memory(&npy.file) {
+        let _ = npy.file.try_lock_shared();
+    }
     let layout = npy.layout_to_map(wanted)?;
     let mapping = mapped(&npy, &layout, Access::Read, format!("the file {}", path.display()).into())?;
     Ok((Segment::of_file(npy.file, mapping, npy.path, layout.data_offset), layout))
+}
+
+/// Maps a file that is in the making, all of whose `len` bytes have room, to be written to.
+pub(crate) fn map_draft(file: &File, path: &Path, len: usize, data_offset: usize) -> Result<Segment> {
+    preflight::check_mapping(len)?;
+    let size = NonZeroUsize::new(len).ok_or(io::ErrorKind::UnexpectedEof).map_err(|e| os("map", path)(e.into()))?;
+    let mapping = Mapped::new(file, size, Access::Write, format!("the file {}", path.display()).into());
+    let mapping = mapping.map_err(os("map", path))?;
+    let file = file.try_clone().map_err(os("map", path))?;
+    Ok(Segment::of_file(file, mapping, path.to_owned(), data_offset))
 }
 
 /// Maps as much of a file as its layout says.

@@ -24,7 +24,7 @@ use std::path::PathBuf;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-pub(crate) use self::attach::{attach, map_file};
+pub(crate) use self::attach::{attach, map_draft, map_file};
 pub(crate) use self::birth::birth;
 pub(crate) use self::header::{DATA_OFFSET, data_bytes, of_file as npy_file_header};
 pub(crate) use self::name::{kind_name, os, path as path_of, validated};

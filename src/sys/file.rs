@@ -10,11 +10,17 @@ use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, FallocateFlags};
+use nix::sys::statfs::{TMPFS_MAGIC, fstatfs};
 use nix::unistd::Whence;
 
 /// Opens a file without a name in `dir`, readable and writable (`O_TMPFILE`, Linux 3.11).
 pub(crate) fn open_nameless(dir: &Path, mode: u32) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).mode(mode).custom_flags(libc::O_TMPFILE).open(dir)
+}
+
+/// Whether a file lies in memory, as those in `/dev/shm` do, and not on a disk.
+pub(crate) fn is_in_memory(file: &File) -> bool {
+    fstatfs(file).is_ok_and(|fs| fs.filesystem_type() == TMPFS_MAGIC)
 }
 
 /// Whether the answer to [`open_nameless`] says that there are no such files here, rather than that one cannot be had.

@@ -13,8 +13,7 @@ use std::ops::Range;
 use std::ptr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use nix::sys::statfs::{TMPFS_MAGIC, fstatfs};
-
+use super::file;
 use super::memory::SMALL_PAGE;
 
 /// More files than this are not unmapped as they are read.
@@ -29,19 +28,13 @@ static MAPPINGS: [[AtomicUsize; 2]; MAX] = [const { [const { AtomicUsize::new(0)
 /// How many there are: mostly none, which is known at one look.
 static COUNT: AtomicUsize = AtomicUsize::new(0);
 
-/// Whether a mapping of so many bytes of a file is one whose pages are let go of: it is large, and on a disk. Memory of its own is
-/// what a file in `/dev/shm` has.
-fn is_let_go_of(file: &File, len: usize) -> bool {
-    len >= LEAST && fstatfs(file).is_ok_and(|fs| fs.filesystem_type() != TMPFS_MAGIC)
-}
-
 /// Notes a mapping that is read only, if it is of the kind.
 pub(crate) fn add(file: &File, range: &Range<usize>) {
-    if !is_let_go_of(file, range.len()) {
+    // Memory of its own is what a file in `/dev/shm` has.
+    if range.len() < LEAST || file::is_in_memory(file) {
         return;
     }
     for [start, end] in &MAPPINGS {
-        // Two threads may map at a time.
         if end.compare_exchange(0, usize::MAX, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
             start.store(range.start, Ordering::Relaxed);
             end.store(range.end, Ordering::Relaxed);
@@ -61,20 +54,30 @@ pub(crate) fn remove(start: usize) {
     }
 }
 
-/// Whether an address lies in one.
-pub(crate) fn contain(address: usize) -> bool {
-    let range = |[start, end]: &[AtomicUsize; 2]| start.load(Ordering::Relaxed)..end.load(Ordering::Relaxed);
-    COUNT.load(Ordering::Relaxed) > 0
-        && MAPPINGS.iter().map(range).any(|range| range.start != 0 && range.contains(&address))
+/// Forgets all: this process has let go of what it has inherited.
+pub(crate) fn forget() {
+    MAPPINGS.iter().flatten().chain([&COUNT]).for_each(|word| word.store(0, Ordering::Relaxed));
 }
 
-/// Unmaps the pages of a range that begins in one, those at its ends included.
+/// Whether an address lies in one.
+pub(crate) fn contain(address: usize) -> bool {
+    holder_of(address).is_some()
+}
+
+/// The mapping that holds an address.
+fn holder_of(address: usize) -> Option<Range<usize>> {
+    let range = |[start, end]: &[AtomicUsize; 2]| start.load(Ordering::Relaxed)..end.load(Ordering::Relaxed);
+    let holds = |range: &Range<usize>| range.start != 0 && range.contains(&address);
+    if COUNT.load(Ordering::Relaxed) > 0 { MAPPINGS.iter().map(range).find(holds) } else { None }
+}
+
+/// Unmaps the pages of a range that lies in one, those at its ends included.
 pub(crate) fn let_go(range: &Range<usize>) {
     let start = range.start / SMALL_PAGE * SMALL_PAGE;
-    if contain(range.start) && contain(range.end - 1) {
+    if holder_of(range.start).is_some_and(|mapping| range.end <= mapping.end) {
         let address = ptr::with_exposed_provenance_mut(start);
         let len = (range.end - start).next_multiple_of(SMALL_PAGE);
-        // SAFETY: pages of a shared mapping of a file that is only read, as the look has just said: what is in them stays.
+        // SAFETY: pages of one shared mapping of a file that is only read, as the look has just said: what is in them stays.
         unsafe { libc::madvise(address, len, libc::MADV_DONTNEED) };
     }
 }

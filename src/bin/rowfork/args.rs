@@ -11,9 +11,8 @@ use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, ValueEnum, crate_vers
 
 use crate::bench;
 use crate::columns::List;
-use crate::deliver::Destination;
 use crate::failure::Failure;
-use crate::input::Source;
+use crate::location::{self, Location};
 use crate::operations::{OPERATIONS, Operation};
 use crate::text;
 
@@ -38,10 +37,10 @@ pub(crate) enum Order {
 pub(crate) struct RowArgs {
     /// A matrix: FILE.npy, or shm:NAME for a segment
     #[arg(value_name = "INPUT")]
-    pub(crate) input: Source,
+    pub(crate) input: Location,
     /// FILE.npy, or shm:NAME (kept after exit); without it a value a line
     #[arg(short, long, value_name = "OUT")]
-    pub(crate) output: Option<Destination>,
+    pub(crate) output: Option<Location>,
     /// Only these columns, from 1: 6- or 2,4,7-9
     #[arg(short, long, value_name = "LIST", allow_hyphen_values = true)]
     pub(crate) columns: Option<List>,
@@ -50,18 +49,18 @@ pub(crate) struct RowArgs {
     pub(crate) rows: Option<List>,
     /// The vector: FILE.npy or shm:NAME, one axis
     #[arg(skip)]
-    pub(crate) with: Option<Source>,
+    pub(crate) with: Option<Location>,
     /// At most N workers [default: one per core]
-    #[arg(short, long, value_name = "N")]
+    #[arg(short, long, value_name = "N", value_parser = some_workers)]
     pub(crate) workers: Option<usize>,
     /// Forked for this call, or from a pool
     #[arg(long, value_name = "KIND", default_value = "fork", hide_possible_values = true)]
     pub(crate) executor: Kind,
     /// Give up after so long: 10m, 1h30m
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", value_parser = some_time)]
     pub(crate) deadline: Option<Duration>,
     /// Kill a worker that finishes no row for so long
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", value_parser = some_time)]
     pub(crate) stall: Option<Duration>,
     /// Try a row that kills its worker so often again [default: 2]
     #[arg(long, value_name = "N")]
@@ -102,7 +101,7 @@ pub(crate) enum Form {
 pub(crate) struct LoadArgs {
     /// FILE.npy of any shape
     #[arg(value_name = "INPUT")]
-    pub(crate) input: PathBuf,
+    pub(crate) input: Location,
     /// The segment's name under /dev/shm
     #[arg(value_name = "NAME", value_parser = bare_name)]
     pub(crate) name: String,
@@ -116,9 +115,9 @@ struct NoArgs {}
 
 #[derive(Debug, Args)]
 pub(crate) struct NameArgs {
-    /// The segment's name (shm: may stand before it)
-    #[arg(value_name = "NAME", value_parser = bare_name)]
-    pub(crate) name: String,
+    /// A segment's name, or FILE.npy (which has a dot or a slash)
+    #[arg(value_name = "NAME")]
+    pub(crate) name: Location,
 }
 
 #[derive(Debug, Args)]
@@ -164,7 +163,21 @@ pub(crate) struct CompletionsArgs {
 
 #[expect(clippy::unnecessary_wraps, reason = "what clap asks for")]
 fn bare_name(name: &str) -> Result<String, String> {
-    Ok(name.strip_prefix("shm:").unwrap_or(name).to_owned())
+    Ok(location::bare_name(name).to_owned())
+}
+
+fn some_workers(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("at least 1 is needed (leave it out for one per core)".to_owned()),
+        Ok(workers) => Ok(workers),
+        Err(_) => Err("no number".to_owned()),
+    }
+}
+
+/// A time in which something can be done.
+fn some_time(text: &str) -> Result<Duration, String> {
+    let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if time.is_zero() { Err("nothing is done in no time".to_owned()) } else { Ok(time) }
 }
 
 /// Help without blank lines, so that it fits a screen.
@@ -173,7 +186,12 @@ const TEMPLATE: &str = "{about}\n{usage-heading} {usage}\n{all-args}{after-help}
 fn command() -> Command {
     let rows = OPERATIONS.iter().map(|operation| {
         let with = operation.with.map(|help| {
-            Arg::new("with").long("with").value_name("V").help(help).required(true).value_parser(value_parser!(Source))
+            Arg::new("with")
+                .long("with")
+                .value_name("V")
+                .help(help)
+                .required(true)
+                .value_parser(value_parser!(Location))
         });
         let named = if with.is_some() { " --with v.npy" } else { "" };
         let example = format!("{} m.npy{named} -o out.npy", operation.name);
@@ -195,7 +213,7 @@ fn command() -> Command {
                 "load m.npy prices && rowfork sum shm:prices",
             ),
             described::<NoArgs>("ls", "List segments: what, how large, how old, whose", "ls"),
-            described::<NameArgs>("info", "Say what a segment is, and who has it mapped", "info prices"),
+            described::<NameArgs>("info", "Say what an array is, and who has it mapped", "info prices"),
             described::<NamesArgs>("rm", "Remove segments that nobody uses", "rm prices"),
             described::<CollectArgs>(
                 "gc",

@@ -61,7 +61,8 @@ impl List {
     pub(crate) fn of(&self, n: usize) -> Result<Chosen, usize> {
         let mut ranges: Vec<Range<usize>> = Vec::new();
         for part in &self.0 {
-            let end = part.last.unwrap_or(n.max(part.first));
+            // `1-` of none are none.
+            let end = part.last.unwrap_or(n.max(part.first - 1));
             if end > n {
                 return Err(part.last.unwrap_or(part.first));
             }
@@ -127,11 +128,14 @@ mod tests {
         assert_eq!(chosen("4-5,1-3,2", 9), range(0..5));
         assert_eq!(chosen("1,3,5", 9), Chosen::Slice(Slice { start: 0, end: Some(5), step: 2 }));
         assert_eq!(chosen("9-", 9), range(8..9));
+        assert_eq!(chosen("1-", 0), range(0..0));
     }
 
     #[test]
     fn what_there_is_not_is_named() {
-        for (text, n, missing) in [("10", 9, 10), ("3-10", 9, 10), ("12-", 9, 12), ("1,12", 9, 12), ("1-", 0, 1)] {
+        for (text, n, missing) in
+            [("10", 9, 10), ("3-10", 9, 10), ("12-", 9, 12), ("1,12", 9, 12), ("2-", 0, 2), ("1", 0, 1)]
+        {
             assert_eq!(text.parse::<List>().unwrap().of(n), Err(missing), "{text} of {n}");
         }
     }

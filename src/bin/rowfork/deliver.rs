@@ -1,78 +1,65 @@
 //! Where answers go: lines on standard output, a `.npy` file, a segment that stays. Whether there is room and the name is free is
-//! asked before the work; the name is given when all is there.
+//! found out before the work; the name is given when all is there.
 
-use std::convert::Infallible;
-use std::fmt;
-use std::path::PathBuf;
-use std::str::FromStr;
-
-use ndarray::Ix1;
+use ndarray::{Dimension, Ix1};
 use rowfork::{Element, NpyDraft, SharedArray, segment};
 
 use crate::failure::Failure;
+use crate::location::Location;
 use crate::signals;
 use crate::text;
 
-/// Where an answer is to go, if not to standard output.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Destination {
-    File(PathBuf),
-    Segment(String),
-}
-
-impl FromStr for Destination {
-    type Err = Infallible;
-
-    fn from_str(text: &str) -> Result<Self, Infallible> {
-        Ok(match text.strip_prefix("shm:") {
-            Some(name) => Self::Segment(name.to_owned()),
-            None => Self::File(text.into()),
-        })
-    }
-}
-
-impl fmt::Display for Destination {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::File(path) => path.display().fmt(f),
-            Self::Segment(name) => write!(f, "shm:{name}"),
-        }
-    }
-}
-
-/// A place that waits for its answer.
+/// An answer in the making, and where it goes.
 #[derive(Debug)]
-pub(crate) enum Place {
-    Lines,
-    File(NpyDraft),
-    Segment(String),
+pub(crate) enum Answer<T> {
+    Lines(SharedArray<T, Ix1>),
+    /// Workers write to the pages of the file.
+    File(NpyDraft<T, Ix1>),
+    Segment(SharedArray<T, Ix1>, String),
 }
 
-impl Place {
-    /// For so many values.
-    pub(crate) fn prepare<A: Element>(destination: Option<&Destination>, n_rows: usize) -> rowfork::Result<Self> {
-        Ok(match destination {
-            None => Self::Lines,
-            Some(Destination::File(path)) => Self::File(NpyDraft::create::<A>(path, &[n_rows])?),
-            Some(Destination::Segment(name)) => {
+impl<T: Element> Answer<T> {
+    /// Of so many values.
+    pub(crate) fn prepare(destination: Option<&Location>, n_rows: usize) -> Result<Self, Failure> {
+        signals::while_noting(|_| match destination {
+            None => SharedArray::zeros(None, n_rows).map(Self::Lines),
+            Some(Location::Segment(name)) => {
                 segment::check_free(name)?;
-                Self::Segment(name.clone())
+                Ok(Self::Segment(SharedArray::zeros(None, n_rows)?, name.clone()))
+            }
+            Some(Location::File(path)) => {
+                let draft = NpyDraft::create(path, n_rows)?;
+                if draft.is_visible() {
+                    signals::only_note(); // or who would remove it?
+                }
+                Ok(Self::File(draft))
             }
         })
     }
 
-    /// Hands it over.
-    pub(crate) fn deliver<A: Element>(self, answer: SharedArray<A, Ix1>) -> Result<(), Failure> {
+    /// What is to be filled.
+    pub(crate) fn values(&mut self) -> &mut SharedArray<T, Ix1> {
         match self {
-            Self::Lines => Ok(text::write_lines(answer.as_slice())?),
-            Self::File(draft) => Ok(signals::while_naming(|| draft.write(&answer))?),
-            Self::Segment(name) => Ok(keep(answer, &name)?),
+            Self::Lines(values) | Self::Segment(values, _) => values,
+            Self::File(draft) => draft,
+        }
+    }
+
+    /// Hands it over.
+    pub(crate) fn deliver(self) -> Result<(), Failure> {
+        match self {
+            Self::Lines(values) => Ok(text::write_lines(values.as_slice())?),
+            Self::File(mut draft) => {
+                draft.complete()?;
+                signals::while_naming(|| draft.finish())
+            }
+            Self::Segment(values, name) => keep(values, &name),
         }
     }
 }
 
 /// Gives an array a name that stays.
-pub(crate) fn keep<A: Element, D: ndarray::Dimension>(mut array: SharedArray<A, D>, name: &str) -> rowfork::Result<()> {
+pub(crate) fn keep<A: Element, D: Dimension>(mut array: SharedArray<A, D>, name: &str) -> Result<(), Failure> {
     signals::while_naming(|| {
         array.publish(name)?;
         array.persist()

@@ -17,7 +17,7 @@ pub(crate) enum Failure {
     Said(String),
     /// The arguments make no sense together.
     Usage(String),
-    /// Standard output has said what is wrong.
+    /// What is wrong has been said.
     Told,
     /// Somebody has pressed ^C, or sent the like.
     Interrupted,
@@ -56,8 +56,14 @@ impl Failure {
             Self::Said(text) => (text, FAILED),
             Self::Library(error) => (with_advice(&error), FAILED),
         };
-        eprintln!("rowfork: {}", text::on_one_line(&line));
+        text::tell(&format!("rowfork: {}", text::on_one_line(&line)));
         ExitCode::from(code)
+    }
+
+    /// Tells of each that there is; whether there is one.
+    pub(crate) fn tell_all(failures: impl IntoIterator<Item = Error>) -> Result<(), Self> {
+        let told = failures.into_iter().map(|error| Self::Library(error).tell()).count();
+        if told > 0 { Err(Self::Told) } else { Ok(()) }
     }
 }
 
@@ -73,6 +79,9 @@ fn with_advice(error: &Error) -> String {
             let all: Vec<String> = rows.iter().take(SHOWN).map(ToString::to_string).collect();
             let more = if rows.len() > SHOWN { format!("; {} in all", rows.len()) } else { String::new() };
             format!("{}{more}; --on-poison nan goes on without such rows", all.join("; "))
+        }
+        Error::UnfitFill { dtype, .. } => {
+            format!("--on-poison nan: the output is of dtype {dtype:?}, which has no NaN; leave it out")
         }
         _ => match advice(error) {
             Some(advice) => format!("{error}; {advice}"),
@@ -97,9 +106,9 @@ fn advice(error: &Error) -> Option<&'static str> {
         Error::WrongDimension { shape, .. } if shape.len() > 2 => "reshape it, as in numpy: a.reshape(len(a), -1)",
         Error::WrongDimension { expected: 2, .. } => "a single row is a matrix as well, in numpy: a.reshape(1, -1)",
         Error::WrongDimension { .. } => "a vector is wanted, in numpy: a.reshape(-1)",
+        Error::WrongDtype { found, .. } if found.contains('c') => "take a part of it, as in numpy: a.real",
         Error::WrongDtype { .. } => "convert it, as in numpy: a.astype('<f8')",
         Error::WrongShape { .. } => "as many elements are needed as there are columns (rowfork info shows shapes)",
-        Error::UnfitFill { .. } => "integers have no NaN: leave --on-poison out",
         Error::Npy { source, .. } => return of_header(source),
         Error::Os { source, .. } => return of_system(source),
         _ => return None,
@@ -111,7 +120,7 @@ fn of_header(error: &HeaderError) -> Option<&'static str> {
         HeaderError::BadMagic { .. } => "save it with numpy.save",
         HeaderError::BadVersion { .. } | HeaderError::TooLong { .. } => "save it again with numpy.save",
         HeaderError::BeyondFile { .. } => "it was cut, or not written to its end: make it again",
-        HeaderError::NotSegment { .. } => "only segments that rowfork made are listed and removed",
+        HeaderError::NotSegment { .. } => "remove it as any file: rm /dev/shm/NAME",
         HeaderError::FortranOrder | HeaderError::BigEndian { .. } | HeaderError::ObjectDtype { .. } => return None,
         _ => "it is damaged: save it again with numpy.save",
     })
@@ -119,7 +128,7 @@ fn of_header(error: &HeaderError) -> Option<&'static str> {
 
 fn of_system(error: &io::Error) -> Option<&'static str> {
     Some(match error.kind() {
-        io::ErrorKind::NotFound => "check the path (a segment is shm:NAME)",
+        io::ErrorKind::NotFound => "check the path and its directory (a segment is shm:NAME)",
         io::ErrorKind::PermissionDenied => "check the permissions of the file and its directory",
         io::ErrorKind::ReadOnlyFilesystem => "write elsewhere",
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "make room, or write elsewhere",

@@ -6,60 +6,30 @@
 //! error that names the file. An element that somebody changes meanwhile is summed as it was or as it is.
 #![allow(unsafe_code, reason = "maps files of others")]
 
-use std::convert::Infallible;
-use std::fmt;
-use std::path::PathBuf;
-use std::str::FromStr;
+use std::io;
+use std::path::Path;
 
-use ndarray::{Ix1, Ix2};
+use ndarray::{Ix1, Ix2, Slice};
 use rowfork::segment::NpyInfo;
 use rowfork::{Element, Error, HeaderError, MappedArray, Selection, SharedArray};
 
 use crate::columns::{Chosen, List};
 use crate::failure::Failure;
+use crate::location::Location;
 
-/// Where an array is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Source {
-    File(PathBuf),
-    Segment(String),
-}
-
-impl FromStr for Source {
-    type Err = Infallible;
-
-    fn from_str(text: &str) -> Result<Self, Infallible> {
-        Ok(match text.strip_prefix("shm:") {
-            Some(name) => Self::Segment(name.to_owned()),
-            None => Self::File(text.into()),
-        })
+/// What the header of an array says.
+pub(crate) fn info(location: &Location) -> rowfork::Result<NpyInfo> {
+    match location {
+        Location::File(path) => NpyInfo::of_file(path),
+        Location::Segment(name) => NpyInfo::of_segment(name),
     }
 }
 
-impl fmt::Display for Source {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::File(path) => path.display().fmt(f),
-            Self::Segment(name) => write!(f, "shm:{name}"),
-        }
-    }
-}
-
-impl Source {
-    /// What its header says.
-    pub(crate) fn info(&self) -> rowfork::Result<NpyInfo> {
-        match self {
-            Self::File(path) => NpyInfo::of_file(path),
-            Self::Segment(name) => NpyInfo::of_segment(name),
-        }
-    }
-
-    /// A vector, copied: this process looks at it.
-    pub(crate) fn vector(&self) -> rowfork::Result<Vec<f64>> {
-        match self {
-            Self::File(path) => Ok(SharedArray::<f64, Ix1>::from_npy_file(None, path)?.as_slice().to_vec()),
-            Self::Segment(name) => Ok(SharedArray::<f64, Ix1>::read_copy(name)?.to_vec()),
-        }
+/// A vector, copied: it is small, and every row needs it.
+pub(crate) fn vector(location: &Location) -> rowfork::Result<SharedArray<f64, Ix1>> {
+    match location {
+        Location::File(path) => SharedArray::from_npy_file(None, path),
+        Location::Segment(name) => SharedArray::copy_from(None, &SharedArray::read_copy(name)?),
     }
 }
 
@@ -74,7 +44,9 @@ pub(crate) struct Part<'m, A> {
     /// As far as starts, ends and steps say which.
     pub(crate) selection: Selection<'m, A, Ix2>,
     /// Those columns of it, where they do not.
-    pub(crate) listed: Option<Vec<usize>>,
+    pub(crate) listed: Option<SharedArray<u64, Ix1>>,
+    /// Which row of the matrix is the first, from 0.
+    pub(crate) first_row: usize,
 }
 
 /// A matrix, as workers read it.
@@ -90,19 +62,23 @@ pub(crate) enum Matrix<A> {
 
 impl<A: Element> Matrix<A> {
     /// Opens what is there. Nothing is read yet.
-    pub(crate) fn open(source: &Source) -> rowfork::Result<Self> {
-        match source {
-            Source::File(path) => {
-                // SAFETY: see the module: this process looks at no element.
-                match unsafe { SharedArray::map_npy_file(path) } {
-                    Err(Error::Npy { source: HeaderError::Misaligned { .. }, .. }) => {
-                        SharedArray::from_npy_file(None, path).map(Self::Placed)
-                    }
-                    mapped => mapped.map(Self::Mapped),
-                }
-            }
-            // SAFETY: likewise.
-            Source::Segment(name) => unsafe { SharedArray::attach(name) }.map(Self::Attached),
+    pub(crate) fn open(location: &Location) -> rowfork::Result<Self> {
+        match location {
+            Location::File(path) => Self::of_file(path),
+            // SAFETY: see the module: this process looks at no element.
+            Location::Segment(name) => match unsafe { SharedArray::attach(name) } {
+                // To attach to one is to be able to write to it, and to map it is not.
+                Err(error) if may_be_mapped(&error) => Self::of_file(&Path::new("/dev/shm").join(name)),
+                attached => attached.map(Self::Attached),
+            },
+        }
+    }
+
+    fn of_file(path: &Path) -> rowfork::Result<Self> {
+        // SAFETY: as above.
+        match unsafe { SharedArray::map_npy_file(path) } {
+            Err(error) if is_misaligned(&error) => SharedArray::from_npy_file(None, path).map(Self::Placed),
+            mapped => mapped.map(Self::Mapped),
         }
     }
 
@@ -127,21 +103,35 @@ impl<A: Element> Matrix<A> {
     pub(crate) fn part(&self, rows: Option<&List>, columns: Option<&List>) -> Result<Part<'_, A>, Failure> {
         let mut selection = self.whole();
         let &[n_rows, n_columns] = selection.shape() else { unreachable!("a matrix has two axes") };
+        let mut first_row = 0;
         match rows.map(|rows| chosen(rows, "row", n_rows)).transpose()? {
             None => {}
-            Some(Chosen::Slice(slice)) => selection = selection.rows(slice)?,
-            Some(Chosen::Indices(_)) => {
-                return Err(Failure::Usage("--rows takes one range, such as 1000- or 1-500".to_owned()));
+            Some(Chosen::Slice(Slice { start, end, step: 1 })) => {
+                first_row = start.unsigned_abs();
+                selection = selection.rows(Slice { start, end, step: 1 })?;
             }
+            Some(_) => return Err(Failure::Usage("--rows takes one range, such as 1000- or 1-500".to_owned())),
         }
         let mut listed = None;
         match columns.map(|columns| chosen(columns, "column", n_columns)).transpose()? {
             None => {}
             Some(Chosen::Slice(slice)) => selection = selection.columns(slice)?,
-            Some(Chosen::Indices(indices)) => listed = Some(indices),
+            Some(Chosen::Indices(indices)) => {
+                listed = Some(SharedArray::from_shape_fn(None, indices.len(), |i| indices[i] as u64)?);
+            }
         }
-        Ok(Part { selection, listed })
+        Ok(Part { selection, listed, first_row })
     }
+}
+
+fn is_misaligned(error: &Error) -> bool {
+    matches!(error, Error::Npy { source: HeaderError::Misaligned { .. }, .. })
+}
+
+fn may_be_mapped(error: &Error) -> bool {
+    let denied =
+        |error: &Error| matches!(error, Error::Os { source, .. } if source.kind() == io::ErrorKind::PermissionDenied);
+    is_misaligned(error) || denied(error) || matches!(error, Error::NotOurs { .. })
 }
 
 fn chosen(list: &List, what: &str, n: usize) -> Result<Chosen, Failure> {

@@ -10,6 +10,7 @@ mod deliver;
 mod doctor;
 mod failure;
 mod input;
+mod location;
 mod operations;
 mod progress;
 mod report;
@@ -23,6 +24,10 @@ use self::args::Order;
 use self::failure::Failure;
 
 fn main() -> ExitCode {
+    #[cfg(feature = "failpoints")]
+    if let Ok(protection) = std::env::var("ROWFORK_TEST_WITHOUT") {
+        rowfork::failpoints::throw(&protection);
+    }
     signals::listen();
     let order = args::from_command_line();
     match run(&order) {

@@ -1,12 +1,15 @@
 //! What can be asked of rows. A new one is a line in [`OPERATIONS`].
 
-use ndarray::{Ix1, Ix2};
-use rowfork::{CancelToken, Element, Executor, Policy, Pool, Report, Selection, SharedArray};
+use ndarray::{ArrayView1, ArrayViewMut1, Axis, Ix1, Ix2};
+use rowfork::{
+    Block, CancelToken, Element, Error, Executor, Policy, Pool, Report, SharedArray, Summand, broadcast,
+    exact_row_dots, exact_row_means, fast_row_sums,
+};
 
 use crate::args::{Kind, OnPoison, RowArgs};
-use crate::deliver::Place;
+use crate::deliver::Answer;
 use crate::failure::Failure;
-use crate::input::{Matrix, Part, Source, bare};
+use crate::input::{self, Matrix, Part, bare};
 use crate::progress::RowBar;
 use crate::report::{self, About};
 use crate::signals;
@@ -58,29 +61,44 @@ macro_rules! on_workers {
     };
 }
 
-/// Name, elements, the library's method, and what it gives; with what it takes beside the matrix, if anything.
+/// Name, elements, the library's method and what it is on a slice of rows, and what it gives; with what it takes beside the matrix,
+/// if anything. On columns that no stride expresses, workers gather the rows first.
 macro_rules! operation {
-    ($name:literal, $elements:ident, $method:ident, $about:literal) => {
+    ($name:literal, $elements:ident, $method:ident, $on_slices:expr, $about:literal) => {
         Operation {
             name: $name,
             about: $about,
             with: None,
             run: |args, dtype| {
-                with_element!($elements, dtype, A => answer::<A, _>(args, |workers, rows, values| {
-                    on_workers!(workers, $method(rows, values))
+                with_element!($elements, dtype, A => answer::<A, _>(args, |workers, part, values| match &part.listed {
+                    None => on_workers!(workers, $method(part.selection, values)),
+                    Some(columns) => on_workers!(workers, map_blocks_into(
+                        (part.selection, broadcast(columns)), (), values,
+                        |(block, columns), out| gathered::<A, _, _>(&block, &columns, out, $on_slices)
+                    )),
                 }))
             },
         }
     };
-    ($name:literal, $elements:ident, $method:ident, $about:literal, $with:literal) => {
+    ($name:literal, $elements:ident, $method:ident, $on_slices:expr, $about:literal, $with:literal) => {
         Operation {
             name: $name,
             about: $about,
             with: Some($with),
             run: |args, dtype| {
-                let vector = args.with.as_ref().map(Source::vector).transpose()?.unwrap_or_default();
-                with_element!($elements, dtype, A => answer::<A, _>(args, |workers, rows, values| {
-                    on_workers!(workers, $method(rows, &vector, values))
+                let vector = args.with.as_ref().map(input::vector).expect("clap asks for it")?;
+                with_element!($elements, dtype, A => answer::<A, _>(args, |workers, part, values| match &part.listed {
+                    None => on_workers!(workers, $method(part.selection, vector.as_slice(), values)),
+                    Some(columns) => {
+                        check_len(&vector, columns.len())?;
+                        on_workers!(workers, map_blocks_into(
+                            (part.selection, broadcast(columns), broadcast(&vector)), (), values,
+                            |(block, columns, vector), out| {
+                                let vector = vector.as_slice().expect("all of an array");
+                                gathered::<A, _, _>(&block, &columns, out, |rows, _, values| $on_slices(rows, vector, values))
+                            }
+                        ))
+                    }
                 }))
             },
         }
@@ -89,13 +107,14 @@ macro_rules! operation {
 
 /// All there are.
 pub(crate) const OPERATIONS: &[Operation] = &[
-    operation!("sum", any, row_sums_into, "The exact sum of each row, rounded once"),
-    operation!("sum-fast", f64, row_sums_fast_into, "The plain sum of each row, in a fixed order"),
-    operation!("mean", f64, row_means_into, "The exact mean of each row, rounded once"),
+    operation!("sum", any, row_sums_into, sums_in_words::<A>, "The exact sum of each row, rounded once"),
+    operation!("sum-fast", f64, row_sums_fast_into, fast_row_sums, "The plain sum of each row, in a fixed order"),
+    operation!("mean", f64, row_means_into, exact_row_means, "The exact mean of each row, rounded once"),
     operation!(
         "dot",
         f64,
         row_dot_into,
+        exact_row_dots,
         "The exact dot product of each row and a vector, rounded once",
         "The vector: FILE.npy or shm:NAME, a value per column"
     ),
@@ -103,7 +122,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
 
 /// Does what was asked for, from the file to the answer.
 pub(crate) fn run(operation: &Operation, args: &RowArgs) -> Result<(), Failure> {
-    let info = args.input.info()?;
+    let info = input::info(&args.input)?;
     (operation.run)(args, &info.dtype)
 }
 
@@ -144,45 +163,74 @@ impl<'a> Workers<'a> {
 /// A value of each row, delivered where it was asked for.
 fn answer<A: Element, T: Element>(
     args: &RowArgs,
-    work: impl Fn(&Workers<'_>, Selection<'_, A, Ix2>, &mut SharedArray<T, Ix1>) -> rowfork::Result<Report>,
+    work: impl Fn(&Workers<'_>, &Part<'_, A>, &mut SharedArray<T, Ix1>) -> rowfork::Result<Report>,
 ) -> Result<(), Failure> {
     let matrix = Matrix::<A>::open(&args.input)?;
-    let Part { selection, listed } = matrix.part(args.rows.as_ref(), args.columns.as_ref())?;
-    let place = Place::prepare::<T>(args.output.as_ref(), selection.n_rows())?;
-    let mut values = SharedArray::zeros(None, selection.n_rows())?;
-    let bar = RowBar::new((selection.shape()[1] * size_of::<A>()) as u64, args.quiet);
-    let report = signals::while_running(|token| {
-        let workers = Workers::new(args, &bar, token)?;
-        match listed {
-            None => work(&workers, selection, &mut values),
-            Some(columns) => work(&workers, (&gathered(&workers, selection, &columns)?).into(), &mut values),
-        }
-    })?;
+    let part = matrix.part(args.rows.as_ref(), args.columns.as_ref())?;
+    let mut answer = Answer::prepare(args.output.as_ref(), part.selection.n_rows())?;
+    let bar = RowBar::new((part.selection.shape()[1] * size_of::<A>()) as u64, args.quiet);
+    let report = signals::while_noting(|token| work(&Workers::new(args, &bar, token)?, &part, answer.values()))?;
     drop(bar);
-    say(args, matrix.way(), &report);
-    place.deliver(values)
-}
-
-/// A copy of columns that no stride expresses.
-fn gathered<A: Element>(
-    workers: &Workers<'_>,
-    rows: Selection<'_, A, Ix2>,
-    columns: &[usize],
-) -> rowfork::Result<SharedArray<A, Ix2>> {
-    let copied =
-        workers.told(rowfork::fork()).policy(Policy::Fail).transform_rows(rows, columns.len(), |row, out| {
-            for (to, &from) in out.iter_mut().zip(columns) {
-                *to = row[from];
-            }
-        })?;
-    Ok(copied.into_inner())
-}
-
-/// What was asked to be said of the call, and what must be.
-fn say(args: &RowArgs, way: &'static str, report: &Report) {
-    if let Some(form) = args.report {
-        report::tell(form, &About { args, way }, report);
-    } else if !args.quiet {
-        report::warn(report);
+    answer.deliver()?;
+    let about = About { args, way: matrix.way(), first_row: part.first_row };
+    match args.report {
+        Some(form) => report::tell(form, &about, &report),
+        None if args.quiet => {}
+        None => report::warn(&about, &report),
     }
+    Ok(())
+}
+
+/// So many bytes of rows are gathered at a time: they stay in the first cache.
+const GATHERED_BYTES: usize = 16 << 10;
+
+/// The values of rows of which only some columns count, by what makes them of rows on end.
+fn gathered<A: Element, T: Element, E: Verdict>(
+    block: &Block<'_, A, Ix2>,
+    columns: &ArrayView1<'_, u64>,
+    out: &mut ArrayViewMut1<'_, T>,
+    values_of: impl Fn(&[A], usize, &mut [T]) -> E,
+) -> Result<(), String> {
+    let n_columns = columns.len();
+    let at_once = (GATHERED_BYTES / (n_columns * size_of::<A>()).max(1)).max(1);
+    let mut rows = Vec::with_capacity(at_once * n_columns);
+    for (part, values) in block.axis_chunks_iter(Axis(0), at_once).zip(out.axis_chunks_iter_mut(Axis(0), at_once)) {
+        rows.clear();
+        for row in part.rows() {
+            // In range: they were chosen of so many columns.
+            rows.extend(columns.iter().map(|&column| row[usize::try_from(column).unwrap_or(usize::MAX)]));
+        }
+        values_of(&rows, n_columns, values.into_slice().expect("values lie on end")).verdict()?;
+    }
+    Ok(())
+}
+
+/// What may come of a function on slices: nothing that could go wrong, or words about it.
+trait Verdict {
+    fn verdict(self) -> Result<(), String>;
+}
+
+impl Verdict for () {
+    fn verdict(self) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+impl Verdict for Result<(), String> {
+    fn verdict(self) -> Result<(), String> {
+        self
+    }
+}
+
+fn sums_in_words<A: Summand>(rows: &[A], n_columns: usize, sums: &mut [A::Sum]) -> Result<(), String> {
+    A::sum_rows(rows, n_columns, sums)
+        .map_err(|(_, sum)| format!("the sum of one of its rows is {sum}, beyond its type"))
+}
+
+/// As the library checks the vector of a call.
+fn check_len(vector: &SharedArray<f64, Ix1>, n_columns: usize) -> rowfork::Result<()> {
+    if vector.len() == n_columns {
+        return Ok(());
+    }
+    Err(Error::WrongShape { what: "vector", expected: vec![n_columns], found: vector.shape().to_vec() })
 }

@@ -31,9 +31,9 @@ impl RowBar {
             return;
         }
         let bar = self.drawn.get_or_init(|| new_bar(progress.rows_total as u64, "{human_len} rows"));
-        bar.set_position(progress.rows_done as u64);
         let rate = progress.rows_per_second() * self.row_bytes as f64;
         bar.set_message(rate_and_rest(rate, progress.remaining()));
+        bar.set_position(progress.rows_done as u64);
     }
 }
 

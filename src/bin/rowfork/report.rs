@@ -12,6 +12,8 @@ pub(crate) struct About<'a> {
     pub(crate) args: &'a RowArgs,
     /// How the input was had.
     pub(crate) way: &'static str,
+    /// Which row of the input the report calls row 0.
+    pub(crate) first_row: usize,
 }
 
 impl About<'_> {
@@ -30,28 +32,34 @@ impl About<'_> {
 /// Says it.
 pub(crate) fn tell(form: Form, about: &About<'_>, report: &Report) {
     match form {
-        Form::Text => eprint!("{}", as_text(about, report)),
-        Form::Json => eprintln!("{}", as_json(about, report)),
+        Form::Text => text::tell(as_text(about, report).trim_end()),
+        Form::Json => text::tell(&as_json(about, report).to_string()),
     }
 }
 
 /// What a person would want to know who asked for no report: rows that are missing, names that are gone.
-pub(crate) fn warn(report: &Report) {
+pub(crate) fn warn(about: &About<'_>, report: &Report) {
     let missing: usize = report.missing_rows.iter().map(ExactSizeIterator::len).sum();
     if missing > 0 {
-        let first = report.missing_rows[0].start;
-        eprintln!(
-            "rowfork: warning: {missing} rows are missing and hold nan, the first is row {first}; --report text says why"
-        );
+        let first = about.first_row + report.missing_rows[0].start;
+        text::tell(&format!(
+            "rowfork: warning: {missing} rows are missing and hold nan, the first is row {first} (from 0); --report text says why"
+        ));
     }
     for warning in &report.warnings {
-        eprintln!("rowfork: warning: {warning}");
+        text::tell(&format!("rowfork: warning: {warning}"));
     }
 }
 
 fn as_text(about: &About<'_>, report: &Report) -> String {
     let (input, read) = (&about.args.input, text::bytes(report.bytes_read));
-    format!("{input} ({}, {read}) to {}, executor {}\n{report}", about.way, about.output(), about.executor())
+    let (output, executor) = (about.output(), about.executor());
+    let heading = format!("{input} ({}, {read}) to {output}, executor {executor}", about.way);
+    let rows = match about.first_row {
+        0 => String::new(),
+        first => format!("row 0 of what follows is row {first} of the input\n"),
+    };
+    format!("{}\n{rows}{report}", text::on_one_line(&heading))
 }
 
 fn as_json(about: &About<'_>, report: &Report) -> Value {
@@ -72,6 +80,7 @@ fn as_json(about: &About<'_>, report: &Report) -> Value {
         "input_is": about.way,
         "output": about.output(),
         "executor": about.executor(),
+        "first_row": about.first_row,
         "rows": report.rows,
         "blocks": report.blocks,
         "seconds": seconds(report.elapsed),

@@ -12,6 +12,7 @@ use crate::args::LoadArgs;
 use crate::deliver::keep;
 use crate::failure::Failure;
 use crate::input::bare;
+use crate::location::Location;
 use crate::operations::with_element;
 use crate::progress::ByteBar;
 use crate::text;
@@ -19,25 +20,28 @@ use crate::text;
 /// `rowfork load`: places a file in a segment that stays.
 pub(crate) fn load(args: &LoadArgs) -> Result<(), Failure> {
     let start = Instant::now();
+    let Location::File(input) = &args.input else {
+        return Err(Failure::Usage(format!("{} is a segment already: load takes a file", args.input)));
+    };
     segment::check_free(&args.name)?;
-    let info = NpyInfo::of_file(&args.input)?;
+    let info = NpyInfo::of_file(input)?;
     let dtype = &*info.dtype;
     let bar = ByteBar::new(info.bytes, args.quiet);
-    with_element!(any, dtype, A => place::<A>(&args.input, &args.name, &bar))?;
+    with_element!(any, dtype, A => place::<A>(input, &args.name, &bar))?;
     drop(bar);
     if !args.quiet {
         let (bytes, seconds) = (text::bytes(info.bytes), start.elapsed().as_secs_f64());
         let name = args.name.trim_start_matches('/');
-        eprintln!(
+        text::tell(&text::on_one_line(&format!(
             "{} {} of {dtype}, {bytes}, in {seconds:.3} s: /dev/shm/{name}",
-            args.input.display(),
+            args.input,
             shape(&info.shape)
-        );
+        )));
     }
     Ok(())
 }
 
-fn place<A: Element>(path: &Path, name: &str, bar: &ByteBar) -> rowfork::Result<()> {
+fn place<A: Element>(path: &Path, name: &str, bar: &ByteBar) -> Result<(), Failure> {
     keep(SharedArray::<A, IxDyn>::from_npy_file_with(None, path, |bytes| bar.more(bytes))?, name)
 }
 
@@ -66,55 +70,78 @@ pub(crate) fn list() -> Result<(), Failure> {
     Ok(out.flush()?)
 }
 
-/// `rowfork info`: all that is known of one.
-pub(crate) fn info(name: &str) -> Result<(), Failure> {
-    let mut lines = vec![("name", text::on_one_line(name.trim_start_matches('/')))];
-    match segment::info(name) {
-        Ok(segment) => {
-            lines.push(("shape", shape(&segment.shape)));
-            lines.push(("dtype", segment.dtype.clone()));
-            lines.push(("size", format!("{} ({} bytes)", text::bytes(segment.bytes), segment.bytes)));
-            lines.push(("age", age(segment.made)));
-            lines.push(("owner", owner(segment.owner_uid)));
-            lines.push(("kept", kept(&segment).to_owned()));
-            lines.push(("state", state(&segment).to_owned()));
-            lines.push(("mapped by", processes(&segment.processes)));
-        }
-        // NumPy's, or somebody else's: what its header says is all there is to say.
-        Err(Error::Npy { source: HeaderError::NotSegment { .. }, .. }) => {
-            let npy = NpyInfo::of_segment(name)?;
-            lines.push(("shape", shape(&npy.shape)));
-            lines.push(("dtype", npy.dtype));
-            lines.push(("size", format!("{} ({} bytes)", text::bytes(npy.bytes), npy.bytes)));
-            lines.push(("made by", "another program: rowfork reads it and never removes it".to_owned()));
-        }
-        Err(error) => return Err(error.into()),
-    }
+/// `rowfork info`: all that is known of one. A segment is meant where there is one of that name.
+pub(crate) fn info(array: &Location) -> Result<(), Failure> {
+    let lines = match array {
+        Location::Segment(name) => of_segment(name)?,
+        Location::File(path) => match path.to_str().map(of_segment) {
+            Some(Ok(lines)) => lines,
+            // What cannot be a file either is not there.
+            Some(Err(error)) if !path.exists() => return Err(error.into()),
+            _ => of_file(path)?,
+        },
+    };
     let mut out = io::stdout().lock();
     for (what, value) in lines {
-        writeln!(out, "{what:<10} {value}")?;
+        writeln!(out, "{what:<10} {}", text::on_one_line(&value))?;
     }
     Ok(out.flush()?)
 }
 
-/// `rowfork rm`: all that can be; the first that cannot is the error.
-pub(crate) fn remove(names: &[String]) -> Result<(), Failure> {
-    let outcomes: Vec<rowfork::Result<()>> = names.iter().map(|name| segment::remove(name)).collect();
-    Ok(outcomes.into_iter().collect::<rowfork::Result<()>>()?)
+type Lines = Vec<(&'static str, String)>;
+
+fn of_segment(name: &str) -> rowfork::Result<Lines> {
+    let segment = match segment::info(name) {
+        // NumPy's, or somebody else's: what its header says is all there is to say.
+        Err(Error::Npy { source: HeaderError::NotSegment { .. }, .. }) => {
+            let mut lines = of_header(name.to_owned(), NpyInfo::of_segment(name)?);
+            lines.push(("made by", "another program: rowfork reads it and never removes it".to_owned()));
+            return Ok(lines);
+        }
+        info => info?,
+    };
+    Ok(vec![
+        ("name", segment.name.clone()),
+        ("shape", shape(&segment.shape)),
+        ("dtype", segment.dtype.clone()),
+        ("size", format!("{} ({} bytes)", text::bytes(segment.bytes), segment.bytes)),
+        ("age", age(segment.made)),
+        ("owner", owner(segment.owner_uid)),
+        ("kept", kept(&segment).to_owned()),
+        ("state", state(&segment).to_owned()),
+        ("mapped by", processes(&segment.processes)),
+    ])
 }
 
-/// `rowfork gc`: says what it removed.
+fn of_file(path: &Path) -> rowfork::Result<Lines> {
+    Ok(of_header(path.display().to_string(), NpyInfo::of_file(path)?))
+}
+
+fn of_header(name: String, npy: NpyInfo) -> Lines {
+    let size = format!("{} ({} bytes)", text::bytes(npy.bytes), npy.bytes);
+    vec![("name", name), ("shape", shape(&npy.shape)), ("dtype", npy.dtype), ("size", size)]
+}
+
+/// `rowfork rm`: all that can be; each that cannot has its line.
+pub(crate) fn remove(names: &[String]) -> Result<(), Failure> {
+    Failure::tell_all(names.iter().filter_map(|name| segment::remove(name).err()))
+}
+
+/// `rowfork gc`: says what it removed, and where it could not look.
 pub(crate) fn collect(directories: &[PathBuf]) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     for name in segment::sweep()? {
-        writeln!(out, "/dev/shm/{name}")?;
+        writeln!(out, "/dev/shm/{}", text::on_one_line(&name))?;
     }
+    let mut failures = Vec::new();
     for directory in directories {
-        for draft in sweep_drafts(directory)? {
-            writeln!(out, "{}", draft.display())?;
+        match sweep_drafts(directory) {
+            Ok(drafts) => drafts.iter().try_for_each(|draft| writeln!(out, "{}", draft.display()))?,
+            Err(error) => failures.push(error),
         }
     }
-    Ok(out.flush()?)
+    out.flush()?;
+    Failure::tell_all(failures)
 }
 
 /// As NumPy writes it, without blanks.

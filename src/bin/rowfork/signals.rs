@@ -5,8 +5,10 @@
 //! is async-signal-safe (signal-safety(7)).
 #![allow(unsafe_code, reason = "installs a signal handler")]
 
+use std::mem::MaybeUninit;
+use std::ptr;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicI32, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, Ordering};
 
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use rowfork::CancelToken;
@@ -16,21 +18,24 @@ use crate::failure::Failure;
 /// The signal that came, 0 for none.
 static CAME: AtomicI32 = AtomicI32::new(0);
 
-/// What the command is at.
-static PHASE: AtomicU8 = AtomicU8::new(Phase::Preparing as u8);
+/// What a signal does now.
+static RULE: AtomicU8 = AtomicU8::new(Rule::Leave as u8);
+
+/// Whether there is something that only this process can take away, until the end.
+static STAYS: AtomicBool = AtomicBool::new(false);
 
 static TOKEN: OnceLock<CancelToken> = OnceLock::new();
 
-/// What a signal may do, by what the command is at.
+/// What a signal does, by what the command is at.
 #[derive(Debug, Clone, Copy)]
 #[repr(u8)]
-enum Phase {
+enum Rule {
     /// Nothing is there that anybody sees (segments and drafts have no name yet): the process ends where it is.
-    Preparing,
-    /// Workers run: the call is cancelled, and they are gone when it returns.
-    Running,
-    /// The answer gets its name, or has it, which ends the command within microseconds: a signal comes too late.
-    Naming,
+    Leave,
+    /// Workers run, or there is a name to be taken away: it is noted, and the call cancelled; the rest is done here.
+    Note,
+    /// The answer gets its name, or has it, which ends the command within microseconds: it comes too late.
+    Ignore,
 }
 
 /// Catches SIGINT, SIGTERM and SIGHUP from here on, but for those that whoever started the command has had ignored
@@ -39,21 +44,25 @@ pub(crate) fn listen() {
     let Ok(token) = CancelToken::new() else { return };
     let _ = TOKEN.set(token);
     let caught = SigAction::new(SigHandler::Handler(on_signal), SaFlags::empty(), SigSet::empty());
-    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().filter(|signal| !is_ignored(*signal)) {
         // SAFETY: `on_signal` is async-signal-safe, see the module.
-        let before = unsafe { sigaction(signal, &caught) };
-        if let Ok(before) = before
-            && matches!(before.handler(), SigHandler::SigIgn)
-        {
-            // SAFETY: ignoring runs no code.
-            let _ = unsafe { sigaction(signal, &before) };
-        }
+        let _ = unsafe { sigaction(signal, &caught) };
     }
+}
+
+fn is_ignored(signal: Signal) -> bool {
+    let mut now = MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: writes what there is to `now`, and changes nothing.
+    if unsafe { libc::sigaction(signal as libc::c_int, ptr::null(), now.as_mut_ptr()) } != 0 {
+        return false;
+    }
+    // SAFETY: just written, and plain data before.
+    unsafe { now.assume_init() }.sa_sigaction == libc::SIG_IGN
 }
 
 extern "C" fn on_signal(signal: libc::c_int) {
     CAME.store(signal, Ordering::Relaxed);
-    if PHASE.load(Ordering::Relaxed) == Phase::Preparing as u8 {
+    if RULE.load(Ordering::Relaxed) == Rule::Leave as u8 {
         // SAFETY: ends the process; nothing of its memory is looked at.
         unsafe { libc::_exit(128 + signal) }
     }
@@ -68,17 +77,35 @@ pub(crate) fn exit_code() -> Option<u8> {
     }
 }
 
-/// Does what has workers: a signal cancels it by the token that `work` is given, if there is one.
-pub(crate) fn while_running<T>(work: impl FnOnce(Option<&CancelToken>) -> rowfork::Result<T>) -> Result<T, Failure> {
-    PHASE.store(Phase::Running as u8, Ordering::Relaxed);
+/// Does what has to be tidied up after: workers, names. A signal cancels it by the token that `work` is given, if there is one.
+pub(crate) fn while_noting<T>(work: impl FnOnce(Option<&CancelToken>) -> rowfork::Result<T>) -> Result<T, Failure> {
+    rule(Rule::Note);
     let done = work(TOKEN.get());
-    PHASE.store(Phase::Preparing as u8, Ordering::Relaxed);
+    if !STAYS.load(Ordering::Relaxed) {
+        rule(Rule::Leave);
+    }
     // A call that goes on without rows is no error when it is cancelled, and one that was over no longer is.
-    if exit_code().is_some() { Err(Failure::Interrupted) } else { Ok(done?) }
+    check()?;
+    Ok(done?)
+}
+
+/// From here on signals are only noted: there is something that this process has to take away.
+pub(crate) fn only_note() {
+    STAYS.store(true, Ordering::Relaxed);
+    rule(Rule::Note);
 }
 
 /// The last thing that a command does: gives its answer a name. From here on it is too late for a signal.
-pub(crate) fn while_naming<T>(name: impl FnOnce() -> T) -> T {
-    PHASE.store(Phase::Naming as u8, Ordering::Relaxed);
-    name()
+pub(crate) fn while_naming<T>(name: impl FnOnce() -> rowfork::Result<T>) -> Result<T, Failure> {
+    rule(Rule::Ignore);
+    check()?; // before it was
+    Ok(name()?)
+}
+
+fn rule(rule: Rule) {
+    RULE.store(rule as u8, Ordering::Relaxed);
+}
+
+fn check() -> Result<(), Failure> {
+    exit_code().map_or(Ok(()), |_| Err(Failure::Interrupted))
 }

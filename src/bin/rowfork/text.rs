@@ -3,6 +3,11 @@
 use std::fmt::Debug;
 use std::io::{self, BufWriter, Write};
 
+/// Says it on standard error. Who has closed that does not want to know, and is to have the answer all the same.
+pub(crate) fn tell(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
 /// Writes them to standard output.
 pub(crate) fn write_lines<A: Debug>(values: &[A]) -> io::Result<()> {
     let mut out = BufWriter::with_capacity(64 << 10, io::stdout().lock());

@@ -146,7 +146,7 @@ impl Job {
     pub(super) fn by_fork(&mut self, workers: usize) -> Result<(), Failure> {
         let long = self.is_long();
         let Self { matrix, sums, .. } = self;
-        signals::while_running(|token| {
+        signals::while_noting(|token| {
             told(rowfork::fork().workers(workers), token.filter(|_| long)).row_sums_into(&*matrix, sums).map(drop)
         })
     }
@@ -154,7 +154,7 @@ impl Job {
     pub(super) fn by_pool(&mut self, caller: &Caller<'_>, workers: usize) -> Result<(), Failure> {
         let long = self.is_long();
         let Self { matrix, sums, .. } = self;
-        signals::while_running(|token| {
+        signals::while_noting(|token| {
             told(caller.pool.call().workers(workers), token.filter(|_| long)).row_sums_into(&*matrix, sums).map(drop)
         })
     }

@@ -42,7 +42,7 @@ const PLACINGS: usize = 5;
 pub(crate) fn run(args: &BenchArgs) -> Result<(), Failure> {
     let shape = shape(args.size, args.columns.get(), segment::room()?.bytes)?;
     // While there are no threads and there is little to copy. Small calls are to be the workers', too.
-    let pool = signals::while_running(|_| Pool::builder().inline_below(0).build())?;
+    let pool = signals::while_noting(|_| Pool::builder().inline_below(0).build())?;
     let mut steps = Steps::new(args.quiet);
     steps.more(1 + 1 + PLACINGS + 3);
     steps.next("making a matrix");

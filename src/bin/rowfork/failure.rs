@@ -62,8 +62,12 @@ impl Failure {
 
     /// Tells of each that there is; whether there is one.
     pub(crate) fn tell_all(failures: impl IntoIterator<Item = Error>) -> Result<(), Self> {
-        let told = failures.into_iter().map(|error| Self::Library(error).tell()).count();
-        if told > 0 { Err(Self::Told) } else { Ok(()) }
+        let mut told = Ok(());
+        for error in failures {
+            Self::Library(error).tell();
+            told = Err(Self::Told);
+        }
+        told
     }
 }
 

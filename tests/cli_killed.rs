@@ -208,7 +208,7 @@ fn a_signal_before_the_first_worker_and_after_the_last_takes_a_visible_draft_awa
             .args(scene.asked(0))
             .env("ROWFORK_TEST_WITHOUT", "no nameless drafts");
         let mut child = tracer.spawn().unwrap();
-        assert!(eventually(|| left_in(scene.dir.path()).iter().any(|name| name.ends_with(".tmp"))));
+        assert!(eventually(|| left_in(scene.dir.path()).iter().any(|name| name.starts_with(".rowfork-"))));
         std::thread::sleep(Duration::from_millis(if replaced { 150 } else { 20 }));
         kill(Pid::from_raw(children(child.id())[0]), Signal::SIGINT).unwrap();
         let ended = child.wait().unwrap();

@@ -54,7 +54,7 @@ fn is_volatile(meta: &Metadata) -> bool {
 }
 
 /// Whether an array could be given this name now: it may be one, and nothing stands there, once what killed programs have left is
-/// [swept](sweep). For who would know before the work rather than after.
+/// [swept](sweep()). For who would know before the work rather than after.
 ///
 /// ```
 /// use rowfork::{Error, segment};

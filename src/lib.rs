@@ -10,7 +10,7 @@
 //!   goes with the rows, as [`param`] and [`broadcast`].
 //! - [`Executor`] is what both have in common: the operations, and the options of a call.
 //! - [`Output`] is a result with its [`Report`]; [`Error`] is everything that can go wrong, by name and number.
-//! - [`segment`] lists, removes and sweeps segments. [`exact_sum`] and [`exact_row_sums`] are the exact sums alone,
+//! - [`segment`] lists, removes and sweeps segments; from a shell, the command `rowfork` does (feature `cli`). [`exact_sum`] and [`exact_row_sums`] are the exact sums alone,
 //!   [`exact_mean`], [`exact_dot`], [`exact_weighted_mean`] and [`fast_sum`] what belongs to them.
 //!
 //! ```
@@ -58,6 +58,8 @@
 //! | in Python | here |
 //! |---|---|
 //! | `shared_memory.SharedMemory` and `np.ndarray(..., buffer=shm.buf)` | [`SharedArray`]: memory and array in one |
+//! | `np.load(path, mmap_mode="r")` | [`SharedArray::map_npy_file`]: a file is an input where it lies |
+//! | `np.lib.format.open_memmap(path, mode="w+", ...)` | [`NpyDraft`]: an output is a file from the start, and has its name when it is whole |
 //! | `Pool(4).map(f, m)`, `np.apply_along_axis(f, 1, m)` | `fork().workers(4)` and [`map_rows`](Executor::map_rows) or [`transform_rows`](Executor::transform_rows) |
 //! | `Pool(4).map(f, range(n))`, joblib's `Parallel` | [`run_tasks`](Executor::run_tasks) |
 //! | `starmap` over `zip(a, b)` | [several inputs](#several-inputs) |

@@ -33,11 +33,6 @@ pub(crate) fn vector(location: &Location) -> rowfork::Result<SharedArray<f64, Ix
     }
 }
 
-/// An element type by NumPy's name, without the mark of its byte order, of which there is one here.
-pub(crate) fn bare(dtype: &str) -> &str {
-    dtype.strip_prefix(['<', '=', '|']).unwrap_or(dtype)
-}
-
 /// The rows and columns that were asked for.
 #[derive(Debug)]
 pub(crate) struct Part<'m, A> {

@@ -1,15 +1,17 @@
 //! What can be asked of rows. A new one is a line in [`OPERATIONS`].
 
-use ndarray::{ArrayView1, ArrayViewMut1, Axis, Ix1, Ix2};
+use ndarray::Ix1;
 use rowfork::{
-    Block, CancelToken, Element, Error, Executor, Policy, Pool, Report, SharedArray, Summand, broadcast,
-    exact_row_dots, exact_row_means, fast_row_sums,
+    CancelToken, Element, Error, Executor, Policy, Pool, Report, SharedArray, broadcast, exact_row_dots,
+    exact_row_means, fast_row_sums,
 };
 
 use crate::args::{Kind, OnPoison, RowArgs};
 use crate::deliver::Answer;
+use crate::element::with_element;
 use crate::failure::Failure;
-use crate::input::{self, Matrix, Part, bare};
+use crate::gather::{gathered, sums_in_words};
+use crate::input::{self, Matrix, Part};
 use crate::progress::RowBar;
 use crate::report::{self, About};
 use crate::signals;
@@ -26,30 +28,6 @@ pub(crate) struct Operation {
     /// Does it on a matrix whose elements NumPy calls so.
     run: fn(&RowArgs, &str) -> Result<(), Failure>,
 }
-
-/// Does something with the type of an element by NumPy's name of it: of `any`, or of `f64`, which leaves it to the library to
-/// refuse all others.
-macro_rules! with_element {
-    (f64, $dtype:ident, $A:ident => $work:expr) => {{
-        type $A = f64;
-        let _ = $dtype;
-        $work
-    }};
-    (any, $dtype:ident, $A:ident => $work:expr) => {
-        with_element!($dtype, $A => $work,
-            "f4" f32, "i1" i8, "i2" i16, "i4" i32, "i8" i64, "u1" u8, "u2" u16, "u4" u32, "u8" u64, "b1" rowfork::Bool)
-    };
-    ($dtype:ident, $A:ident => $work:expr, $($descr:literal $type:ty),+) => {
-        match bare($dtype) {
-            $($descr => {
-                type $A = $type;
-                $work
-            })+
-            _ => with_element!(f64, $dtype, $A => $work),
-        }
-    };
-}
-pub(crate) use with_element;
 
 /// Calls a method on whichever executor was asked for.
 macro_rules! on_workers {
@@ -179,52 +157,6 @@ fn answer<A: Element, T: Element>(
         None => report::warn(&about, &report),
     }
     Ok(())
-}
-
-/// So many bytes of rows are gathered at a time: they stay in the first cache.
-const GATHERED_BYTES: usize = 16 << 10;
-
-/// The values of rows of which only some columns count, by what makes them of rows on end.
-fn gathered<A: Element, T: Element, E: Verdict>(
-    block: &Block<'_, A, Ix2>,
-    columns: &ArrayView1<'_, u64>,
-    out: &mut ArrayViewMut1<'_, T>,
-    values_of: impl Fn(&[A], usize, &mut [T]) -> E,
-) -> Result<(), String> {
-    let n_columns = columns.len();
-    let at_once = (GATHERED_BYTES / (n_columns * size_of::<A>()).max(1)).max(1);
-    let mut rows = Vec::with_capacity(at_once * n_columns);
-    for (part, values) in block.axis_chunks_iter(Axis(0), at_once).zip(out.axis_chunks_iter_mut(Axis(0), at_once)) {
-        rows.clear();
-        for row in part.rows() {
-            // In range: they were chosen of so many columns.
-            rows.extend(columns.iter().map(|&column| row[usize::try_from(column).unwrap_or(usize::MAX)]));
-        }
-        values_of(&rows, n_columns, values.into_slice().expect("values lie on end")).verdict()?;
-    }
-    Ok(())
-}
-
-/// What may come of a function on slices: nothing that could go wrong, or words about it.
-trait Verdict {
-    fn verdict(self) -> Result<(), String>;
-}
-
-impl Verdict for () {
-    fn verdict(self) -> Result<(), String> {
-        Ok(())
-    }
-}
-
-impl Verdict for Result<(), String> {
-    fn verdict(self) -> Result<(), String> {
-        self
-    }
-}
-
-fn sums_in_words<A: Summand>(rows: &[A], n_columns: usize, sums: &mut [A::Sum]) -> Result<(), String> {
-    A::sum_rows(rows, n_columns, sums)
-        .map_err(|(_, sum)| format!("the sum of one of its rows is {sum}, beyond its type"))
 }
 
 /// As the library checks the vector of a call.

@@ -10,10 +10,9 @@ use rowfork::{Element, Error, HeaderError, SharedArray, sweep_drafts};
 
 use crate::args::LoadArgs;
 use crate::deliver::keep;
+use crate::element::with_element;
 use crate::failure::Failure;
-use crate::input::bare;
 use crate::location::Location;
-use crate::operations::with_element;
 use crate::progress::ByteBar;
 use crate::text;
 

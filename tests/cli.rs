@@ -127,6 +127,17 @@ fn every_number_has_a_sum_of_its_kind() {
     write(&path, &array![[i64::MAX, 1], [-5, 2]]);
     let over = rowfork(["sum", file]).refused();
     assert!(over.contains("the sum of row 0 is 9223372036854775808, beyond the range of int64"), "{over}");
+    let mut large = Array2::from_elem((300, 6), 1_i64);
+    large[[150, 0]] = i64::MAX;
+    write(&path, &large);
+    for part in [&[][..], &["-c", "1,2,4"], &["-r", "101-"], &["-r", "151", "-c", "1,2,4", "--executor", "pool"]] {
+        let over = rowfork([&["sum", file], part].concat()).refused();
+        assert!(over.contains("the sum of row 150 is 92233720368547758"), "{part:?}: {over}");
+    }
+    let told = rowfork(["sum", file, "--report", "json"]);
+    let told: serde_json::Value = serde_json::from_str(&told.err).unwrap();
+    assert!(told["error"].as_str().unwrap().contains("the sum of row 150"), "{told}");
+    write(&path, &array![[i64::MAX, 1], [-5, 2]]);
     let mean = rowfork(["mean", file]).refused();
     assert!(mean.contains("holds dtype \"<i8\", \"<f8\" is wanted; convert it"), "{mean}");
 }
@@ -311,4 +322,30 @@ fn rows_are_counted_in_the_input_whatever_part_of_it_was_asked_for() {
     let report: serde_json::Value = serde_json::from_str(&told.err).unwrap();
     assert_eq!((&report["first_row"], &report["ended_early"]), (&1000.into(), &"deadline".into()));
     assert!(warned.out.lines().all(|line| line == "NaN"));
+}
+
+#[test]
+fn what_python_has_mapped_is_said_to_be_and_stays_its_own_when_it_is_removed() {
+    let names = Names::new();
+    let name = names.name("mapped");
+    let path = shm(&name);
+    let mut made = SharedArray::<f64, _>::zeros(&name, (3, 4)).unwrap();
+    made.persist().unwrap();
+    drop(made);
+    let script = "import sys, numpy as np\na = np.load(sys.argv[1], mmap_mode='r')\nprint('ready', flush=True)\nsys.stdin.read()\nprint(a.sum())";
+    let mut python = std::process::Command::new("python3");
+    python.args(["-c", script]).arg(&path).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut python = python.spawn().unwrap();
+    let mut ready = String::new();
+    BufReader::new(python.stdout.take().unwrap()).read_line(&mut ready).unwrap();
+    if ready == "ready\n" {
+        let listed = rowfork(["ls"]).ok();
+        let line = listed.lines().find(|line| line.starts_with(&name)).unwrap();
+        assert!(line.contains("mapped") && line.ends_with(&python.id().to_string()), "{line}");
+    } else {
+        skip("python3 with numpy is not installed");
+    }
+    rowfork(["rm", &name]).ok();
+    drop(python.stdin.take());
+    assert!(python.wait().unwrap().success() || ready.is_empty());
 }

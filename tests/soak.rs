@@ -12,6 +12,7 @@ mod isolated;
 #[path = "support/shared.rs"]
 mod shared;
 
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use ndarray::{Array2, Ix2};
@@ -30,6 +31,9 @@ const LIMIT: Duration = Duration::from_secs(100);
 
 /// The first calls are not counted: they fill caches, the allocator's and rayon's.
 const WARM_UP: usize = 500;
+
+/// Made once: of arrays that come and go the allocator keeps one or two, as it pleases.
+static LARGE: LazyLock<Array2<u8>> = LazyLock::new(|| Array2::ones((3000, 1000)));
 
 /// One call; every sort of it comes up as `round` goes on.
 fn call(round: usize, m: &mut SharedArray<f64, Ix2>, expected: &[u64], name: &str) {
@@ -101,7 +105,7 @@ fn call(round: usize, m: &mut SharedArray<f64, Ix2>, expected: &[u64], name: &st
         10 => assert_eq!(fork().workers(workers).run_tasks(40, |task| task).unwrap().as_slice()[39], 39),
         11 => {
             // Larger than a huge page, and filled by rayon's threads.
-            let large = SharedArray::copy_from(None, &Array2::<u8>::ones((3000, 1000))).unwrap();
+            let large = SharedArray::copy_from(None, &*LARGE).unwrap();
             assert_eq!(fork().workers(workers).row_sums(&large).unwrap().as_slice()[2999], 1000);
         }
         _ => assert_eq!(harmed(m, workers, |_| {}).unwrap().0, expected),

@@ -3,11 +3,11 @@
 
 use std::ffi::OsStr;
 use std::fmt;
-use std::fs::{File, Metadata, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions, Permissions};
 use std::io;
 use std::ops::{Deref, DerefMut};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -24,7 +24,10 @@ use crate::sys::{file, limits};
 /// work. The room on its disk is taken when it is made, its name when it is [finished](Self::finish); dropped before, or killed, it leaves
 /// nothing behind.
 ///
-/// Where a file system cannot take room ahead (NFS), the array is a segment, which is copied in the end. Where it has no nameless files,
+/// While it is in the making nobody else can reach it; but as with everything on a disk, an error of the disk is a SIGBUS for who looks at
+/// the array, and what a power cut leaves is for the file system to say (nothing is synchronised).
+///
+/// Where a file system cannot take room ahead, the array is a segment, which is copied in the end. Where it has no nameless files,
 /// or there is no `/proc`, the file is called `.rowfork-PID-N.tmp` meanwhile, as it is for an instant where it replaces another;
 /// [`sweep_drafts`] removes what a kill has left of these.
 ///
@@ -63,12 +66,16 @@ impl<A: Element, D: Dimension> NpyDraft<A, D> {
         let header = segment::npy_file_header(A::DESCR, dim.slice());
         let overflow = || Error::ShapeOverflow { shape: dim.slice().to_vec(), element_bytes: size_of::<A>() };
         let need = header.len() + segment::data_bytes(dim.slice(), size_of::<A>()).ok_or_else(overflow)?;
-        let mut draft = Draft::create(path.as_ref(), need as u64)?;
-        if !draft.reserve()? {
+        let draft = Draft::create(path.as_ref(), need as u64)?;
+        let mapped = if draft.reserve()? {
+            draft.write(&header, 0)?;
+            segment::map_draft(&draft.file, &draft.target, need, header.len()).ok() // or it cannot be mapped to be written to
+        } else {
+            None
+        };
+        let Some(segment) = mapped else {
             return Ok(Self { array: SharedArray::zeros(None, dim)?, in_place: None, draft, complete: false });
-        }
-        draft.write(&header, 0)?;
-        let segment = segment::map_draft(&draft.file, &draft.target, need, header.len())?;
+        };
         Ok(Self { in_place: Some(segment.id()), array: SharedArray::of_segment(segment, dim), draft, complete: false })
     }
 
@@ -88,7 +95,7 @@ impl<A: Element, D: Dimension> NpyDraft<A, D> {
         self.array.segment().check_length()?;
         // It may have been swapped for another.
         if !self.complete && self.in_place != Some(self.array.segment().id()) {
-            self.draft.write_array(&self.array)?;
+            self.draft.become_file_of(&self.array)?;
         }
         self.complete = true;
         Ok(())
@@ -131,11 +138,20 @@ impl<A, D: Dimension> fmt::Debug for NpyDraft<A, D> {
 
 /// Writes an array that is there already.
 pub(super) fn write_npy<A: Element, D: Dimension>(array: &SharedArray<A, D>, path: &Path) -> Result<()> {
-    let need = segment::npy_file_header(A::DESCR, array.shape()).len() + size_of_val(array.as_slice());
-    let mut draft = Draft::create(path, need as u64)?;
+    let draft = Draft::create(path, file_bytes(array))?;
     draft.reserve()?;
     draft.write_array(array)?;
     draft.named()
+}
+
+/// How long the file of an array is.
+fn file_bytes<A: Element, D: Dimension>(array: &SharedArray<A, D>) -> u64 {
+    (segment::npy_file_header(A::DESCR, array.shape()).len() + size_of_val(array.as_slice())) as u64
+}
+
+fn check_file_size(need: u64, target: &Path) -> Result<()> {
+    let limit = limits::file_size().map_err(os("read the file size limit for", target))?;
+    if need > limit { Err(Error::FileSizeLimit { need, limit }) } else { Ok(()) }
 }
 
 /// A file without its name.
@@ -163,27 +179,29 @@ impl Draft {
     /// For a file of so many bytes.
     fn create(target: &Path, need: u64) -> Result<Self> {
         check_target(target)?;
-        let limit = limits::file_size().map_err(os("read the file size limit for", target))?;
-        if need > limit {
-            return Err(Error::FileSizeLimit { need, limit });
-        }
+        check_file_size(need, target)?;
         let (file, visible) = open_beside(target)?;
         Ok(Self { file, target: target.to_owned(), visible, need })
     }
 
     /// Takes the room for all of it, zeros, if the file system can.
-    fn reserve(&mut self) -> Result<bool> {
-        match file::allocate(&self.file, 0, self.need) {
-            Ok(()) => Ok(!failpoints::is_on("no drafts in place")),
-            Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(false),
-            Err(error) => Err(self.failed(error)),
-        }
+    fn reserve(&self) -> Result<bool> {
+        let taken = segment::take_room(&self.file, self.need, |error| self.failed(error))?;
+        Ok(taken && !failpoints::is_on("no drafts in place"))
     }
 
     fn write_array<A: Element, D: Dimension>(&self, array: &SharedArray<A, D>) -> Result<()> {
         let header = segment::npy_file_header(A::DESCR, array.shape());
         self.write(&header, 0)?;
         self.write(bytemuck::cast_slice(array.as_slice()), header.len() as u64)
+    }
+
+    /// Whatever it was made for.
+    fn become_file_of<A: Element, D: Dimension>(&mut self, array: &SharedArray<A, D>) -> Result<()> {
+        self.need = file_bytes(array);
+        check_file_size(self.need, &self.target)?;
+        self.file.set_len(self.need).map_err(|error| self.failed(error))?;
+        self.write_array(array)
     }
 
     fn write(&self, bytes: &[u8], at: u64) -> Result<()> {
@@ -193,9 +211,10 @@ impl Draft {
     /// The last act.
     fn named(self) -> Result<()> {
         let replace = os("replace", &self.target);
-        // What it replaces keeps its permissions, as a file that is written anew does.
+        // What it replaces keeps its permissions, as a file that is written anew does. Before anybody can open it.
         if let Ok(before) = std::fs::metadata(&self.target) {
-            self.file.set_permissions(before.permissions()).map_err(os("change the mode of", &self.target))?;
+            let permissions = Permissions::from_mode(before.mode() & 0o777);
+            self.file.set_permissions(permissions).map_err(os("change the mode of", &self.target))?;
         }
         if let Some(visible) = self.visible {
             return std::fs::rename(&visible.0, &self.target).map_err(replace);
@@ -338,7 +357,6 @@ fn remove_if_dead(path: &Path) -> bool {
 mod tests {
     use super::*;
     use ndarray::Ix1;
-    use std::os::unix::fs::PermissionsExt;
 
     fn names(directory: &Path) -> Vec<String> {
         let names =
@@ -366,10 +384,14 @@ mod tests {
     fn what_is_put_in_the_arrays_place_is_what_is_written() {
         let dir = tempfile::tempdir().unwrap();
         let target = dir.path().join("a.npy");
-        let mut draft = NpyDraft::create(&target, 3).unwrap();
-        *draft = SharedArray::from_shape_fn(None, 3, |i| i as f64).unwrap();
-        draft.finish().unwrap();
-        assert_eq!(SharedArray::<f64, Ix1>::from_npy_file(None, &target).unwrap().as_slice(), [0.0, 1.0, 2.0]);
+        for n in [3, 2, 1000] {
+            let mut draft = NpyDraft::create(&target, 3).unwrap();
+            *draft = SharedArray::from_shape_fn(None, n, |i| i as f64).unwrap();
+            draft.finish().unwrap();
+            let written = SharedArray::<f64, Ix1>::from_npy_file(None, &target).unwrap();
+            assert!(written.len() == n && written.as_slice().iter().enumerate().all(|(i, &x)| x == i as f64));
+            assert_eq!(std::fs::metadata(&target).unwrap().len(), 128 + 8 * n as u64);
+        }
     }
 
     #[test]
@@ -377,7 +399,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let target = dir.path().join("a.npy");
         std::fs::write(&target, "before").unwrap();
-        std::fs::set_permissions(&target, std::fs::Permissions::from_mode(0o640)).unwrap();
+        std::fs::set_permissions(&target, Permissions::from_mode(0o4640)).unwrap();
         SharedArray::<f64, _>::zeros(None, 3).unwrap().write_npy(&target).unwrap();
         assert_eq!(std::fs::metadata(&target).unwrap().mode() & 0o7777, 0o640);
     }

@@ -19,6 +19,7 @@ mod sacrifice;
 mod sweep;
 
 use std::fs::{File, Metadata, Permissions};
+use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::PathBuf;
 use std::ptr::NonNull;
@@ -31,8 +32,8 @@ pub(crate) use self::name::{kind_name, os, path as path_of, validated};
 pub use self::npy::NpyInfo;
 pub(crate) use self::npy::{Layout, NpyFile, Wanted};
 pub(crate) use self::preflight::{check_address_space, check_memory};
-pub(crate) use self::reserve::Fill;
 pub use self::reserve::Pages;
+pub(crate) use self::reserve::{Fill, take_room};
 pub use self::room::{MemoryRoom, Room, room};
 pub use self::sweep::{SegmentInfo, find_processes, info, list, remove, sweep};
 
@@ -239,6 +240,10 @@ impl Segment {
         let name = name::validated(name)?;
         name::check_free(name)?;
         let path = name::path(name);
+        if let Some(elsewhere) = &self.file_path {
+            let no_segment = format!("its memory are the pages of {}", elsewhere.display());
+            return Err(os("name", &path)(io::Error::new(io::ErrorKind::CrossesDevices, no_segment)));
+        }
         self.file.set_permissions(Permissions::from_mode(VOLATILE)).map_err(os("change the mode of", &path))?;
         birth::link(&self.file, name)?;
         self.mapping.relabel(name::label(Some(name)));

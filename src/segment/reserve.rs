@@ -19,6 +19,7 @@ use rayon::prelude::*;
 
 use super::header::DATA_OFFSET;
 use super::mapping::Mapped;
+use super::{has_memory, preflight, sacrifice};
 use crate::error::{Error, Result};
 use crate::sys::memory::{HUGE_PAGE, SMALL_PAGE};
 use crate::sys::{file, process};
@@ -97,6 +98,23 @@ pub(super) fn allocate_all(file: &File, Range { start, end }: Range<u64>) -> io:
         at += STEP;
     }
     Ok(())
+}
+
+/// Gives a file that is no segment, all of whose `len` bytes will be written to, its room: on a disk, or in memory, of which there
+/// may be a limit. `false` where the file system takes none ahead, or says that it has and has not (a sparse file is all that some
+/// make).
+pub(crate) fn take_room(file: &File, len: u64, full: impl Fn(io::Error) -> Error) -> Result<bool> {
+    let allocate = || allocate_all(file, 0..len);
+    let brink = if file::is_in_memory(file) { preflight::check_memory(len)? } else { None };
+    let taken = match brink {
+        Some(brink) => return sacrifice::reserve(file, len, brink, allocate).map(|()| true),
+        None => allocate(),
+    };
+    match taken {
+        Ok(()) => Ok(file.metadata().is_ok_and(|meta| has_memory(&meta, len))),
+        Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(false),
+        Err(error) => Err(full(error)),
+    }
 }
 
 /// Gives one chunk its memory; `true` if that is a huge page.

@@ -115,7 +115,7 @@ struct NoArgs {}
 
 #[derive(Debug, Args)]
 pub(crate) struct NameArgs {
-    /// A segment's name, or FILE.npy (which has a dot or a slash)
+    /// A segment's name, or FILE.npy (or any path with a slash)
     #[arg(value_name = "NAME")]
     pub(crate) name: Location,
 }
@@ -214,7 +214,11 @@ fn command() -> Command {
             ),
             described::<NoArgs>("ls", "List segments: what, how large, how old, whose", "ls"),
             described::<NameArgs>("info", "Say what an array is, and who has it mapped", "info prices"),
-            described::<NamesArgs>("rm", "Remove segments that nobody uses", "rm prices"),
+            described::<NamesArgs>(
+                "rm",
+                "Remove segments that no rowfork program uses (NumPy keeps what it has mapped)",
+                "rm prices",
+            ),
             described::<CollectArgs>(
                 "gc",
                 "Remove what killed programs have left: segments, unfinished files",

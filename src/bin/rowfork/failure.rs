@@ -4,7 +4,9 @@ use std::io;
 use std::process::ExitCode;
 
 use rowfork::{Error, HeaderError};
+use serde_json::json;
 
+use crate::report;
 use crate::signals;
 use crate::text;
 
@@ -15,6 +17,8 @@ pub(crate) enum Failure {
     Library(Error),
     /// The command does: what, and what to do.
     Said(String),
+    /// The same for a program that reads standard error.
+    Json(serde_json::Value),
     /// The arguments make no sense together.
     Usage(String),
     /// What is wrong has been said.
@@ -53,6 +57,10 @@ impl Failure {
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => return ExitCode::SUCCESS,
             Self::Output(error) => (format!("standard output: {error}"), FAILED),
             Self::Usage(text) => (format!("{text} (rowfork --help)"), NOT_UNDERSTOOD),
+            Self::Json(value) => {
+                text::tell(&value.to_string());
+                return ExitCode::from(FAILED);
+            }
             Self::Said(text) => (text, FAILED),
             Self::Library(error) => (with_advice(&error), FAILED),
         };
@@ -60,11 +68,25 @@ impl Failure {
         ExitCode::from(code)
     }
 
+    /// For who has asked for a report that a program can read: the line, and the rows that were fatal to their workers.
+    pub(crate) fn into_json(self) -> Self {
+        let failed = match &self {
+            Self::Library(Error::PoisonedRows { rows }) => rows.iter().map(report::failed_row).collect(),
+            _ => Vec::new(),
+        };
+        let line = match self {
+            Self::Library(error) => with_advice(&error),
+            Self::Said(line) => line,
+            other => return other,
+        };
+        Self::Json(json!({ "error": text::on_one_line(&line), "failed_rows": failed }))
+    }
+
     /// Tells of each that there is; whether there is one.
-    pub(crate) fn tell_all(failures: impl IntoIterator<Item = Error>) -> Result<(), Self> {
+    pub(crate) fn tell_all(failures: impl IntoIterator<Item = Self>) -> Result<(), Self> {
         let mut told = Ok(());
-        for error in failures {
-            Self::Library(error).tell();
+        for failure in failures {
+            failure.tell();
             told = Err(Self::Told);
         }
         told
@@ -82,7 +104,7 @@ fn with_advice(error: &Error) -> String {
         Error::PoisonedRows { rows } => {
             let all: Vec<String> = rows.iter().take(SHOWN).map(ToString::to_string).collect();
             let more = if rows.len() > SHOWN { format!("; {} in all", rows.len()) } else { String::new() };
-            format!("{}{more}; --on-poison nan goes on without such rows", all.join("; "))
+            format!("{}{more}; --on-poison nan goes on without such rows (which count from 0)", all.join("; "))
         }
         Error::UnfitFill { dtype, .. } => {
             format!("--on-poison nan: the output is of dtype {dtype:?}, which has no NaN; leave it out")
@@ -103,7 +125,6 @@ fn advice(error: &Error) -> Option<&'static str> {
         Error::NameInUse { .. } => "rowfork info NAME says what it is",
         Error::NameNotFound { .. } => "rowfork ls lists those that are there",
         Error::NotRegular { .. } | Error::NotAFile { .. } => "name a .npy file, or a segment as shm:NAME",
-        Error::NotOurs { .. } => "ask its owner, or run as that user",
         Error::InUse { .. } => "rowfork info NAME says by which",
         Error::Truncated { .. } => "it was cut, or not written to its end: make it again",
         Error::DiskFull { .. } => "make room, or write elsewhere",
@@ -112,8 +133,14 @@ fn advice(error: &Error) -> Option<&'static str> {
         Error::WrongDimension { .. } => "a vector is wanted, in numpy: a.reshape(-1)",
         Error::WrongDtype { found, .. } if found.contains('c') => "take a part of it, as in numpy: a.real",
         Error::WrongDtype { .. } => "convert it, as in numpy: a.astype('<f8')",
+        Error::SumOverflow { .. } => "rows count from 0; sums of doubles have no end: in numpy, a.astype('<f8')",
+        Error::NotOurs { .. } => "its owner can give leave (chmod), or be asked for a copy",
         Error::WrongShape { .. } => "as many elements are needed as there are columns (rowfork info shows shapes)",
         Error::Npy { source, .. } => return of_header(source),
+        // Segments, and answers in the making, lie there.
+        Error::Os { subject, .. } if subject.starts_with("/dev/shm") => {
+            "rowfork doctor says what is wrong with /dev/shm"
+        }
         Error::Os { source, .. } => return of_system(source),
         _ => return None,
     })
@@ -131,6 +158,9 @@ fn of_header(error: &HeaderError) -> Option<&'static str> {
 }
 
 fn of_system(error: &io::Error) -> Option<&'static str> {
+    if error.raw_os_error() == Some(libc::EMFILE) {
+        return Some("raise the limit on open files: ulimit -n");
+    }
     Some(match error.kind() {
         io::ErrorKind::NotFound => "check the path and its directory (a segment is shm:NAME)",
         io::ErrorKind::PermissionDenied => "check the permissions of the file and its directory",

@@ -2,7 +2,7 @@
 //! wants rows on end.
 
 use ndarray::{ArrayView1, ArrayViewMut1, Axis, Ix2};
-use rowfork::{Block, Element, Summand};
+use rowfork::{Block, Element, Error};
 
 /// So many bytes of rows are gathered at a time: they stay in the first cache.
 const GATHERED_BYTES: usize = 16 << 10;
@@ -17,37 +17,50 @@ pub(crate) fn gathered<A: Element, T: Element, E: Verdict>(
     let n_columns = columns.len();
     let at_once = (GATHERED_BYTES / (n_columns * size_of::<A>()).max(1)).max(1);
     let mut rows = Vec::with_capacity(at_once * n_columns);
-    for (part, values) in block.axis_chunks_iter(Axis(0), at_once).zip(out.axis_chunks_iter_mut(Axis(0), at_once)) {
+    let chunks = block.axis_chunks_iter(Axis(0), at_once).zip(out.axis_chunks_iter_mut(Axis(0), at_once));
+    for (start, (part, values)) in (block.row_range().start..).step_by(at_once).zip(chunks) {
         rows.clear();
         for row in part.rows() {
             // In range: they were chosen of so many columns.
             rows.extend(columns.iter().map(|&column| row[usize::try_from(column).unwrap_or(usize::MAX)]));
         }
-        values_of(&rows, n_columns, values.into_slice().expect("values lie on end")).verdict()?;
+        let done = values_of(&rows, n_columns, values.into_slice().expect("values lie on end")).verdict();
+        done.map_err(|(row, sum)| format!("{OVERFLOW}{} {sum}", start + row))?;
     }
     Ok(())
 }
 
-/// What may come of a function on slices: nothing that could go wrong, or words about it.
+/// What begins the words of a kernel that has met a sum which does not fit; its row and the sum follow.
+const OVERFLOW: &str = "overflow ";
+
+/// The error of a call that [`gathered`] rows, in the words of the same on rows as they lie.
+pub(crate) fn in_words<T: Element>(error: Error) -> Error {
+    let found = match &error {
+        Error::KernelFailed { message, .. } => message.strip_prefix(OVERFLOW).and_then(|rest| rest.split_once(' ')),
+        _ => None,
+    };
+    let Some((Ok(row), Ok(sum))) = found.map(|(row, sum)| (row.parse(), sum.parse())) else { return error };
+    if T::DESCR == i64::DESCR {
+        Error::SumOverflow { row, sum, dtype: "int64", min: i64::MIN.into(), max: i64::MAX.into() }
+    } else {
+        Error::SumOverflow { row, sum, dtype: "uint64", min: 0, max: u64::MAX.into() }
+    }
+}
+
+/// What may come of a function on slices: nothing that could go wrong, or a sum that does not fit, and its row.
 pub(crate) trait Verdict {
-    /// The words, if it has failed.
-    fn verdict(self) -> Result<(), String>;
+    /// Which it is.
+    fn verdict(self) -> Result<(), (usize, i128)>;
 }
 
 impl Verdict for () {
-    fn verdict(self) -> Result<(), String> {
+    fn verdict(self) -> Result<(), (usize, i128)> {
         Ok(())
     }
 }
 
-impl Verdict for Result<(), String> {
-    fn verdict(self) -> Result<(), String> {
+impl Verdict for Result<(), (usize, i128)> {
+    fn verdict(self) -> Result<(), (usize, i128)> {
         self
     }
-}
-
-/// Sums, or the first that does not fit.
-pub(crate) fn sums_in_words<A: Summand>(rows: &[A], n_columns: usize, sums: &mut [A::Sum]) -> Result<(), String> {
-    A::sum_rows(rows, n_columns, sums)
-        .map_err(|(_, sum)| format!("the sum of one of its rows is {sum}, beyond its type"))
 }

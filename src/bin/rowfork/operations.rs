@@ -2,15 +2,15 @@
 
 use ndarray::Ix1;
 use rowfork::{
-    CancelToken, Element, Error, Executor, Policy, Pool, Report, SharedArray, broadcast, exact_row_dots,
+    CancelToken, Element, Error, Executor, Policy, Pool, Report, SharedArray, Summand, broadcast, exact_row_dots,
     exact_row_means, fast_row_sums,
 };
 
-use crate::args::{Kind, OnPoison, RowArgs};
+use crate::args::{Form, Kind, OnPoison, RowArgs};
 use crate::deliver::Answer;
 use crate::element::with_element;
 use crate::failure::Failure;
-use crate::gather::{gathered, sums_in_words};
+use crate::gather::{self, gathered};
 use crate::input::{self, Matrix, Part};
 use crate::progress::RowBar;
 use crate::report::{self, About};
@@ -85,7 +85,7 @@ macro_rules! operation {
 
 /// All there are.
 pub(crate) const OPERATIONS: &[Operation] = &[
-    operation!("sum", any, row_sums_into, sums_in_words::<A>, "The exact sum of each row, rounded once"),
+    operation!("sum", any, row_sums_into, <A as Summand>::sum_rows, "The exact sum of each row, rounded once"),
     operation!("sum-fast", f64, row_sums_fast_into, fast_row_sums, "The plain sum of each row, in a fixed order"),
     operation!("mean", f64, row_means_into, exact_row_means, "The exact mean of each row, rounded once"),
     operation!(
@@ -100,8 +100,11 @@ pub(crate) const OPERATIONS: &[Operation] = &[
 
 /// Does what was asked for, from the file to the answer.
 pub(crate) fn run(operation: &Operation, args: &RowArgs) -> Result<(), Failure> {
-    let info = input::info(&args.input)?;
-    (operation.run)(args, &info.dtype)
+    let done = input::info(&args.input).map_err(Failure::from).and_then(|info| (operation.run)(args, &info.dtype));
+    match args.report {
+        Some(Form::Json) => done.map_err(Failure::into_json),
+        _ => done,
+    }
 }
 
 /// The workers of a call, and what they are told.
@@ -147,7 +150,10 @@ fn answer<A: Element, T: Element>(
     let part = matrix.part(args.rows.as_ref(), args.columns.as_ref())?;
     let mut answer = Answer::prepare(args.output.as_ref(), part.selection.n_rows())?;
     let bar = RowBar::new((part.selection.shape()[1] * size_of::<A>()) as u64, args.quiet);
-    let report = signals::while_noting(|token| work(&Workers::new(args, &bar, token)?, &part, answer.values()))?;
+    let report = signals::while_noting(|token| {
+        let done = work(&Workers::new(args, &bar, token)?, &part, answer.values());
+        done.map_err(|error| of_the_input(gather::in_words::<T>(error), part.first_row))
+    })?;
     drop(bar);
     answer.deliver()?;
     let about = About { args, way: matrix.way(), first_row: part.first_row };
@@ -157,6 +163,18 @@ fn answer<A: Element, T: Element>(
         None => report::warn(&about, &report),
     }
     Ok(())
+}
+
+/// An error that names rows, which count from the first that was asked for, with their places in the input.
+fn of_the_input(mut error: Error, first_row: usize) -> Error {
+    match &mut error {
+        Error::SumOverflow { row, .. } | Error::KernelFailed { row, .. } | Error::KernelPanicked { row, .. } => {
+            *row += first_row;
+        }
+        Error::PoisonedRows { rows } => rows.iter_mut().for_each(|failed| failed.row += first_row),
+        _ => {}
+    }
+    error
 }
 
 /// As the library checks the vector of a call.

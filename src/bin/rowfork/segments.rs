@@ -69,14 +69,15 @@ pub(crate) fn list() -> Result<(), Failure> {
     Ok(out.flush()?)
 }
 
-/// `rowfork info`: all that is known of one. A segment is meant where there is one of that name.
+/// `rowfork info`: all that is known of one.
 pub(crate) fn info(array: &Location) -> Result<(), Failure> {
     let lines = match array {
         Location::Segment(name) => of_segment(name)?,
-        Location::File(path) => match path.to_str().map(of_segment) {
-            Some(Ok(lines)) => lines,
-            // What cannot be a file either is not there.
-            Some(Err(error)) if !path.exists() => return Err(error.into()),
+        Location::File(path) => match path.to_str() {
+            // `prices` alone is a segment where there is one, `m.npy` and `./prices` are files.
+            Some(name) if !looks_like_a_file(name) => {
+                of_segment(name).or_else(|error| of_file(path).map_err(|_| error))?
+            }
             _ => of_file(path)?,
         },
     };
@@ -85,6 +86,10 @@ pub(crate) fn info(array: &Location) -> Result<(), Failure> {
         writeln!(out, "{what:<10} {}", text::on_one_line(&value))?;
     }
     Ok(out.flush()?)
+}
+
+fn looks_like_a_file(name: &str) -> bool {
+    name.contains('/') || Path::new(name).extension().is_some_and(|extension| extension == "npy")
 }
 
 type Lines = Vec<(&'static str, String)>;
@@ -121,9 +126,10 @@ fn of_header(name: String, npy: NpyInfo) -> Lines {
     vec![("name", name), ("shape", shape(&npy.shape)), ("dtype", npy.dtype), ("size", size)]
 }
 
-/// `rowfork rm`: all that can be; each that cannot has its line.
+/// `rowfork rm`: all that can be; each that cannot has its line. Who has one mapped without our lock, as NumPy has, keeps its
+/// memory; nobody else finds it any more.
 pub(crate) fn remove(names: &[String]) -> Result<(), Failure> {
-    Failure::tell_all(names.iter().filter_map(|name| segment::remove(name).err()))
+    Failure::tell_all(names.iter().filter_map(|name| segment::remove(name).err()).map(Failure::from))
 }
 
 /// `rowfork gc`: says what it removed, and where it could not look.
@@ -136,7 +142,7 @@ pub(crate) fn collect(directories: &[PathBuf]) -> Result<(), Failure> {
     for directory in directories {
         match sweep_drafts(directory) {
             Ok(drafts) => drafts.iter().try_for_each(|draft| writeln!(out, "{}", draft.display()))?,
-            Err(error) => failures.push(error),
+            Err(error) => failures.push(Failure::from(error)),
         }
     }
     out.flush()?;
@@ -173,6 +179,7 @@ fn kept(segment: &SegmentInfo) -> &'static str {
 fn state(segment: &SegmentInfo) -> &'static str {
     match (segment.live, segment.volatile) {
         (true, _) => "in use",
+        (false, _) if !segment.processes.is_empty() => "mapped",
         (false, true) => "stale",
         (false, false) => "at rest",
     }

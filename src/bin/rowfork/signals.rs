@@ -10,6 +10,7 @@ use std::ptr;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, Ordering};
 
+use nix::errno::Errno;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use rowfork::CancelToken;
 
@@ -41,8 +42,9 @@ enum Rule {
 /// Catches SIGINT, SIGTERM and SIGHUP from here on, but for those that whoever started the command has had ignored
 /// (`nohup`).
 pub(crate) fn listen() {
-    let Ok(token) = CancelToken::new() else { return };
-    let _ = TOKEN.set(token);
+    if let Ok(token) = CancelToken::new() {
+        let _ = TOKEN.set(token); // without descriptors there will be no workers to cancel
+    }
     let caught = SigAction::new(SigHandler::Handler(on_signal), SaFlags::empty(), SigSet::empty());
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().filter(|signal| !is_ignored(*signal)) {
         // SAFETY: `on_signal` is async-signal-safe, see the module.
@@ -61,12 +63,15 @@ fn is_ignored(signal: Signal) -> bool {
 }
 
 extern "C" fn on_signal(signal: libc::c_int) {
+    // What it interrupts may be about to look.
+    let errno = Errno::last_raw();
     CAME.store(signal, Ordering::Relaxed);
     if RULE.load(Ordering::Relaxed) == Rule::Leave as u8 {
         // SAFETY: ends the process; nothing of its memory is looked at.
         unsafe { libc::_exit(128 + signal) }
     }
     TOKEN.get().map(CancelToken::cancel);
+    Errno::set_raw(errno);
 }
 
 /// The exit code that says which signal came, if one did.

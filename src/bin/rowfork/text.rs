@@ -26,7 +26,7 @@ pub(crate) fn on_one_line(text: &str) -> String {
     const LONGEST: usize = 1000;
     let escaped = text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] });
     let mut line: String = escaped.take(LONGEST).collect();
-    if text.len() > LONGEST {
+    if text.len() > LONGEST && line.chars().count() == LONGEST {
         line.push_str(" ...");
     }
     line
@@ -36,6 +36,9 @@ pub(crate) fn on_one_line(text: &str) -> String {
 pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
     let (digits, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
     let unit = unit.trim_start().to_ascii_lowercase();
+    if unit == "ib" {
+        return Err("no such unit: 512MiB, 1GiB".to_owned());
+    }
     let (power, base) = match unit.strip_suffix("ib").or(unit.strip_suffix('b')).unwrap_or(&unit) {
         "" => (0, 1),
         letter => (
@@ -81,7 +84,7 @@ mod tests {
         for (text, n) in read.into_iter().chain([("2G", 2 << 30), ("200MB", 200_000_000), ("1TiB", 1 << 40)]) {
             assert_eq!(parse_bytes(text), Ok(n), "{text}");
         }
-        for text in ["", "MiB", "1.5GiB", "-1", "1x", "1MiBB", "99999999999999999999", "99999999TiB"] {
+        for text in ["", "MiB", "17ib", "1.5GiB", "-1", "1x", "1MiBB", "99999999999999999999", "99999999TiB"] {
             assert!(parse_bytes(text).is_err(), "{text}");
         }
     }

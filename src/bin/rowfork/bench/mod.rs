@@ -31,6 +31,8 @@ is checked. It takes some 10 s and twice --size of /dev/shm, all of which is giv
 const DEFAULT_BYTES: u64 = 512 << 20;
 
 /// Calls of next to nothing: so many for each median.
+/// Less is over before all workers are at it.
+const LEAST_BYTES: u64 = 1 << 20;
 const HOT_CALLS: usize = 1001;
 const COLD_CALLS: usize = 101;
 /// By then the workers of a pool sleep.
@@ -61,7 +63,10 @@ pub(crate) fn run(args: &BenchArgs) -> Result<(), Failure> {
 
 /// Rows and columns of about so many bytes, if all that is made of them fits.
 fn shape(size: Option<u64>, n_columns: u32, room: u64) -> Result<[usize; 2], Failure> {
-    let size = size.unwrap_or(DEFAULT_BYTES.min(room / 4));
+    if size.is_some_and(|size| size < LEAST_BYTES) {
+        return Err(Failure::Said("of less than 1MiB nothing could be said; choose a larger --size".to_owned()));
+    }
+    let size = size.unwrap_or(DEFAULT_BYTES.min(room / 4)); // even where that is next to nothing
     let n_rows = (size / (u64::from(n_columns) * size_of::<f64>() as u64)).max(1);
     let shape = [usize::try_from(n_rows).unwrap_or(usize::MAX), n_columns as usize];
     match peak_bytes(shape) {
@@ -149,12 +154,13 @@ mod tests {
         assert_eq!(shape(None, 1024, 1 << 40).unwrap(), [65_536, 1024]);
         assert_eq!(shape(None, 1024, 64 * MIB).unwrap(), [2048, 1024]);
         assert_eq!(shape(Some(MIB), 100, 64 * MIB).unwrap(), [1310, 100]);
-        assert_eq!(shape(Some(10), 100, MIB).unwrap(), [1, 100], "one row at least");
+        assert_eq!(shape(Some(MIB), 1 << 20, 64 * MIB).unwrap(), [1, 1 << 20], "one row at least");
+        assert!(shape(Some(MIB - 1), 100, 64 * MIB).is_err());
     }
 
     #[test]
     fn what_does_not_fit_twice_is_refused_in_words() {
-        for (size, n_columns, room) in [(40 * MIB, 1024, 64 * MIB), (u64::MAX, 1, u64::MAX), (0, u32::MAX, MIB)] {
+        for (size, n_columns, room) in [(40 * MIB, 1024, 64 * MIB), (u64::MAX, 1, u64::MAX), (MIB, u32::MAX, MIB)] {
             let Err(Failure::Said(text)) = shape(Some(size), n_columns, room) else { panic!("{size} fits {room}") };
             assert!(text.contains("choose a smaller --size"), "{text}");
         }

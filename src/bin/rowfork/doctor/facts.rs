@@ -95,7 +95,8 @@ impl Facts {
         let (room, shm) = match segment::room() {
             Ok(room) => {
                 let shm = Shm { available: room.shm_available, total: room.shm_total };
-                (Some(room), Ok(shm))
+                let shm = usable(&room).map(|()| shm);
+                (Some(room), shm)
             }
             Err(error) => (None, Err(error.to_string())),
         };
@@ -152,6 +153,13 @@ fn huge_pages(room: Option<&Room>) -> HugePages {
         of_shared_memory: of_shared_memory.map(|text| text.trim().to_owned()),
         forbidden: std::env::var_os("ROWFORK_HUGE_PAGES").is_some_and(|value| value == "never"),
     }
+}
+
+/// Whether an array can be made at all, where there is room for one: for the mode of the directory, say, or a mount that is read-only.
+fn usable(room: &Room) -> Result<(), String> {
+    const ONE: u64 = 64 << 10;
+    let tried = if room.bytes < ONE { Ok(()) } else { SharedArray::<u8, _>::zeros(None, 1).map(drop) };
+    tried.map_err(|error| error.to_string())
 }
 
 /// Makes an array that nobody sees, of some huge pages exactly.

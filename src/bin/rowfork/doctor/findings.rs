@@ -110,7 +110,7 @@ fn cores(Cores { usable, online }: Cores) -> Finding {
     match usable {
         1 => found.but(
             Verdict::Note,
-            "one worker isolates but is no faster: give more (taskset -p, docker --cpus, CPUQuota= of systemd)",
+            "one worker isolates but is no faster: give more (taskset -p, docker --cpus and --cpuset-cpus, Kubernetes resources.limits.cpu, CPUQuota= of systemd)",
         ),
         usable if usable < online => {
             found.but(Verdict::Note, "affinity or a quota sets that: taskset -p, docker --cpus, CPUQuota= of systemd")
@@ -122,16 +122,21 @@ fn cores(Cores { usable, online }: Cores) -> Finding {
 fn shared_memory(shm: Result<&Shm, &String>) -> Finding {
     let what = "/dev/shm";
     match shm {
-        Err(reason) => good(what, reason)
-            .but(Verdict::Bad, "mount one, as root: mkdir -p /dev/shm && mount -t tmpfs -o mode=1777 tmpfs /dev/shm"),
+        Err(reason) => good(what, reason).but(
+            Verdict::Bad,
+            "as root mount one, which everybody may write to: mkdir -p /dev/shm && mount -t tmpfs -o mode=1777 tmpfs /dev/shm; one that is \
+             there: mount -o remount,rw,mode=1777 /dev/shm",
+        ),
         Ok(Shm { total: None, .. }) => good(what, "no limit of its own"),
         Ok(&Shm { available, total: Some(total) }) => {
             let found = good(what, format!("{}, {} free", bytes(total), bytes(available)));
-            let advice = if total / 2 < AMPLE || available > total / 2 {
-                "enlarge it: docker run --shm-size=2g, Kubernetes emptyDir {medium: Memory}, or as root \
-                 mount -o remount,size=2g /dev/shm"
-            } else {
-                "others have filled it: rowfork ls shows what is there, rowfork gc and rowfork rm remove it"
+            let larger = "enlarge it: docker run --shm-size=2g, Kubernetes emptyDir {medium: Memory} mounted at /dev/shm (it counts \
+                          against the memory limit), or as root mount -o remount,size=2g /dev/shm";
+            let emptier = "others have filled it: rowfork ls shows what is there, rowfork gc and rowfork rm remove it";
+            let advice = match (available < total / 2, total / 2 < AMPLE) {
+                (false, _) => larger.to_owned(),
+                (true, false) => emptier.to_owned(),
+                (true, true) => format!("{emptier}; or {larger}"),
             };
             found.where_below(available, [LITTLE, AMPLE], advice)
         }
@@ -162,7 +167,8 @@ fn group(facts: &Facts) -> Finding {
         Some(group) => {
             let is = "set: a kernel that takes too much memory ends every process of its control group";
             let advice = format!(
-                "echo 0 > {}/memory.oom.group as root; systemd: OOMPolicy=continue; Kubernetes: singleProcessOOMKill: true",
+                "echo 0 > {}/memory.oom.group as root, outside of the container; systemd: OOMPolicy=continue; Kubernetes: \
+                 singleProcessOOMKill: true in the kubelet's configuration",
                 group.display()
             );
             good(what, is).but(Verdict::Note, advice)

@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use ndarray::Ix2;
-use rowfork::{DeathCause, Error, SharedArray, fork};
+use rowfork::{DeathCause, Error, NpyDraft, SharedArray, fork};
 use shared::SharedWord;
 use support::{as_player, say, skip};
 
@@ -40,6 +40,7 @@ fn plays_a_role() {
     match std::env::var(support::ROLE).as_deref() {
         Ok("once") => a_row_takes_too_much_once(),
         Ok("always") => a_row_always_takes_too_much(),
+        Ok("draft") => a_file_in_memory_takes_too_much(),
         Ok(role) => panic!("unknown role {role}"),
         Err(_) => {}
     }
@@ -100,6 +101,18 @@ fn a_row_always_takes_too_much() {
 }
 
 /// The row that killed its workers, and how.
+fn a_file_in_memory_takes_too_much() {
+    let path = format!("/dev/shm/{}.npy", isolated::unique_name("draft"));
+    match NpyDraft::<u8, _>::create(&path, 300_000_000) {
+        Err(Error::MemoryLimit { need, .. }) => assert!(need >= 300_000_000),
+        other => panic!("{other:?}"),
+    }
+    // What fits is had, if only just.
+    drop(NpyDraft::<u8, _>::create(&path, 100_000_000).unwrap());
+    assert!(!std::path::Path::new(&path).exists());
+    say("the limit is named, and nobody was killed");
+}
+
 fn fatal_row(error: Error) -> (usize, DeathCause) {
     match error {
         Error::PoisonedRows { mut rows } if rows.len() == 1 => {
@@ -170,6 +183,10 @@ fn plays_to_its_end(role: &str, word: &str, kills: u64) {
 isolated_tests! {
     fn a_worker_killed_for_want_of_memory_costs_its_block_even_where_the_caller_is_larger() {
         plays_to_its_end("once", "one worker was killed", 1);
+    }
+
+    fn an_output_file_in_memory_that_is_too_large_is_an_error_and_no_kill() {
+        plays_to_its_end("draft", "the limit is named", 0);
     }
 
     fn a_row_that_always_takes_too_much_memory_is_named_by_a_caller_that_lives() {

@@ -214,11 +214,7 @@ fn command() -> Command {
             ),
             described::<NoArgs>("ls", "List segments: what, how large, how old, whose", "ls"),
             described::<NameArgs>("info", "Say what an array is, and who has it mapped", "info prices"),
-            described::<NamesArgs>(
-                "rm",
-                "Remove segments that no rowfork program uses (NumPy keeps what it has mapped)",
-                "rm prices",
-            ),
+            described::<NamesArgs>("rm", "Remove segments (NumPy keeps what it has mapped of them)", "rm prices"),
             described::<CollectArgs>(
                 "gc",
                 "Remove what killed programs have left: segments, unfinished files",

@@ -174,12 +174,7 @@ fn numbers_are_the_shortest_that_read_back_and_sort_knows_them() {
     assert_eq!(said, "0.1\n0.0\n1e300\n5e-324\ninf\n0.3333333333333333\n123456789.0\n1e16\n");
     let sorted = ran({
         let mut shell = std::process::Command::new("sh");
-        shell.args([
-            "-c",
-            "\"$0\" mean \"$1\" | LC_ALL=C sort -g | tail -2",
-            env!("CARGO_BIN_EXE_rowfork"),
-            path.to_str().unwrap(),
-        ]);
+        shell.args(["-c", "\"$0\" mean \"$1\" | LC_ALL=C sort -g | tail -2"]).arg(support::rowfork_path()).arg(&path);
         shell
     });
     assert_eq!(sorted.ok(), "1e300\ninf\n");

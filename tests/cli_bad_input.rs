@@ -73,7 +73,7 @@ fn as_plain_user(directory: &Path, args: &[&str]) -> Option<Command> {
         return Some(command(args));
     }
     let copy = directory.join("rowfork");
-    fs::copy(env!("CARGO_BIN_EXE_rowfork"), &copy).unwrap();
+    fs::copy(support::rowfork_path(), &copy).unwrap();
     fs::set_permissions(directory, fs::Permissions::from_mode(0o755)).unwrap();
     let mut plain = Command::new("setpriv");
     plain.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(copy).args(args);
@@ -178,7 +178,7 @@ fn a_full_disk_is_known_before_the_work_and_keeps_what_was_there() {
     let script = "mount -t tmpfs -o size=256k rowfork-test \"$1\" && echo before > \"$1/out.npy\" && \
                   \"$0\" sum \"$2\" -o \"$1/out.npy\"; echo $?; cat \"$1/out.npy\"; ls -A \"$1\" | wc -l";
     let mut inside = Command::new("unshare");
-    inside.args(["-m", "sh", "-c", script, env!("CARGO_BIN_EXE_rowfork")]).args([&disk, Path::new(file)]);
+    inside.args(["-m", "sh", "-c", script]).arg(support::rowfork_path()).args([&disk, Path::new(file)]);
     let Ran { out, err, .. } = ran(inside);
     if err.contains("unshare") || err.contains("mount") {
         return skip("this user may not mount");

@@ -13,8 +13,6 @@ use nix::unistd::Pid;
 use rowfork::{SharedArray, segment};
 use support::{Names, eventually, is_root, run, skip};
 
-const ROWFORK: &str = env!("CARGO_BIN_EXE_rowfork");
-
 /// All that `doctor` looks at.
 const LOOKED_AT: [&str; 14] = [
     "kernel",
@@ -34,7 +32,7 @@ const LOOKED_AT: [&str; 14] = [
 ];
 
 fn rowfork(args: &[&str]) -> Command {
-    let mut command = Command::new(ROWFORK);
+    let mut command = Command::new(support::rowfork_path());
     command.args(args);
     command
 }
@@ -42,7 +40,7 @@ fn rowfork(args: &[&str]) -> Command {
 /// The same by way of a shell, which does something before.
 fn rowfork_after(script: &str, args: &[&str]) -> Command {
     let mut command = Command::new("sh");
-    command.args(["-c", &format!("{script} && exec \"$0\" \"$@\""), ROWFORK]).args(args);
+    command.args(["-c", &format!("{script} && exec \"$0\" \"$@\"")]).arg(support::rowfork_path()).args(args);
     command
 }
 
@@ -58,7 +56,7 @@ fn with_a_shm_of(size: &str, args: &[&str]) -> Option<Command> {
         "mount -t tmpfs -o size={size},mode=1777 rowfork-test /dev/shm || exit 99; \"$0\" \"$@\"; code=$?; \
          [ -z \"$(ls -A /dev/shm)\" ] || exit 98; exit $code"
     );
-    command.args(["--mount", "--propagation=private", "sh", "-c", &script, ROWFORK]).args(args);
+    command.args(["--mount", "--propagation=private", "sh", "-c", &script]).arg(support::rowfork_path()).args(args);
     Some(command)
 }
 
@@ -117,7 +115,7 @@ fn without_a_shm_the_rest_is_said_all_the_same() {
     }
     let mut command = Command::new("unshare");
     let script = "mount -t tmpfs rowfork-test /dev && exec \"$0\" doctor";
-    command.args(["--mount", "--propagation=private", "sh", "-c", script, ROWFORK]);
+    command.args(["--mount", "--propagation=private", "sh", "-c", script]).arg(support::rowfork_path());
     let done = run(command);
     assert_eq!((done.status.code(), findings(&done).len()), (Some(1), 14), "{}", said(&done));
     assert_eq!(finding(&done, "/dev/shm").0, "bad", "{}", said(&done));

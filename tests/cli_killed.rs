@@ -203,10 +203,7 @@ fn a_signal_before_the_first_worker_and_after_the_last_takes_a_visible_draft_awa
         let inject = format!("inject={held_up}:delay_enter=400000");
         let mut tracer = std::process::Command::new("strace");
         tracer.args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={held_up}"), "-e", &inject]);
-        tracer
-            .arg(env!("CARGO_BIN_EXE_rowfork"))
-            .args(scene.asked(0))
-            .env("ROWFORK_TEST_WITHOUT", "no nameless drafts");
+        tracer.arg(support::rowfork_path()).args(scene.asked(0)).env("ROWFORK_TEST_WITHOUT", "no nameless drafts");
         let mut child = tracer.spawn().unwrap();
         assert!(eventually(|| left_in(scene.dir.path()).iter().any(|name| name.starts_with(".rowfork-"))));
         std::thread::sleep(Duration::from_millis(if replaced { 150 } else { 20 }));
@@ -231,7 +228,7 @@ fn an_ignored_signal_stays_ignored() {
         // Hangups from its first instruction to its last.
         let script = "trap '' HUP; \"$@\" & while kill -HUP $! 2>/dev/null; do :; done; wait $!";
         let mut command = std::process::Command::new("sh");
-        command.args(["-c", script, "sh", env!("CARGO_BIN_EXE_rowfork")]).args(scene.asked(0));
+        command.args(["-c", script, "sh"]).arg(support::rowfork_path()).args(scene.asked(0));
         let status = command.status().unwrap();
         assert!(status.success(), "{status:?}");
         scene.check_answer(0, true);

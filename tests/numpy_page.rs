@@ -5,7 +5,7 @@
 mod isolated;
 mod support;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -22,14 +22,14 @@ const STEM: &str = "weather-";
 const WATCHDOG: Duration = Duration::from_secs(60);
 
 /// The directory of the command; `None`, and the reason printed, where a part of what is needed is not there.
-fn directory_of_command() -> Option<&'static Path> {
-    let command = Path::new(env!("CARGO_BIN_EXE_rowfork"));
+fn directory_of_command() -> Option<PathBuf> {
+    let command = support::rowfork_path();
     if !command.exists() {
         skip("the command rowfork lies where this user cannot reach it");
         return None;
     }
     numpy("", &[])?;
-    command.parent()
+    command.parent().map(Path::to_owned)
 }
 
 /// Runs a file of Python, `rowfork` on its PATH, in the directory where it lies; how it ended, and what it said.
@@ -82,7 +82,7 @@ fn strangers(text: &str) -> Vec<&str> {
 #[test]
 fn every_program_of_the_page_runs_says_what_is_printed_below_it_and_leaves_nothing() {
     let Some(directory) = directory_of_command() else { return };
-    let (path, names, work) = (path_with(directory), Names::new(), tempfile::tempdir().unwrap());
+    let (path, names, work) = (path_with(&directory), Names::new(), tempfile::tempdir().unwrap());
     let blocks = blocks();
     let mut run = 0;
     for (i, block) in blocks.iter().enumerate().filter(|(_, block)| block.language == "python") {
@@ -103,7 +103,7 @@ fn every_program_of_the_page_runs_says_what_is_printed_below_it_and_leaves_nothi
 #[test]
 fn the_script_finds_every_sum_to_be_that_of_fsum_and_says_what_is_missing() {
     let Some(directory) = directory_of_command() else { return };
-    let path = path_with(directory);
+    let path = path_with(&directory);
     let (succeeded, said) = script(&["300", "17"], &[], &path);
     assert!(succeeded && said.contains("300 rows of 17: every sum is that of math.fsum"), "{said}");
     let (succeeded, said) = script(&["0"], &[], &path);

@@ -51,6 +51,11 @@ pub(crate) fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name)
 }
 
+/// Where the command is: as built with the tests, or where somebody has put it who runs them as another user.
+pub(crate) fn rowfork_path() -> PathBuf {
+    std::env::var_os("ROWFORK_TEST_COMMAND").map_or_else(|| env!("CARGO_BIN_EXE_rowfork").into(), PathBuf::from)
+}
+
 /// Says why a test, or a part of it, is left out. Not by a macro: the harness would keep it to itself when the test
 /// passes.
 pub(crate) fn skip(reason: &str) {

@@ -3,7 +3,7 @@
 
 use std::ffi::OsStr;
 use std::fmt;
-use std::fs::{File, Metadata, OpenOptions, Permissions};
+use std::fs::{File, Metadata, Permissions};
 use std::io;
 use std::ops::{Deref, DerefMut};
 use std::os::unix::ffi::OsStrExt;
@@ -259,7 +259,7 @@ fn check_target(target: &Path) -> Result<()> {
 
 /// In a directory with the sticky bit (`/tmp`) a file is replaced by its owner, the directory's, or root.
 fn may_be_replaced(target: &Path, meta: &Metadata) -> bool {
-    let us = nix::unistd::geteuid().as_raw();
+    let us = segment::our_uid();
     let sticky = |directory: Metadata| directory.mode() & 0o1000 != 0 && directory.uid() != us;
     us == 0 || meta.uid() == us || !std::fs::metadata(directory_of(target)).is_ok_and(sticky)
 }
@@ -281,19 +281,13 @@ fn open_beside(target: &Path) -> Result<(File, Option<Visible>)> {
         Err(error) => return Err(os("make a file in", directory)(error)),
     }
     loop {
-        let options = || OpenOptions::new().read(true).write(true).create_new(true).to_owned();
-        let (file, visible) = named_beside(target, |path| options().open(path))?;
+        let (file, visible) = named_beside(target, |path| File::create_new(path))?;
         let _ = file.try_lock();
         // Between birth and lock somebody may have swept it.
-        if file.metadata().is_ok_and(|meta| leads_to(&visible.0, &meta)) {
+        if file.metadata().is_ok_and(|meta| file::leads_to(&visible.0, &meta)) {
             return Ok((file, Some(visible)));
         }
     }
-}
-
-/// Whether a path leads to the file that `meta` describes.
-fn leads_to(path: &Path, meta: &Metadata) -> bool {
-    std::fs::symlink_metadata(path).is_ok_and(|there| (there.dev(), there.ino()) == (meta.dev(), meta.ino()))
 }
 
 /// Without `/proc` it could not be named later.
@@ -347,9 +341,9 @@ fn remove_if_dead(path: &Path) -> bool {
     let Ok(file) = file::open_existing(path, false) else { return false };
     let Ok(meta) = file.metadata() else { return false };
     meta.is_file()
-        && meta.uid() == nix::unistd::geteuid().as_raw()
+        && meta.uid() == segment::our_uid()
         && file.try_lock().is_ok()
-        && leads_to(path, &meta)
+        && file::leads_to(path, &meta)
         && std::fs::remove_file(path).is_ok()
 }
 
@@ -392,6 +386,17 @@ mod tests {
             assert!(written.len() == n && written.as_slice().iter().enumerate().all(|(i, &x)| x == i as f64));
             assert_eq!(std::fs::metadata(&target).unwrap().len(), 128 + 8 * n as u64);
         }
+    }
+
+    #[test]
+    fn the_pages_of_a_file_cannot_be_published_as_a_segment() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("a.npy");
+        let mut draft = NpyDraft::<f64, _>::create(&target, 3).unwrap();
+        let mode = draft.draft.file.metadata().unwrap().mode();
+        assert!(matches!(draft.publish(&format!("rft-draft-{}", std::process::id())), Err(Error::Os { .. })));
+        draft.finish().unwrap();
+        assert_eq!(std::fs::metadata(&target).unwrap().mode(), mode);
     }
 
     #[test]

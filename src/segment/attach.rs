@@ -31,7 +31,7 @@ pub(crate) fn attach(name: &str, wanted: Wanted) -> Result<(Segment, Layout)> {
     }
     let layout = npy.layout_to_map(wanted)?;
     fill_holes(&npy, layout.end())?;
-    let mapping = mapped(&npy, &layout, Access::Write, name::label(Some(name)))?;
+    let mapping = mapped(&npy.file, &npy.path, layout.end(), Access::Write, name::label(Some(name)))?;
     Ok((Segment::attached(npy.file, mapping, name.to_owned(), layout.data_offset), layout))
 }
 
@@ -46,26 +46,22 @@ pub(crate) fn map_file(path: &Path, wanted: Wanted) -> Result<(Segment, Layout)>
         let _ = npy.file.try_lock_shared();
     }
     let layout = npy.layout_to_map(wanted)?;
-    let mapping = mapped(&npy, &layout, Access::Read, format!("the file {}", path.display()).into())?;
+    let mapping = mapped(&npy.file, path, layout.end(), Access::Read, name::file_label(path))?;
     Ok((Segment::of_file(npy.file, mapping, npy.path, layout.data_offset), layout))
 }
 
 /// Maps a file that is in the making, all of whose `len` bytes have room, to be written to.
 pub(crate) fn map_draft(file: &File, path: &Path, len: usize, data_offset: usize) -> Result<Segment> {
-    preflight::check_mapping(len)?;
-    let size = NonZeroUsize::new(len).ok_or(io::ErrorKind::UnexpectedEof).map_err(|e| os("map", path)(e.into()))?;
-    let mapping = Mapped::new(file, size, Access::Write, format!("the file {}", path.display()).into());
-    let mapping = mapping.map_err(os("map", path))?;
+    let mapping = mapped(file, path, len, Access::Write, name::file_label(path))?;
     let file = file.try_clone().map_err(os("map", path))?;
     Ok(Segment::of_file(file, mapping, path.to_owned(), data_offset))
 }
 
-/// Maps as much of a file as its layout says.
-fn mapped(npy: &NpyFile, layout: &Layout, access: Access, label: Arc<str>) -> Result<Mapped> {
-    preflight::check_mapping(layout.end())?;
-    let len = NonZeroUsize::new(layout.end()).ok_or(io::ErrorKind::UnexpectedEof);
-    let len = len.map_err(|e| os("map", &npy.path)(e.into()))?;
-    Mapped::new(&npy.file, len, access, label).map_err(os("map", &npy.path))
+/// Maps the first `len` bytes of a file, header and data.
+fn mapped(file: &File, path: &Path, len: usize, access: Access, label: Arc<str>) -> Result<Mapped> {
+    preflight::check_mapping(len)?;
+    let len = NonZeroUsize::new(len).ok_or(io::ErrorKind::UnexpectedEof).map_err(|e| os("map", path)(e.into()))?;
+    Mapped::new(file, len, access, label).map_err(os("map", path))
 }
 
 /// Takes the lock that says "in use". Others hold the exclusive one for an instant, to look or to sweep.

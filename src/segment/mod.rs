@@ -28,7 +28,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 pub(crate) use self::attach::{attach, map_draft, map_file};
 pub(crate) use self::birth::birth;
 pub(crate) use self::header::{DATA_OFFSET, data_bytes, of_file as npy_file_header};
-pub(crate) use self::name::{kind_name, os, path as path_of, validated};
+pub(crate) use self::name::{kind_name, os, our_uid, path as path_of, validated};
 pub use self::npy::NpyInfo;
 pub(crate) use self::npy::{Layout, NpyFile, Wanted};
 pub(crate) use self::preflight::{check_address_space, check_memory};

@@ -39,6 +39,11 @@ pub(super) fn label(name: Option<&str>) -> std::sync::Arc<str> {
     name.map_or_else(|| "a nameless segment".into(), |name| format!("segment {name:?}").into())
 }
 
+/// Likewise, of a file that is mapped by its path.
+pub(super) fn file_label(path: &Path) -> std::sync::Arc<str> {
+    format!("the file {}", path.display()).into()
+}
+
 /// `Error::Os` for a failed call on a path.
 pub(crate) fn os(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
     move |source| Error::Os { action, subject: path.display().to_string(), source }
@@ -100,7 +105,7 @@ pub(super) fn open_regular(name: &str, write: bool) -> Result<(File, Metadata)> 
 }
 
 /// The effective user of this process: who owns the files that it makes.
-pub(super) fn our_uid() -> u32 {
+pub(crate) fn our_uid() -> u32 {
     nix::unistd::geteuid().as_raw()
 }
 
@@ -133,8 +138,8 @@ pub(super) fn is_locked(file: &File) -> bool {
 
 /// Whether `name` still leads to the very file that `meta` describes.
 pub(super) fn leads_to(name: &str, meta: &Metadata) -> bool {
-    let same = |there: Metadata| (there.dev(), there.ino()) == (meta.dev(), meta.ino());
-    std::fs::symlink_metadata(path(name)).is_ok_and(|there| same(there) || failpoints::is_on("names, not inodes"))
+    let path = path(name);
+    file::leads_to(&path, meta) || (failpoints::is_on("names, not inodes") && std::fs::symlink_metadata(path).is_ok())
 }
 
 /// What stands there instead of a file, in a word.

@@ -1,11 +1,11 @@
 //! Files in shared memory: what `std::fs` lacks. Called by `segment` only; knows nothing of names or layouts.
 //! (`std` already has `fchmod`, `flock`, `ftruncate`, `pread` and `unlink` as methods of `File` and `fs`.)
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io;
 use std::ops::Range;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -32,6 +32,11 @@ pub(crate) fn cannot_be_nameless(error: &io::Error) -> bool {
 /// Opens what is there: a link is not followed (`ELOOP`), a fifo is not waited for.
 pub(crate) fn open_existing(path: &Path, write: bool) -> io::Result<File> {
     OpenOptions::new().read(true).write(write).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)
+}
+
+/// Whether a path leads to the very file that `meta` describes, links not followed.
+pub(crate) fn leads_to(path: &Path, meta: &Metadata) -> bool {
+    std::fs::symlink_metadata(path).is_ok_and(|there| (there.dev(), there.ino()) == (meta.dev(), meta.ino()))
 }
 
 /// Gives every page of the range memory of its own, or `ENOSPC` with nothing changed.

@@ -22,7 +22,8 @@ const MAX: usize = 64;
 /// A file that is smaller stays mapped: it may well be read again.
 const LEAST: usize = 16 << 20;
 
-/// Start and end of every such mapping of this process; a forked child has a copy.
+/// Start and end of every such mapping of this process; a forked child has a copy. Changed under the registry's lock, which is held
+/// across a fork, or by a worker of a pool, which has one thread.
 static MAPPINGS: [[AtomicUsize; 2]; MAX] = [const { [const { AtomicUsize::new(0) }; 2] }; MAX];
 
 /// How many there are: mostly none, which is known at one look.
@@ -34,13 +35,10 @@ pub(crate) fn add(file: &File, range: &Range<usize>) {
     if range.len() < LEAST || file::is_in_memory(file) {
         return;
     }
-    for [start, end] in &MAPPINGS {
-        if end.compare_exchange(0, usize::MAX, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
-            start.store(range.start, Ordering::Relaxed);
-            end.store(range.end, Ordering::Relaxed);
-            COUNT.fetch_add(1, Ordering::Relaxed);
-            return;
-        }
+    if let Some([start, end]) = MAPPINGS.iter().find(|[start, _]| start.load(Ordering::Relaxed) == 0) {
+        end.store(range.end, Ordering::Relaxed);
+        start.store(range.start, Ordering::Relaxed);
+        COUNT.fetch_add(1, Ordering::Relaxed);
     }
 }
 

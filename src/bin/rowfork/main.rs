@@ -1,7 +1,6 @@
 //! The command `rowfork`: a file in, a file out. Arguments -> what to do -> done -> said.
 //!
 //! The only code of the project that prints, and the only one that exits.
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command speaks")]
 
 mod args;
 mod bench;
@@ -27,8 +26,8 @@ use self::failure::Failure;
 
 fn main() -> ExitCode {
     #[cfg(feature = "failpoints")]
-    if let Ok(protection) = std::env::var("ROWFORK_TEST_WITHOUT") {
-        rowfork::failpoints::throw(&protection);
+    if let Ok(protections) = std::env::var("ROWFORK_TEST_WITHOUT") {
+        protections.split(',').for_each(rowfork::failpoints::throw);
     }
     signals::listen();
     let order = args::from_command_line();

@@ -70,10 +70,7 @@ fn as_json(about: &About<'_>, report: &Report) -> Value {
     let deaths = report.deaths.iter().map(|death| {
         json!({ "worker": death.worker, "cause": death.cause.to_string(), "rows": death.rows.as_ref().map(|rows| [rows.start, rows.end]) })
     });
-    let failed = report
-        .failed_rows
-        .iter()
-        .map(|failed| json!({ "row": failed.row, "cause": failed.cause.to_string(), "attempts": failed.attempts }));
+    let failed = report.failed_rows.iter().map(failed_row);
     let missing = report.missing_rows.iter().map(|rows| [rows.start, rows.end]);
     json!({
         "input": about.args.input.to_string(),

@@ -30,9 +30,10 @@ is checked. It takes some 10 s and twice --size of /dev/shm, all of which is giv
 /// Larger than any cache.
 const DEFAULT_BYTES: u64 = 512 << 20;
 
-/// Calls of next to nothing: so many for each median.
 /// Less is over before all workers are at it.
 const LEAST_BYTES: u64 = 1 << 20;
+
+/// Calls of next to nothing: so many for each median.
 const HOT_CALLS: usize = 1001;
 const COLD_CALLS: usize = 101;
 /// By then the workers of a pool sleep.

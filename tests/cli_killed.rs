@@ -197,20 +197,21 @@ fn a_signal_before_the_first_worker_and_after_the_last_takes_a_visible_draft_awa
     let scene = Scene::new();
     let visible = "no nameless drafts";
     let copied = "no nameless drafts,no drafts in place";
-    // The room for it is taken; the answer is copied; its permissions become those of what it replaces, before it does.
-    for (held_up, without, replaced) in
-        [("fallocate", visible, false), ("pwrite64", copied, false), ("fchmod", visible, true)]
+    // The room for it is taken; the answer is copied (before, its segment was made as long as it is); its permissions become those of
+    // what it replaces, before it does.
+    for (held_up, when, without, replaced) in
+        [("fallocate", 1, visible, false), ("ftruncate", 2, copied, false), ("fchmod", 1, visible, true)]
     {
         if replaced {
             std::fs::write(&scene.out, "before").unwrap();
         }
-        let inject = format!("inject={held_up}:delay_enter=400000");
+        let inject = format!("inject={held_up}:delay_enter=600000:when={when}");
         let mut tracer = std::process::Command::new("strace");
         tracer.args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={held_up}"), "-e", &inject]);
         tracer.arg(support::rowfork_path()).args(scene.asked(0)).env("ROWFORK_TEST_WITHOUT", without);
         let mut child = tracer.spawn().unwrap();
         assert!(eventually(|| left_in(scene.dir.path()).iter().any(|name| name.starts_with(".rowfork-"))));
-        std::thread::sleep(Duration::from_millis(if held_up == "fallocate" { 20 } else { 150 }));
+        std::thread::sleep(Duration::from_millis(if held_up == "fallocate" { 20 } else { 250 }));
         kill(Pid::from_raw(children(child.id())[0]), Signal::SIGINT).unwrap();
         let ended = child.wait().unwrap();
         if replaced {

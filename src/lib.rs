@@ -350,11 +350,7 @@ compile_error!(
 );
 
 mod array;
-mod blocks;
-mod call;
-mod cancel;
-mod control;
-mod crew;
+mod engine;
 mod error;
 mod executor;
 #[cfg(not(feature = "failpoints"))]
@@ -362,39 +358,28 @@ mod failpoints;
 #[cfg(feature = "failpoints")]
 #[doc(hidden)]
 pub mod failpoints;
-mod fork;
-mod interrupted;
 mod kernel;
-mod options;
-mod packet;
-mod policy;
-mod pool;
-mod ranges;
-mod report;
 mod rows;
 pub mod segment;
-mod spare;
-mod supervise;
-mod supervisor;
 mod sys;
-mod worker;
 
 pub use {bytemuck, ndarray};
 
-pub use array::{Bool, Element, MappedArray, NpyDraft, SegmentName, Selection, SharedArray, sweep_drafts};
-pub use cancel::CancelToken;
+pub use array::{Bool, Element, FillValue, MappedArray, NpyDraft, SegmentName, Selection, SharedArray, sweep_drafts};
+pub use engine::cancel::CancelToken;
+pub use engine::policy::Policy;
+pub use engine::report::{BlockTimes, EarlyEnd, Output, Progress, Report, Warning, WorkerDeath, WorkerReport};
 pub use error::{DeathCause, Error, FailedRow, HeaderError, Result};
-pub use executor::{Executor, KernelFor, Mode};
-pub use fork::{Fork, PerCall, fork};
+pub use executor::Executor;
+pub use executor::fork::{Fork, PerCall, fork};
+pub use executor::mode::{KernelFor, Mode};
+pub use executor::pool::{Persistent, Pool, PoolBuilder, PoolCall, PoolStats};
 pub use kernel::{
     exact_dot, exact_mean, exact_row_dots, exact_row_means, exact_sum, exact_weighted_mean, fast_row_sums, fast_sum,
 };
 #[cfg(feature = "failpoints")]
 #[doc(hidden)]
 pub use kernel::{instructions, tier_of_exact_sum};
-pub use policy::{FillValue, Policy};
-pub use pool::{Persistent, Pool, PoolBuilder, PoolCall, PoolStats};
-pub use report::{BlockTimes, EarlyEnd, Output, Progress, Report, Warning, WorkerDeath, WorkerReport};
 pub use rows::{
     Block, Broadcast, KernelReturn, Param, Row, RowMut, Rows, Summand, Tasks, broadcast, exact_row_sums, param, tasks,
 };

@@ -6,7 +6,7 @@ use std::ops::Not;
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::policy::FillValue;
+use super::fill_value::FillValue;
 
 /// An element type: plain bytes, and a name that NumPy knows it by.
 ///

@@ -11,6 +11,7 @@ mod create;
 mod draft;
 mod element;
 mod fill;
+mod fill_value;
 mod mapped;
 mod name;
 mod open;
@@ -24,6 +25,7 @@ use ndarray::{Array, ArrayView, ArrayViewMut, Dimension, IndexLonger, Ix2, NdInd
 
 pub use self::draft::{NpyDraft, sweep_drafts};
 pub use self::element::{Bool, Element};
+pub use self::fill_value::FillValue;
 pub use self::mapped::MappedArray;
 pub use self::name::SegmentName;
 pub use self::selection::Selection;

@@ -47,7 +47,7 @@
 //! The answer being the correctly rounded one, it does not depend on the anchor, on the number of lanes or on how rows
 //! are grouped.
 
-use super::goal::{Goal, Term};
+use super::result::{Goal, Term};
 use super::lanes::Lanes;
 use super::three_term::ThreeTerm;
 use super::vector::Vector;

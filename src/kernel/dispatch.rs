@@ -12,14 +12,14 @@ use std::hint::black_box;
 use std::sync::OnceLock;
 
 use super::anchored::Anchor;
-use super::goal::Rounded;
+use super::result::Rounded;
 use super::integers::Integer;
 use super::lanes::Lanes;
 use super::means::{Mean, Weights};
-use super::summand::Overflow;
+use super::overflow::Overflow;
 #[cfg(target_arch = "x86_64")]
 use super::vector::{Avx2, Avx512, F64x4, F64x8};
-use super::{anchored, integers, means, plain, refine, rows, single_precision};
+use super::{anchored, fallback, integers, means, plain, rows, single_precision};
 use crate::sys::fpu::DefaultFpu;
 
 /// An instruction set the kernels are compiled for, from the least to the most.
@@ -163,7 +163,7 @@ macro_rules! compile {
             #[cold]
             #[inline(never)]
             fn refine(row: &[f64], anchor: Option<Anchor>) -> f64 {
-                super::refine::sum_row::<$vector, $lanes>($proof, row, anchor)
+                super::fallback::sum_row::<$vector, $lanes>($proof, row, anchor)
             }
 
             $(#[$feature])?

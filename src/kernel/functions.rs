@@ -2,6 +2,47 @@
 
 use super::Kernel;
 
+/// The double nearest the exact sum of `values`, ties to even: correctly rounded, like Python's `math.fsum`, at the
+/// speed of memory.
+///
+/// The exact sum has one nearest double, so the bits do not depend on the order of the values, the machine, its vector
+/// instructions, or the rounding mode and flush-to-zero setting of the calling thread.
+///
+/// Unlike `math.fsum`, partial sums may overflow: `[1e308, 1e308, -1e308]` gives `1e308`. As with IEEE 754 addition:
+///
+/// | values | sum |
+/// |---|---|
+/// | the exact sum rounds past `f64::MAX` | infinity of its sign |
+/// | a NaN, or both infinities | NaN, always the same one: positive, quiet, no payload |
+/// | infinities of one sign | that infinity |
+/// | none, only zeros of either sign, or an exact sum of zero | `+0.0` |
+///
+/// ```
+/// # use rowfork::exact_sum;
+/// let tenths = [0.1; 10];
+/// assert_eq!(exact_sum(&tenths), 1.0);
+/// assert_ne!(tenths.iter().sum::<f64>(), 1.0);
+///
+/// assert_eq!(exact_sum(&[1e100, 1.0, -1e100]), 1.0);
+/// ```
+///
+/// # Method
+/// Three tiers, each giving an answer only if it is proved. First two running sums that start from a number so large that
+/// additions to it are exact but for a remainder, which the second takes (Ogita, Rump and Oishi, "Accurate
+/// floating-point summation part I", 2008; Demmel and Nguyen, "Fast reproducible floating-point summation", 2013); if
+/// the second drops nothing, their sum is exact and is rounded once, as for practically all ordinary data, and else a
+/// bound of what it dropped decides whether the rounding is certain. Then the same with three, rounded to odd (Boldo and
+/// Melquiond 2008). Else fixed point over the whole range of doubles (Kulisch; Neal, "Fast exact summation using small and
+/// large superaccumulators", 2015).
+///
+/// # Fork safety
+/// Safe in kernels of rowfork's operations. The first call in a process reads `ROWFORK_ISA` from the environment, under a
+/// lock that another thread may hold while the program forks by itself: such a program calls this once before.
+#[must_use]
+pub fn exact_sum(values: &[f64]) -> f64 {
+    Kernel::get().sum(values)
+}
+
 /// The double nearest the exact mean of `values`, ties to even: their exact sum over their number, rounded once.
 ///
 /// The sum may be beyond the range of doubles, and the mean subnormal. As with [`exact_sum`](crate::exact_sum) the bits depend

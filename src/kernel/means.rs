@@ -4,7 +4,7 @@
 
 use super::anchored::{self, Anchor};
 use super::dot::{self, Careful, Conclusion, Elements, Products, Quick};
-use super::goal::Goal;
+use super::result::Goal;
 use super::interval::{Interval, mean_of};
 use super::ratio;
 use super::three_term::ThreeTerm;

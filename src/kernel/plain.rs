@@ -8,7 +8,7 @@
 //! is the one NaN.
 
 use super::lanes::Lanes;
-use super::refine::CANONICAL_NAN;
+use super::fallback::CANONICAL_NAN;
 
 /// Four chains of 256 bits hide the latency of an addition. Part of the order, so the same for all.
 const LANES: usize = 16;

@@ -7,8 +7,8 @@
 //! below 2^4256 of these units. A mean is a quotient of two such integers, which is divided until more bits are known than a
 //! double has, and rounded with the rest: no rounding comes before that one, for subnormal results either.
 
-use super::fixed::{Bins, Fixed, MOST_TERMS, Magnitude};
-use super::refine::{BLOCK, CANONICAL_NAN, sum_if_not_finite};
+use super::wide_int::{Bins, Fixed, MOST_TERMS, Magnitude};
+use super::fallback::{BLOCK, CANONICAL_NAN, sum_if_not_finite};
 use super::superaccumulator::{self, Superaccumulator, parts};
 
 /// Products end in limb 131, their sum in limb 133, and one is left for the sign.

@@ -4,7 +4,7 @@
 //! tiers cannot vouch for goes to the closure `refine`, which always knows.
 
 use super::anchored::{Anchor, MAGNITUDE_BITS, Running, Starts, WINDOW_BITS, accumulate, sum_row};
-use super::goal::{Goal, Term};
+use super::result::{Goal, Term};
 use super::vector::Vector;
 use crate::sys::prefetch::prefetch;
 

@@ -22,8 +22,8 @@
 
 use super::anchored::{Anchor, sum_row};
 use super::certificate::margin;
-use super::goal::{Goal, Rounded, Term};
-use super::refine::{BLOCK, sum_if_not_finite};
+use super::result::{Goal, Rounded, Term};
+use super::fallback::{BLOCK, sum_if_not_finite};
 use super::superaccumulator::{Rounding, Superaccumulator};
 use super::three_term::ThreeTerm;
 use super::vector::Vector;

@@ -2,7 +2,8 @@
 //!
 //! Called by the engine. Which algorithm and which instructions a type gets is the business of `dispatch.rs`.
 
-use super::Kernel;
+use super::dispatch::Kernel;
+use super::overflow::Overflow;
 
 /// An element type whose rows have exact sums.
 pub(crate) trait Summand: Copy + Send + Sync + 'static {
@@ -19,14 +20,6 @@ pub(crate) trait Summand: Copy + Send + Sync + 'static {
     /// # Panics
     /// If `rows` is not of that length.
     fn row_sums(kernel: Kernel, rows: &[Self], n_columns: usize, sums: &mut [Self::Sum]) -> Result<(), Overflow>;
-}
-
-/// A row whose integer sum does not fit its type.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Overflow {
-    /// Its index within the sums asked for.
-    pub(crate) row: usize,
-    pub(crate) sum: i128,
 }
 
 impl Summand for f64 {

@@ -8,7 +8,7 @@
 //! # Representation
 //! Every finite double is an integer multiple of 2^-1074. The sum, in that unit, is a [`Fixed`].
 
-use super::fixed::{Bins, Fixed, MOST_TERMS};
+use super::wide_int::{Bins, Fixed, MOST_TERMS};
 
 /// A term starts in a limb up to number 63; the sum of 2^60 doubles stays below 2^2158 units, inside limb 67.
 pub(super) const LIMBS: usize = 69;

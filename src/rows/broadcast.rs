@@ -9,12 +9,12 @@ use std::ops::Range;
 use bytemuck::Pod;
 use ndarray::{ArrayView, Dimension};
 
-use super::source::sealed::{RowAccess, RowCheck, Source};
-use super::source::{Rows, warn_of_name};
+use super::input::sealed::{RowAccess, RowCheck, Source};
+use super::input::{Rows, warn_of_name};
 use crate::array::{Element, Selection};
 use crate::error::Result;
-use crate::packet::{Packet, Plain, Portable, Unpacker, pack_view, unpack_view};
-use crate::report::Warning;
+use crate::engine::args::{Packet, Plain, Portable, Unpacker, pack_view, unpack_view};
+use crate::engine::report::Warning;
 use crate::segment::Pages;
 
 /// A value that is the same for every row, beside the rows: how a kernel of a [`Pool`](crate::Pool), which captures nothing, gets its

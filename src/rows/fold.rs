@@ -13,15 +13,17 @@ use std::time::Instant;
 use bytemuck::Pod;
 use ndarray::{ArrayRef, ArrayView, ArrayViewMut, CowArray, Dimension, Ix1, Ix2};
 
-use super::source::tasks;
-use super::{KernelReturn, Plan, Rows, Task, check, check_shape, each_row, run, with_new_output};
+use super::input::tasks;
+use super::{KernelReturn, Rows};
+use super::run::{Plan, Task, check, check_shape, each_row, run, with_new_output};
 use crate::array::{Element, SharedArray};
-use crate::blocks::RowBlocks;
-use crate::control::Station;
+use crate::engine::blocks::RowBlocks;
+use crate::engine::control::Station;
 use crate::error::{Error, FailedRow, Result};
-use crate::executor::{Executor, Given, KernelFor, Mode};
-use crate::packet::{Carried, Plain, Shape};
-use crate::report::{Output, Report};
+use crate::executor::Executor;
+use crate::executor::mode::{Given, KernelFor, Mode};
+use crate::engine::args::{Carried, Plain, Shape};
+use crate::engine::report::{Output, Report};
 
 /// Accumulators that different workers write to all the time lie so far apart: two cache lines, which processors fetch in
 /// pairs.
@@ -164,7 +166,7 @@ impl<M: Mode> Executor<'_, M> {
         // As bytes: an accumulator need not be an element, and the parts of a segment need not be aligned to it.
         let mut parts = SharedArray::<u8, Ix2>::output(Ix2(groups.len(), size_of::<T>()))?;
         let mut whole = SharedArray::<u8, Ix1>::output(Ix1(size_of::<T>()))?;
-        let given = Given::to(self, &fold);
+        let given = Given::to(self.mode(), &fold);
         let folded = run(self, &input, &mut parts, Plan::Groups, given, Plain(identity), |task| {
             let Task { input, kernel: fold, extra: Plain(identity) } = task;
             Ok(move |rows: Range<usize>, part: &mut [u8], station: &Station<'_>| {
@@ -181,7 +183,7 @@ impl<M: Mode> Executor<'_, M> {
             *output = if groups.len() == 0 { identity } else { bytemuck::pod_read_unaligned(parts.as_slice()) };
             return Ok(Report { bytes_written: size_of::<T>() as u64, output_pages: whole.pages(), ..folded });
         }
-        let given = Given::to(self, &combine);
+        let given = Given::to(self.mode(), &combine);
         let combined =
             run(self, &&parts, &mut whole, Plan::Whole(since), given, (), |Task { input, kernel: combine, .. }| {
                 Ok(move |groups: Range<usize>, whole: &mut [u8], station: &Station<'_>| {
@@ -276,7 +278,7 @@ impl<M: Mode> Executor<'_, M> {
         let part_len = dim.size().next_multiple_of(APART_BYTES / size_of::<A>());
         let mut parts = SharedArray::<A, Ix2>::output(Ix2(groups.len(), part_len))?;
         // A view anew for every row: the kernel may turn it round, and the next row must not see that.
-        let (given, identity) = (Given::to(self, &fold), Carried(identity.view()));
+        let (given, identity) = (Given::to(self.mode(), &fold), Carried(identity.view()));
         let folded = run(self, &input, &mut parts, Plan::Groups, given, identity.clone(), |task| {
             let Task { input, kernel: fold, extra: Carried(identity) } = task;
             Ok(move |rows: Range<usize>, part: &mut [A], station: &Station<'_>| {
@@ -302,7 +304,7 @@ impl<M: Mode> Executor<'_, M> {
             let bytes_written = identity.len() as u64 * size_of::<A>() as u64;
             return Ok(Report { bytes_written, output_pages: output.pages(), ..folded });
         }
-        let given = Given::to(self, &combine);
+        let given = Given::to(self.mode(), &combine);
         let combined = run(self, &&parts, output, Plan::Whole(since), given, Shape(dim), |task| {
             let Task { input, kernel: combine, extra: Shape(dim) } = task;
             Ok(move |groups: Range<usize>, whole: &mut [A], station: &Station<'_>| {

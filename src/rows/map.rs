@@ -4,12 +4,14 @@ use std::ops::Range;
 
 use ndarray::Ix1;
 
-use super::{KernelReturn, Plan, Rows, Task, check, check_shape, each_row, run, with_new_output};
+use super::{KernelReturn, Rows};
+use super::run::{Plan, Task, check, check_shape, each_row, run, with_new_output};
 use crate::array::{Element, SharedArray};
-use crate::control::Station;
+use crate::engine::control::Station;
 use crate::error::Result;
-use crate::executor::{Executor, Given, KernelFor, Mode};
-use crate::report::{Output, Report};
+use crate::executor::Executor;
+use crate::executor::mode::{Given, KernelFor, Mode};
+use crate::engine::report::{Output, Report};
 
 impl<M: Mode> Executor<'_, M> {
     /// Calls `kernel` for every row, in workers, and gives its values in order: an array of shape `(rows,)`,
@@ -71,7 +73,7 @@ impl<M: Mode> Executor<'_, M> {
     ) -> Result<Report> {
         check(self, &input)?;
         check_shape(&Ix1(input.n_rows()), output)?;
-        run(self, &input, output, Plan::Rows, Given::to(self, &kernel), (), |Task { input, kernel, .. }| {
+        run(self, &input, output, Plan::Rows, Given::to(self.mode(), &kernel), (), |Task { input, kernel, .. }| {
             Ok(move |rows: Range<usize>, values: &mut [R::Value], station: &Station<'_>| {
                 each_row(&input, rows, station, |at, row| kernel(row).into_result().map(|value| values[at] = value))
             })

@@ -1,4 +1,8 @@
 //! `row_means`, `row_dot`, `row_weighted_means`, `row_sums_fast`: kernels of our own over rows of doubles.
+//!
+//! # Safety
+//! Weights are packed and unpacked here as they come; what that asks for is said in `args`.
+#![allow(unsafe_code, reason = "unpacks weights in workers that are no copies of the caller")]
 
 use std::borrow::Cow;
 use std::convert::Infallible;
@@ -7,14 +11,15 @@ use std::ops::Range;
 use ndarray::{ArrayView1, Ix1, RemoveAxis};
 
 use super::reader::RowReader;
-use super::{Plan, Task, check, check_shape, run, with_new_output};
+use super::run::{Plan, Task, check, check_shape, run, with_new_output};
 use crate::array::{Selection, SharedArray};
-use crate::control::Station;
+use crate::engine::control::Station;
 use crate::error::{Error, Result};
-use crate::executor::{Executor, Given, Mode};
+use crate::executor::Executor;
+use crate::executor::mode::{Given, Mode};
 use crate::kernel::{Kernel, Weights};
-use crate::packet::{Carried, Packet, Portable, Unpacker};
-use crate::report::{Output, Report};
+use crate::engine::args::{Carried, Packet, Portable, Unpacker};
+use crate::engine::report::{Output, Report};
 
 impl<M: Mode> Executor<'_, M> {
     /// The exact mean of each row: the double nearest to the exact sum of its elements over their number, rounded once. See

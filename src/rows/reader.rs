@@ -8,9 +8,9 @@ use std::ops::{ControlFlow, Range};
 
 use ndarray::{ArrayView, ArrayViewMut, Axis, Dimension, RemoveAxis, Slice};
 
-use super::or_leave_word;
+use super::run::or_leave_word;
 use crate::array::Element;
-use crate::control::Station;
+use crate::engine::control::Station;
 use crate::error::{Error, Result};
 
 /// Bytes of input between two notes of the row that a worker is at, some 50 us. (Every 64 KiB costs 3 %.)

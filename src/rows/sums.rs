@@ -5,13 +5,14 @@ use std::ops::Range;
 use ndarray::{Ix1, RemoveAxis};
 
 use super::reader::RowReader;
-use super::{Plan, Task, check, check_shape, run, with_new_output};
+use super::run::{Plan, Task, check, check_shape, run, with_new_output};
 use crate::array::{Bool, Element, Selection, SharedArray};
-use crate::control::Station;
+use crate::engine::control::Station;
 use crate::error::{DeathCause, Error, Result};
-use crate::executor::{Executor, Given, Mode};
+use crate::executor::Executor;
+use crate::executor::mode::{Given, Mode};
 use crate::kernel::{Kernel, Overflow};
-use crate::report::{Output, Report};
+use crate::engine::report::{Output, Report};
 
 /// The exact sum of each row of a slice, in the calling thread: what [`Executor::row_sums`] runs in its workers, for those
 /// who bring threads of their own.

@@ -2,12 +2,14 @@
 
 use ndarray::Ix1;
 
-use super::source::tasks;
-use super::{KernelReturn, check, with_new_output};
+use super::input::tasks;
+use super::{KernelReturn};
+use super::run::{check, with_new_output};
 use crate::array::{Element, SharedArray};
 use crate::error::Result;
-use crate::executor::{Executor, KernelFor, Mode};
-use crate::report::{Output, Report};
+use crate::executor::Executor;
+use crate::executor::mode::{KernelFor, Mode};
+use crate::engine::report::{Output, Report};
 
 impl<M: Mode> Executor<'_, M> {
     /// Calls `task` with each of 0, 1, ... `n_tasks - 1`, in workers, and gives the values in order: an array of shape

@@ -4,13 +4,15 @@ use std::ops::Range;
 
 use ndarray::{ArrayViewMut, Axis, Dimension, IntoDimension};
 
-use super::{KernelReturn, Plan, Rows, Task, check, check_shape, each_row, run, stacked, with_new_output};
+use super::{KernelReturn, Rows};
+use super::run::{Plan, Task, check, check_shape, each_row, run, stacked, with_new_output};
 use crate::array::{Element, SharedArray};
-use crate::control::Station;
+use crate::engine::control::Station;
 use crate::error::Result;
-use crate::executor::{Executor, Given, KernelFor, Mode};
-use crate::packet::Shape;
-use crate::report::{Output, Report};
+use crate::executor::Executor;
+use crate::executor::mode::{Given, KernelFor, Mode};
+use crate::engine::args::Shape;
+use crate::engine::report::{Output, Report};
 
 /// One axis more than a shape given as `S`.
 pub(super) type Larger<S> = <<S as IntoDimension>::Dim as Dimension>::Larger;
@@ -79,7 +81,7 @@ impl<M: Mode> Executor<'_, M> {
             &input,
             output,
             Plan::Rows,
-            Given::to(self, &kernel),
+            Given::to(self.mode(), &kernel),
             Shape(dim),
             |Task { input, kernel, extra: Shape(dim) }| {
                 Ok(move |rows: Range<usize>, values: &mut [T], station: &Station<'_>| {

@@ -4,16 +4,18 @@ use std::ops::Range;
 
 use ndarray::{Axis, RemoveAxis};
 
-use super::source::sealed::RowCheck;
-use super::source::tasks;
+use super::input::sealed::RowCheck;
+use super::input::tasks;
 use super::transform::block_view;
-use super::{KernelReturn, Plan, RowMut, Rows, Task, each_row, run};
+use super::{KernelReturn, RowMut, Rows};
+use super::run::{Plan, Task, each_row, run};
 use crate::array::{Element, SharedArray};
-use crate::control::Station;
+use crate::engine::control::Station;
 use crate::error::Result;
-use crate::executor::{Executor, Given, KernelFor, Mode};
-use crate::packet::Shape;
-use crate::report::Report;
+use crate::executor::Executor;
+use crate::executor::mode::{Given, KernelFor, Mode};
+use crate::engine::args::Shape;
+use crate::engine::report::Report;
 
 impl<M: Mode> Executor<'_, M> {
     /// Calls `kernel` for every row with a [`RowMut`] to change in place, in workers. There is no second array: the
@@ -58,7 +60,7 @@ impl<M: Mode> Executor<'_, M> {
             &rows,
             array,
             Plan::InPlace,
-            Given::to(self, &kernel),
+            Given::to(self.mode(), &kernel),
             Shape(dim),
             |Task { kernel, extra: Shape(dim), .. }| {
                 Ok(move |rows: Range<usize>, values: &mut [A], station: &Station<'_>| {
@@ -104,7 +106,7 @@ impl<M: Mode> Executor<'_, M> {
             &both,
             array,
             Plan::InPlace,
-            Given::to(self, &kernel),
+            Given::to(self.mode(), &kernel),
             Shape(dim),
             |Task { input, kernel, extra: Shape(dim) }| {
                 Ok(move |rows: Range<usize>, values: &mut [A], station: &Station<'_>| {

@@ -9,10 +9,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::handle::Segment;
 use super::mapping::Mapped;
 use super::name::{self, os};
 use super::npy::{Layout, NpyFile, Wanted};
-use super::{Segment, preflight, reserve, sacrifice};
+use super::{preflight, reserve, reserve_in_child, shortage};
 use crate::error::{Error, Result};
 use crate::sys::file;
 use crate::sys::memory::{Access, SMALL_PAGE};
@@ -99,10 +100,10 @@ fn fill_holes(npy: &NpyFile, total: usize) -> Result<()> {
     let allocate = || holes.iter().try_for_each(|hole| reserve::allocate_all(file, hole.clone()));
     let give_back = || holes.iter().for_each(|hole| empty_again(file, hole));
     match brink {
-        Some(brink) => sacrifice::reserve(file, missing, brink, allocate).inspect_err(|_| give_back()),
+        Some(brink) => reserve_in_child::reserve(file, missing, brink, allocate).inspect_err(|_| give_back()),
         None => allocate().map_err(|error| {
             give_back();
-            reserve::shm_error_beside(file, missing, 0, error)
+            shortage::shm_error_beside(file, missing, 0, error)
         }),
     }
 }

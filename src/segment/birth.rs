@@ -13,11 +13,13 @@ use std::path::Path;
 
 use shared_memory::{ShmemConf, ShmemError};
 
+use super::handle::Segment;
 use super::header::{self, DATA_OFFSET};
 use super::mapping::Mapped;
 use super::name::{self, SHM_DIR, os};
-use super::reserve::{self, Fill};
-use super::{LASTING, Segment, VOLATILE, preflight, sacrifice};
+use super::reserve::{self, Fill, Pages};
+use super::metadata::{LASTING, VOLATILE};
+use super::{claim_name, preflight, reserve_in_child, shortage};
 use crate::error::{Error, Result};
 use crate::sys::file;
 use crate::sys::memory::Access;
@@ -34,7 +36,7 @@ pub(crate) fn birth(
     let total = header::data_bytes(shape, element_bytes).ok_or_else(overflow)? + DATA_OFFSET;
     let name = name.map(name::validated).transpose()?;
     if let Some(name) = name {
-        name::check_free(name)?;
+        claim_name::check_free(name)?;
     }
     preflight::check_file_size_limit(total as u64)?;
     preflight::check_mapping(total)?;
@@ -42,13 +44,13 @@ pub(crate) fn birth(
     let newborn = Newborn::new(name, total)?;
     let file = &newborn.file;
     preflight::check_room(file, total as u64)?;
-    file.set_len(total as u64).map_err(|e| reserve::shm_error(file, total as u64, e))?;
+    file.set_len(total as u64).map_err(|e| shortage::shm_error(file, total as u64, e))?;
     let len = NonZeroUsize::new(total).ok_or_else(overflow)?;
     let mapping = Mapped::new(file, len, Access::Write, name::label(name)).map_err(os("map", Path::new(SHM_DIR)))?;
     file::lock_shared(file).map_err(os("lock", Path::new(SHM_DIR)))?;
     let huge = huge_pages_allowed();
     if let Some(brink) = brink {
-        sacrifice::reserve(file, total as u64, brink, || reserve::reserve_only(file, &mapping, huge))?;
+        reserve_in_child::reserve(file, total as u64, brink, || reserve::reserve_only(file, &mapping, huge))?;
     }
     let pages = reserve::reserve(file, &mapping, huge, content)?;
     file.write_all_at(&header::of_segment(descr, shape), 0).map_err(os("write to", Path::new(SHM_DIR)))?;
@@ -97,7 +99,7 @@ impl Newborn {
                 Err(ShmemError::MappingIdExists | ShmemError::LinkExists) => {}
                 Err(error) => return Err(failed(error)),
             }
-            if let Some(error) = name::in_use(name)? {
+            if let Some(error) = claim_name::in_use(name)? {
                 return Err(error);
             }
         };
@@ -113,7 +115,7 @@ impl Newborn {
         match opened {
             Ok((file, meta)) if as_made(&meta) => Ok(Self { file, visible: Visible(Some((name.to_owned(), meta))) }),
             // Replaced under our hands: not ours to remove.
-            Ok(_) => Err(name::in_use(name)?.unwrap_or_else(|| os("make", &path)(io::ErrorKind::NotFound.into()))),
+            Ok(_) => Err(claim_name::in_use(name)?.unwrap_or_else(|| os("make", &path)(io::ErrorKind::NotFound.into()))),
             Err(error) => {
                 drop(Visible(first_seen.map(|meta| (name.to_owned(), meta))));
                 Err(error)
@@ -122,12 +124,12 @@ impl Newborn {
     }
 
     /// Gives it its name, the last act: the segment is whole, marked volatile and locked.
-    fn named(mut self, name: Option<&str>, mapping: Mapped, pages: super::Pages) -> Result<Segment> {
+    fn named(mut self, name: Option<&str>, mapping: Mapped, pages: Pages) -> Result<Segment> {
         if let Some(name) = name {
             let path = name::path(name);
             self.file.set_permissions(Permissions::from_mode(VOLATILE)).map_err(os("change the mode of", &path))?;
             if self.visible.0.is_none() {
-                link(&self.file, name)?;
+                claim_name::link(&self.file, name)?;
             }
         }
         self.visible.0 = None;
@@ -142,21 +144,6 @@ impl Drop for Visible {
         {
             let _ = std::fs::remove_file(name::path(name));
         }
-    }
-}
-
-/// `linkat`, with a taken name told apart.
-pub(super) fn link(file: &File, name: &str) -> Result<()> {
-    loop {
-        match file::link(file, &name::path(name)) {
-            Ok(()) => return Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(os("name", &name::path(name))(error)),
-        }
-        if let Some(error) = name::in_use(name)? {
-            return Err(error);
-        }
-        // It was taken and is free again.
     }
 }
 

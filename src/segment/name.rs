@@ -4,10 +4,8 @@ use std::fs::{File, FileType, Metadata};
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::sync::Once;
 use std::time::Duration;
 
-use super::{reserve, sweep};
 use crate::error::{Error, Result};
 use crate::failpoints;
 use crate::sys::file;
@@ -47,40 +45,6 @@ pub(super) fn file_label(path: &Path) -> std::sync::Arc<str> {
 /// `Error::Os` for a failed call on a path.
 pub(crate) fn os(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
     move |source| Error::Os { action, subject: path.display().to_string(), source }
-}
-
-/// `NameInUse` if anything at all stands at `name`, whoever owns it. What earlier programs left behind when they were
-/// killed is removed first.
-pub(super) fn check_free(name: &str) -> Result<()> {
-    sweep_once();
-    in_use(name)?.map_or(Ok(()), Err)
-}
-
-/// Sweeps once per process; a second thread waits until it is done. Never in a forked child, where it may be for ever
-/// that another thread of the parent was at it.
-fn sweep_once() {
-    static SWEPT: Once = Once::new();
-    if reserve::at_home() {
-        // A failed sweep is no reason not to take a name.
-        SWEPT.call_once(|| drop(sweep::sweep()));
-    }
-}
-
-/// The `NameInUse` error for `name`; `None` if nothing stands there (any more).
-pub(super) fn in_use(name: &str) -> Result<Option<Error>> {
-    let path = path(name);
-    let owner_uid = match std::fs::symlink_metadata(&path) {
-        Ok(meta) => meta.uid(),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(os("look up", &path)(error)),
-    };
-    let live = match (owner_uid == our_uid()).then(|| open_regular(name, false)) {
-        Some(Ok((file, _))) => Some(is_live(&file)),
-        Some(Err(Error::NameNotFound { .. })) => return Ok(None),
-        Some(Err(Error::NotRegular { .. })) => Some(false),
-        None | Some(Err(_)) => None,
-    };
-    Ok(Some(Error::NameInUse { name: name.to_owned(), owner_uid, live }))
 }
 
 /// Opens the regular file called `name`; whatever else stands there is refused by kind.

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::header::{self, Header};
 use super::name::{self, kind_name, os};
-use super::reserve;
+use super::parallel;
 use crate::error::{Error, HeaderError, Result};
 use crate::sys::memory::{self, HUGE_PAGE};
 
@@ -188,7 +188,7 @@ impl NpyFile {
     /// Reads all data, in parallel, into memory that is best not touched yet.
     pub(crate) fn read_all(&self, layout: &Layout, bytes: &mut [u8]) -> Result<()> {
         memory::prefer_huge_pages(bytes);
-        reserve::each_chunk(bytes, HUGE_PAGE, |offset, chunk| self.read_data(layout, offset, chunk))
+        parallel::each_chunk(bytes, HUGE_PAGE, |offset, chunk| self.read_data(layout, offset, chunk))
     }
 }
 

@@ -49,7 +49,7 @@ pub(crate) fn check_memory(need: u64) -> Result<Option<Brink>> {
 }
 
 /// A control group's limit on memory that a reservation comes near to: if others take more meanwhile, the kernel kills
-/// one process of the group. The reservation is then a child's business: see `sacrifice`.
+/// one process of the group. The reservation is then a child's business: see `reserve_in_child`.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Brink {
     /// The control group's directory.

@@ -12,17 +12,17 @@
 use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicU32, Ordering};
-
-use rayon::prelude::*;
 
 use super::header::DATA_OFFSET;
 use super::mapping::Mapped;
-use super::{has_memory, preflight, sacrifice};
+use super::metadata::has_memory;
+use super::parallel::{at_home, each_piece};
+use super::shortage::shm_error;
+use super::{preflight, reserve_in_child};
 use crate::error::{Error, Result};
 use crate::sys::memory::{HUGE_PAGE, SMALL_PAGE};
-use crate::sys::{file, process};
+use crate::sys::file;
 
 /// What one thread fills at a time where chunks are too few to keep all threads busy.
 const SMALL_PIECE: usize = 32 << 10;
@@ -107,7 +107,7 @@ pub(crate) fn take_room(file: &File, len: u64, full: impl Fn(io::Error) -> Error
     let allocate = || allocate_all(file, 0..len);
     let brink = if file::is_in_memory(file) { preflight::check_memory(len)? } else { None };
     let taken = match brink {
-        Some(brink) => return sacrifice::reserve(file, len, brink, allocate).map(|()| true),
+        Some(brink) => return reserve_in_child::reserve(file, len, brink, allocate).map(|()| true),
         None => allocate(),
     };
     match taken {
@@ -138,53 +138,4 @@ fn fill_piece(mapping: &Mapped, piece: Range<usize>, fill: &Fill<'_>) -> Result<
     // SAFETY: the pieces are disjoint and the mapping is known to the one birth that runs this.
     let bytes = unsafe { mapping.bytes_mut_unchecked(start..piece.end) };
     fill(start - DATA_OFFSET, bytes)
-}
-
-/// Runs `work` on `whole` cut into pieces, on rayon's threads where that pays and is possible.
-fn each_piece(whole: Range<usize>, piece: usize, work: impl Fn(Range<usize>) -> Result<()> + Sync) -> Result<()> {
-    let range = |i: usize| whole.start + i * piece..whole.end.min(whole.start + (i + 1) * piece);
-    let pieces = whole.len().div_ceil(piece);
-    if pieces < 2 || !at_home() {
-        return (0..pieces).try_for_each(|i| work(range(i)));
-    }
-    (0..pieces).into_par_iter().try_for_each(|i| work(range(i)))
-}
-
-/// Runs `work` on `bytes` cut into chunks, likewise; it is given each chunk's offset.
-pub(super) fn each_chunk(
-    bytes: &mut [u8],
-    chunk: usize,
-    work: impl Fn(usize, &mut [u8]) -> Result<()> + Sync,
-) -> Result<()> {
-    if bytes.len() <= chunk || !at_home() {
-        return bytes.chunks_mut(chunk).enumerate().try_for_each(|(i, part)| work(i * chunk, part));
-    }
-    bytes.par_chunks_mut(chunk).enumerate().try_for_each(|(i, part)| work(i * chunk, part))
-}
-
-/// Whether this is the process that used segments first, where rayon's threads live and locks are let go of. In a
-/// forked child they are not, and waiting for them would take for ever. A worker of ours is a child even if its parent
-/// has never got here: the host may have used rayon by itself.
-pub(super) fn at_home() -> bool {
-    static HOME: AtomicU32 = AtomicU32::new(0);
-    let here = std::process::id();
-    // Relaxed: one word, and a forked child gets its copy with all else.
-    let home = HOME.compare_exchange(0, here, Ordering::Relaxed, Ordering::Relaxed).unwrap_or_else(|home| home);
-    (home == 0 || home == here) && !process::is_forked_child()
-}
-
-/// Names a failed reservation of `need` bytes for a segment that is being born: what it had taken until then is given
-/// back with it.
-pub(super) fn shm_error(file: &File, need: u64, source: io::Error) -> Error {
-    let taken = file.metadata().map_or(0, |meta| meta.blocks() * 512);
-    shm_error_beside(file, need, taken, source)
-}
-
-/// Likewise, where `taken` bytes have been or will be given back.
-pub(super) fn shm_error_beside(file: &File, need: u64, taken: u64, source: io::Error) -> Error {
-    if source.raw_os_error() != Some(libc::ENOSPC) {
-        return Error::Os { action: "reserve memory in", subject: super::name::SHM_DIR.to_owned(), source };
-    }
-    let room = file::room(file).unwrap_or(file::Room { available: 0, total: 0 });
-    Error::ShmFull { need, available: room.available.saturating_add(taken), total: room.total }
 }

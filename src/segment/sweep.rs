@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use super::header::DATA_OFFSET;
-use super::is_volatile;
+use super::metadata::is_volatile;
 use super::name::{self, SHM_DIR, os};
 use super::npy::NpyFile;
 use crate::error::{Error, HeaderError, Result};

@@ -4,10 +4,8 @@ use std::io;
 use std::process::ExitCode;
 
 use rowfork::{Error, HeaderError};
-use serde_json::json;
 
-use crate::report;
-use crate::signals;
+use crate::json;
 use crate::text;
 
 /// Why there is no answer.
@@ -23,8 +21,8 @@ pub(crate) enum Failure {
     Usage(String),
     /// What is wrong has been said.
     Told,
-    /// Somebody has pressed ^C, or sent the like.
-    Interrupted,
+    /// Somebody has pressed ^C, or sent the like: leave with this exit code.
+    Interrupted(u8),
     /// Nobody takes what is written to standard output.
     Output(io::Error),
 }
@@ -51,7 +49,7 @@ impl Failure {
     pub(crate) fn tell(self) -> ExitCode {
         let (line, code) = match self {
             // Who has pressed ^C knows why.
-            Self::Interrupted => return ExitCode::from(signals::exit_code().unwrap_or(FAILED)),
+            Self::Interrupted(code) => return ExitCode::from(code),
             Self::Told => return ExitCode::from(FAILED),
             // `| head` has seen enough.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => return ExitCode::SUCCESS,
@@ -71,7 +69,7 @@ impl Failure {
     /// For who has asked for a report that a program can read: the line, and the rows that were fatal to their workers.
     pub(crate) fn into_json(self) -> Self {
         let failed = match &self {
-            Self::Library(Error::PoisonedRows { rows }) => rows.iter().map(report::failed_row).collect(),
+            Self::Library(Error::PoisonedRows { rows }) => rows.iter().map(json::failed_row).collect(),
             _ => Vec::new(),
         };
         let line = match self {
@@ -79,7 +77,7 @@ impl Failure {
             Self::Said(line) => line,
             other => return other,
         };
-        Self::Json(json!({ "error": text::on_one_line(&line), "failed_rows": failed }))
+        Self::Json(serde_json::json!({ "error": text::on_one_line(&line), "failed_rows": failed }))
     }
 
     /// Tells of each that there is; whether there is one.

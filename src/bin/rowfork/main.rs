@@ -4,6 +4,7 @@
 
 mod args;
 mod bench;
+mod cli;
 mod columns;
 mod deliver;
 mod doctor;
@@ -11,6 +12,7 @@ mod element;
 mod failure;
 mod gather;
 mod input;
+mod json;
 mod location;
 mod operations;
 mod progress;
@@ -21,7 +23,7 @@ mod text;
 
 use std::process::ExitCode;
 
-use self::args::Order;
+use self::cli::Order;
 use self::failure::Failure;
 
 fn main() -> ExitCode {
@@ -30,7 +32,7 @@ fn main() -> ExitCode {
         protections.split(',').for_each(rowfork::failpoints::throw);
     }
     signals::listen();
-    let order = args::from_command_line();
+    let order = cli::parse();
     match run(&order) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.tell(),
@@ -47,7 +49,7 @@ fn run(order: &Order) -> Result<(), Failure> {
         Order::Collect(args) => segments::collect(&args.directories),
         Order::Doctor => doctor::run(),
         Order::Bench(args) => bench::run(args),
-        Order::Man(args) => args::write_man_pages(args.directory.as_deref()),
-        Order::Completions(args) => args::write_completions(args.shell),
+        Order::Man(args) => cli::write_man_pages(args.directory.as_deref()),
+        Order::Completions(args) => cli::write_completions(args.shell),
     }
 }

@@ -1,9 +1,10 @@
 //! How a call went, on standard error: for people, or for programs.
 
-use rowfork::{EarlyEnd, FailedRow, Report};
+use rowfork::{EarlyEnd, Report};
 use serde_json::{Value, json};
 
 use crate::args::{Form, Kind, RowArgs};
+use crate::json::failed_row;
 use crate::text;
 
 /// What is said beside the library's account.
@@ -98,9 +99,4 @@ fn as_json(about: &About<'_>, report: &Report) -> Value {
         }),
         "warnings": report.warnings.iter().map(ToString::to_string).collect::<Vec<_>>(),
     })
-}
-
-/// A row that was fatal to its workers.
-pub(crate) fn failed_row(failed: &FailedRow) -> Value {
-    json!({ "row": failed.row, "cause": failed.cause.to_string(), "attempts": failed.attempts })
 }

@@ -75,7 +75,7 @@ extern "C" fn on_signal(signal: libc::c_int) {
 }
 
 /// The exit code that says which signal came, if one did.
-pub(crate) fn exit_code() -> Option<u8> {
+fn exit_code() -> Option<u8> {
     match CAME.load(Ordering::Relaxed) {
         0 => None,
         signal => u8::try_from(128 + signal).ok(),
@@ -112,5 +112,5 @@ fn rule(rule: Rule) {
 }
 
 fn check() -> Result<(), Failure> {
-    exit_code().map_or(Ok(()), |_| Err(Failure::Interrupted))
+    exit_code().map_or(Ok(()), |code| Err(Failure::Interrupted(code)))
 }

@@ -6,8 +6,8 @@
 use std::hint::black_box;
 use std::ops::{BitAnd, Not};
 
-use super::Overflow;
 use crate::kernel::lanes::last_terms;
+use crate::kernel::overflow::Overflow;
 
 /// Stores for each row what `sum` makes of its full groups and of its last, in which zeros stand for what the row does
 /// not have; up to the first row for which it returns `Err`, a sum that does not fit.

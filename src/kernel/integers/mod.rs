@@ -16,7 +16,7 @@
 mod bytes;
 mod groups;
 
-use super::summand::Overflow;
+use super::overflow::Overflow;
 use groups::{each_in_groups, swapped};
 
 /// An integer, and how rows of them are summed.

@@ -11,8 +11,8 @@ use loom::cell::UnsafeCell;
 use loom::thread;
 use loom::thread::JoinHandle;
 
-use crate::blocks::RowBlocks;
-use crate::control::{CallKey, ClaimState, Control, Owner, digest};
+use crate::engine::blocks::RowBlocks;
+use crate::engine::control::{CallKey, ClaimState, Control, Owner, digest};
 use crate::sys::atomic::{mortal, step};
 use crate::sys::shared::SharedPages;
 
@@ -61,7 +61,7 @@ impl World {
         self.rows[row].with(|cell| unsafe { *cell })
     }
 
-    /// A worker's share of a call, as `work` in `src/worker.rs` has it.
+    /// A worker's share of a call, as `work` in `src/engine/worker/mod.rs` has it.
     pub(crate) fn work(&self, key: CallKey, owner: Owner) {
         let (control, mut next) = (self.control(key), usize::MAX);
         while let Some(claim) = control.next_claim(&self.blocks, owner, &mut next) {

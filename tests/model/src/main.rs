@@ -1,16 +1,11 @@
 //! Tries every order in which the processes of a call may take their steps, and every value that the memory model of the language
-//! lets them read, on the files of rowfork that say how they agree: `src/control/` and `src/pool/board.rs`, unchanged. What is
-//! covered and what is not stands in `src/control/README.md`.
+//! lets them read, on the files of rowfork that say how they agree: `src/engine/control/` and `src/executor/pool/job_board.rs`,
+//! unchanged. What is covered and what is not stands in `src/engine/control/README.md`.
 //!
 //! `cargo run --release --manifest-path tests/model/Cargo.toml [part of a model's name [interruptions]]`
 
-#[path = "../../../src/blocks.rs"]
-mod blocks;
-#[expect(unused_imports, reason = "no model asks for all that rowfork has in these files")]
-#[path = "../../../src/control/mod.rs"]
-mod control;
-
 mod call;
+mod engine;
 mod pool;
 mod sys;
 

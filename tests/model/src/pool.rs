@@ -1,6 +1,6 @@
 //! Models of the board of a pool.
 
-#[path = "../../../src/pool/board.rs"]
+#[path = "../../../src/executor/pool/job_board.rs"]
 mod board;
 
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use loom::sync::{Condvar, Mutex};
 use loom::thread;
 
 use crate::call::{A, B, KEY, World, digest_of};
-use crate::control::{CallKey, Owner};
+use crate::engine::control::{CallKey, Owner};
 
 use self::board::Board;
 
@@ -94,14 +94,14 @@ pub(crate) fn worker_sleeps(_: Option<u32>) -> bool {
     false
 }
 
-/// The end of a worker's part in a call, as `run` in `src/pool/worker.rs` has it.
+/// The end of a worker's part in a call, as `run` in `src/executor/pool/worker.rs` has it.
 fn ring_if_over(board: &Board, world: &World, key: CallKey, bell: &Post) {
     if board.caller_sleeps() && world.control(key).is_over(&world.blocks) {
         bell.send();
     }
 }
 
-/// The caller's sleep, as `reap_ended` in `src/pool/shift.rs` has it.
+/// The caller's sleep, as `reap_ended` in `src/executor/pool/call_workers.rs` has it.
 fn sleep_until_over(board: &Board, world: &World, key: CallKey, bell: &Post) {
     while !world.look(key, &world.unit_rows()).1 {
         board.set_caller_sleeps(true);

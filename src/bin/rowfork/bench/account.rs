@@ -2,9 +2,16 @@
 
 use std::time::Duration;
 
-use super::Dispatch;
 use super::contest::{Contest, Way, Who};
 use crate::text;
+
+/// What a call costs that has next to nothing to do.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Dispatch {
+    pub(super) fork: Duration,
+    pub(super) hot: Duration,
+    pub(super) parked: Duration,
+}
 
 /// All that was measured.
 #[derive(Debug)]

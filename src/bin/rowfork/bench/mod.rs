@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use rowfork::{Pool, SharedArray, segment};
 
-use self::account::Account;
+use self::account::{Account, Dispatch};
 use self::contest::{Caller, Job, median, timed};
 use crate::args::BenchArgs;
 use crate::failure::Failure;
@@ -105,14 +105,6 @@ fn placing(job: &Job, steps: &mut Steps) -> Result<Duration, Failure> {
         }
     }
     Ok(median(&mut times))
-}
-
-/// What a call costs that has next to nothing to do.
-#[derive(Debug, Clone, Copy)]
-struct Dispatch {
-    fork: Duration,
-    hot: Duration,
-    parked: Duration,
 }
 
 fn dispatch(caller: &Caller<'_>, steps: &mut Steps) -> Result<Dispatch, Failure> {

@@ -1,0 +1,223 @@
+//! Who is overdue: a worker that comes to no other row, one that is not ready, the call itself. Pure: the time is passed in.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use crate::engine::control::Owner;
+use crate::error::DeathCause;
+use crate::failpoints;
+
+/// How long a worker may take to put its process in order. It takes 0.1 ms; a lock of the caller's that some `atfork` handler
+/// waits for takes for ever.
+pub(crate) const STARTUP_LIMIT: Duration = Duration::from_secs(2);
+
+/// How long a function of the user's may take that makes a worker fit for work.
+pub(crate) const INIT_LIMIT: Duration = Duration::from_secs(60);
+
+/// How long a worker may take to die of SIGKILL.
+pub(crate) const DEATH_LIMIT: Duration = Duration::from_secs(5);
+
+/// What a worker shows of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Vital {
+    pub(crate) owner: Owner,
+    /// It is through its preparations.
+    pub(crate) ready: bool,
+    /// Until then, how long they may take.
+    pub(crate) start_limit: Duration,
+    /// Changes whenever it comes to another row or finishes a block.
+    pub(crate) pulse: (u64, u64),
+}
+
+/// The deadlines of one call.
+#[derive(Debug, Default)]
+pub(crate) struct Clock {
+    pub(super) deadline: Option<Instant>,
+    pub(super) stall_limit: Option<Duration>,
+    /// Of the caller at the fork: why a worker may hang.
+    caller_threads: usize,
+    /// What each worker showed last, and since when.
+    seen: HashMap<Owner, (Vital, Instant)>,
+    /// Whom we have killed, why, and when.
+    killed: HashMap<Owner, (DeathCause, Instant)>,
+}
+
+impl Clock {
+    /// With a deadline for the call, and a limit for a row, in a caller of so many threads.
+    pub(crate) fn new(deadline: Option<Instant>, stall_limit: Option<Duration>, caller_threads: usize) -> Self {
+        Self { deadline, stall_limit, caller_threads, ..Self::default() }
+    }
+
+    /// Threads of the caller at the fork.
+    pub(crate) fn caller_threads(&self) -> usize {
+        self.caller_threads
+    }
+
+    /// Whether the time for the call is over.
+    pub(super) fn is_over(&self, now: Instant) -> bool {
+        self.deadline.is_some_and(|deadline| now >= deadline) && !failpoints::is_on("no deadline")
+    }
+
+    /// Takes note of what the workers show, and gives those that are overdue now, with the reason. `works` tells whether a
+    /// worker has, or could have, a block.
+    pub(super) fn overdue(&mut self, vitals: &[Vital], now: Instant, works: impl Fn(Owner) -> bool) -> Vec<Owner> {
+        let mut overdue = Vec::new();
+        for &vital in vitals {
+            let (seen, since) = self.seen.entry(vital.owner).or_insert((vital, now));
+            if *seen != vital || !works(vital.owner) {
+                (*seen, *since) = (vital, now);
+            }
+            let (limit, cause) = match (vital.ready, self.stall_limit) {
+                (false, _) if failpoints::is_on("no limit on a start") => continue,
+                (true, Some(_)) if failpoints::is_on("no stall detection") => continue,
+                (false, _) => (vital.start_limit, DeathCause::HungAtStart),
+                (true, Some(limit)) => (limit, DeathCause::Stalled { limit, caller_threads: self.caller_threads }),
+                (true, None) => continue,
+            };
+            if now.saturating_duration_since(*since) >= limit && !self.killed.contains_key(&vital.owner) {
+                self.killed.insert(vital.owner, (cause, now));
+                overdue.push(vital.owner);
+            }
+        }
+        overdue
+    }
+
+    /// A worker that was killed and has not died.
+    pub(super) fn unkillable(&self, vitals: &[Vital], now: Instant) -> Option<Owner> {
+        let late = |owner: &Owner| {
+            self.killed.get(owner).is_some_and(|&(_, at)| now.saturating_duration_since(at) >= DEATH_LIMIT)
+        };
+        vitals.iter().map(|vital| vital.owner).find(late)
+    }
+
+    /// Why we have killed this worker, if we have.
+    pub(crate) fn killed_for(&self, owner: Owner) -> Option<&DeathCause> {
+        self.killed.get(&owner).map(|(cause, _)| cause)
+    }
+
+    /// The worker that is about to be killed was found stopped: not its row is to blame.
+    pub(crate) fn found_stopped(&mut self, owner: Owner) {
+        if let Some((cause, _)) = self.killed.get_mut(&owner) {
+            *cause = DeathCause::Stopped;
+        }
+    }
+
+    /// A worker is dead.
+    pub(super) fn forget(&mut self, owner: Owner) {
+        self.seen.remove(&owner);
+        self.killed.remove(&owner);
+    }
+
+    /// All workers are dead.
+    pub(super) fn forget_all(&mut self) {
+        self.seen.clear();
+        self.killed.clear();
+    }
+
+    /// This process was itself stopped for so long: nobody is late for that.
+    pub(crate) fn shift(&mut self, by: Duration) {
+        self.deadline = self.deadline.and_then(|deadline| deadline.checked_add(by));
+        self.seen.values_mut().for_each(|(_, since)| *since += by);
+        self.killed.values_mut().for_each(|(_, at)| *at += by);
+    }
+
+    /// When something could be overdue next, as far as it is known.
+    pub(crate) fn next(&self) -> Option<Instant> {
+        let limit = |vital: &Vital| if vital.ready { self.stall_limit } else { Some(vital.start_limit) };
+        let of_workers = self.seen.values().filter_map(|(vital, since)| since.checked_add(limit(vital)?));
+        of_workers.chain(self.deadline).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: Owner = Owner { slot: 0, generation: 0 };
+
+    fn at(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    fn vital(ready: bool, row: u64) -> Vital {
+        Vital { owner: A, ready, start_limit: STARTUP_LIMIT, pulse: (row, 0) }
+    }
+
+    #[test]
+    fn a_worker_that_comes_to_another_row_is_not_stalled() {
+        let start = Instant::now();
+        let mut clock = Clock::new(None, Some(at(100)), 1);
+        for row in 0..10 {
+            assert!(clock.overdue(&[vital(true, row)], start + at(row * 99), |_| true).is_empty());
+        }
+        assert!(clock.overdue(&[vital(true, 9)], start + at(9 * 99 + 99), |_| true).is_empty());
+        assert_eq!(clock.overdue(&[vital(true, 9)], start + at(9 * 99 + 100), |_| true), [A]);
+        assert_eq!(clock.killed_for(A), Some(&DeathCause::Stalled { limit: at(100), caller_threads: 1 }));
+        assert!(clock.overdue(&[vital(true, 9)], start + at(2000), |_| true).is_empty(), "killed once");
+    }
+
+    #[test]
+    fn a_worker_without_work_is_not_stalled() {
+        let start = Instant::now();
+        let mut clock = Clock::new(None, Some(at(100)), 1);
+        for ms in [0, 500, 1000] {
+            assert!(clock.overdue(&[vital(true, 3)], start + at(ms), |_| false).is_empty());
+        }
+        assert!(clock.overdue(&[vital(true, 3)], start + at(1050), |_| true).is_empty());
+    }
+
+    #[test]
+    fn without_a_limit_only_a_start_is_overdue() {
+        let start = Instant::now();
+        let mut clock = Clock::default();
+        assert!(clock.overdue(&[vital(true, 3)], start, |_| true).is_empty());
+        assert!(clock.overdue(&[vital(true, 3)], start + at(100_000), |_| true).is_empty());
+        let mut clock = Clock::default();
+        assert!(clock.overdue(&[vital(false, 3)], start, |_| true).is_empty());
+        assert_eq!(clock.next(), Some(start + STARTUP_LIMIT));
+        assert_eq!(clock.overdue(&[vital(false, 3)], start + STARTUP_LIMIT, |_| true), [A]);
+        assert_eq!(clock.killed_for(A), Some(&DeathCause::HungAtStart));
+    }
+
+    #[test]
+    fn a_start_that_may_take_its_time_is_given_it() {
+        let start = Instant::now();
+        let mut clock = Clock::new(None, Some(at(100)), 1);
+        let slow = Vital { start_limit: at(60_000), ..vital(false, 3) };
+        assert!(clock.overdue(&[slow], start, |_| true).is_empty());
+        assert!(clock.overdue(&[slow], start + at(59_999), |_| true).is_empty());
+        assert_eq!(clock.overdue(&[slow], start + at(60_000), |_| true), [A]);
+    }
+
+    #[test]
+    fn a_limit_beyond_all_time_is_none() {
+        let start = Instant::now();
+        let mut clock = Clock::new(None, Some(Duration::MAX), 1);
+        assert!(clock.overdue(&[vital(true, 3)], start, |_| true).is_empty());
+        assert!(clock.overdue(&[vital(true, 3)], start + at(1 << 40), |_| true).is_empty());
+        assert_eq!(clock.next(), None);
+    }
+
+    #[test]
+    fn a_pause_of_this_process_makes_nobody_late() {
+        let start = Instant::now();
+        let mut clock = Clock::new(Some(start + at(500)), Some(at(100)), 1);
+        clock.overdue(&[vital(true, 3)], start, |_| true);
+        clock.shift(at(10_000));
+        assert!(!clock.is_over(start + at(10_499)) && clock.is_over(start + at(10_500)));
+        assert!(clock.overdue(&[vital(true, 3)], start + at(10_099), |_| true).is_empty());
+        assert_eq!(clock.next(), Some(start + at(10_100)));
+    }
+
+    #[test]
+    fn who_does_not_die_of_sigkill_is_found_out() {
+        let start = Instant::now();
+        let mut clock = Clock::new(None, Some(at(100)), 1);
+        clock.overdue(&[vital(true, 3)], start, |_| true);
+        clock.overdue(&[vital(true, 3)], start + at(100), |_| true);
+        assert_eq!(clock.unkillable(&[vital(true, 3)], start + at(99) + DEATH_LIMIT), None);
+        assert_eq!(clock.unkillable(&[vital(true, 3)], start + at(100) + DEATH_LIMIT), Some(A));
+        clock.forget(A);
+        assert_eq!(clock.unkillable(&[vital(true, 3)], start + at(9000)), None);
+    }
+}

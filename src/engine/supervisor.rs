@@ -1,0 +1,503 @@
+//! The calling process's side of a call: looks at the control block, has `supervise` decide, performs what it decides,
+//! sleeps until a worker ends or something is due; and gives the account in the end.
+//!
+//! Called by the executors, which say where workers come from ([`Workforce`]). What the processes agree on is in
+//! `control/README.md`.
+
+use std::ops::Range;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+use crate::engine::call::Call;
+use crate::engine::cancel::CancelToken;
+use crate::engine::control::{ClaimState, Control, Fault, Owner, Saved, Slot};
+use crate::engine::workforce::Workforce;
+use crate::error::{DeathCause, Error, Result};
+use crate::failpoints;
+use crate::engine::options::Options;
+use crate::engine::ranges::{complement, count, joined};
+use crate::engine::report::{EarlyEnd, Progress, Report, WorkerDeath};
+use crate::segment::registry;
+use crate::engine::decide::{self, Action, Change, Clock, Death, Kernel, Ledger, Rules, Snapshot, Verdict, Vital, interrupted};
+use crate::sys::process::Exit;
+use crate::engine::worker;
+
+/// How often the supervisor looks up from its sleep: for progress, and for what no descriptor tells.
+const TICK: Duration = Duration::from_millis(100);
+
+/// The shortest sleep while somebody may be overdue soon.
+const SHORT_TICK: Duration = Duration::from_millis(1);
+
+/// Having slept longer than it wanted to by so much, this process was itself stopped (Ctrl-Z), and nobody is late for that.
+const OVERSLEPT: Duration = Duration::from_secs(1);
+
+/// How long a worker may take to leave by itself once everything is done.
+const LEAVE_GRACE: Duration = Duration::from_millis(100);
+
+/// The same where it has its page tables to walk first.
+const MEASURE_GRACE: Duration = Duration::from_secs(10);
+
+/// So much time has the last step of a call that goes on with the rows it has, whatever the deadline says, and after it was cancelled.
+const OVERTIME: Duration = Duration::from_secs(5);
+
+/// The calling process's side of one call.
+struct Supervisor<'a> {
+    options: &'a Options<'a>,
+    call: &'a Call<'a>,
+    control: Control<'a>,
+    crew: &'a mut dyn Workforce,
+    ledger: Ledger,
+    deaths: Vec<WorkerDeath>,
+    began: Instant,
+    next_progress: Instant,
+    rows_shown: usize,
+    /// The caller has been asked whether to go on, and has said no.
+    interrupted: bool,
+    cancelled_since: Option<Instant>,
+    /// In place, when the call is over: rows that are new although their unit is not done.
+    done_in_part: Vec<Range<usize>>,
+    /// How many rows workers have been told to pass over.
+    n_skips: usize,
+}
+
+/// Runs a call that began then, on a fresh control block, from the first worker that is hired to the last that is released.
+pub(crate) fn run(
+    options: &Options<'_>,
+    call: &Call<'_>,
+    control: Control<'_>,
+    crew: &mut dyn Workforce,
+    began: Instant,
+) -> Result<Report> {
+    let mut supervisor = Supervisor::new(options, call, control, crew, began);
+    let ended = supervisor.run().and_then(|verdict| supervisor.conclude(verdict));
+    // Whatever the error, a worker that does not die is the worse one.
+    match ended.or_else(|error| supervisor.end_crew().and(Err(error))) {
+        Ok(ended_early) => Ok(supervisor.report(ended_early)),
+        Err(error) if call.restore.is_some() => Err(supervisor.interrupted(error)),
+        Err(error) => Err(error),
+    }
+}
+
+impl<'a> Supervisor<'a> {
+    fn new(
+        options: &'a Options<'a>,
+        call: &'a Call<'a>,
+        control: Control<'a>,
+        crew: &'a mut dyn Workforce,
+        began: Instant,
+    ) -> Self {
+        let rules = rules(options, call, call.workers);
+        let clock = Clock::new(due(options, call, began), options.stall_limit, call.caller_threads);
+        Self {
+            options,
+            call,
+            control,
+            crew,
+            ledger: Ledger::new(rules, call.blocks.clone(), clock),
+            deaths: Vec::new(),
+            began,
+            next_progress: began + TICK,
+            rows_shown: 0,
+            interrupted: false,
+            cancelled_since: None,
+            done_in_part: Vec::new(),
+            n_skips: 0,
+        }
+    }
+
+    fn states(&self) -> Vec<ClaimState> {
+        self.control.claims(self.ledger.n_units()).states(|unit| self.ledger.digest(unit))
+    }
+
+    /// Looks, decides, acts, sleeps; until the decision is to finish.
+    fn run(&mut self) -> Result<Verdict> {
+        loop {
+            let states = self.states();
+            let vitals = self.vitals();
+            let cancelled = self.is_cancelled();
+            let snapshot = Snapshot { units: &states, vitals: &vitals, cancelled, now: Instant::now() };
+            for action in decide::decide(&mut self.ledger, &snapshot) {
+                if let Some(verdict) = self.perform(action)? {
+                    return Ok(verdict);
+                }
+            }
+            self.show_progress(&states);
+            let deaths = self.wait_for_deaths()?;
+            if !deaths.is_empty() {
+                self.bury(&deaths)?;
+            }
+        }
+    }
+
+    /// What becomes of the units of the dead.
+    fn bury(&mut self, deaths: &[Death]) -> Result<()> {
+        // A page that is gone is no fault of the row's.
+        if deaths.iter().any(|death| matches!(death.cause, DeathCause::MemoryFault { signal: libc::SIGBUS, .. })) {
+            (self.call.check_lengths)()?;
+        }
+        let states = self.states();
+        for death in deaths {
+            self.note_death(death, &states);
+        }
+        for change in decide::bury(&mut self.ledger, &states, deaths) {
+            self.make(change)?;
+        }
+        self.crew.rouse()
+    }
+
+    /// Makes one change to the control block or to the output.
+    fn make(&mut self, change: Change) -> Result<()> {
+        let claims = self.control.claims(self.ledger.n_units());
+        match change {
+            Change::Restore { rows, owner } => self.restore(rows, owner)?,
+            Change::Free { unit, owner } => claims.free(unit, owner, self.ledger.digest(unit)),
+            Change::Retire { unit } => claims.settle(unit, ClaimState::Retired, self.ledger.digest(unit)),
+            Change::Add { unit, rows, state } => self.control.add_piece(unit, &rows, state, self.ledger.digest(unit)),
+            Change::HandBack { unit } => self.control.hand_back(unit),
+            Change::Skip { row } => {
+                self.control.skip(self.n_skips, row);
+                self.n_skips += 1;
+            }
+            Change::Limit { row } => self.control.set_limit(row),
+        }
+        Ok(())
+    }
+
+    fn restore(&self, rows: Range<usize>, owner: Owner) -> Result<()> {
+        match self.call.restore {
+            Some(restore) if !failpoints::is_on("restore nothing") => restore(rows, owner.slot),
+            _ => Ok(()),
+        }
+    }
+
+    /// Performs one action; `Some` is the end of the call.
+    fn perform(&mut self, action: Action) -> Result<Option<Verdict>> {
+        match action {
+            Action::Kill(owner) => {
+                if self.crew.kill(owner) && !failpoints::is_on("blame a stopped worker's row") {
+                    self.ledger.clock.found_stopped(owner);
+                }
+            }
+            Action::Restart => {
+                self.end_crew()?;
+                self.control.reset();
+                self.n_skips = 0;
+                self.spawn(self.crew.size())?;
+            }
+            Action::RunAgain => {
+                let claims = self.control.claims(self.ledger.n_units());
+                let done = self.states().into_iter().enumerate().filter(|(_, state)| is_done(*state));
+                done.for_each(|(unit, _)| claims.settle(unit, ClaimState::Free, self.ledger.digest(unit)));
+                self.crew.rouse()?;
+                self.spawn(self.crew.size() - self.crew.live())?;
+            }
+            Action::Spawn(n) => self.spawn(n)?,
+            Action::Finish(verdict) => return Ok(Some(verdict)),
+        }
+        Ok(None)
+    }
+
+    /// Ends the workers, and says why rows are missing, if the call answers without them.
+    fn conclude(&mut self, verdict: Verdict) -> Result<Option<EarlyEnd>> {
+        if matches!(verdict, Verdict::Early(_)) {
+            // A crash that nobody has seen yet may have spoilt what is done.
+            let deaths = self.reap(None, Instant::now())?;
+            self.bury(&deaths)?;
+            if let Some(error) = self.ledger.spoilt(&self.states()) {
+                return Err(error);
+            }
+        }
+        if let Verdict::Unkillable(owner) = verdict
+            && let Some(pid) = self.crew.give_up(owner)
+        {
+            self.end_crew()?;
+            return Err(Error::WorkerUnkillable { pid, waited: decide::DEATH_LIMIT });
+        }
+        match verdict {
+            Verdict::Complete => {
+                let grace = if self.options.measure_memory { MEASURE_GRACE } else { LEAVE_GRACE };
+                self.crew.release(Instant::now() + grace).map_err(unkillable)?;
+            }
+            _ => self.end_crew()?,
+        }
+        match verdict {
+            Verdict::Complete | Verdict::Unkillable(_) => {
+                self.show_end();
+                Ok(None)
+            }
+            Verdict::Early(end) => {
+                let units = self.restore_the_unfinished()?;
+                self.done_in_part =
+                    units.into_iter().filter(|(_, state)| is_done(*state)).map(|(rows, _)| rows).collect();
+                match self.ledger.why_unsound() {
+                    _ if !self.options.fills() || self.call.last_step_since.is_some() => Err(self.early_error(end)),
+                    // What a crash may have spoilt is no part of an answer.
+                    Some(unsound) => Err(unsound),
+                    None => Ok(Some(end)),
+                }
+            }
+            Verdict::Failed(error) => Err(error),
+        }
+    }
+
+    fn end_crew(&mut self) -> Result<()> {
+        self.crew.end().map_err(unkillable)
+    }
+
+    fn early_error(&self, end: EarlyEnd) -> Error {
+        let (rows_done, rows_total) = (count(&self.done_rows()), self.call.blocks.n_rows());
+        match (end, self.options.deadline) {
+            (EarlyEnd::Deadline, Some(limit)) => Error::DeadlineExceeded {
+                limit,
+                rows_done,
+                rows_total,
+                caller_threads: self.ledger.clock.caller_threads(),
+            },
+            _ => Error::Cancelled { rows_done, rows_total },
+        }
+    }
+
+    /// Hires up to `n` workers for empty slots. Fewer are enough, none is an error.
+    fn spawn(&mut self, n: usize) -> Result<()> {
+        // A stray store may have changed the workers' copy.
+        let pieces = (self.call.blocks.len()..self.ledger.n_units()).map(|unit| self.ledger.rows(unit));
+        self.control.say_again(self.ledger.limit(), pieces, self.n_skips);
+        for _ in 0..n {
+            let Some(owner) = self.crew.next_owner() else { break };
+            // While the later ones are hired the first may have finished everything.
+            if self.crew.live() > 0 && !self.states().contains(&ClaimState::Free) {
+                break;
+            }
+            self.control.slots()[usize::from(owner.slot)].clear();
+            match self.crew.hire(owner) {
+                Ok(()) => {}
+                Err(_) if self.crew.live() > 0 => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn vitals(&self) -> Vec<Vital> {
+        let vital = |owner: Owner| {
+            let slot = &self.control.slots()[usize::from(owner.slot)];
+            let start_limit = if slot.is_initialising() { decide::INIT_LIMIT } else { decide::STARTUP_LIMIT };
+            Vital { owner, ready: slot.is_ready(), start_limit, pulse: slot.pulse() }
+        };
+        self.crew.owners().into_iter().map(vital).collect()
+    }
+
+    fn is_cancelled(&mut self) -> bool {
+        let cancelled = self.interrupted || self.options.cancel.as_ref().is_some_and(CancelToken::is_cancelled);
+        if !cancelled {
+            return false;
+        }
+        let since = *self.cancelled_since.get_or_insert_with(Instant::now);
+        !has_overtime(self.options, self.call) || since.elapsed() >= OVERTIME
+    }
+
+    /// Sleeps until a worker ends, the call is cancelled, a signal comes, or something is due; reaps, and says how each ended.
+    fn wait_for_deaths(&mut self) -> Result<Vec<Death>> {
+        let now = Instant::now();
+        // A worker that is not ready yet may be at its first row soon, without a word.
+        let tick = self.options.stall_limit.map_or(TICK, |limit| (limit / 4).clamp(SHORT_TICK, TICK));
+        let due = self.ledger.clock.next().map_or(now + tick, |due| due.clamp(now + SHORT_TICK, now + tick));
+        let wake = self.options.cancel.clone().filter(|_| self.cancelled_since.is_none());
+        let deaths = self.reap(wake.as_ref().map(AsFd::as_fd), due)?;
+        let late = Instant::now().saturating_duration_since(due);
+        if late > OVERSLEPT && !failpoints::is_on("late for a pause of the caller") {
+            self.ledger.clock.shift(late);
+        }
+        if let Some(check) = &self.options.check_interrupt {
+            self.interrupted |= check();
+        }
+        Ok(deaths)
+    }
+
+    /// Reaps, and says how each ended.
+    fn reap(&mut self, wake: Option<BorrowedFd<'_>>, deadline: Instant) -> Result<Vec<Death>> {
+        let ended = self.crew.reap_ended(wake, deadline)?;
+        Ok(ended.into_iter().map(|(owner, exit)| self.death_of(owner, exit)).collect())
+    }
+
+    fn death_of(&self, owner: Owner, exit: Exit) -> Death {
+        let slot = &self.control.slots()[usize::from(owner.slot)];
+        Death {
+            owner,
+            cause: self.cause_of(owner, exit, slot.fault()),
+            row: slot.row(),
+            saved: slot.saved(),
+            message: slot.message().filter(|message| worker::vouches_for(exit, message.kind)),
+        }
+    }
+
+    /// Puts a death on the list, unless it is an end: that of a kernel that names its row, or of a worker that was done.
+    fn note_death(&mut self, death: &Death, states: &[ClaimState]) {
+        let held = states.iter().position(|state| *state == ClaimState::Claimed(death.owner));
+        // Without a block, a status of 0 or one that somebody else has taken is that of a worker that was done.
+        let undone = held.is_some() || !matches!(death.cause, DeathCause::Exited(0) | DeathCause::Unknown);
+        if undone && self.ledger.believable(states, death).is_none() {
+            let (worker, rows) = (death.owner.slot.into(), held.map(|unit| self.ledger.rows(unit)));
+            self.deaths.push(WorkerDeath { worker, cause: death.cause.clone(), rows });
+        }
+    }
+
+    fn cause_of(&self, owner: Owner, exit: Exit, fault: Option<Fault>) -> DeathCause {
+        if let (Some(cause), Exit::Signal(libc::SIGKILL) | Exit::Unknown) = (self.ledger.clock.killed_for(owner), exit)
+        {
+            return cause.clone();
+        }
+        // Without a status the note alone tells: nobody survives such a fault.
+        let fault = fault.filter(|fault| [Exit::Signal(fault.signal), Exit::Unknown].contains(&exit));
+        let Some(Fault { signal, address }) = fault else { return exit.into() };
+        // SIGBUS there is a page that is gone, not one that may not be written.
+        let read_only_segment = (signal == libc::SIGSEGV).then(|| self.read_only_segment(address)).flatten();
+        DeathCause::MemoryFault { signal, address, read_only_segment }
+    }
+
+    /// What error messages call the segment that holds `address`, if workers may not write to it.
+    fn read_only_segment(&self, address: usize) -> Option<String> {
+        let registry = registry::lock();
+        let mapping = registry.mappings().iter().find(|mapping| mapping.range().contains(&address))?;
+        let writable = self.call.writable.iter().any(|segment| segment.address() == mapping.address);
+        (!writable).then(|| (*mapping.label).to_owned())
+    }
+
+    fn progress_callback(&self) -> Option<&'a (dyn Fn(&Progress) + 'a)> {
+        self.options.progress.as_deref().filter(|_| self.call.last_step_since.is_none())
+    }
+
+    fn show_progress(&mut self, states: &[ClaimState]) {
+        let Some(callback) = self.progress_callback() else { return };
+        let now = Instant::now();
+        if now < self.next_progress {
+            return;
+        }
+        self.next_progress = now + TICK;
+        self.rows_shown = self.rows_shown.max(self.rows_seen(states));
+        callback(&Progress {
+            rows_done: self.rows_shown,
+            rows_total: self.call.blocks.n_rows(),
+            elapsed: now.duration_since(self.began),
+        });
+    }
+
+    fn show_end(&self) {
+        if let Some(callback) = self.progress_callback() {
+            let rows = self.call.blocks.n_rows();
+            callback(&Progress { rows_done: rows, rows_total: rows, elapsed: self.began.elapsed() });
+        }
+    }
+
+    /// Rows of finished units, and of claimed units the rows before the one that the worker is at.
+    fn rows_seen(&self, states: &[ClaimState]) -> usize {
+        let rows_of = |(unit, state): (usize, &ClaimState)| {
+            let rows = self.ledger.rows(unit);
+            match state {
+                ClaimState::Done(_) => rows.len(),
+                ClaimState::Claimed(owner) => {
+                    let slot = self.control.slots().get(usize::from(owner.slot));
+                    slot.map(Slot::row).filter(|row| rows.contains(row)).map_or(0, |row| row - rows.start)
+                }
+                ClaimState::Free | ClaimState::Retired | ClaimState::Corrupt => 0,
+            }
+        };
+        states.iter().enumerate().map(rows_of).sum()
+    }
+
+    /// The rows that are done, by the claim words, and in place those of an unfinished unit that were done before it ended.
+    fn done_rows(&self) -> Vec<Range<usize>> {
+        let states = self.states();
+        let done =
+            states.iter().enumerate().filter(|(_, state)| is_done(**state)).map(|(unit, _)| self.ledger.rows(unit));
+        joined(done.chain(self.done_in_part.iter().cloned()).collect())
+    }
+
+    /// Puts back what workers had saved that were killed over their units. Of each, only the rows before are then new.
+    fn restore_the_unfinished(&self) -> Result<Vec<(Range<usize>, ClaimState)>> {
+        let mut rows_and_states = Vec::new();
+        for (unit, state) in self.states().into_iter().enumerate() {
+            let rows = self.ledger.rows(unit);
+            let ClaimState::Claimed(owner) = state else {
+                rows_and_states.push((rows, state));
+                continue;
+            };
+            let saved = self.control.slots().get(usize::from(owner.slot)).and_then(Slot::saved);
+            let saved = saved.filter(|saved| rows.contains(&saved.first()));
+            let first = saved.map_or(rows.start, Saved::first);
+            if let Some(Saved::Wholly(_)) = saved {
+                self.restore(first..rows.end, owner)?;
+            }
+            rows_and_states.push((rows.start..first, ClaimState::Done(owner)));
+            rows_and_states.push((first..rows.end, ClaimState::Free));
+        }
+        Ok(rows_and_states)
+    }
+
+    /// What has become of the rows of a call in place that has failed: no worker touches them any more.
+    fn interrupted(&mut self, source: Error) -> Error {
+        let n_rows = self.call.blocks.n_rows();
+        let ended = self.end_crew();
+        let restored = match source {
+            // It may still write to its rows, over what would be put back.
+            Error::WorkerUnkillable { .. } => None,
+            _ => ended.and_then(|()| self.restore_the_unfinished()).ok(),
+        };
+        // Where the array could not be written to, nobody knows.
+        let as_they_are = || self.states().into_iter().enumerate().map(|(unit, state)| (self.ledger.rows(unit), state));
+        let units = restored.unwrap_or_else(|| as_they_are().collect());
+        interrupted(n_rows, &units, source)
+    }
+
+    fn report(self, ended_early: Option<EarlyEnd>) -> Report {
+        let elapsed = self.began.elapsed();
+        let done_rows = self.done_rows();
+        let rows = self.call.blocks.n_rows();
+        let rerun_rows = self.ledger.rerun_rows;
+        let failed_rows = self.ledger.into_failed();
+        let failed = failed_rows.iter().map(|failed| failed.row..failed.row + 1);
+        Report {
+            deaths: self.deaths,
+            missing_rows: joined(complement(&done_rows, rows).into_iter().chain(failed).collect()),
+            failed_rows,
+            ended_early,
+            rerun_rows,
+            ..self.call.report(self.control, elapsed, self.options.measure_memory)
+        }
+    }
+}
+
+fn is_done(state: ClaimState) -> bool {
+    matches!(state, ClaimState::Done(_))
+}
+
+/// What the ledger need know of the call and of what the caller has asked for.
+fn rules(options: &Options<'_>, call: &Call<'_>, workers: usize) -> Rules {
+    Rules {
+        workers,
+        attempts: options.attempts(),
+        fill: options.fills() && call.last_step_since.is_none(),
+        in_place: call.restore.is_some(),
+        kernel: match (call.foreign, options.guard) {
+            (false, _) => Kernel::BuiltIn,
+            (true, true) => Kernel::Guarded,
+            (true, false) => Kernel::Unguarded,
+        },
+        division: call.division,
+    }
+}
+
+/// When the time for a call is over.
+fn due(options: &Options<'_>, call: &Call<'_>, began: Instant) -> Option<Instant> {
+    let due = call.last_step_since.unwrap_or(began).checked_add(options.deadline?)?;
+    Some(if has_overtime(options, call) { due.max(began + OVERTIME) } else { due })
+}
+
+/// Whether what is left is to be done with the rows that there are, though time is over or the caller has had enough.
+fn has_overtime(options: &Options<'_>, call: &Call<'_>) -> bool {
+    options.fills() && call.last_step_since.is_some()
+}
+
+fn unkillable(pid: i32) -> Error {
+    Error::WorkerUnkillable { pid, waited: decide::DEATH_LIMIT }
+}

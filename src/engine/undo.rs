@@ -1,0 +1,147 @@
+//! Copies of rows that are about to be changed in place, so that what a dead worker left half changed can be put back and
+//! run again.
+//!
+//! Each worker has room for a few rows, in a nameless segment: it saves some, notes in its slot that it has, and only then lets
+//! the kernel at them. The supervisor puts them back when the worker is dead. What is saved is small enough to stay in a
+//! cache close to the processor: rows are read from memory once, by the copy.
+//!
+//! # Safety
+//! The room of a worker is written by that worker alone, and read by the supervisor when it is dead.
+#![allow(unsafe_code, reason = "writes to a segment that several processes share")]
+
+use std::ops::Range;
+use std::ptr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytemuck::{Pod, Zeroable};
+use ndarray::Ix2;
+use nix::sys::signal::{Signal, raise};
+
+use crate::array::SharedArray;
+use crate::engine::control::{Saved, Station};
+use crate::error::Result;
+use crate::failpoints;
+use crate::engine::args::{Packet, Plain, Portable, Unpacker};
+use crate::segment::Segment;
+
+/// So much is saved at a time, if a row is not larger: with what it is a copy of it stays in the first cache. (1 GiB updated in
+/// place takes 1.12 times the time that it takes without, with 16 KiB 1.31 times.)
+const ROOM_BYTES: usize = 8 << 10;
+
+/// The same where the rows are written by a system call each time.
+const GUARDED_ROOM_BYTES: usize = 64 << 10;
+
+/// Room to save rows in, for each worker: the caller's side.
+#[derive(Debug)]
+pub(crate) struct Spare {
+    room: SharedArray<u8, Ix2>,
+    cut: SpareCut,
+}
+
+/// How much is saved at a time, and where.
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct SpareCut {
+    row_bytes: usize,
+    rows_at_a_time: usize,
+    /// From one worker's room to the next.
+    room_bytes: usize,
+    n_rooms: usize,
+}
+
+/// The same in a worker.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SpareRoom {
+    start: *mut u8,
+    cut: SpareCut,
+}
+
+impl Spare {
+    /// For so many workers, rows of `row_bytes` (not 0), and blocks of up to `block_rows` rows.
+    ///
+    /// # Errors
+    /// Those of a birth.
+    pub(crate) fn new(workers: usize, row_bytes: usize, block_rows: usize, guarded: bool) -> Result<Self> {
+        let bytes = if guarded { GUARDED_ROOM_BYTES } else { ROOM_BYTES };
+        let rows_at_a_time = (bytes / row_bytes).clamp(1, block_rows.max(1));
+        // Two workers' rooms lie in different pages, as far as a processor fetches ahead.
+        let room_bytes = (rows_at_a_time * row_bytes).next_multiple_of(4096);
+        let cut = SpareCut { row_bytes, rows_at_a_time, room_bytes, n_rooms: workers };
+        Ok(Self { room: SharedArray::output(Ix2(workers, room_bytes))?, cut })
+    }
+
+    /// The segment that it lies in.
+    pub(crate) fn segment(&self) -> &Segment {
+        self.room.segment()
+    }
+
+    /// As the workers have it.
+    pub(crate) fn room(&self) -> SpareRoom {
+        SpareRoom { start: self.room.as_ptr().cast_mut(), cut: self.cut }
+    }
+
+    /// What the worker of a slot, now dead, had saved: the first of `rows`, as many as are saved at a time.
+    pub(crate) fn saved(&self, rows: &Range<usize>, slot: u16) -> &[u8] {
+        let n_rows = rows.len().min(self.cut.rows_at_a_time);
+        let at = self.cut.room_of(slot);
+        &self.room.as_slice()[at.start..at.start + n_rows * self.cut.row_bytes]
+    }
+
+    /// Writes down what a worker needs to know.
+    pub(crate) fn pack<'s>(&'s self, packet: &mut Packet<'s>) {
+        packet.place(self.room.segment(), self.room.as_ptr());
+        Plain(self.cut).pack(packet);
+    }
+}
+
+impl SpareCut {
+    fn room_of(self, slot: u16) -> Range<usize> {
+        let start = usize::from(slot) * self.room_bytes;
+        start..start + self.room_bytes
+    }
+}
+
+impl SpareRoom {
+    /// What [`Spare::pack`] has packed.
+    ///
+    /// # Safety
+    /// As for [`Portable::unpack`].
+    pub(crate) unsafe fn unpack(words: &mut Unpacker<'_>) -> Self {
+        let (start, _) = words.place();
+        // SAFETY: as the caller promises.
+        let Plain(cut) = unsafe { Plain::unpack(words) };
+        Self { start, cut }
+    }
+
+    /// `rows` as they are to be saved: some at a time.
+    pub(crate) fn pieces(&self, rows: Range<usize>) -> impl Iterator<Item = Range<usize>> + use<> {
+        let step = self.cut.rows_at_a_time;
+        rows.clone().step_by(step).map(move |start| start..rows.end.min(start + step))
+    }
+
+    /// Saves the rows from `first` on, of which `bytes` are the elements, and notes that it has. Neither locks nor
+    /// allocates.
+    pub(crate) fn save(&self, first: usize, bytes: &[u8], station: &Station<'_>) {
+        let at = self.cut.room_of(station.number());
+        let slot = usize::from(station.number());
+        assert!(bytes.len() <= at.len() && slot < self.cut.n_rooms, "{} bytes saved in {}", bytes.len(), at.len());
+        station.set_saved(Saved::Partly(first));
+        die_if_asked(station);
+        // SAFETY: one of the rooms that there are.
+        let room = unsafe { self.start.add(at.start) };
+        // SAFETY: as many bytes as the assertion allows, in memory that this worker alone writes to and nobody reads now.
+        unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), room, bytes.len()) };
+        station.set_saved(Saved::Wholly(first));
+    }
+}
+
+/// For tests: the first worker dies while it saves for the third time.
+fn die_if_asked(station: &Station<'_>) {
+    static SAVES: AtomicUsize = AtomicUsize::new(1);
+    if failpoints::is_on("first worker dies while it saves")
+        && station.tally.starts() == 1
+        && SAVES.fetch_add(1, Ordering::Relaxed) == 3
+    {
+        let _ = raise(Signal::SIGKILL);
+    }
+}

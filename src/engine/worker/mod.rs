@@ -1,0 +1,218 @@
+//! A worker's whole life, from the fork to `_exit`: put the process in order, wait for the word to go, then claim, run,
+//! publish until nothing is left.
+//!
+//! Called by the executors in the child of a fork. Until the kernel runs, and around it, this file takes no lock and
+//! allocates nothing: the parent's other threads do not exist here, and a lock that one of them held is held for ever.
+//!
+//! | file | what |
+//! |---|---|
+//! | `own_slot.rs` | the slot of this process |
+//! | `panic_hook.rs` | leaves word of a panic in it |
+//! | `fault_map.rs` | faults, by the caller's addresses |
+//!
+//! # Safety
+//! A worker makes memory read-only that it has inherited: whole mappings of segments, which it does not write to.
+#![allow(unsafe_code, reason = "a fault handler, mprotect")]
+
+mod fault_map;
+mod own_slot;
+mod panic_hook;
+
+pub(crate) use self::fault_map::ELSEWHERE;
+pub(crate) use self::own_slot::take_slot;
+pub(crate) use self::panic_hook::{install_panic_hook, panic_text};
+
+use std::fmt;
+use std::ops::{ControlFlow, Range};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use self::own_slot::note_fault;
+
+use crate::engine::blocks::RowBlocks;
+use crate::engine::control::{Claim, Control, MessageKind, Owner, Slot, Station};
+use crate::failpoints;
+use crate::sys::process::{Exit, Pid, die_with, exit_now};
+use crate::sys::{fpu, futex, procfs, shared, signal};
+
+/// Runs the kernel on the rows of a won block and writes their output. On `Break` it has come to nothing, and the slot
+/// says why.
+pub(crate) type BlockFn<'a> = dyn Fn(&mut Claim<'_>, &Station<'_>) -> ControlFlow<()> + 'a;
+
+/// What a worker needs to know; lives in the parent's memory and reaches the child by the fork.
+pub(crate) struct Job<'a> {
+    pub(crate) control: Control<'a>,
+    pub(crate) blocks: &'a RowBlocks,
+    pub(crate) run: &'a BlockFn<'a>,
+}
+
+/// Values of the slot's `go` word.
+pub(crate) const WAIT: u32 = 0;
+pub(crate) const GO: u32 = 1;
+/// The parent could not watch this worker, so it is not wanted.
+pub(crate) const ABANDON: u32 = 2;
+
+/// Nothing left to claim.
+const EXIT_FINISHED: i32 = 0;
+/// The kernel failed; the slot says why. (101 is what a panicking Rust program exits with.)
+const EXIT_KERNEL_FAILED: i32 = 101;
+/// The parent was gone before this worker could be tied to it, or had no use for it: nobody reads this.
+const EXIT_UNWANTED: i32 = 102;
+/// A system call failed without which no kernel may run here, or its values find no way out; the slot says which.
+const EXIT_SETUP_FAILED: i32 = 103;
+
+/// Whether a message of this kind may be believed of a worker that ended so: a stray store, or a panic that the kernel
+/// caught, is no failure.
+pub(crate) fn vouches_for(exit: Exit, kind: MessageKind) -> bool {
+    match kind {
+        _ if failpoints::is_on("no end vouches") => true,
+        MessageKind::PanicDraft => false,
+        MessageKind::Panic => {
+            matches!(exit, Exit::Code(EXIT_KERNEL_FAILED) | Exit::Signal(libc::SIGABRT) | Exit::Unknown)
+        }
+        MessageKind::KernelError => matches!(exit, Exit::Code(EXIT_KERNEL_FAILED) | Exit::Unknown),
+        MessageKind::Setup => matches!(exit, Exit::Code(EXIT_SETUP_FAILED) | Exit::Unknown),
+    }
+}
+
+/// The life of a worker that is forked for one call. Never returns, and never unwinds into the parent's frames.
+///
+/// `read_only` are address ranges that it must not write to: every segment but the output of the call, or that, too.
+pub(crate) fn live(job: &Job<'_>, read_only: &[Range<usize>], measured: bool, parent: Pid, owner: Owner) -> ! {
+    let slot = &job.control.slots()[usize::from(owner.slot)];
+    if failpoints::is_on("workers are late to be tied") {
+        std::thread::sleep(Duration::from_secs(1));
+    }
+    if let Err(error) = die_with_parent(parent) {
+        fail_setup(slot, format_args!("prctl(PR_SET_PDEATHSIG): {}", errno(&error)));
+    }
+    take_slot(slot);
+    put_process_in_order();
+    for range in read_only.iter().filter(|_| !failpoints::is_on("writable segments")) {
+        // SAFETY: a whole mapping of a segment, listed under the registry's lock, which was held across the fork; a
+        // store to it from now on is a fault, which is the intention.
+        if let Err(error) = unsafe { shared::make_read_only(range) } {
+            fail_setup(slot, format_args!("mprotect of a segment: {}", errno(&error)));
+        }
+    }
+    hang_if_asked(slot);
+    slot.set_ready();
+    futex::wait_while(&slot.go, WAIT);
+    if slot.go.load(Ordering::Relaxed) != GO {
+        exit_now(EXIT_UNWANTED);
+    }
+    signal::unblock_all();
+    let code = at_work(job, slot, owner).err().unwrap_or(EXIT_FINISHED);
+    if measured {
+        measure_memory(slot);
+    }
+    exit_now(code)
+}
+
+/// From now on the end of `parent` is that of this process; if it has come already, at once.
+pub(crate) fn die_with_parent(parent: Pid) -> std::io::Result<()> {
+    if !failpoints::is_on("outlive the caller") && !die_with(parent)? {
+        exit_now(EXIT_UNWANTED);
+    }
+    Ok(())
+}
+
+/// What every worker does before it works: signals, score, arithmetic.
+pub(crate) fn put_process_in_order() {
+    if !failpoints::is_on("keep signal handlers") {
+        signal::reset_dispositions();
+    }
+    // SAFETY: `note_fault` only stores to atomics.
+    unsafe { signal::handle_faults(note_fault) };
+    if !failpoints::is_on("no oom score") {
+        procfs::prefer_as_oom_victim();
+    }
+    if !failpoints::is_on("keep the fpu mode") {
+        fpu::set_default();
+    }
+}
+
+/// Notes how much memory this process has.
+pub(crate) fn measure_memory(slot: &Slot) {
+    let memory = procfs::own_memory().unwrap_or_default();
+    slot.tally.note_memory(memory.private, memory.proportional);
+}
+
+/// Works on a call until nothing is left for this worker.
+///
+/// # Errors
+/// The exit code that says why the kernel, or what it needs, has failed. The slot says more, and the unit stays claimed: this
+/// process is to leave with it.
+pub(crate) fn at_work(job: &Job<'_>, slot: &Slot, owner: Owner) -> Result<(), i32> {
+    match end_of_work(catch_unwind(AssertUnwindSafe(|| work(job, slot, owner))), slot) {
+        EXIT_FINISHED => Ok(()),
+        code => Err(code),
+    }
+}
+
+/// For tests: hangs, in the first worker or in every one, as one does that waits for an inherited lock.
+fn hang_if_asked(slot: &Slot) {
+    let first = failpoints::is_on("first worker hangs at start") && slot.tally.starts() == 1;
+    while first || failpoints::is_on("workers hang at start") {
+        std::thread::sleep(Duration::from_secs(1));
+    }
+}
+
+/// How the work has ended, as an exit code.
+fn end_of_work(ended: std::thread::Result<ControlFlow<()>>, slot: &Slot) -> i32 {
+    match ended {
+        Ok(ControlFlow::Continue(())) => EXIT_FINISHED,
+        Ok(ControlFlow::Break(())) if slot.has_message(MessageKind::Setup) => EXIT_SETUP_FAILED,
+        Ok(ControlFlow::Break(())) => EXIT_KERNEL_FAILED,
+        Err(payload) => {
+            // The hook has drafted it already, unless the host has replaced our hook, or the kernel has resumed an
+            // unwinding that it had caught.
+            let text = panic_text(&*payload);
+            if !slot.confirm_panic(text) {
+                slot.leave_message(MessageKind::Panic, text, "");
+            }
+            // Its destructor is the user's, and could panic again.
+            std::mem::forget(payload);
+            EXIT_KERNEL_FAILED
+        }
+    }
+}
+
+/// Leaves, with word of what could not be set up.
+pub(crate) fn fail_setup(slot: &Slot, what: impl fmt::Display) -> ! {
+    slot.leave_message(MessageKind::Setup, what, "");
+    exit_now(EXIT_SETUP_FAILED)
+}
+
+/// The number of an error, not its text: looking that up takes a lock and allocates.
+pub(crate) fn errno(error: &std::io::Error) -> impl fmt::Display {
+    struct Errno(i32);
+
+    impl fmt::Display for Errno {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "errno {}", self.0)
+        }
+    }
+
+    Errno(error.raw_os_error().unwrap_or(0))
+}
+
+/// Claims, runs, publishes, until there is nothing left or the kernel fails. A failed unit stays claimed.
+fn work(job: &Job<'_>, slot: &Slot, owner: Owner) -> ControlFlow<()> {
+    let mut last = Instant::now();
+    let mut next = usize::MAX;
+    while let Some(mut claim) = job.control.next_claim(job.blocks, owner, &mut next) {
+        let rows = claim.block().rows();
+        slot.set_row(rows.start);
+        let station = job.control.station(owner.slot);
+        (job.run)(&mut claim, &station)?;
+        let done = station.digest(claim.block());
+        // Counted before it is published: with the last block the call may be over, and the next begin.
+        let now = Instant::now();
+        slot.tally.count_block(rows.len(), now.duration_since(last).as_nanos().try_into().unwrap_or(u64::MAX));
+        last = now;
+        claim.publish(done);
+    }
+    ControlFlow::Continue(())
+}

@@ -1,0 +1,332 @@
+//! [`PoolBuilder`]: what a pool is made with, and its making.
+//!
+//! # Safety
+//! One fork: the child runs [`zygote::live`] and nothing else.
+#![allow(unsafe_code, reason = "forks the zygote")]
+
+use std::fmt;
+use std::io;
+use std::num::NonZeroU32;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, Weak};
+use std::time::{Duration, Instant};
+
+use super::job_board::Board;
+use super::mailboxes::Couriers;
+use super::queue::Queue;
+use super::worker_table::Roster;
+use super::worker::{Desk, NO_CALL};
+use super::shared_state::Nest;
+use super::zygote::{self, Seat};
+use super::counters::Counters;
+use super::defaults::Defaults;
+use super::{Persistent, Pool, Shared, State};
+use crate::engine::blocks::MAX_BLOCKS;
+use crate::engine::control::{Control, MAX_WORKERS, Slot};
+use crate::error::{DeathCause, Error, Result};
+use crate::executor::Executor;
+use crate::kernel::Kernel;
+use crate::engine::options::Options;
+use crate::engine::policy::Policy;
+use crate::segment::registry;
+use crate::segment::registry::Observer;
+use crate::engine::decide::INIT_LIMIT;
+use crate::sys::channel::Channel;
+use crate::sys::event::Event;
+use crate::sys::process::{self, ChildFd, Side};
+use crate::sys::shared::SharedPages;
+use crate::sys::{code, procfs};
+use crate::engine::worker;
+
+/// How long to look before going to sleep, unless said otherwise: as long as it takes to wake a sleeper, mostly, or the two sides
+/// would keep each other asleep.
+const SPIN: Duration = Duration::from_micros(100);
+
+/// How often to look whether workers are ready.
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
+
+/// Below this a call of a kernel of ours is done sooner by the caller. (By 2 workers 1 MiB takes 61 us hot and 147 us woken,
+/// by the caller 44 and 66; at 4 MiB they are level.)
+const INLINE_BELOW: usize = 1 << 20;
+
+/// Options for a new [`Pool`]. Made by [`Pool::builder`].
+///
+/// ```
+/// use std::time::{Duration, Instant};
+/// use rowfork::{Policy, Pool};
+///
+/// let pool = Pool::builder()
+///     .workers(2)
+///     .stall_limit(Duration::from_secs(10))
+///     .policy(Policy::fill(f64::NAN))
+///     .init(|| { /* in each worker, before its first row: open a model, seed a generator */ })
+///     .build()?;
+/// assert_eq!(pool.stats().workers, 2);
+/// # Ok::<(), rowfork::Error>(())
+/// ```
+#[must_use]
+pub struct PoolBuilder {
+    workers: Option<usize>,
+    spin_time: Duration,
+    inline_below: usize,
+    init: Box<dyn Fn() + Send + Sync>,
+    calls_per_worker: Option<NonZeroU32>,
+    defaults: Defaults,
+}
+
+impl Default for PoolBuilder {
+    fn default() -> Self {
+        let (workers, init, defaults) = (None, Box::new(|| {}), Defaults::default());
+        Self { workers, spin_time: SPIN, inline_below: INLINE_BELOW, init, calls_per_worker: None, defaults }
+    }
+}
+
+impl Pool {
+    /// A pool with one worker for each core that this process may use, and no limits.
+    ///
+    /// # Errors
+    /// As [`PoolBuilder::build`].
+    pub fn new() -> Result<Self> {
+        Self::builder().build()
+    }
+
+    /// Options for a new pool.
+    pub fn builder() -> PoolBuilder {
+        PoolBuilder::default()
+    }
+}
+
+impl PoolBuilder {
+    /// So many workers. Default: one for each core that this process may use (CPU affinity and cgroup quota respected).
+    pub fn workers(mut self, workers: usize) -> Self {
+        self.workers = Some(workers);
+        self
+    }
+
+    /// The [deadline](Executor::deadline) of every call, unless it says otherwise. It begins when the call does, not while it waits for
+    /// its turn.
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.defaults.deadline = Some(deadline);
+        self
+    }
+
+    /// The [stall limit](Executor::stall_limit) of every call, unless it says otherwise.
+    pub fn stall_limit(mut self, limit: Duration) -> Self {
+        self.defaults.stall_limit = Some(limit);
+        self
+    }
+
+    /// The [retries](Executor::retries) of every call, unless it says otherwise.
+    pub fn retries(mut self, retries: u32) -> Self {
+        self.defaults.retries = Some(retries);
+        self
+    }
+
+    /// Whether calls are [guarded](Executor::guard), unless they say otherwise.
+    pub fn guard(mut self, guard: bool) -> Self {
+        self.defaults.guard = guard;
+        self
+    }
+
+    /// The [policy](Executor::policy) of every call, unless it says otherwise.
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.defaults.policy = policy;
+        self
+    }
+
+    /// How long a worker that has nothing to do, and a caller that waits for the end, look before they go to sleep, at most; they look for less while
+    /// that does not pay. 100 us by default. To wake a sleeper costs some 5 to 100 us, and to look occupies a core: with 0 everybody sleeps
+    /// at once. As many workers look as there are cores but one, and the caller does when a call has one block, or when there are
+    /// more cores than workers.
+    pub fn spin_time(mut self, spin_time: Duration) -> Self {
+        self.spin_time = spin_time;
+        self
+    }
+
+    /// Calls of operations that run no code but rowfork's are done by the calling thread where input and output together have less than so
+    /// many bytes and no name. 1 MiB by default: two workers that have to be woken are as quick from 2 to 4 MiB on, more of them earlier. 0: always by workers.
+    ///
+    /// Such a call does not wait for its turn, does not ask whether the pool is broken, and is not ended by a deadline. Calls with a
+    /// [token](Executor::cancel_token), a [check](Executor::check_interrupt), a [callback](Executor::progress) or
+    /// [measured memory](Executor::measure_memory) are made by workers, whatever their size.
+    pub fn inline_below(mut self, bytes: usize) -> Self {
+        self.inline_below = bytes;
+        self
+    }
+
+    /// Is called in each worker before its first row, also in those that take the place of dead ones; it may capture anything, of which a
+    /// worker has a copy. It may take its time, up to a minute: `build` waits for it, and a call is done by those that are ready.
+    /// Where it panics or takes longer, `build` or a later call is [`WorkerSetup`](Error::WorkerSetup).
+    pub fn init(mut self, init: impl Fn() + Send + Sync + 'static) -> Self {
+        self.init = Box::new(init);
+        self
+    }
+
+    /// Replaces each worker after so many calls (by `init` and all): for kernels that leak. Default: never; 0 is never, too. A call
+    /// that finds a worker being replaced waits for it, some 0.5 ms.
+    pub fn calls_per_worker(mut self, calls: u32) -> Self {
+        self.calls_per_worker = NonZeroU32::new(calls);
+        self
+    }
+
+    /// Makes the pool: forks the zygote, has it fork the workers, and lets them in. Takes a millisecond, 0.1 ms for each further worker,
+    /// and 36 ms more for each GiB of private memory that the program holds in small pages: once.
+    ///
+    /// # Errors
+    /// [`ZeroWorkers`](Error::ZeroWorkers), [`TooManyWorkers`](Error::TooManyWorkers); [`InsideWorker`](Error::InsideWorker) in a worker;
+    /// [`ForkFailed`](Error::ForkFailed), [`Os`](Error::Os) where a process, a descriptor or memory cannot be had;
+    /// [`WorkerSetup`](Error::WorkerSetup) if `init` panics; [`PoolBroken`](Error::PoolBroken) if somebody kills the zygote at once.
+    pub fn build(self) -> Result<Pool> {
+        Options { workers: self.workers, ..self.defaults.options() }.check()?;
+        let workers = self.workers.unwrap_or_else(process::available_cores).min(MAX_WORKERS);
+        let (cores, caller_threads) = (process::available_cores(), procfs::thread_count());
+        // Chosen and installed before the fork: both are behind locks.
+        Kernel::get();
+        worker::install_panic_hook();
+        let (premises, their_ends) = premises(workers)?;
+        let code = code::executable_ranges();
+        let zygote = fork_zygote(&self.nest(&premises, &their_ends, cores)?)?;
+        drop(their_ends);
+        let Premises { board, control, bell, channel, channels } = premises;
+        board.keep_from_children();
+        control.keep_from_children();
+        let couriers = Arc::new(Couriers::new(Arc::clone(&board), channels));
+        let observer: Weak<dyn Observer> = Arc::downgrade(&couriers) as Weak<dyn Observer>;
+        registry::observe(observer);
+        let counters = Arc::new(Counters::default());
+        let zygote_pid = zygote.pid();
+        let parties = (Arc::clone(&board), Arc::clone(&couriers), bell);
+        let mut roster = Roster::new(zygote, channel, parties, Arc::clone(&counters), workers);
+        let all_ready = let_all_in(&mut roster, Control::in_pages(&control, 0, workers, NO_CALL));
+        let shared = Shared {
+            queue: Queue::default(),
+            state: Mutex::new(State::new(roster, self.spin_time)),
+            board,
+            couriers,
+            control,
+            counters,
+            pid: std::process::id(),
+            zygote_pid,
+            workers,
+            cores,
+            inline_below: self.inline_below as u64,
+            caller_threads,
+            code,
+        };
+        let executor = Executor::new(self.defaults.options(), Persistent(Arc::new(shared)));
+        all_ready.map(|()| Pool { executor, defaults: self.defaults }) // dropped, it ends whom it has
+    }
+
+    /// What the zygote is born with.
+    fn nest<'n>(&'n self, premises: &'n Premises, their_ends: &'n TheirEnds, cores: usize) -> Result<Nest<'n>> {
+        let caller = process::own_pid();
+        Ok(Nest {
+            board: &premises.board,
+            control: &premises.control,
+            bell: &premises.bell,
+            channel: &their_ends.channel,
+            posts: &their_ends.posts,
+            caller,
+            caller_pidfd: process::open_pidfd(caller).map_err(os("open a pidfd for", "this process"))?,
+            n_spinning: cores.saturating_sub(1).max(1),
+            spin: self.spin_time,
+            init: &*self.init,
+            calls_per_worker: self.calls_per_worker,
+        })
+    }
+}
+
+impl fmt::Debug for PoolBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PoolBuilder")
+            .field("workers", &self.workers)
+            .field("spin_time", &self.spin_time)
+            .field("inline_below", &self.inline_below)
+            .field("calls_per_worker", &self.calls_per_worker)
+            .field("defaults", &self.defaults)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What the processes of a pool meet by, and the caller's ends of the channels.
+struct Premises {
+    board: Arc<Board>,
+    control: SharedPages,
+    bell: Arc<Event>,
+    channel: Channel,
+    channels: Vec<Channel>,
+}
+
+/// The other ends: the zygote's and the workers'.
+struct TheirEnds {
+    channel: Channel,
+    posts: Vec<Channel>,
+}
+
+/// For so many workers.
+fn premises(workers: usize) -> Result<(Premises, TheirEnds)> {
+    let board = Board::new(workers).map_err(os("map", "the board of a pool"))?;
+    let control =
+        SharedPages::new(Control::bytes(MAX_BLOCKS, workers)).map_err(os("map", "the control block of a pool"))?;
+    let bell = Event::new().map_err(os("make", "the bell of a pool"))?;
+    let (channel, zygotes_end) = Channel::pair().map_err(os("make", "the channel of a pool"))?;
+    let pairs = (0..workers).map(|_| Channel::pair()).collect::<io::Result<Vec<_>>>();
+    let pairs = pairs.map_err(os("make", "a channel for each worker of a pool"))?;
+    let (channels, posts) = pairs.into_iter().unzip();
+    let premises = Premises { board: Arc::new(board), control, bell: Arc::new(bell), channel, channels };
+    Ok((premises, TheirEnds { channel: zygotes_end, posts }))
+}
+
+fn os(action: &'static str, subject: &'static str) -> impl FnOnce(io::Error) -> Error {
+    move |source| Error::Os { action, subject: subject.to_owned(), source }
+}
+
+/// Has a worker in every slot, and waits until all are ready.
+fn let_all_in(roster: &mut Roster, control: Control<'_>) -> Result<()> {
+    for (index, slot) in control.slots().iter().enumerate() {
+        slot.clear();
+        roster.hire(roster.owner(index), true, |_| Ok(true))?;
+    }
+    wait_until_ready(roster, control)
+}
+
+/// Waits until every worker is fit for work.
+fn wait_until_ready(roster: &mut Roster, control: Control<'_>) -> Result<()> {
+    let limit = Instant::now() + INIT_LIMIT;
+    while !control.slots().iter().all(Slot::is_ready) {
+        if Instant::now() >= limit {
+            let message = format!("the pool's init function has not returned for {INIT_LIMIT:?}");
+            return Err(Error::WorkerSetup { message });
+        }
+        roster.sleep(None, Instant::now() + LOOK_AGAIN).map_err(Error::of_watching)?;
+        roster.listen();
+        roster.check()?;
+        if let Some((owner, exit)) = roster.take_ended(control.slots().len()).pop() {
+            let told = control.slots()[usize::from(owner.slot)].message().map(|message| message.text);
+            let how = DeathCause::from(exit);
+            let message = told.unwrap_or_else(|| format!("a worker of the pool {how} while its init function ran"));
+            return Err(Error::WorkerSetup { message });
+        }
+    }
+    Ok(())
+}
+
+fn fork_zygote(nest: &Nest<'_>) -> Result<ChildFd> {
+    let (mut seats, desk) = (vec![Seat::EMPTY; nest.posts.len()], Desk::new());
+    // Held across the fork: no segment is unmapped and something else mapped in its place before the child has its copy.
+    let registry = registry::lock();
+    let inherited: Vec<Range<usize>> = registry.mappings().iter().map(registry::Mapping::range).collect();
+    // SAFETY: the child does nothing but `live`, which takes no lock and never returns.
+    let pid = match unsafe { process::fork() }.map_err(Error::ForkFailed)? {
+        Side::Child => {
+            drop(registry);
+            zygote::live(nest, &mut seats, desk, &inherited)
+        }
+        Side::Parent(pid) => pid,
+    };
+    drop(registry);
+    ChildFd::open(pid).map_err(|source| {
+        process::reap_by_pid(pid, Duration::ZERO);
+        Error::Os { action: "open a pidfd for", subject: format!("the zygote {pid}"), source }
+    })
+}

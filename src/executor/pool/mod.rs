@@ -1,0 +1,494 @@
+//! [`Pool`], the executor that persists: workers that are there before a call, so that it costs microseconds.
+//!
+//! | file | process | what |
+//! |---|---|---|
+//! | `mod.rs`, `builder.rs` | caller | the public face; one call, from the queue to the report |
+//! | `queue.rs`, `spin.rs` | caller | whose turn it is; how long to look before sleeping |
+//! | `shift.rs` | caller | the workers of one call, as the supervisor has them |
+//! | `roster.rs`, `couriers.rs` | caller | who sits in which slot; what each was sent |
+//! | `zygote.rs` | zygote | forks and reaps the workers; guards what the caller leaves |
+//! | `worker.rs`, `maps.rs` | worker | its whole life; the segments that it has mapped |
+//! | `board.rs`, `job.rs` | shared | the job, and who sleeps |
+//! | `wire.rs` | all | messages |
+//!
+//! What the processes agree on follows.
+//!
+//! # Safety
+//! A pool is shared by threads although callbacks, which its type could hold, are not: see there.
+#![allow(unsafe_code, reason = "says that a pool may be shared by threads")]
+
+mod job_board;
+mod builder;
+mod counters;
+mod defaults;
+mod mailboxes;
+mod job;
+mod maps;
+mod queue;
+mod shared_state;
+mod worker_table;
+mod call_workers;
+mod spin;
+mod messages;
+mod worker;
+mod zygote;
+
+pub use builder::PoolBuilder;
+
+use std::fmt;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::ops::{ControlFlow, Deref, Range};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
+use std::time::{Duration, Instant};
+
+use ndarray::{ArrayView1, Ix1};
+
+use self::job_board::{Board, RECORD_WORDS};
+use self::counters::{Counters, count};
+use self::defaults::Defaults;
+use self::mailboxes::Couriers;
+use self::job::{Job, Wanted};
+use self::maps::MAX_SEGMENTS;
+use self::queue::{Queue, Refusal};
+use self::worker_table::Roster;
+use self::call_workers::Shift;
+use self::spin::Patience;
+use crate::array::SharedArray;
+use crate::engine::call::Call;
+use crate::engine::cancel::CancelToken;
+use crate::engine::control::{CallKey, Claim, ClaimState, Control, Station, digest};
+use crate::engine::workforce::Workforce;
+use crate::error::{Error, Result};
+use crate::executor::Executor;
+use crate::executor::mode::sealed::Run;
+use crate::executor::mode::{Entry, KernelFor, Mode, Travel};
+use crate::engine::options::Options;
+use crate::engine::args::{CAPTURES, Packet};
+use crate::engine::report::{EarlyEnd, Report};
+use crate::segment::Segment;
+use crate::engine::supervisor;
+use crate::sys::shared::SharedPages;
+
+/// Workers that are there already, for calls in microseconds. Every operation of [`fork()`](crate::fork()) is a method of it
+/// (by way of [`Executor`], to which it dereferences), with the same results, errors and reports.
+///
+/// ```
+/// use rowfork::{Pool, SharedArray, param};
+///
+/// let pool = Pool::new()?; // early: while the program is small, and has one thread
+/// let m = SharedArray::from_shape_fn(None, (1000, 16), |(i, j)| (i + j) as f64)?;
+///
+/// let sums = pool.row_sums(&m)?;
+/// let norms = pool.map_rows(&m, |row| row.dot(&row).sqrt())?;
+///
+/// // A kernel captures nothing: what it needs goes with the input. Options for one call: `call()`.
+/// let limit = 100.0;
+/// let report = pool.call().workers(1).map_rows((&m, param(limit)), |(row, limit)| row.sum() > limit)?;
+/// assert_eq!((sums[1], norms.len(), bool::from(report[999])), (136.0, 1000, true));
+/// # Ok::<(), rowfork::Error>(())
+/// ```
+///
+/// # Kernels
+/// Workers were forked before the call, so they have no copy of what a closure captures: a kernel is a function by name, a closure without
+/// captures, or a function pointer, and what else it needs goes with the input, as [`param`](crate::param),
+/// [`broadcast`](crate::broadcast) or rows of another array. (What is captured all the same does not compile, or is
+/// [`KernelNotInZygote`](Error::KernelNotInZygote).) Statics are as they were when the pool was made, and what a kernel changes in them
+/// stays in its worker, from call to call. A shared array in a static is no way around: a worker sees the arrays of the call alone.
+///
+/// # Threads
+/// A pool may be used by any number of threads, by reference: calls are made one at a time, in the order in which they came. It may be
+/// made by a thread that ends.
+///
+/// # What is where
+/// A *zygote* process is forked when the pool is made; it forks the workers, and forks others in place of those that die, within
+/// milliseconds. It and they leave the terminal's process group, keep no descriptor of the caller's but the standard three, and hold
+/// a copy-on-write copy of the caller's private memory as it was then (each GiB of it in small pages adds 36 ms to the fork of a worker:
+/// make the pool before the program is large). Idle, none of them uses any processor time. When the caller
+/// ends, however it does, they end within milliseconds, and its volatile names with them. Dropping the pool ends them, too.
+///
+/// # Small calls
+/// Operations that run no code but rowfork's (`row_sums`, `row_means`, ...) on less than [`inline_below`](PoolBuilder::inline_below) bytes
+/// are done by the calling thread, where that is quicker than any worker; arrays must be nameless, so that nobody can take their memory
+/// away under the caller's hands. Kernels of the user's always run in workers.
+///
+/// # Fork safety
+/// A lock that another thread of the program held when the pool was made is held for ever in every worker: make it early. A forked child of
+/// the program cannot use its parent's pool.
+pub struct Pool {
+    executor: Executor<'static, Persistent>,
+    defaults: Defaults,
+}
+
+// SAFETY: what is not `Sync` or `Send` in it are callbacks in its options, of which it has none: they are those of `Defaults`, and nobody
+// gets the executor but by shared reference, through which none can be set.
+unsafe impl Send for Pool {}
+// SAFETY: as above.
+unsafe impl Sync for Pool {}
+
+const _: () = {
+    const fn all_else_is_shared<T: Send + Sync>() {}
+    all_else_is_shared::<Persistent>();
+    all_else_is_shared::<CancelToken>();
+};
+
+/// A call on a pool, with options of its own. Made by [`Pool::call`].
+pub type PoolCall<'a> = Executor<'a, Persistent>;
+
+/// Workers that are there before the call.
+pub struct Persistent(Arc<Shared>);
+
+/// What a pool has done so far. Given by [`Pool::stats`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PoolStats {
+    /// Slots for workers.
+    pub workers: usize,
+    /// Calls on the workers. (A fold is two.)
+    pub calls: u64,
+    /// Calls that the calling thread did itself, since they were small.
+    pub inline_calls: u64,
+    /// Of the calls on the workers, those whose end came so soon that the caller had not gone to sleep.
+    pub hot_calls: u64,
+    /// Workers that have ended otherwise, whoever ended them: after a call that failed rowfork does, since one might still write.
+    pub deaths: u64,
+    /// Workers that have left after [as many calls as they may make](PoolBuilder::calls_per_worker), or since more arrays were alive than a
+    /// worker keeps mapped.
+    pub recycled: u64,
+    /// Threads that wait for their turn at this moment.
+    pub waiting: usize,
+    /// The most arrays that a worker keeps mapped for the next call, of 256 that are possible.
+    pub mapped_arrays: usize,
+    /// The process that forks the workers.
+    pub zygote_pid: i32,
+    /// The workers, the lowest slot first. Empty while a call of another thread runs.
+    pub worker_pids: Vec<i32>,
+    /// Why no call can be made any more, if so. `None` while a call of another thread runs.
+    pub broken: Option<String>,
+    /// Threads of the program when the pool was made. With more than one, a lock that another one held then is held for ever in the
+    /// workers.
+    pub caller_threads: usize,
+}
+
+/// What all users of a pool share.
+struct Shared {
+    queue: Queue,
+    state: Mutex<State>,
+    board: Arc<Board>,
+    couriers: Arc<Couriers>,
+    control: SharedPages,
+    counters: Arc<Counters>,
+    /// The process that made it.
+    pid: u32,
+    zygote_pid: i32,
+    workers: usize,
+    /// The cores that this process may use.
+    cores: usize,
+    inline_below: u64,
+    caller_threads: usize,
+    /// Where there was code when the zygote was forked; `None` if nobody knows.
+    code: Option<Vec<Range<usize>>>,
+}
+
+/// What belongs to who is inside.
+struct State {
+    roster: Roster,
+    /// For the end of a call.
+    patience: Patience,
+    /// Memory for packets and records, used again and again.
+    words: Vec<u64>,
+    record: Vec<u64>,
+}
+
+impl State {
+    fn new(roster: Roster, spin_time: Duration) -> Self {
+        Self { roster, patience: Patience::new(spin_time), words: Vec::new(), record: Vec::new() }
+    }
+}
+
+/// The deadline of a call that is shorter is over before the caller has looked for long.
+const SHORT_DEADLINE: Duration = Duration::from_millis(1);
+
+impl Pool {
+    /// A call with options of its own, which begin as those of the pool.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use rowfork::{Pool, Policy, SharedArray};
+    ///
+    /// let pool = Pool::builder().workers(2).build()?;
+    /// let m = SharedArray::<f64, _>::zeros(None, (100, 3))?;
+    /// let call = pool.call().deadline(Duration::from_secs(60)).policy(Policy::fill(0)).progress(|progress| {
+    ///     assert!(progress.rows_done <= 100);
+    /// });
+    /// call.map_rows(&m, |row| row.sum())?;
+    /// # Ok::<(), rowfork::Error>(())
+    /// ```
+    #[must_use]
+    pub fn call(&self) -> PoolCall<'_> {
+        Executor::new(self.defaults.options(), Persistent(Arc::clone(self.shared())))
+    }
+
+    /// What the pool has done so far. Does not wait for a running call.
+    #[must_use]
+    pub fn stats(&self) -> PoolStats {
+        let shared = self.shared();
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let state = match shared.state.try_lock() {
+            // In a copy of the process that made it there is nothing to be listened to.
+            _ if shared.pid != std::process::id() => None,
+            Ok(state) => Some(state),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        };
+        let roster = state.map(|mut state| {
+            state.roster.look();
+            (state.roster.pids(), state.roster.check().err())
+        });
+        let (worker_pids, broken) = roster.unwrap_or_default();
+        PoolStats {
+            workers: shared.workers,
+            calls: read(&shared.counters.calls),
+            inline_calls: read(&shared.counters.inline_calls),
+            hot_calls: read(&shared.counters.hot_calls),
+            deaths: read(&shared.counters.deaths),
+            waiting: shared.queue.len(),
+            mapped_arrays: shared.couriers.n_mapped(),
+            zygote_pid: shared.zygote_pid,
+            worker_pids,
+            broken: broken.map(|error| error.to_string()),
+            recycled: read(&shared.counters.recycled),
+            caller_threads: shared.caller_threads,
+        }
+    }
+
+    fn shared(&self) -> &Arc<Shared> {
+        &self.executor.mode().0
+    }
+}
+
+impl Deref for Pool {
+    type Target = Executor<'static, Persistent>;
+
+    /// The operations, with the options of the pool.
+    fn deref(&self) -> &Executor<'static, Persistent> {
+        &self.executor
+    }
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool")
+            .field("workers", &self.shared().workers)
+            .field("defaults", &self.defaults)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Persistent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Persistent").field("workers", &self.0.workers).finish_non_exhaustive()
+    }
+}
+
+impl Mode for Persistent {}
+
+/// What is nothing at all, or a function pointer.
+impl<K: Copy + 'static> KernelFor<Persistent> for K {
+    const TRAVEL: Option<Travel<K>> = Some(Travel::AS_WORD);
+}
+
+impl Run for Persistent {
+    fn caller_threads(&self) -> usize {
+        self.0.caller_threads
+    }
+
+    fn workers_for(&self, options: &Options<'_>, n_blocks: usize) -> usize {
+        options.workers.unwrap_or(self.0.workers).min(self.0.workers).min(n_blocks)
+    }
+
+    fn is_small(&self, bytes: u64) -> bool {
+        bytes < self.0.inline_below
+    }
+
+    fn note_small(&self) {
+        count(&self.0.counters.inline_calls);
+    }
+
+    fn is_quick(&self) -> bool {
+        true
+    }
+
+    fn check(&self) -> Result<()> {
+        let (maker, here) = (self.0.pid, std::process::id());
+        if maker == here {
+            return Ok(());
+        }
+        Err(Error::PoolBroken {
+            reason: format!("it belongs to process {maker}, of which this one ({here}) is a copy"),
+        })
+    }
+
+    fn run<'s, B: Fn(&mut Claim<'_>, &Station<'_>) -> ControlFlow<()>>(
+        &self,
+        options: &Options<'_>,
+        call: &Call<'_>,
+        _body: impl FnOnce() -> Result<B>,
+        pack: impl FnOnce(&mut Packet<'s>) -> Entry,
+    ) -> Result<Report> {
+        let shared = &*self.0;
+        let give_up = || {
+            options.cancel.as_ref().is_some_and(CancelToken::is_cancelled)
+                || options.check_interrupt.as_ref().is_some_and(|check| check())
+        };
+        let _turn = match shared.queue.enter(give_up) {
+            Ok(turn) => turn,
+            Err(Refusal::Inside) => return Err(Error::PoolReentered),
+            Err(Refusal::GaveUp) => return gave_up(options, call),
+        };
+        let mut state = shared.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.roster.check()?;
+        let mut packet = Packet::in_words(std::mem::take(&mut state.words));
+        let entry = pack(&mut packet);
+        shared.check_code(entry, &packet)?;
+        let ran = shared.run(&mut state, options, call, entry, &packet);
+        state.words = packet.into_words();
+        ran
+    }
+}
+
+impl Shared {
+    /// Refuses functions that workers do not have.
+    fn check_code(&self, entry: Entry, packet: &Packet<'_>) -> Result<()> {
+        for address in packet.code().iter().copied().chain([entry as usize]) {
+            if address as u64 == CAPTURES {
+                return Err(Error::KernelCaptures);
+            }
+            // Where nobody knows, only what has no address is let through.
+            let is_known =
+                |address| self.code.as_ref().is_some_and(|code| code.iter().any(|range| range.contains(&address)));
+            if !(is_known(address) || self.code.is_none() && address == entry as usize) {
+                return Err(Error::KernelNotInZygote { address });
+            }
+        }
+        Ok(())
+    }
+
+    /// One call, by who is inside.
+    fn run(
+        &self,
+        state: &mut State,
+        options: &Options<'_>,
+        call: &Call<'_>,
+        entry: Entry,
+        packet: &Packet<'_>,
+    ) -> Result<Report> {
+        let began = Instant::now();
+        let number = count(&self.counters.calls);
+        // The last segment may be the packet's own.
+        let long = long_packet(packet)?;
+        let mut segments = packet.segments().to_vec();
+        segments.extend(long.as_ref().map(SharedArray::segment));
+        if segments.len() > MAX_SEGMENTS {
+            return Err(Error::TooManyArrays { asked: segments.len(), max: MAX_SEGMENTS });
+        }
+        let key = CallKey { nonce: RandomState::new().build_hasher().finish(), number: low_bits(number) };
+        let job = Job {
+            key,
+            workers: call.workers,
+            n_rows: call.blocks.n_rows(),
+            block_rows: call.blocks.block_rows(),
+            measure_memory: options.measure_memory,
+            entry,
+            n_segments: segments.len(),
+            is_long: long.is_some(),
+        };
+        job.encode(&wanted(&segments, call), if long.is_some() { &[] } else { packet.words() }, &mut state.record);
+        let control = Control::in_pages(&self.control, call.blocks.len(), self.workers, key);
+        self.board.clear();
+        control.reset();
+        let mut shift = Shift {
+            roster: &mut state.roster,
+            board: &self.board,
+            couriers: &self.couriers,
+            control,
+            blocks: &call.blocks,
+            segments: &segments,
+            record: &state.record,
+            workers: call.workers,
+            measure_memory: options.measure_memory,
+            is_over: false,
+        };
+        shift.begin();
+        self.see_through(&mut shift, &mut state.patience, options, call, began)
+    }
+
+    /// Looks for the end of a call for a while, if that is likely to pay; else, or if it does not come, supervises it.
+    fn see_through(
+        &self,
+        shift: &mut Shift<'_>,
+        patience: &mut Patience,
+        options: &Options<'_>,
+        call: &Call<'_>,
+        began: Instant,
+    ) -> Result<Report> {
+        let (control, looked) = (shift.control, Instant::now());
+        let is_plain = options.is_plain() && options.deadline.is_none_or(|deadline| deadline >= SHORT_DEADLINE);
+        let looks = is_plain && shift.live() == call.workers && (call.blocks.len() == 1 || call.workers < self.cores);
+        if looks && patience.look_for(looked, || all_done(call, control)) {
+            patience.learn(looked.elapsed());
+            shift.is_over = true;
+            count(&self.counters.hot_calls);
+            return Ok(call.report(control, began.elapsed(), false));
+        }
+        let ran = supervisor::run(options, call, control, shift, began);
+        patience.learn(looked.elapsed());
+        ran
+    }
+}
+
+/// The words of a packet that is too long for the board, to be sent.
+fn long_packet(packet: &Packet<'_>) -> Result<Option<SharedArray<u64, Ix1>>> {
+    let is_long = packet.words().len() + MAX_SEGMENTS + job::HEAD_WORDS > RECORD_WORDS;
+    is_long.then(|| SharedArray::copy_from(None, &ArrayView1::from(packet.words()))).transpose()
+}
+
+/// The segments as workers are to map them.
+fn wanted(segments: &[&Segment], call: &Call<'_>) -> Vec<Wanted> {
+    let is_writable = |id| call.writable.iter().any(|segment| segment.id() == id);
+    segments.iter().map(|segment| Wanted { id: segment.id(), writable: is_writable(segment.id()) }).collect()
+}
+
+/// Whether every block is done, and nothing else has happened.
+fn all_done(call: &Call<'_>, control: Control<'_>) -> bool {
+    let claims = control.claims(call.blocks.len());
+    let is_done = |index: usize| {
+        let rows = call.blocks.get(index).map_or(0..0, |block| block.rows());
+        matches!(claims.state(index, digest(index, &rows, std::iter::empty())), ClaimState::Done(_))
+    };
+    (0..call.blocks.len()).rev().all(is_done)
+}
+
+/// A call that was cancelled before it could begin.
+fn gave_up(options: &Options<'_>, call: &Call<'_>) -> Result<Report> {
+    let n_rows = call.blocks.n_rows();
+    if !options.fills() || call.last_step_since.is_some() {
+        return Err(Error::Cancelled { rows_done: 0, rows_total: n_rows });
+    }
+    let missing_rows = std::iter::once(0..n_rows).collect();
+    Ok(Report { missing_rows, ended_early: Some(EarlyEnd::Cancelled), ..call.report_without_workers() })
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the low bits are what is wanted")]
+fn low_bits(number: u64) -> u32 {
+    number as u32
+}
+
+impl Drop for Shared {
+    /// Ends the workers and the zygote. In a forked child they are somebody else's.
+    fn drop(&mut self) {
+        if self.pid == std::process::id() {
+            self.state.get_mut().unwrap_or_else(PoisonError::into_inner).roster.leave();
+        }
+    }
+}

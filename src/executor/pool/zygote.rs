@@ -1,0 +1,325 @@
+//! The zygote: a process between the caller and the workers, forked when the pool is made and single-threaded for ever. It
+//! forks workers, reaps them, forks others in their place, tells the caller of both; and when the caller is gone it ends the
+//! workers, takes the caller's volatile names away, and leaves.
+//!
+//! Workers are its children, so it does not matter which thread of the caller made the pool, whether that thread still lives,
+//! or what the caller does with `SIGCHLD`.
+//!
+//! It sleeps in `poll` on three descriptors: the caller's pidfd, the channel to the caller, and a `signalfd` for `SIGCHLD`.
+//! It takes no lock, and allocates nothing before the caller is dead.
+//!
+//! # Safety
+//! Two forks: here the children run [`worker::live`] and nothing else, and the caller's child runs
+//! [`live`] and nothing else; both leave by `_exit` only.
+#![allow(unsafe_code, reason = "forks, and lets go of what it has inherited")]
+
+use std::ops::Range;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+
+use super::messages::{ToCaller, ToZygote};
+use super::shared_state::Nest;
+use super::worker::{self, Desk};
+use crate::engine::control::Owner;
+use crate::failpoints;
+use crate::segment;
+use crate::sys::channel::Received;
+use crate::sys::process::{self, Exit, Pid, Side, exit_now};
+use crate::sys::{file_pages, inherited, signal};
+
+/// So many workers more than there are slots, and so many for each slot, are forked while the caller does not look.
+const RESPAWNS: u32 = 64;
+const RESPAWNS_PER_SLOT: u32 = 16;
+
+/// When to try again to fork, if that was refused; and how often to look for the caller where there are no pidfds.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// How long workers may take to die of SIGKILL when all is over.
+const DEATH_LIMIT: Duration = Duration::from_secs(5);
+
+/// When to look for names of the dead caller: at once, and again for those that another of its children held a moment longer.
+const SWEEPS_MS: [u64; 4] = [0, 4, 20, 80];
+
+/// One slot's process.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Seat {
+    generation: u16,
+    state: SeatState,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum SeatState {
+    Empty,
+    /// Forked; the caller does not know it yet.
+    New(Pid),
+    Known(Pid),
+    /// Reaped; the caller does not know it yet.
+    Dead(Exit),
+}
+
+impl Seat {
+    pub(super) const EMPTY: Self = Self { generation: 0, state: SeatState::Empty };
+}
+
+struct Zygote<'n> {
+    nest: &'n Nest<'n>,
+    seats: &'n mut [Seat],
+    /// For the workers: each has a copy, by the fork.
+    desk: Option<Desk>,
+    children: SignalFd,
+    pid: Pid,
+    respawns: u32,
+    /// The caller has been told that there will be no more.
+    spent_told: bool,
+    /// When to try to fork again.
+    refused_until: Option<Instant>,
+    refusal: Option<(u16, i32)>,
+}
+
+/// Why it leaves.
+enum End {
+    /// The caller says so.
+    Told,
+    /// There is no caller any more.
+    Orphaned,
+}
+
+/// The zygote's life.
+///
+/// `segments` were there before the fork; no worker is to keep them.
+pub(super) fn live(nest: &Nest<'_>, seats: &mut [Seat], desk: Desk, segments: &[Range<usize>]) -> ! {
+    inherited::set_process_name(c"rowfork-zygote");
+    // Out of the terminal's process group: ^C is for the caller to answer.
+    let _ = nix::unistd::setsid();
+    signal::reset_dispositions();
+    let keep = |fd: RawFd| {
+        let pidfd = nest.caller_pidfd.as_ref().map(AsRawFd::as_raw_fd);
+        let ours = [nest.channel.as_fd().as_raw_fd(), nest.bell.as_fd().as_raw_fd()];
+        ours.contains(&fd) || pidfd == Some(fd) || nest.posts.iter().any(|post| post.as_fd().as_raw_fd() == fd)
+    };
+    if !failpoints::is_on("keep the caller's descriptors") {
+        // SAFETY: nothing that runs here knows any but those that are kept; functions of the caller's are told.
+        unsafe { inherited::blank_descriptors(keep) };
+    }
+    for range in segments {
+        // SAFETY: whole mappings of segments, from the registry, whose lock was held across the fork.
+        let _ = unsafe { inherited::vacate(range) };
+    }
+    file_pages::forget();
+    let mut mask = SigSet::empty();
+    mask.add(Signal::SIGCHLD);
+    let Ok(children) = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK) else { exit_now(1) };
+    let mut zygote = Zygote {
+        nest,
+        seats,
+        desk: Some(desk),
+        children,
+        pid: process::own_pid(),
+        respawns: 0,
+        spent_told: false,
+        refused_until: None,
+        refusal: None,
+    };
+    let end = zygote.serve();
+    zygote.end_workers();
+    if let End::Orphaned = end {
+        zygote.let_go_of_what_is_under_way();
+        take_names_away();
+    }
+    exit_now(0)
+}
+
+impl Zygote<'_> {
+    fn serve(&mut self) -> End {
+        loop {
+            let all_told = self.fill_seats_and_tell();
+            if let Some(end) = self.sleep(all_told).or_else(|| self.listen()) {
+                return end;
+            }
+            self.reap();
+        }
+    }
+
+    /// Forks where a slot is empty, and tells the caller what it does not know yet; whether all could be told.
+    fn fill_seats_and_tell(&mut self) -> bool {
+        let mut all_told = true;
+        if self.refused_until.is_some_and(|until| Instant::now() >= until) {
+            self.refused_until = None;
+        }
+        for slot in 0..self.seats.len() {
+            if let SeatState::Dead(exit) = self.seats[slot].state {
+                let told = self.tell(ToCaller::Died { owner: self.owner(slot), exit }, None);
+                all_told &= told;
+                if !told {
+                    continue; // no more births than can be told
+                }
+                self.seats[slot] =
+                    Seat { generation: self.seats[slot].generation.wrapping_add(1), state: SeatState::Empty };
+            }
+            if matches!(self.seats[slot].state, SeatState::Empty) {
+                self.fork_worker(slot);
+            }
+            if let SeatState::New(pid) = self.seats[slot].state {
+                let pidfd = process::open_pidfd(pid).ok().flatten();
+                let told = self.tell(ToCaller::Born { owner: self.owner(slot), pid: pid.as_raw() }, pidfd.as_ref());
+                all_told &= told;
+                if told {
+                    self.seats[slot].state = SeatState::Known(pid);
+                }
+            }
+        }
+        if let Some((slot, errno)) = self.refusal.take() {
+            all_told &= self.tell(ToCaller::Refused { slot, errno }, None);
+        }
+        if self.is_spent() && !self.spent_told {
+            self.spent_told = self.tell(ToCaller::Spent { respawns: self.respawns }, None);
+            all_told &= self.spent_told;
+        }
+        all_told
+    }
+
+    fn fork_worker(&mut self, slot: usize) {
+        if self.is_spent() || self.refused_until.is_some() {
+            return;
+        }
+        let owner = self.owner(slot);
+        self.respawns += 1;
+        // SAFETY: the child does nothing but `live`. This process has one thread: no lock is held by another.
+        match unsafe { process::fork() } {
+            Ok(Side::Child) => {
+                worker::live(self.nest, self.pid, owner, self.desk.take().expect("one for each process"))
+            }
+            Ok(Side::Parent(pid)) => self.seats[slot].state = SeatState::New(pid),
+            Err(error) => {
+                self.refused_until = Some(Instant::now() + LOOK_AGAIN);
+                self.refusal = Some((owner.slot, error.raw_os_error().unwrap_or(libc::EAGAIN)));
+            }
+        }
+    }
+
+    /// Whether so many workers died unseen that it would go on for ever.
+    fn is_spent(&self) -> bool {
+        let slots = u32::try_from(self.seats.len()).unwrap_or(u32::MAX);
+        self.respawns >= RESPAWNS.saturating_add(RESPAWNS_PER_SLOT.saturating_mul(slots))
+    }
+
+    fn tell(&self, message: ToCaller, fd: Option<&OwnedFd>) -> bool {
+        let try_with = |fd| self.nest.channel.send(&message.encode(), fd);
+        // Where no descriptor can be sent (too many are under way) the message is what counts.
+        let sent = try_with(fd.map(AsFd::as_fd)).or_else(|_| try_with(None));
+        if matches!(sent, Ok(true)) {
+            self.nest.board.count_news();
+        }
+        // Where the other end is closed the caller is about to be gone.
+        !matches!(sent, Ok(false))
+    }
+
+    /// Sleeps until there is something to do.
+    fn sleep(&self, all_told: bool) -> Option<End> {
+        let out = if all_told { PollFlags::empty() } else { PollFlags::POLLOUT };
+        let pidfd = self.nest.caller_pidfd.as_ref();
+        let mut polled = [
+            PollFd::new(self.nest.channel.as_fd(), PollFlags::POLLIN | out),
+            PollFd::new(self.children.as_fd(), PollFlags::POLLIN),
+            PollFd::new(pidfd.map_or(self.children.as_fd(), AsFd::as_fd), PollFlags::POLLIN),
+        ];
+        let timeout = match (self.refused_until, pidfd) {
+            (None, Some(_)) => PollTimeout::NONE,
+            _ => PollTimeout::try_from(LOOK_AGAIN).unwrap_or(PollTimeout::ZERO),
+        };
+        let _ = poll(&mut polled, timeout);
+        let orphaned = match pidfd {
+            Some(_) => polled[2].any().unwrap_or(false),
+            None => nix::unistd::getppid() != self.nest.caller,
+        };
+        orphaned.then_some(End::Orphaned)
+    }
+
+    /// Does what the caller says.
+    fn listen(&mut self) -> Option<End> {
+        loop {
+            match self.nest.channel.receive(false) {
+                Received::Message(message, _) => match ToZygote::decode(message) {
+                    Some(ToZygote::Kill(owner)) => self.kill(owner),
+                    Some(ToZygote::Seen) if !self.spent_told => self.respawns = 0,
+                    Some(ToZygote::End) => return Some(End::Told),
+                    Some(ToZygote::Seen) | None => {}
+                },
+                Received::Nothing => return None,
+                Received::Closed => return Some(End::Orphaned),
+            }
+        }
+    }
+
+    fn kill(&self, owner: Owner) {
+        let seat = self.seats.get(usize::from(owner.slot)).filter(|seat| seat.generation == owner.generation);
+        if let Some(SeatState::New(pid) | SeatState::Known(pid)) = seat.map(|seat| seat.state) {
+            let _ = kill(pid, Signal::SIGKILL); // ours, and not reaped
+        }
+    }
+
+    /// Reaps all who have ended.
+    fn reap(&mut self) {
+        while let Ok(Some(_)) = self.children.read_signal() {}
+        while let Some((pid, exit)) = process::reap_any() {
+            let seat = self.seats.iter_mut().find(|seat| match seat.state {
+                SeatState::New(other) | SeatState::Known(other) => other.as_raw() == pid,
+                SeatState::Empty | SeatState::Dead(_) => false,
+            });
+            if let Some(seat) = seat {
+                // One that the caller was never told of has not been let in, and does not count.
+                seat.state = if let SeatState::New(_) = seat.state { SeatState::Empty } else { SeatState::Dead(exit) };
+            }
+        }
+    }
+
+    /// Kills and reaps all workers.
+    fn end_workers(&mut self) {
+        let deadline = Instant::now() + DEATH_LIMIT;
+        loop {
+            let living = self.seats.iter().filter_map(|seat| match seat.state {
+                SeatState::New(pid) | SeatState::Known(pid) => Some(pid),
+                SeatState::Empty | SeatState::Dead(_) => None,
+            });
+            let mut none = true;
+            living.for_each(|pid| {
+                none = false;
+                let _ = kill(pid, Signal::SIGKILL);
+            });
+            if none || Instant::now() >= deadline {
+                return;
+            }
+            let mut polled = [PollFd::new(self.children.as_fd(), PollFlags::POLLIN)];
+            let _ = poll(&mut polled, PollTimeout::from(10u8));
+            self.reap();
+        }
+    }
+
+    /// Receives what no worker has: a segment that is under way is held by it, with its lock.
+    fn let_go_of_what_is_under_way(&self) {
+        for post in self.nest.posts {
+            while let Received::Message(..) = post.receive(false) {}
+        }
+    }
+
+    fn owner(&self, slot: usize) -> Owner {
+        let generation = self.seats[slot].generation;
+        Owner { slot: u16::try_from(slot).expect("at most MAX_WORKERS slots"), generation }
+    }
+}
+
+/// Takes away the volatile names that the caller has left, and whatever other dead programs of this user have: by inode, and
+/// only what nobody holds a lock on. What allocates here is alone, and does not wait for ever for a lock of the allocator's
+/// that a thread of the caller held at the fork.
+fn take_names_away() {
+    signal::unblock_all();
+    nix::unistd::alarm::set(5);
+    for wait in SWEEPS_MS {
+        std::thread::sleep(Duration::from_millis(wait));
+        let _ = segment::sweep();
+    }
+}

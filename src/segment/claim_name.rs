@@ -1,0 +1,71 @@
+//! Taking a name: whether it is free, once what killed programs have left is removed, and giving it to a file.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::sync::Once;
+
+use super::name::{is_live, open_regular, os, our_uid, path, validated};
+use super::parallel::at_home;
+use super::sweep;
+use crate::error::{Error, Result};
+use crate::sys::file;
+
+/// Whether an array could be given this name now: it may be one, and nothing stands there, once what killed programs have left is
+/// [swept](super::sweep()). For who would know before the work rather than after.
+///
+/// ```
+/// use rowfork::{Error, segment};
+/// assert!(matches!(segment::check_free("a/b"), Err(Error::InvalidName { .. })));
+/// ```
+///
+/// # Errors
+/// [`InvalidName`](Error::InvalidName); [`NameInUse`](Error::NameInUse) if anything at all stands there, whoever owns it;
+/// [`Os`](Error::Os).
+pub fn check_free(name: &str) -> Result<()> {
+    let name = validated(name)?;
+    sweep_once();
+    in_use(name)?.map_or(Ok(()), Err)
+}
+
+/// Sweeps once per process; a second thread waits until it is done. Never in a forked child, where it may be for ever
+/// that another thread of the parent was at it.
+fn sweep_once() {
+    static SWEPT: Once = Once::new();
+    if at_home() {
+        // A failed sweep is no reason not to take a name.
+        SWEPT.call_once(|| drop(sweep::sweep()));
+    }
+}
+
+/// The `NameInUse` error for `name`; `None` if nothing stands there (any more).
+pub(super) fn in_use(name: &str) -> Result<Option<Error>> {
+    let path = path(name);
+    let owner_uid = match std::fs::symlink_metadata(&path) {
+        Ok(meta) => meta.uid(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(os("look up", &path)(error)),
+    };
+    let live = match (owner_uid == our_uid()).then(|| open_regular(name, false)) {
+        Some(Ok((file, _))) => Some(is_live(&file)),
+        Some(Err(Error::NameNotFound { .. })) => return Ok(None),
+        Some(Err(Error::NotRegular { .. })) => Some(false),
+        None | Some(Err(_)) => None,
+    };
+    Ok(Some(Error::NameInUse { name: name.to_owned(), owner_uid, live }))
+}
+
+/// `linkat`, with a taken name told apart.
+pub(super) fn link(file: &File, name: &str) -> Result<()> {
+    loop {
+        match file::link(file, &path(name)) {
+            Ok(()) => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(os("name", &path(name))(error)),
+        }
+        if let Some(error) = in_use(name)? {
+            return Err(error);
+        }
+        // It was taken and is free again.
+    }
+}

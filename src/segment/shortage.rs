@@ -1,0 +1,25 @@
+//! `ShmFull`: what a refused reservation of shared memory is called, with the numbers.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+
+use super::name::SHM_DIR;
+use crate::error::Error;
+use crate::sys::file;
+
+/// Names a failed reservation of `need` bytes for a segment that is being born: what it had taken until then is given
+/// back with it.
+pub(super) fn shm_error(file: &File, need: u64, source: io::Error) -> Error {
+    let taken = file.metadata().map_or(0, |meta| meta.blocks() * 512);
+    shm_error_beside(file, need, taken, source)
+}
+
+/// Likewise, where `taken` bytes have been or will be given back.
+pub(super) fn shm_error_beside(file: &File, need: u64, taken: u64, source: io::Error) -> Error {
+    if source.raw_os_error() != Some(libc::ENOSPC) {
+        return Error::Os { action: "reserve memory in", subject: SHM_DIR.to_owned(), source };
+    }
+    let room = file::room(file).unwrap_or(file::Room { available: 0, total: 0 });
+    Error::ShmFull { need, available: room.available.saturating_add(taken), total: room.total }
+}

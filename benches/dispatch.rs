@@ -1,4 +1,5 @@
-//! `dispatch/<impl>/<case>`: what it costs to have next to nothing done by others. Every answer is checked before it is timed.
+//! `dispatch/<impl>/<case>`: what it costs to have next to nothing done by others. Every answer is
+//! checked before it is timed.
 //!
 //! | case | |
 //! |---|---|
@@ -10,7 +11,8 @@
 //! | `map_rows_1000x10_new` | the same with an output made by the call |
 //! | `one_block_hot_heap` | `one_block_hot` of a caller with 4 GiB of private heap in small pages |
 //!
-//! A pool and fork mode have two workers, rayon two threads. In test mode (`cargo bench -- --test`) the heap is small.
+//! A pool and fork mode have two workers, rayon two threads. In test mode (`cargo bench -- --test`)
+//! the heap is small.
 
 mod rivals;
 
@@ -85,7 +87,9 @@ impl Job {
         view: impl Fn(&T) -> ArrayView1<'_, f64>,
     ) {
         assert_eq!(view(&work(&self.matrix)), self.expected, "{id:?}");
-        group.bench_function(BenchmarkId::new(id[0], id[1]), |bencher| bencher.iter(|| work(black_box(&self.matrix))));
+        group.bench_function(BenchmarkId::new(id[0], id[1]), |bencher| {
+            bencher.iter(|| work(black_box(&self.matrix)))
+        });
     }
 
     fn check(&mut self, id: Id, work: &impl Fn(&Matrix, &mut Sums)) {
@@ -150,11 +154,17 @@ fn dispatch(criterion: &mut Criterion) {
     group.finish();
 }
 
-fn thousand_rows(group: &mut Group<'_>, inline: &Pool, workers: &Pool, threads: &rayon::ThreadPool) {
+fn thousand_rows(
+    group: &mut Group<'_>,
+    inline: &Pool,
+    workers: &Pool,
+    threads: &rayon::ThreadPool,
+) {
     let mut job = Job::new(1000);
     let report = inline.row_sums_into(&job.matrix, &mut job.sums).expect("sums");
     assert!(report.inline);
-    let rayon = |matrix: &Matrix, sums: &mut Sums| threads.install(|| by(rayon_ndarray)(matrix, sums));
+    let rayon =
+        |matrix: &Matrix, sums: &mut Sums| threads.install(|| by(rayon_ndarray)(matrix, sums));
     let id = |who| [who, "row_sums_1000x10"];
     job.bench(group, id("ndarray_serial"), by(ndarray_serial));
     job.bench(group, id("pool"), by_pool(inline));

@@ -1,27 +1,31 @@
-//! `row_sums/<impl>/<rows>x<columns>`: the same matrix, in the same segment, summed by everybody in turn. Every answer is
-//! checked before it is timed. In test mode (`cargo bench -- --test`) the shapes are small.
+//! `row_sums/<impl>/<rows>x<columns>`: the same matrix, in the same segment, summed by everybody in
+//! turn. Every answer is checked before it is timed. In test mode (`cargo bench -- --test`) the
+//! shapes are small.
 //!
-//! `ceiling` reads the bytes and no more, `memcpy` copies them, `*_fast` are plain sums, `*_exact` exact ones; a pool's are
-//! by the caller itself where they are small, as its users have it. For each shape
-//! the share of rows that each tier of the exact sum settles is printed, by kind of data, each row asked alone. (Among others a
-//! row has the anchor of those before and may need a second try.) The ceiling of what fits in a cache is none: threads
-//! take longer to begin than one takes to read it. For claims about ratios see
-//! `examples/abba.rs`, which measures in pairs.
+//! `ceiling` reads the bytes and no more, `memcpy` copies them, `*_fast` are plain sums, `*_exact`
+//! exact ones; a pool's are by the caller itself where they are small, as its users have it. For
+//! each shape the share of rows that each tier of the exact sum settles is printed, by kind of
+//! data, each row asked alone. (Among others a row has the anchor of those before and may need a
+//! second try.) The ceiling of what fits in a cache is none: threads take longer to begin than one
+//! takes to read it. For claims about ratios see `examples/abba.rs`, which measures in pairs.
 
 mod rivals;
 
 use std::hint::black_box;
 
 use criterion::measurement::WallTime;
-use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{
+    BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main,
+};
 use ndarray::{Array2, Ix2};
 use rivals::{
-    Ceiling, DATA, Sum, are_close, copy, is_right, ndarray_serial, rayon_ndarray, rayon_slices, threads_exact,
-    threads_fast,
+    Ceiling, DATA, Sum, are_close, copy, is_right, ndarray_serial, rayon_ndarray, rayon_slices,
+    threads_exact, threads_fast,
 };
 use rowfork::{Pool, SharedArray, fork};
 
-/// 1 GiB in rows of every length, then what fits in a cache, then next to nothing: the cost of the call itself.
+/// 1 GiB in rows of every length, then what fits in a cache, then next to nothing: the cost of the
+/// call itself.
 const SHAPES: [(usize, usize); 6] =
     [(131_072, 1024), (16_384, 8192), (1_342_177, 100), (16_777_216, 8), (1000, 1000), (1000, 10)];
 const TEST_SHAPES: [(usize, usize); 2] = [(300, 100), (50, 10)];
@@ -44,20 +48,29 @@ fn row_sums(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("row_sums");
     for &(n_rows, n_columns) in shapes {
         print_tiers(n_rows.min(SAMPLE_ROWS), n_columns);
-        let matrix = SharedArray::from_shape_fn(None, (n_rows, n_columns), |(i, j)| (DATA[0].element)(i, j, n_columns));
+        let matrix = SharedArray::from_shape_fn(None, (n_rows, n_columns), |(i, j)| {
+            (DATA[0].element)(i, j, n_columns)
+        });
         bench_shape(&mut group, &pool, &matrix.expect("room in /dev/shm"));
     }
     group.finish();
 }
 
-fn bench_shape(group: &mut BenchmarkGroup<'_, WallTime>, pool: &Pool, matrix: &SharedArray<f64, Ix2>) {
+fn bench_shape(
+    group: &mut BenchmarkGroup<'_, WallTime>,
+    pool: &Pool,
+    matrix: &SharedArray<f64, Ix2>,
+) {
     let (rows, elements, n_rows) = (matrix.view(), matrix.as_slice(), matrix.n_rows());
     let shape = format!("{n_rows}x{}", rows.ncols());
     group.throughput(Throughput::Bytes(size_of_val(elements) as u64));
 
     // All that is large lies in segments: what the caller holds of its own costs a fork.
-    let exact = SharedArray::from_shape_fn(None, n_rows, |i| rowfork::exact_sum(rows.row(i).as_slice().unwrap()));
-    let (exact, placed) = (exact.expect("room in /dev/shm"), SharedArray::<f64, _>::zeros(None, n_rows));
+    let exact = SharedArray::from_shape_fn(None, n_rows, |i| {
+        rowfork::exact_sum(rows.row(i).as_slice().unwrap())
+    });
+    let (exact, placed) =
+        (exact.expect("room in /dev/shm"), SharedArray::<f64, _>::zeros(None, n_rows));
     let (exact, mut placed) = (exact.as_slice(), placed.expect("room in /dev/shm"));
     let sums = placed.view_mut().into_slice().expect("C order");
     for (name, sum) in RIVALS {
@@ -72,7 +85,8 @@ fn bench_shape(group: &mut BenchmarkGroup<'_, WallTime>, pool: &Pool, matrix: &S
     fork().row_sums_fast_into(matrix, &mut shared_sums).expect("sums");
     assert!(are_close(shared_sums.as_slice(), exact, &rows), "fork_fast, {shape}");
     group.bench_function(BenchmarkId::new("fork_fast", &shape), |bencher| {
-        bencher.iter(|| fork().row_sums_fast_into(black_box(matrix), &mut shared_sums).expect("sums"));
+        bencher
+            .iter(|| fork().row_sums_fast_into(black_box(matrix), &mut shared_sums).expect("sums"));
     });
     shared_sums.view_mut().fill(f64::NAN);
     fork().row_sums_into(matrix, &mut shared_sums).expect("sums");
@@ -103,13 +117,18 @@ fn bench_shape(group: &mut BenchmarkGroup<'_, WallTime>, pool: &Pool, matrix: &S
 /// Prints which share of the rows each tier settles.
 fn print_tiers(n_rows: usize, n_columns: usize) {
     for data in DATA {
-        let rows = Array2::from_shape_fn((n_rows, n_columns), |(i, j)| (data.element)(i, j, n_columns));
+        let rows =
+            Array2::from_shape_fn((n_rows, n_columns), |(i, j)| (data.element)(i, j, n_columns));
         let mut settled = [0; 3];
         for row in rows.rows() {
             settled[rowfork::tier_of_exact_sum(row.as_slice().expect("C order")) - 1] += 1;
         }
-        let shares = settled.map(|rows: usize| format!("{:.1} %", 100.0 * rows as f64 / n_rows as f64));
-        println!("tiers, {n_columns} columns, {}: {} / {} / {}", data.name, shares[0], shares[1], shares[2]);
+        let shares =
+            settled.map(|rows: usize| format!("{:.1} %", 100.0 * rows as f64 / n_rows as f64));
+        println!(
+            "tiers, {n_columns} columns, {}: {} / {} / {}",
+            data.name, shares[0], shares[1], shares[2]
+        );
     }
 }
 

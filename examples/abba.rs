@@ -1,29 +1,39 @@
-//! Claims about speed, each measured in pairs and in turns (A B B A), so that a slow moment of the machine cancels. The
-//! controls are A against A: what differs by less than they do says nothing. Every answer is checked before it is timed.
+//! Claims about speed, each measured in pairs and in turns (A B B A), so that a slow moment of the
+//! machine cancels. The controls are A against A: what differs by less than they do says nothing.
+//! Every answer is checked before it is timed.
 //!
 //! cargo run --profile dist --example abba -- [--rows N --cols N] [--quadruples N] [--only TEXT]
 //!
-//! `ROWFORK_ISA=avx2` (or `scalar`) for other instructions than the best. Without a shape those of docs/FIGURES.md.
+//! `ROWFORK_ISA=avx2` (or `scalar`) for other instructions than the best. Without a shape those of
+//! docs/FIGURES.md.
 
 #[path = "../benches/rivals/mod.rs"]
 mod rivals;
 mod support;
 
 use ndarray::{Ix1, Ix2};
-use rivals::{Ceiling, DATA, Data, Pairs, is_right, ndarray_serial, rayon_ndarray, rayon_slices, threads_exact};
+use rivals::{
+    Ceiling, DATA, Data, Pairs, is_right, ndarray_serial, rayon_ndarray, rayon_slices,
+    threads_exact,
+};
 use rowfork::{Pool, SharedArray};
 use support::{Options, rows_that_fit};
 
 const USAGE: &str = "abba [--rows N --cols N] [--quadruples N] [--only TEXT]";
 
 /// 1 GiB each, in rows of every length.
-const SHAPES: [(usize, usize); 4] = [(131_072, 1024), (16_384, 8192), (1_342_177, 100), (16_777_216, 8)];
+const SHAPES: [(usize, usize); 4] =
+    [(131_072, 1024), (16_384, 8192), (1_342_177, 100), (16_777_216, 8)];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let options = Options::from_args(USAGE, &["--rows", "--cols", "--quadruples", "--only"]);
     let asked = std::env::var("ROWFORK_ISA").unwrap_or_default();
     if !asked.is_empty() && asked != rowfork::instructions() {
-        return Err(format!("ROWFORK_ISA={asked}: this processor has {} at best", rowfork::instructions()).into());
+        return Err(format!(
+            "ROWFORK_ISA={asked}: this processor has {} at best",
+            rowfork::instructions()
+        )
+        .into());
     }
     let shape = (options.number("--rows"), options.number("--cols"));
     let shapes = match shape {
@@ -37,14 +47,27 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for (n_rows, n_columns) in shapes {
         // Two matrices at a time, and what is left to others.
         let n_rows = rows_that_fit(n_rows * 2, n_columns * 8).div_ceil(2);
-        claims(&pool, n_rows, n_columns, options.count("--quadruples", 51), options.text("--only"))?;
+        claims(
+            &pool,
+            n_rows,
+            n_columns,
+            options.count("--quadruples", 51),
+            options.text("--only"),
+        )?;
     }
     Ok(())
 }
 
 /// A matrix whose row sums everybody gets right.
-fn placed(pool: &Pool, data: Data, n_rows: usize, n_columns: usize) -> rowfork::Result<SharedArray<f64, Ix2>> {
-    let matrix = SharedArray::from_shape_fn(None, (n_rows, n_columns), |(i, j)| (data.element)(i, j, n_columns))?;
+fn placed(
+    pool: &Pool,
+    data: Data,
+    n_rows: usize,
+    n_columns: usize,
+) -> rowfork::Result<SharedArray<f64, Ix2>> {
+    let matrix = SharedArray::from_shape_fn(None, (n_rows, n_columns), |(i, j)| {
+        (data.element)(i, j, n_columns)
+    })?;
     let rows = matrix.view();
     let (mut exact, mut sums) = (vec![f64::NAN; n_rows], vec![0.0; n_rows]);
     threads_exact(&rows, &mut exact);
@@ -58,12 +81,21 @@ fn placed(pool: &Pool, data: Data, n_rows: usize, n_columns: usize) -> rowfork::
     Ok(matrix)
 }
 
-fn claims(pool: &Pool, n_rows: usize, n_columns: usize, quadruples: usize, only: Option<&str>) -> rowfork::Result<()> {
+fn claims(
+    pool: &Pool,
+    n_rows: usize,
+    n_columns: usize,
+    quadruples: usize,
+    only: Option<&str>,
+) -> rowfork::Result<()> {
     let uniform = placed(pool, DATA[0], n_rows, n_columns)?;
     let rows = uniform.view();
-    // All outputs in segments: what the caller holds of its own costs a fork, and is copied when it is next written.
-    let (mut sums, mut others) = (SharedArray::zeros(None, n_rows)?, SharedArray::zeros(None, n_rows)?);
-    let (mut forked, mut again) = (SharedArray::<f64, Ix1>::zeros(None, n_rows)?, SharedArray::zeros(None, n_rows)?);
+    // All outputs in segments: what the caller holds of its own costs a fork, and is copied when it
+    // is next written.
+    let (mut sums, mut others) =
+        (SharedArray::zeros(None, n_rows)?, SharedArray::zeros(None, n_rows)?);
+    let (mut forked, mut again) =
+        (SharedArray::<f64, Ix1>::zeros(None, n_rows)?, SharedArray::zeros(None, n_rows)?);
     let mut pooled = SharedArray::<f64, Ix1>::zeros(None, n_rows)?;
     let sums = sums.view_mut().into_slice().expect("C order");
     let others = others.view_mut().into_slice().expect("C order");
@@ -76,7 +108,9 @@ fn claims(pool: &Pool, n_rows: usize, n_columns: usize, quadruples: usize, only:
     let threads = &mut || threads_exact(&rows, sums);
     let by_fork = &mut || drop(fork.row_sums_into(&uniform, &mut forked).expect("sums"));
     let by_pool = &mut || drop(pool.row_sums_into(&uniform, &mut pooled).expect("sums"));
-    pairs.measure("control: exact by threads, to itself", threads, &mut || threads_exact(&rows, others));
+    pairs.measure("control: exact by threads, to itself", threads, &mut || {
+        threads_exact(&rows, others)
+    });
     pairs.measure("control: exact by fork, to itself", by_fork, &mut || {
         drop(fork.row_sums_into(&uniform, &mut again).expect("sums"));
     });
@@ -84,12 +118,20 @@ fn claims(pool: &Pool, n_rows: usize, n_columns: usize, quadruples: usize, only:
         drop(pool.row_sums_into(&uniform, &mut again).expect("sums"));
     });
     pairs.measure("exact by threads, to the ceiling", threads, &mut || way.read(elements));
-    pairs.measure("exact by threads, to rayon + ndarray", threads, &mut || rayon_ndarray(&rows, others));
-    pairs.measure("exact by threads, to rayon + slices", threads, &mut || rayon_slices(&rows, others));
+    pairs.measure("exact by threads, to rayon + ndarray", threads, &mut || {
+        rayon_ndarray(&rows, others)
+    });
+    pairs.measure("exact by threads, to rayon + slices", threads, &mut || {
+        rayon_slices(&rows, others)
+    });
     pairs.measure("exact by fork, to threads", by_fork, threads);
-    pairs.measure("exact by fork, to rayon + ndarray", by_fork, &mut || rayon_ndarray(&rows, others));
+    pairs.measure("exact by fork, to rayon + ndarray", by_fork, &mut || {
+        rayon_ndarray(&rows, others)
+    });
     pairs.measure("exact by pool, to threads", by_pool, threads);
-    pairs.measure("exact by pool, to rayon + ndarray", by_pool, &mut || rayon_ndarray(&rows, others));
+    pairs.measure("exact by pool, to rayon + ndarray", by_pool, &mut || {
+        rayon_ndarray(&rows, others)
+    });
     pairs.measure("exact by pool, to fork", by_pool, by_fork);
     for data in &DATA[1..] {
         let what = format!("exact by threads, {} to uniform rows", data.name);

@@ -1,4 +1,5 @@
-//! Changing a matrix where it is: readings are clipped to a range and rescaled to 0..=1, without a second array.
+//! Changing a matrix where it is: readings are clipped to a range and rescaled to 0..=1, without a
+//! second array.
 //!
 //! cargo run --release --example `in_place` -- [--rows N]
 
@@ -30,7 +31,8 @@ fn main() -> Result<(), rowfork::Error> {
     })?;
     let n_outliers: u64 = outliers.view().sum();
 
-    // The kernel gets each row to write to. The array is borrowed mutably, so nobody of this program reads it meanwhile.
+    // The kernel gets each row to write to. The array is borrowed mutably, so nobody of this
+    // program reads it meanwhile.
     let report = rowfork::fork().update_rows(&mut readings, |row| {
         row.mapv_inplace(|reading| reading.clamp(0.0, HIGHEST));
         *row /= HIGHEST;
@@ -39,10 +41,15 @@ fn main() -> Result<(), rowfork::Error> {
     println!("{n_outliers} readings of {} were clipped", readings.len());
 
     // What it should be, one element at a time.
-    let as_it_should_be = |((i, j), &now): ((usize, usize), &f32)| now == reading(i, j).clamp(0.0, HIGHEST) / HIGHEST;
+    let as_it_should_be =
+        |((i, j), &now): ((usize, usize), &f32)| now == reading(i, j).clamp(0.0, HIGHEST) / HIGHEST;
     assert!(readings.view().indexed_iter().all(as_it_should_be));
 
-    println!("{} rows changed in place by {} workers, all checked", report.rows, report.workers.len());
+    println!(
+        "{} rows changed in place by {} workers, all checked",
+        report.rows,
+        report.workers.len()
+    );
     print!("{report}");
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! Tasks without an input: pi from random points. Each task seeds a generator of its own with its number, so the answer
-//! is the same for any number of workers.
+//! Tasks without an input: pi from random points. Each task seeds a generator of its own with its
+//! number, so the answer is the same for any number of workers.
 //!
 //! cargo run --release --example `monte_carlo` -- [--tasks N] [--points N] [--workers N]
 
@@ -7,8 +7,8 @@ mod support;
 
 use support::{Options, timed};
 
-/// `SplitMix64` (Steele, Lea and Flood 2014): a counter that steps by an odd constant, its bits mixed. Small, quick, any
-/// seed is a good one; not for secrets.
+/// `SplitMix64` (Steele, Lea and Flood 2014): a counter that steps by an odd constant, its bits
+/// mixed. Small, quick, any seed is a good one; not for secrets.
 struct SplitMix64(u64);
 
 impl SplitMix64 {
@@ -29,7 +29,8 @@ impl SplitMix64 {
 fn hits(task: usize, n_points: usize) -> u64 {
     // The seed is mixed once, so that the counters of neighbouring tasks start far apart.
     let mut random = SplitMix64(SplitMix64(task as u64).next());
-    (0..n_points).filter(|_| random.next_unit().powi(2) + random.next_unit().powi(2) < 1.0).count() as u64
+    (0..n_points).filter(|_| random.next_unit().powi(2) + random.next_unit().powi(2) < 1.0).count()
+        as u64
 }
 
 fn main() -> Result<(), rowfork::Error> {
@@ -38,15 +39,19 @@ fn main() -> Result<(), rowfork::Error> {
     let (n_tasks, n_points) = (options.count("--tasks", 1000), options.count("--points", 100_000));
     let n_workers = options.count("--workers", 4);
 
-    // What a task returns must follow from its number alone: it may run in any worker, and again if a worker dies.
-    let (seconds, by_many) =
-        timed(|| rowfork::fork().workers(n_workers).run_tasks(n_tasks, |task| hits(task, n_points)));
-    let (seconds_alone, by_one) = timed(|| rowfork::fork().workers(1).run_tasks(n_tasks, |task| hits(task, n_points)));
+    // What a task returns must follow from its number alone: it may run in any worker, and again if
+    // a worker dies.
+    let (seconds, by_many) = timed(|| {
+        rowfork::fork().workers(n_workers).run_tasks(n_tasks, |task| hits(task, n_points))
+    });
+    let (seconds_alone, by_one) =
+        timed(|| rowfork::fork().workers(1).run_tasks(n_tasks, |task| hits(task, n_points)));
     let (by_many, by_one) = (by_many?, by_one?);
 
     let in_circle: u64 = by_many.view().sum();
     let total = n_tasks as f64 * n_points as f64;
-    let (pi, sigma) = (4.0 * in_circle as f64 / total, (std::f64::consts::PI * 0.858_407 / total).sqrt());
+    let (pi, sigma) =
+        (4.0 * in_circle as f64 / total, (std::f64::consts::PI * 0.858_407 / total).sqrt());
     println!("pi is {pi:.6}, give or take {sigma:.6} ({n_tasks} tasks of {n_points} points)");
     assert!((pi - std::f64::consts::PI).abs() < 5.0 * sigma, "five standard errors off");
 

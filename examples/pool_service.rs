@@ -1,5 +1,6 @@
-//! A service: several threads answer requests of all kinds over matrices that come and go, by one pool. One kind of request now
-//! and then kills the worker that has it. Every answer is checked against ndarray in this thread.
+//! A service: several threads answer requests of all kinds over matrices that come and go, by one
+//! pool. One kind of request now and then kills the worker that has it. Every answer is checked
+//! against ndarray in this thread.
 //!
 //! cargo run --release --example `pool_service` -- [--threads N] [--seconds N] [--workers N]
 
@@ -64,7 +65,9 @@ const KINDS: [(&str, Serve); 7] = [
 /// Whole numbers, so that sums are the same in any order, in so many rows at most.
 fn some_rows(random: &mut Random, most: usize) -> Result<SharedArray<f64, Ix2>> {
     let (n_rows, seed) = (random.below(most) + 1, random.below(1000));
-    SharedArray::from_shape_fn(None, (n_rows, N_COLUMNS), |(i, j)| ((i * 7 + j * 13 + seed) % 1009) as f64)
+    SharedArray::from_shape_fn(None, (n_rows, N_COLUMNS), |(i, j)| {
+        ((i * 7 + j * 13 + seed) % 1009) as f64
+    })
 }
 
 /// How long a call takes, and what it gives.
@@ -90,7 +93,9 @@ fn norms(service: &Service<'_>, random: &mut Random) -> Result<Duration> {
 
 fn scores(service: &Service<'_>, random: &mut Random) -> Result<Duration> {
     let (m, weights) = (some_rows(random, 2000)?, &service.weights);
-    let call = || service.pool.map_rows((&m, broadcast(weights)), |(row, weights)| weights.row(0).dot(&row));
+    let call = || {
+        service.pool.map_rows((&m, broadcast(weights)), |(row, weights)| weights.row(0).dot(&row))
+    };
     let (time, scores) = timed(call)?;
     assert_eq!(scores.view(), m.view().dot(&weights.view().row(0)));
     Ok(time)
@@ -111,7 +116,8 @@ fn scaled(service: &Service<'_>, random: &mut Random) -> Result<Duration> {
 fn changed(service: &Service<'_>, random: &mut Random) -> Result<Duration> {
     let mut m = some_rows(random, 1000)?;
     let expected: Array2<f64> = m.view().map(|x| 2.0 * x + 1.0);
-    let (time, _) = timed(|| service.pool.update_rows(&mut m, |row| row.mapv_inplace(|x| 2.0 * x + 1.0)))?;
+    let (time, _) =
+        timed(|| service.pool.update_rows(&mut m, |row| row.mapv_inplace(|x| 2.0 * x + 1.0)))?;
     assert_eq!(m.view(), expected);
     Ok(time)
 }
@@ -152,33 +158,55 @@ fn main() -> Result<()> {
     // First of all, while there is one thread and little to copy.
     let pool = Pool::builder().workers(n_workers).build()?;
     let weights = array![0.0, 1.0, 2.0, 3.0];
-    let weights = SharedArray::from_shape_fn(None, (1, N_COLUMNS), |(_, j)| weights[j % weights.len()])?;
+    let weights =
+        SharedArray::from_shape_fn(None, (1, N_COLUMNS), |(_, j)| weights[j % weights.len()])?;
     let service = Service { pool: &pool, weights };
 
     let end = Instant::now() + Duration::from_secs(seconds as u64);
     let served = std::thread::scope(|scope| {
         let service = &service;
-        let threads: Vec<_> =
-            (0..n_threads).map(|thread| scope.spawn(move || serve(service, thread as u64, end))).collect();
-        threads.into_iter().map(|thread| thread.join().expect("an answer was wrong")).collect::<Result<Vec<_>>>()
+        let threads: Vec<_> = (0..n_threads)
+            .map(|thread| scope.spawn(move || serve(service, thread as u64, end)))
+            .collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().expect("an answer was wrong"))
+            .collect::<Result<Vec<_>>>()
     })?;
 
-    println!("{n_threads} threads, {n_workers} workers, {seconds} s; the times include the wait for one's turn");
-    println!("{:<20} {:>8} {:>9} {:>10} {:>10}", "request", "calls", "calls/s", "p50, us", "p99, us");
+    println!(
+        "{n_threads} threads, {n_workers} workers, {seconds} s; the times include the wait for one's turn"
+    );
+    println!(
+        "{:<20} {:>8} {:>9} {:>10} {:>10}",
+        "request", "calls", "calls/s", "p50, us", "p99, us"
+    );
     let mut total = 0;
     for (kind, (name, _)) in KINDS.iter().enumerate() {
-        let mut times: Vec<Duration> = served.iter().flat_map(|times| &times[kind]).copied().collect();
+        let mut times: Vec<Duration> =
+            served.iter().flat_map(|times| &times[kind]).copied().collect();
         times.sort();
-        let at = |percent: usize| times.get(times.len().saturating_sub(1) * percent / 100).copied().unwrap_or_default();
+        let at = |percent: usize| {
+            times.get(times.len().saturating_sub(1) * percent / 100).copied().unwrap_or_default()
+        };
         let [p50, p99] = [50, 99].map(|percent| at(percent).as_secs_f64() * 1e6);
-        println!("{name:<20} {:>8} {:>9.0} {p50:>10.1} {p99:>10.1}", times.len(), times.len() as f64 / seconds as f64);
+        println!(
+            "{name:<20} {:>8} {:>9.0} {p50:>10.1} {p99:>10.1}",
+            times.len(),
+            times.len() as f64 / seconds as f64
+        );
         total += times.len();
     }
     println!("{total} requests, every answer checked");
     let stats = pool.stats();
     println!(
         "{} calls on {} workers, {} of them hot; {} by the calling thread; {} workers died and were replaced; {} arrays mapped",
-        stats.calls, stats.workers, stats.hot_calls, stats.inline_calls, stats.deaths, stats.mapped_arrays
+        stats.calls,
+        stats.workers,
+        stats.hot_calls,
+        stats.inline_calls,
+        stats.deaths,
+        stats.mapped_arrays
     );
     Ok(())
 }

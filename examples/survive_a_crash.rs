@@ -1,5 +1,6 @@
-//! A library function that nobody can trust: it aborts on two rows, never returns from one, and on another writes to a result
-//! that is not its own. The program survives all four, every other row is right, and the report names the four.
+//! A library function that nobody can trust: it aborts on two rows, never returns from one, and on
+//! another writes to a result that is not its own. The program survives all four, every other row
+//! is right, and the report names the four.
 //!
 //! `cargo run --release --example survive_a_crash`
 #![allow(unsafe_code, reason = "stands for a function of a C library")]
@@ -10,7 +11,8 @@ use rowfork::{Policy, SharedArray};
 
 const BAD: [usize; 4] = [1_234, 20_000, 31_415, 77_777];
 
-/// `double c_norm(const double *row, size_t n, double *result)`, as C has it: with no idea of what these point to.
+/// `double c_norm(const double *row, size_t n, double *result)`, as C has it: with no idea of what
+/// these point to.
 unsafe extern "C" fn c_norm(row: *const f64, n: usize, result: *mut f64, index: usize) -> f64 {
     match BAD.iter().position(|&bad| bad == index) {
         Some(0 | 1) => std::process::abort(), // assert(n % 7 != 3)
@@ -44,7 +46,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     for (row, &norm) in norms.as_slice().iter().enumerate() {
         let expected = m.view().row(row).dot(&m.view().row(row)).sqrt();
-        assert!(if BAD.contains(&row) { norm.is_nan() } else { (norm - expected).abs() < 1e-9 }, "row {row}: {norm}");
+        assert!(
+            if BAD.contains(&row) { norm.is_nan() } else { (norm - expected).abs() < 1e-9 },
+            "row {row}: {norm}"
+        );
     }
     println!("{} rows, {} missing, all others are right:", norms.len(), report.failed_rows.len());
     for failed in &report.failed_rows {

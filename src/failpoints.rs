@@ -1,11 +1,11 @@
-//! Switches for tests alone, in builds with the feature `failpoints`: a protection is switched off to see that its test
-//! fails without it, or a fault is injected where nothing outside can. In any other build [`is_on`] is `false`, and what
-//! it guards is compiled away.
+//! Switches for tests alone, in builds with the feature `failpoints`: a protection is switched off
+//! to see that its test fails without it, or a fault is injected where nothing outside can. In any
+//! other build [`is_on`] is `false`, and what it guards is compiled away.
 //!
 //! Not a public interface.
 
-/// Whether a test has thrown the switch called `name`. One of the names that the sources use; a forked child has its
-/// parent's.
+/// Whether a test has thrown the switch called `name`. One of the names that the sources use; a
+/// forked child has its parent's.
 #[cfg(not(feature = "failpoints"))]
 #[inline]
 pub(crate) fn is_on(_name: &str) -> bool {
@@ -21,7 +21,8 @@ mod switches {
     use std::sync::atomic::{AtomicBool, Ordering};
 
     /// Read without a lock, since children read it.
-    static SWITCHES: [Switch; 8] = [const { Switch { name: OnceLock::new(), thrown: AtomicBool::new(false) } }; 8];
+    static SWITCHES: [Switch; 8] =
+        [const { Switch { name: OnceLock::new(), thrown: AtomicBool::new(false) } }; 8];
 
     struct Switch {
         name: OnceLock<String>,
@@ -34,7 +35,12 @@ mod switches {
     /// When too many have been thrown.
     pub fn throw(name: &str) {
         let ours = |switch: &&Switch| switch.name.get_or_init(|| name.to_owned()) == name;
-        SWITCHES.iter().find(ours).expect("at most 8 switches").thrown.store(true, Ordering::Relaxed);
+        SWITCHES
+            .iter()
+            .find(ours)
+            .expect("at most 8 switches")
+            .thrown
+            .store(true, Ordering::Relaxed);
     }
 
     /// Puts a switch back.

@@ -1,16 +1,18 @@
-//! rowfork places an ndarray in a shared-memory segment, forks workers over its rows, and lets them write into a shared
-//! output without copying anything: threads' speed, processes' isolation.
+//! rowfork places an ndarray in a shared-memory segment, forks workers over its rows, and lets them
+//! write into a shared output without copying anything: threads' speed, processes' isolation.
 //!
-//! - [`SharedArray`] is an ndarray that lives in a segment: a `.npy` file under `/dev/shm`, which NumPy maps as it is.
-//!   It has any number of dimensions and any [element type](#element-types); a row is index `i` of axis 0, so that a
-//!   row of an n x height x width stack is an image.
-//! - [`fork()`] makes calls whose workers live for that one call. The functions that they run, called kernels, are
-//!   closures and may capture anything.
-//! - [`Pool`] makes calls on workers that are there already, in microseconds. Its kernels capture nothing: what they need
-//!   goes with the rows, as [`param`] and [`broadcast`].
+//! - [`SharedArray`] is an ndarray that lives in a segment: a `.npy` file under `/dev/shm`, which
+//!   NumPy maps as it is. It has any number of dimensions and any [element type](#element-types); a
+//!   row is index `i` of axis 0, so that a row of an n x height x width stack is an image.
+//! - [`fork()`] makes calls whose workers live for that one call. The functions that they run,
+//!   called kernels, are closures and may capture anything.
+//! - [`Pool`] makes calls on workers that are there already, in microseconds. Its kernels capture
+//!   nothing: what they need goes with the rows, as [`param`] and [`broadcast`].
 //! - [`Executor`] is what both have in common: the operations, and the options of a call.
-//! - [`Output`] is a result with its [`Report`]; [`Error`] is everything that can go wrong, by name and number.
-//! - [`segment`] lists, removes and sweeps segments; from a shell, the command `rowfork` does (feature `cli`). [`exact_sum`] and [`exact_row_sums`] are the exact sums alone,
+//! - [`Output`] is a result with its [`Report`]; [`Error`] is everything that can go wrong, by name
+//!   and number.
+//! - [`segment`] lists, removes and sweeps segments; from a shell, the command `rowfork` does
+//!   (feature `cli`). [`exact_sum`] and [`exact_row_sums`] are the exact sums alone,
 //!   [`exact_mean`], [`exact_dot`], [`exact_weighted_mean`] and [`fast_sum`] what belongs to them.
 //!
 //! ```
@@ -49,10 +51,11 @@
 //! | [`fold_rows_array`](Executor::fold_rows_array) | rows | one array | column sums and means, histograms, X<sup>T</sup>X |
 //! | [`run_tasks`](Executor::run_tasks) | a number of tasks | a value per task | simulations, files to read, parameters to try |
 //!
-//! Each has a form that ends in `_into`, which fills an array that is there already (one with a name, or that of the
-//! last call); `update_rows` needs none. Where the table says rows, the input is any of [`Rows`]: an array, [a part of
-//! one](#some-rows-some-columns), or [several together](#several-inputs). Recipes for what is not in the table (ranks,
-//! z-scores, medians, correlations, masks) are in `docs/COOKBOOK.md`, and the programs in `examples/` are there to be
+//! Each has a form that ends in `_into`, which fills an array that is there already (one with a
+//! name, or that of the last call); `update_rows` needs none. Where the table says rows, the input
+//! is any of [`Rows`]: an array, [a part of one](#some-rows-some-columns), or [several
+//! together](#several-inputs). Recipes for what is not in the table (ranks, z-scores, medians,
+//! correlations, masks) are in `docs/COOKBOOK.md`, and the programs in `examples/` are there to be
 //! changed.
 //!
 //! | in Python | here |
@@ -79,8 +82,8 @@
 //! | `pool.terminate()`, ^C | [`CancelToken`]; [`check_interrupt`](Executor::check_interrupt) |
 //!
 //! ## `map_rows`: a value per row
-//! The kernel gets a [`Row`], an ndarray view that knows its [`index`](Row::index). What it returns is the element type
-//! of the result.
+//! The kernel gets a [`Row`], an ndarray view that knows its [`index`](Row::index). What it returns
+//! is the element type of the result.
 //!
 //! ```
 //! use rowfork::SharedArray;
@@ -95,8 +98,8 @@
 //! ```
 //!
 //! ## `row_sums`: exact sums
-//! The number nearest the true sum, whatever is added to what; integers are summed as `i64` or `u64`, and what does not
-//! fit is an error ([`Summand`]).
+//! The number nearest the true sum, whatever is added to what; integers are summed as `i64` or
+//! `u64`, and what does not fit is an error ([`Summand`]).
 //!
 //! ```
 //! use ndarray::array;
@@ -108,8 +111,8 @@
 //! ```
 //!
 //! ## `transform_rows`: a row per row
-//! Say how wide the rows of the output are (or what shape they have), and write to the one that the kernel is given.
-//! Its element type follows from what is written.
+//! Say how wide the rows of the output are (or what shape they have), and write to the one that the
+//! kernel is given. Its element type follows from what is written.
 //!
 //! ```
 //! use rowfork::SharedArray;
@@ -126,8 +129,8 @@
 //! ```
 //!
 //! ## `map_blocks`: many rows at once
-//! The kernel gets a [`Block`] of rows on end, as a view of as many dimensions as the array, and the block of the
-//! output to fill.
+//! The kernel gets a [`Block`] of rows on end, as a view of as many dimensions as the array, and
+//! the block of the output to fill.
 //!
 //! ```
 //! use ndarray::array;
@@ -141,8 +144,9 @@
 //! ```
 //!
 //! ## `update_rows`: in place
-//! The kernel gets a [`RowMut`]. Rows are saved before they are changed: what a worker that dies has left half changed is
-//! put back and run again. If the call fails, the error says which rows are new, and all others are untouched.
+//! The kernel gets a [`RowMut`]. Rows are saved before they are changed: what a worker that dies
+//! has left half changed is put back and run again. If the call fails, the error says which rows
+//! are new, and all others are untouched.
 //!
 //! ```
 //! use rowfork::SharedArray;
@@ -157,8 +161,8 @@
 //! ```
 //!
 //! ## `fold_rows`: one value
-//! What an accumulator begins with, how a row enters it, how one accumulator enters another. It is any plain data
-//! ([`Pod`](bytemuck::Pod)). The result has the same bits for any number of workers.
+//! What an accumulator begins with, how a row enters it, how one accumulator enters another. It is
+//! any plain data ([`Pod`](bytemuck::Pod)). The result has the same bits for any number of workers.
 //!
 //! ```
 //! use rowfork::SharedArray;
@@ -193,8 +197,8 @@
 //! ```
 //!
 //! ## `run_tasks`: no input
-//! The kernel gets the number of its task. Let random numbers follow from it (see the example `monte_carlo`), and the
-//! result is the same for any number of workers.
+//! The kernel gets the number of its task. Let random numbers follow from it (see the example
+//! `monte_carlo`), and the result is the same for any number of workers.
 //!
 //! ```
 //! let areas = rowfork::fork().run_tasks(10, |task| std::f64::consts::PI * (task as f64).powi(2))?;
@@ -203,9 +207,9 @@
 //! ```
 //!
 //! ## Several inputs
-//! A tuple of up to nine inputs is an input: the kernel gets a tuple of rows. They need as many rows, and may differ in
-//! all else. A row of a vector has one element, its [`value`](Row::value). The
-//! `&output` of one call is an input of the next.
+//! A tuple of up to nine inputs is an input: the kernel gets a tuple of rows. They need as many
+//! rows, and may differ in all else. A row of a vector has one element, its [`value`](Row::value).
+//! The `&output` of one call is an input of the next.
 //!
 //! ```
 //! use rowfork::SharedArray;
@@ -222,8 +226,9 @@
 //! ```
 //!
 //! ## Some rows, some columns
-//! [`rows`](SharedArray::rows), [`columns`](SharedArray::columns) and [`slice_axis`](SharedArray::slice_axis) take a
-//! range, or an ndarray [`Slice`](ndarray::Slice) with a step, and give a [`Selection`]: an input, without a copy.
+//! [`rows`](SharedArray::rows), [`columns`](SharedArray::columns) and
+//! [`slice_axis`](SharedArray::slice_axis) take a range, or an ndarray [`Slice`](ndarray::Slice)
+//! with a step, and give a [`Selection`]: an input, without a copy.
 //!
 //! ```
 //! use ndarray::Slice;
@@ -237,8 +242,9 @@
 //! ```
 //!
 //! ## What is the same for every row
-//! A [`param`] is a value, a [`broadcast`] a shared array of which the kernel gets a view, each with every row. A closure of fork mode may
-//! as well capture them; a kernel of a [`Pool`] has no other way.
+//! A [`param`] is a value, a [`broadcast`] a shared array of which the kernel gets a view, each
+//! with every row. A closure of fork mode may as well capture them; a kernel of a [`Pool`] has no
+//! other way.
 //!
 //! ```
 //! use rowfork::{Pool, SharedArray, broadcast, param};
@@ -256,16 +262,18 @@
 //! ```
 //!
 //! # Element types
-//! `f64`, `f32`, `i8` to `i64`, `u8` to `u64`, and [`Bool`], which is NumPy's `bool`: see [`Element`]. A kernel may
-//! return a plain `bool`, and a `usize`, which becomes a `u64`. It may not return a tuple, a `Vec` or a `String`: several
-//! numbers per row are a row of [`transform_rows`](Executor::transform_rows).
+//! `f64`, `f32`, `i8` to `i64`, `u8` to `u64`, and [`Bool`], which is NumPy's `bool`: see
+//! [`Element`]. A kernel may return a plain `bool`, and a `usize`, which becomes a `u64`. It may
+//! not return a tuple, a `Vec` or a `String`: several numbers per row are a row of
+//! [`transform_rows`](Executor::transform_rows).
 //!
 //! # Kernels and errors
-//! A kernel returns what the operation wants (a value, or nothing where it writes to what it is given), or a `Result`
-//! of that with any error that can be displayed. An `Err` or a panic ends the call with an error that names the row,
-//! the lowest one that failed. A worker that dies (a fault in C code, a kill, `exit`) costs no result: its rows are run
-//! again, and only a row that is fatal to every worker ends the call. Inputs that do not fit each other are refused
-//! before any worker begins.
+//! A kernel returns what the operation wants (a value, or nothing where it writes to what it is
+//! given), or a `Result` of that with any error that can be displayed. An `Err` or a panic ends the
+//! call with an error that names the row, the lowest one that failed. A worker that dies (a fault
+//! in C code, a kill, `exit`) costs no result: its rows are run again, and only a row that is fatal
+//! to every worker ends the call. Inputs that do not fit each other are refused before any worker
+//! begins.
 //!
 //! ```
 //! use rowfork::{Error, SharedArray};
@@ -290,8 +298,8 @@
 //! # Ok::<(), rowfork::Error>(())
 //! ```
 //!
-//! Print an [`Error`] with `{}`, which is whole sentences with the way out; a `main` that returns it prints `{:?}`,
-//! which is the variant and its numbers.
+//! Print an [`Error`] with `{}`, which is whole sentences with the way out; a `main` that returns
+//! it prints `{:?}`, which is the variant and its numbers.
 //!
 //! # When rows go wrong
 //! | option | what it is for |
@@ -324,13 +332,16 @@
 //! What happens when, how a row is found, and where it ends: `docs/FAULTS.md`.
 //!
 //! # What a kernel may do
-//! A forked worker is a copy of the calling thread alone, as it is at the call, or for a [`Pool`] as it was when that was made. Arithmetic, allocation, reading what was captured, calling C,
-//! and threads of its own are fine. Not fine: printing, logging, or any lock, pool or runtime that other threads of the
-//! caller use (a lock held at the fork is held for ever in the worker), and relying on changes to captured values (they
-//! stay in the worker). `docs/FAULTS.md` has the table, under "Fork safety"; in a program of several threads set a
-//! [`stall_limit`](Executor::stall_limit) or a [`deadline`](Executor::deadline), and a kernel that hangs all the same is an error.
-//! A kernel must be a pure function of its row, its captures and the row's index: a row is run again when its worker dies.
-//! Every shared array but the output of the call is read-only in a worker, and with [`guard`](Executor::guard) that is, too.
+//! A forked worker is a copy of the calling thread alone, as it is at the call, or for a [`Pool`]
+//! as it was when that was made. Arithmetic, allocation, reading what was captured, calling C, and
+//! threads of its own are fine. Not fine: printing, logging, or any lock, pool or runtime that
+//! other threads of the caller use (a lock held at the fork is held for ever in the worker), and
+//! relying on changes to captured values (they stay in the worker). `docs/FAULTS.md` has the table,
+//! under "Fork safety"; in a program of several threads set a
+//! [`stall_limit`](Executor::stall_limit) or a [`deadline`](Executor::deadline), and a kernel that
+//! hangs all the same is an error. A kernel must be a pure function of its row, its captures and
+//! the row's index: a row is run again when its worker dies. Every shared array but the output of
+//! the call is read-only in a worker, and with [`guard`](Executor::guard) that is, too.
 //!
 //! # Environment
 //! | variable | values | read |
@@ -339,7 +350,8 @@
 //! | `ROWFORK_HUGE_PAGES` | `never` forbids pages of 2 MiB, to measure what they are worth; anything else is as without it | when an array is made |
 //!
 //! # Platform
-//! Linux 5.4, little endian, 64 bits. See the README for what is less on older kernels and in small containers.
+//! Linux 5.4, little endian, 64 bits. See the README for what is less on older kernels and in small
+//! containers.
 #![warn(missing_docs, clippy::print_stdout, clippy::print_stderr)]
 
 #[cfg(not(target_os = "linux"))]
@@ -365,23 +377,30 @@ mod sys;
 
 pub use {bytemuck, ndarray};
 
-pub use array::{Bool, Element, FillValue, MappedArray, NpyDraft, SegmentName, Selection, SharedArray, sweep_drafts};
+pub use array::{
+    Bool, Element, FillValue, MappedArray, NpyDraft, SegmentName, Selection, SharedArray,
+    sweep_drafts,
+};
 pub use engine::cancel::CancelToken;
 pub use engine::policy::Policy;
-pub use engine::report::{BlockTimes, EarlyEnd, Output, Progress, Report, Warning, WorkerDeath, WorkerReport};
+pub use engine::report::{
+    BlockTimes, EarlyEnd, Output, Progress, Report, Warning, WorkerDeath, WorkerReport,
+};
 pub use error::{DeathCause, Error, FailedRow, HeaderError, Result};
 pub use executor::Executor;
 pub use executor::fork::{Fork, PerCall, fork};
 pub use executor::mode::{KernelFor, Mode};
 pub use executor::pool::{Persistent, Pool, PoolBuilder, PoolCall, PoolStats};
 pub use kernel::{
-    exact_dot, exact_mean, exact_row_dots, exact_row_means, exact_sum, exact_weighted_mean, fast_row_sums, fast_sum,
+    exact_dot, exact_mean, exact_row_dots, exact_row_means, exact_sum, exact_weighted_mean,
+    fast_row_sums, fast_sum,
 };
 #[cfg(feature = "failpoints")]
 #[doc(hidden)]
 pub use kernel::{instructions, tier_of_exact_sum};
 pub use rows::{
-    Block, Broadcast, KernelReturn, Param, Row, RowMut, Rows, Summand, Tasks, broadcast, exact_row_sums, param, tasks,
+    Block, Broadcast, KernelReturn, Param, Row, RowMut, Rows, Summand, Tasks, broadcast,
+    exact_row_sums, param, tasks,
 };
 
 /// Compiles and runs the README's program.

@@ -1,13 +1,25 @@
-//! The rooms of the house (docs/ARCHITECTURE.md): a file imports from its own room or a lower one, and no files import each
-//! other in a circle. Read from the sources, file by file, the command included.
+//! The rooms of the house (docs/ARCHITECTURE.md): a file imports from its own room or a lower one,
+//! and no files import each other in a circle. Read from the sources, file by file, the command
+//! included.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Every room, the lowest first. A room may use those above its line in this table, and none below it.
-const ROOMS: &[&str] =
-    &["failpoints", "sys", "error", "segment", "kernel", "array", "engine", "executor", "rows", "bin"];
+/// Every room, the lowest first. A room may use those above its line in this table, and none below
+/// it.
+const ROOMS: &[&str] = &[
+    "failpoints",
+    "sys",
+    "error",
+    "segment",
+    "kernel",
+    "array",
+    "engine",
+    "executor",
+    "rows",
+    "bin",
+];
 
 /// What some places may not use although it stands lower.
 const APART: &[(&str, &[&str])] = &[
@@ -15,7 +27,10 @@ const APART: &[(&str, &[&str])] = &[
     ("segment", &["kernel"]),
     ("engine/blocks", &["sys", "error", "segment", "array"]),
     ("engine/control", &["segment", "kernel", "error", "array"]),
-    ("engine/decide", &["sys", "segment", "array", "engine/worker", "engine/workforce", "engine/undo"]),
+    (
+        "engine/decide",
+        &["sys", "segment", "array", "engine/worker", "engine/workforce", "engine/undo"],
+    ),
     ("engine", &["kernel"]),
     ("executor/fork", &["executor/pool"]),
     ("executor/pool", &["executor/fork"]),
@@ -32,7 +47,15 @@ struct Source {
 
 impl Source {
     fn room(&self) -> String {
-        self.path.components().next().unwrap().as_os_str().to_str().unwrap().trim_end_matches(".rs").to_owned()
+        self.path
+            .components()
+            .next()
+            .unwrap()
+            .as_os_str()
+            .to_str()
+            .unwrap()
+            .trim_end_matches(".rs")
+            .to_owned()
     }
 
     /// Where it stands, as `APART` writes it.
@@ -48,7 +71,10 @@ impl Source {
 
 /// `mod name;`, which imports nothing.
 fn is_module_list(line: &str) -> bool {
-    line.ends_with(';') && line.split_once("mod ").is_some_and(|(before, _)| before.is_empty() || before.starts_with("pub"))
+    line.ends_with(';')
+        && line
+            .split_once("mod ")
+            .is_some_and(|(before, _)| before.is_empty() || before.starts_with("pub"))
 }
 
 fn paths_below(directory: &Path) -> Vec<PathBuf> {
@@ -59,7 +85,9 @@ fn paths_below(directory: &Path) -> Vec<PathBuf> {
 /// All files of the library and the command but `lib.rs`, which lists the rooms, and tests.
 fn sources() -> Vec<Source> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let rust = paths_below(&root).into_iter().filter(|path| path.extension().is_some_and(|extension| extension == "rs"));
+    let rust = paths_below(&root)
+        .into_iter()
+        .filter(|path| path.extension().is_some_and(|extension| extension == "rs"));
     let mut sources: Vec<Source> = rust
         .map(|path| Source::read(&root, &path))
         .filter(|source| !source.module.iter().any(|name| name == "tests" || name == "lib"))
@@ -81,7 +109,8 @@ impl Source {
         let text = fs::read_to_string(path).unwrap();
         let is_code = |line: &&str| !line.trim_start().starts_with("//") && !is_module_list(line);
         let lines: Vec<&str> = text.lines().filter(is_code).collect();
-        let tests = lines.iter().position(|line| line.starts_with("mod tests {")).unwrap_or(lines.len());
+        let tests =
+            lines.iter().position(|line| line.starts_with("mod tests {")).unwrap_or(lines.len());
         Self { path: relative.to_owned(), module, text: lines[..tests].join("\n") }
     }
 }
@@ -93,7 +122,8 @@ struct Use {
     handed_on: bool,
 }
 
-/// What `use` statements name. In a module within the file (which is indented) `super` is the file itself.
+/// What `use` statements name. In a module within the file (which is indented) `super` is the file
+/// itself.
 fn uses(text: &str) -> Vec<Use> {
     let mut found = Vec::new();
     for (before, tree) in use_statements(text) {
@@ -125,7 +155,9 @@ fn use_at(statement: &str) -> Option<usize> {
 }
 
 fn without_uses(text: &str) -> String {
-    text.split_inclusive(';').map(|statement| use_at(statement).map_or(statement, |at| &statement[..at])).collect()
+    text.split_inclusive(';')
+        .map(|statement| use_at(statement).map_or(statement, |at| &statement[..at]))
+        .collect()
 }
 
 /// `a::{b, c::d as e}` as `a::b` and `a::c::d`.
@@ -133,10 +165,18 @@ fn expanded(tree: &str) -> Vec<Vec<String>> {
     let tree = tree.trim();
     let Some(open) = tree.find('{') else {
         let path = tree.split(" as ").next().unwrap();
-        return vec![path.split("::").map(|name| name.trim().to_owned()).filter(|name| name != "self").collect()];
+        return vec![
+            path.split("::")
+                .map(|name| name.trim().to_owned())
+                .filter(|name| name != "self")
+                .collect(),
+        ];
     };
-    let before: Vec<String> =
-        tree[..open].split("::").map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect();
+    let before: Vec<String> = tree[..open]
+        .split("::")
+        .map(|name| name.trim().to_owned())
+        .filter(|name| !name.is_empty())
+        .collect();
     let (mut depth, mut start, mut parts) = (0, open + 1, Vec::new());
     for (at, c) in tree.char_indices().skip(open) {
         match c {
@@ -158,10 +198,13 @@ fn expanded(tree: &str) -> Vec<Vec<String>> {
     parts.map(|part| before.iter().cloned().chain(part).collect()).collect()
 }
 
-/// Paths that stand in the code itself, as in `crate::segment::registry::lock()` or `child::work()`.
+/// Paths that stand in the code itself, as in `crate::segment::registry::lock()` or
+/// `child::work()`.
 fn inline_paths(code: &str) -> Vec<Vec<String>> {
     let is_path = |c: char| c.is_alphanumeric() || c == '_' || c == ':';
-    let words = code.split(|c: char| !is_path(c)).filter(|word| word.contains("::") && !word.ends_with("::"));
+    let words = code
+        .split(|c: char| !is_path(c))
+        .filter(|word| word.contains("::") && !word.ends_with("::"));
     words.map(|word| word.split("::").map(str::to_owned).collect()).collect()
 }
 
@@ -170,11 +213,14 @@ fn mentions(code: &str, name: &str) -> bool {
     code.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == name)
 }
 
-/// Which file imports from which: indices into `sources`. Doors, by which a `mod.rs` hands on what its children have, are
-/// followed to the child. They are imports of the `mod.rs` only where its own code uses what they lead to.
+/// Which file imports from which: indices into `sources`. Doors, by which a `mod.rs` hands on what
+/// its children have, are followed to the child. They are imports of the `mod.rs` only where its
+/// own code uses what they lead to.
 fn imports(sources: &[Source]) -> BTreeMap<usize, BTreeSet<usize>> {
     let file_of = |of_command: bool, module: &[String]| {
-        sources.iter().position(|source| source.is_of_command() == of_command && source.module == module)
+        sources
+            .iter()
+            .position(|source| source.is_of_command() == of_command && source.module == module)
     };
     let absolute = |source: &Source, path: &[String]| -> Option<Vec<String>> {
         let (first, rest) = path.split_first()?;
@@ -184,7 +230,8 @@ fn imports(sources: &[Source]) -> BTreeMap<usize, BTreeSet<usize>> {
             "super" => source.module[..source.module.len().checked_sub(1)?].to_vec(),
             // A child of this very module, or a foreign crate.
             child => {
-                let own: Vec<String> = source.module.iter().cloned().chain([child.to_owned()]).collect();
+                let own: Vec<String> =
+                    source.module.iter().cloned().chain([child.to_owned()]).collect();
                 file_of(source.is_of_command(), &own)?;
                 own
             }
@@ -202,14 +249,18 @@ fn imports(sources: &[Source]) -> BTreeMap<usize, BTreeSet<usize>> {
     let mut doors: BTreeMap<(usize, String), Vec<String>> = BTreeMap::new();
     for (index, source) in sources.iter().enumerate() {
         for Use { path, handed_on } in uses(&source.text) {
-            if let (true, Some(target), Some(name)) = (handed_on, absolute(source, &path), path.last()) {
+            if let (true, Some(target), Some(name)) =
+                (handed_on, absolute(source, &path), path.last())
+            {
                 doors.insert((index, name.clone()), target);
             }
         }
     }
     let file_that_has = |of_command: bool, mut path: Vec<String>| -> Option<usize> {
         for _ in 0..8 {
-            let length = (0..=path.len()).rev().find(|&length| file_of(of_command, &path[..length]).is_some())?;
+            let length = (0..=path.len())
+                .rev()
+                .find(|&length| file_of(of_command, &path[..length]).is_some())?;
             let file = file_of(of_command, &path[..length])?;
             match path.get(length).and_then(|name| doors.get(&(file, name.clone()))) {
                 Some(target) if *target != path => path = target.clone(),
@@ -226,7 +277,9 @@ fn imports(sources: &[Source]) -> BTreeMap<usize, BTreeSet<usize>> {
         });
         let found = own.map(|own| own.path).chain(inline_paths(&code));
         for path in found.filter_map(|path| absolute(source, &path)) {
-            if let Some(used) = file_that_has(source.is_of_command(), path).filter(|&used| used != index) {
+            if let Some(used) =
+                file_that_has(source.is_of_command(), path).filter(|&used| used != index)
+            {
                 imports.entry(index).or_default().insert(used);
             }
         }
@@ -251,14 +304,29 @@ fn imports_go_down() {
     let imports = imports(&sources);
     let floor = |source: &Source| ROOMS.iter().position(|room| *room == source.room()).unwrap();
     let mut checked = 0;
-    for (from, used) in imports.iter().flat_map(|(from, used)| used.iter().map(move |used| (from, used))) {
+    for (from, used) in
+        imports.iter().flat_map(|(from, used)| used.iter().map(move |used| (from, used)))
+    {
         let (from, used) = (&sources[*from], &sources[*used]);
-        assert!(floor(used) <= floor(from), "{} uses {}, which stands above", from.path.display(), used.path.display());
+        assert!(
+            floor(used) <= floor(from),
+            "{} uses {}, which stands above",
+            from.path.display(),
+            used.path.display()
+        );
         let (from_place, used_place) = (from.place(), used.place());
         let apart = APART.iter().find(|(one, others)| {
-            is_in(&from_place, one) && others.iter().any(|other| is_in(&used_place, other) && !is_in(&from_place, other))
+            is_in(&from_place, one)
+                && others
+                    .iter()
+                    .any(|other| is_in(&used_place, other) && !is_in(&from_place, other))
         });
-        assert!(apart.is_none(), "{} must know nothing of {}", from.path.display(), used.path.display());
+        assert!(
+            apart.is_none(),
+            "{} must know nothing of {}",
+            from.path.display(),
+            used.path.display()
+        );
         checked += 1;
     }
     assert!(checked > 300, "only {checked} imports found: the test reads too little");
@@ -268,7 +336,8 @@ fn imports_go_down() {
 fn reach(file: usize, imports: &BTreeMap<usize, BTreeSet<usize>>) -> BTreeSet<usize> {
     let (mut reached, mut ahead) = (BTreeSet::new(), vec![file]);
     while let Some(file) = ahead.pop() {
-        ahead.extend(imports.get(&file).into_iter().flatten().filter(|&&used| reached.insert(used)));
+        ahead
+            .extend(imports.get(&file).into_iter().flatten().filter(|&&used| reached.insert(used)));
     }
     reached
 }
@@ -280,9 +349,15 @@ fn files_do_not_import_each_other_in_a_circle() {
     let reached: BTreeMap<usize, BTreeSet<usize>> =
         imports.keys().map(|&file| (file, reach(file, &imports))).collect();
     let mut in_circles = String::new();
-    for (from, used) in imports.iter().flat_map(|(from, used)| used.iter().map(move |used| (from, used))) {
+    for (from, used) in
+        imports.iter().flat_map(|(from, used)| used.iter().map(move |used| (from, used)))
+    {
         if reached.get(used).is_some_and(|reached| reached.contains(from)) {
-            in_circles += &format!("{} uses {}\n", sources[*from].path.display(), sources[*used].path.display());
+            in_circles += &format!(
+                "{} uses {}\n",
+                sources[*from].path.display(),
+                sources[*used].path.display()
+            );
         }
     }
     assert!(in_circles.is_empty(), "circles:\n{in_circles}");
@@ -300,7 +375,9 @@ fn the_reader_of_this_test_sees_what_is_imported() {
 #[test]
 fn the_library_prints_nothing_and_never_exits_a_caller() {
     for source in sources().into_iter().filter(|source| !source.is_of_command()) {
-        for word in ["println!", "eprintln!", "print!(", "process::exit", "todo!", "unimplemented!", "dbg!"] {
+        for word in
+            ["println!", "eprintln!", "print!(", "process::exit", "todo!", "unimplemented!", "dbg!"]
+        {
             assert!(!source.text.contains(word), "{} says {word}", source.path.display());
         }
     }

@@ -1,5 +1,5 @@
-//! Input that does not fit is refused by a typed error with both numbers in it, by both executors, before anything is forked or
-//! a worker of a pool gets to see it.
+//! Input that does not fit is refused by a typed error with both numbers in it, by both executors,
+//! before anything is forked or a worker of a pool gets to see it.
 
 #[path = "support/executors.rs"]
 mod executors;
@@ -12,12 +12,14 @@ use rowfork::{Error, Policy, Pool, Result, Row, SharedArray, broadcast, fork, pa
 
 use executors::{Either, Executors, Place};
 
-/// Page faults of all children that ever ended and were waited for: no child that ran leaves it as it was.
+/// Page faults of all children that ever ended and were waited for: no child that ran leaves it as
+/// it was.
 fn faults_of_children() -> i64 {
     getrusage(UsageWho::RUSAGE_CHILDREN).unwrap().minor_page_faults()
 }
 
-/// The error of a call, which has forked nothing, and which is the same on a pool, whose workers get nothing to do.
+/// The error of a call, which has forked nothing, and which is the same on a pool, whose workers
+/// get nothing to do.
 fn refused<T>(mut call: impl FnMut(Either<'_>) -> Result<T>) -> Error {
     let before = faults_of_children();
     let Err(error) = call(Either::Fork(fork().workers(2))) else { panic!("accepted") };
@@ -25,15 +27,22 @@ fn refused<T>(mut call: impl FnMut(Either<'_>) -> Result<T>) -> Error {
     assert!(isolated::children().is_empty());
     for inline_below in [0, usize::MAX] {
         let pool = Pool::builder().workers(2).inline_below(inline_below).build().unwrap();
-        let Err(on_pool) = call(Either::Pool(pool.call())) else { panic!("accepted by a pool, not so: {error}") };
+        let Err(on_pool) = call(Either::Pool(pool.call())) else {
+            panic!("accepted by a pool, not so: {error}")
+        };
         assert_eq!(format!("{on_pool:?}"), format!("{error:?}"), "on a pool");
         let stats = pool.stats();
-        assert_eq!((stats.calls, stats.inline_calls, stats.deaths), (0, 0, 0), "called before it was refused: {error}");
+        assert_eq!(
+            (stats.calls, stats.inline_calls, stats.deaths),
+            (0, 0, 0),
+            "called before it was refused: {error}"
+        );
     }
     error
 }
 
-/// The error of a call that begins, which is the same wherever it is made; the executor is as good as before.
+/// The error of a call that begins, which is the same wherever it is made; the executor is as good
+/// as before.
 fn fails<T>(mut call: impl FnMut(Either<'_>) -> Result<T>) -> Error {
     let executors = Executors::new(2);
     let mut fail = |place| {

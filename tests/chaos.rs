@@ -1,9 +1,13 @@
-//! A thousand calls of every operation while somebody kills, stops and continues their workers, and while their time
-//! runs out or they are cancelled: no wrong bit, no hang, nothing left behind, and no innocent row convicted.
+//! A thousand calls of every operation while somebody kills, stops and continues their workers, and
+//! while their time runs out or they are cancelled: no wrong bit, no hang, nothing left behind, and
+//! no innocent row convicted.
 //!
 //! `ROWFORK_TEST_ROUNDS` makes it longer, `ROWFORK_TEST_SEED` another one.
 
-#![allow(clippy::single_range_in_vec_init, reason = "lists of ranges of rows, of which there may be one")]
+#![allow(
+    clippy::single_range_in_vec_init,
+    reason = "lists of ranges of rows, of which there may be one"
+)]
 
 #[path = "support/isolated.rs"]
 mod isolated;
@@ -79,7 +83,18 @@ struct Call {
 
 impl fmt::Display for Call {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { seed, round, operation, workers, block_rows, guard, fills, deadline, cancel_after, .. } = self;
+        let Self {
+            seed,
+            round,
+            operation,
+            workers,
+            block_rows,
+            guard,
+            fills,
+            deadline,
+            cancel_after,
+            ..
+        } = self;
         write!(
             f,
             "seed {seed}, round {round}: {operation} of {:?}, {workers} workers, block_rows {block_rows:?}, \
@@ -103,18 +118,24 @@ struct Tally {
 
 impl Call {
     fn random(seed: u64, round: u64) -> Self {
-        let mut random =
-            Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (round + 1).wrapping_mul(0xd134_2543_de82_ef95) | 1);
+        let mut random = Random(
+            seed.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+                ^ (round + 1).wrapping_mul(0xd134_2543_de82_ef95)
+                | 1,
+        );
         (0..10).for_each(|_| _ = random.below(2));
         let operation = random.pick(&OPERATIONS);
-        let wide = operation.starts_with("row_sums") || operation.starts_with("update") && random.one_in(2);
+        let wide = operation.starts_with("row_sums")
+            || operation.starts_with("update") && random.one_in(2);
         let (rows, columns) = if wide {
             (1 + random.count(600), 1 + random.count(2000))
         } else {
             (1 + random.count(200), 1 + random.count(6))
         };
-        let m =
-            SharedArray::from_shape_fn(None, (rows, columns), |(i, j)| ((i * 31 + j * 7) % 1009) as f64 * 0.1).unwrap();
+        let m = SharedArray::from_shape_fn(None, (rows, columns), |(i, j)| {
+            ((i * 31 + j * 7) % 1009) as f64 * 0.1
+        })
+        .unwrap();
         let limit = |random: &mut Random| Duration::from_micros(random.below(12_000));
         Self {
             seed,
@@ -141,7 +162,11 @@ impl Call {
             options = options.deadline(deadline);
         }
         if self.fills {
-            options = options.policy(Policy::fill(if self.operation.ends_with("integers") { -1234.0 } else { FILL }));
+            options = options.policy(Policy::fill(if self.operation.ends_with("integers") {
+                -1234.0
+            } else {
+                FILL
+            }));
         }
         let options = options.cancel_token(&token);
         let began = Instant::now();
@@ -168,12 +193,21 @@ impl Call {
             digest(row.index(), row.iter().copied())
         };
         let digests = || -> Vec<f64> {
-            m.view().outer_iter().enumerate().map(|(index, row)| digest(index, row.iter().copied())).collect()
+            m.view()
+                .outer_iter()
+                .enumerate()
+                .map(|(index, row)| digest(index, row.iter().copied()))
+                .collect()
         };
         match self.operation {
             "map_rows" => {
                 let mapped = options.map_rows(m, kernel).map(rowfork::Output::into_parts);
-                self.check(tally, mapped.map(|(out, report)| (out.view().to_vec(), report)), digests(), 1);
+                self.check(
+                    tally,
+                    mapped.map(|(out, report)| (out.view().to_vec(), report)),
+                    digests(),
+                    1,
+                );
             }
             "map_rows_into" => {
                 let mut out = SharedArray::<f64, _>::zeros(None, m.shape()[0]).unwrap();
@@ -182,13 +216,24 @@ impl Call {
             }
             "row_sums" => {
                 let summed = options.row_sums(m).map(rowfork::Output::into_parts);
-                let expected = m.view().outer_iter().map(|row| rowfork::exact_sum(row.as_slice().unwrap())).collect();
-                self.check(tally, summed.map(|(out, report)| (out.view().to_vec(), report)), expected, 1);
+                let expected = m
+                    .view()
+                    .outer_iter()
+                    .map(|row| rowfork::exact_sum(row.as_slice().unwrap()))
+                    .collect();
+                self.check(
+                    tally,
+                    summed.map(|(out, report)| (out.view().to_vec(), report)),
+                    expected,
+                    1,
+                );
             }
             "row_sums of integers" => {
-                let integer = |i: usize, j: usize| i32::try_from((i * 31 + j * 7) % 1009).unwrap() - 500;
+                let integer =
+                    |i: usize, j: usize| i32::try_from((i * 31 + j * 7) % 1009).unwrap() - 500;
                 let dim = (m.shape()[0], m.shape()[1]);
-                let integers = SharedArray::from_shape_fn(None, dim, |(i, j)| integer(i, j)).unwrap();
+                let integers =
+                    SharedArray::from_shape_fn(None, dim, |(i, j)| integer(i, j)).unwrap();
                 let sum = |i| (0..dim.1).map(|j| f64::from(integer(i, j))).sum();
                 let summed = options.row_sums(&integers).map(rowfork::Output::into_parts);
                 let summed = summed.map(|(out, report)| {
@@ -208,7 +253,11 @@ impl Call {
                     slow(&row);
                     out[1] = digest(row.index(), row.iter().copied());
                 });
-                let expected = digests().into_iter().enumerate().flat_map(|(row, x)| [row as f64, x]).collect();
+                let expected = digests()
+                    .into_iter()
+                    .enumerate()
+                    .flat_map(|(row, x)| [row as f64, x])
+                    .collect();
                 let transformed = transformed.map(rowfork::Output::into_parts);
                 self.check(
                     tally,
@@ -219,13 +268,20 @@ impl Call {
             }
             "map_blocks" => {
                 let mapped = options.map_blocks(m, (), |block, out| {
-                    for ((index, row), out) in block.row_range().zip(block.axis_iter(Axis(0))).zip(out.iter_mut()) {
+                    for ((index, row), out) in
+                        block.row_range().zip(block.axis_iter(Axis(0))).zip(out.iter_mut())
+                    {
                         dawdle(index, every);
                         *out = digest(index, row.iter().copied());
                     }
                 });
                 let mapped = mapped.map(rowfork::Output::into_parts);
-                self.check(tally, mapped.map(|(out, report)| (out.view().to_vec(), report)), digests(), 1);
+                self.check(
+                    tally,
+                    mapped.map(|(out, report)| (out.view().to_vec(), report)),
+                    digests(),
+                    1,
+                );
             }
             "run_tasks" => {
                 let view = m.view();
@@ -234,17 +290,23 @@ impl Call {
                     digest(task, view.row(task).iter().copied())
                 });
                 let ran = ran.map(rowfork::Output::into_parts);
-                self.check(tally, ran.map(|(out, report)| (out.view().to_vec(), report)), digests(), 1);
+                self.check(
+                    tally,
+                    ran.map(|(out, report)| (out.view().to_vec(), report)),
+                    digests(),
+                    1,
+                );
             }
             "update_rows" => {
                 let mut array = SharedArray::copy_from(None, &m.view()).unwrap();
-                let updated = options.update_rows(&mut array, |row: &mut RowMut<'_, f64, ndarray::Ix1>| {
-                    let index = row.index();
-                    let half = row.len() / 2;
-                    row.iter_mut().take(half).for_each(|x| *x = x.mul_add(3.0, 1.0));
-                    dawdle(index, every);
-                    row.iter_mut().skip(half).for_each(|x| *x = x.mul_add(3.0, 1.0));
-                });
+                let updated =
+                    options.update_rows(&mut array, |row: &mut RowMut<'_, f64, ndarray::Ix1>| {
+                        let index = row.index();
+                        let half = row.len() / 2;
+                        row.iter_mut().take(half).for_each(|x| *x = x.mul_add(3.0, 1.0));
+                        dawdle(index, every);
+                        row.iter_mut().skip(half).for_each(|x| *x = x.mul_add(3.0, 1.0));
+                    });
                 let expected: Vec<f64> = m.view().iter().map(|x| x.mul_add(3.0, 1.0)).collect();
                 self.check_update(tally, &array, updated, expected);
             }
@@ -269,12 +331,19 @@ impl Call {
                 );
                 let digests = digests();
                 let expected = |missing: &[Range<usize>]| {
-                    self.folded(missing, 0.0, |sum, row| *sum += digests[row], |sum, other| *sum += other)
+                    self.folded(
+                        missing,
+                        0.0,
+                        |sum, row| *sum += digests[row],
+                        |sum, other| *sum += other,
+                    )
                 };
                 let folded = folded.map(rowfork::Output::into_parts);
-                self.check_fold(tally, folded.map(|(sum, report)| (vec![sum], report)), |missing| {
-                    vec![expected(missing)]
-                });
+                self.check_fold(
+                    tally,
+                    folded.map(|(sum, report)| (vec![sum], report)),
+                    |missing| vec![expected(missing)],
+                );
             }
             "fold_rows_array" => {
                 let zeros = Array1::<f64>::zeros(m.shape()[1]);
@@ -287,18 +356,27 @@ impl Call {
                     },
                     |sums, others| add_up(sums.iter_mut(), others.iter().copied()),
                 );
-                let fold = |sums: &mut Vec<f64>, row: usize| add_up(sums, m.view().row(row).iter().copied());
+                let fold = |sums: &mut Vec<f64>, row: usize| {
+                    add_up(sums, m.view().row(row).iter().copied())
+                };
                 let expected = |missing: &[Range<usize>]| {
-                    self.folded(missing, zeros.to_vec(), fold, |sums, others| add_up(sums, others.iter().copied()))
+                    self.folded(missing, zeros.to_vec(), fold, |sums, others| {
+                        add_up(sums, others.iter().copied())
+                    })
                 };
                 let folded = folded.map(rowfork::Output::into_parts);
-                self.check_fold(tally, folded.map(|(sums, report)| (sums.view().to_vec(), report)), expected);
+                self.check_fold(
+                    tally,
+                    folded.map(|(sums, report)| (sums.view().to_vec(), report)),
+                    expected,
+                );
             }
             other => panic!("{other}"),
         }
     }
 
-    /// A fold by a plain loop, in the groups that are documented, without the rows that are missing.
+    /// A fold by a plain loop, in the groups that are documented, without the rows that are
+    /// missing.
     fn folded<T: Clone>(
         &self,
         missing: &[Range<usize>],
@@ -310,7 +388,10 @@ impl Call {
         let rows: Vec<usize> = (0..n_rows).collect();
         let groups = rows.chunks(n_rows.div_ceil(64)).map(|group| {
             let mut accumulator = identity.clone();
-            group.iter().filter(|&&row| !is_in(missing, row)).for_each(|&row| fold(&mut accumulator, row));
+            group
+                .iter()
+                .filter(|&&row| !is_in(missing, row))
+                .for_each(|&row| fold(&mut accumulator, row));
             accumulator
         });
         groups
@@ -325,7 +406,10 @@ impl Call {
     fn check_end(&self, tally: &mut Tally, ended: &Result<&Report, &Error>) {
         match ended {
             Ok(report) => {
-                assert!(report.failed_rows.is_empty(), "{self}: innocent rows were convicted: {report}");
+                assert!(
+                    report.failed_rows.is_empty(),
+                    "{self}: innocent rows were convicted: {report}"
+                );
                 let may_be_early = match report.ended_early {
                     None => report.missing_rows.is_empty(),
                     Some(EarlyEnd::Deadline) => self.fills && self.deadline.is_some(),
@@ -339,7 +423,11 @@ impl Call {
                 tally.missing_rows += report.missing_rows.iter().map(Range::len).sum::<usize>();
             }
             Err(error) => {
-                let source = if let Error::UpdateInterrupted { source, .. } = error { source } else { *error };
+                let source = if let Error::UpdateInterrupted { source, .. } = error {
+                    source
+                } else {
+                    *error
+                };
                 let may_be = match source {
                     Error::DeadlineExceeded { .. } => !self.fills && self.deadline.is_some(),
                     Error::Cancelled { .. } => !self.fills && self.cancel_after.is_some(),
@@ -347,20 +435,31 @@ impl Call {
                 };
                 assert!(may_be, "{self}: {error}");
                 tally.errors += 1;
-                tally.interrupted_updates += usize::from(matches!(error, Error::UpdateInterrupted { .. }));
+                tally.interrupted_updates +=
+                    usize::from(matches!(error, Error::UpdateInterrupted { .. }));
             }
         }
     }
 
     /// Rows that are not missing are right, the others hold the fill value.
-    fn check(&self, tally: &mut Tally, ended: rowfork::Result<(Vec<f64>, Report)>, expected: Vec<f64>, width: usize) {
+    fn check(
+        &self,
+        tally: &mut Tally,
+        ended: rowfork::Result<(Vec<f64>, Report)>,
+        expected: Vec<f64>,
+        width: usize,
+    ) {
         self.check_end(tally, &ended.as_ref().map(|(_, report)| report));
         let Ok((values, report)) = ended else { return };
         assert_eq!(values.len(), expected.len(), "{self}");
         for (at, (x, right)) in values.iter().zip(expected).enumerate() {
             let row = at / width;
             let right = if is_in(&report.missing_rows, row) { FILL } else { right };
-            assert_eq!(x.to_bits(), right.to_bits(), "{self}: row {row}: {x}, not {right}: {report}");
+            assert_eq!(
+                x.to_bits(),
+                right.to_bits(),
+                "{self}: row {row}: {x}, not {right}: {report}"
+            );
         }
     }
 
@@ -379,11 +478,18 @@ impl Call {
             Ok(report) => {
                 let old = self.m.view();
                 let right = |(at, new): (usize, &f64)| {
-                    if is_in(&report.missing_rows, at / width) { old[[at / width, at % width]] } else { *new }
+                    if is_in(&report.missing_rows, at / width) {
+                        old[[at / width, at % width]]
+                    } else {
+                        *new
+                    }
                 };
                 let expected: Vec<f64> = expected.iter().enumerate().map(right).collect();
                 self.check_end(tally, &Ok(&report));
-                assert!(values.iter().zip(&expected).all(|(x, y)| x.to_bits() == y.to_bits()), "{self}: {report}");
+                assert!(
+                    values.iter().zip(&expected).all(|(x, y)| x.to_bits() == y.to_bits()),
+                    "{self}: {report}"
+                );
                 return;
             }
             Err(error) => error,

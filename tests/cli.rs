@@ -40,7 +40,8 @@ fn lines(text: &str) -> Vec<f64> {
 fn sums_are_exact_by_either_executor_with_any_workers_from_a_file_or_a_segment() {
     let names = Names::new();
     let m = matrix(3000, 37);
-    let expected: Vec<f64> = m.rows().into_iter().map(|row| exact_sum(row.as_slice().unwrap())).collect();
+    let expected: Vec<f64> =
+        m.rows().into_iter().map(|row| exact_sum(row.as_slice().unwrap())).collect();
     let (dir, file) = file_of(&m);
     let name = names.name("m");
     rowfork(["load", &file, &name, "-q"]).ok();
@@ -55,7 +56,10 @@ fn sums_are_exact_by_either_executor_with_any_workers_from_a_file_or_a_segment()
                 assert_eq!(bits(&read(&out)), bits(&expected), "{asked:?}");
                 let answer = names.name("out");
                 rowfork(asked.iter().copied().chain(["-o", &format!("shm:{answer}")])).ok();
-                assert_eq!(std::fs::read(shm(&answer)).unwrap()[4096..], *bytemuck::cast_slice::<f64, u8>(&expected));
+                assert_eq!(
+                    std::fs::read(shm(&answer)).unwrap()[4096..],
+                    *bytemuck::cast_slice::<f64, u8>(&expected)
+                );
                 rowfork(["rm", &answer]).ok();
             }
         }
@@ -66,15 +70,24 @@ fn sums_are_exact_by_either_executor_with_any_workers_from_a_file_or_a_segment()
 #[test]
 fn real_data_have_the_sums_of_fsum() {
     let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data");
-    let (input, expected) = (data.join("mobility-m50-index.npy"), data.join("mobility-row-sums.npy"));
+    let (input, expected) =
+        (data.join("mobility-m50-index.npy"), data.join("mobility-row-sums.npy"));
     let Ok(expected) = std::fs::read(expected) else { return skip("the real data are not here") };
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("out.npy");
     for executor in ["fork", "pool"] {
         for workers in 1..=8 {
             let workers = workers.to_string();
-            let asked =
-                ["sum", input.to_str().unwrap(), "-w", &workers, "--executor", executor, "-o", out.to_str().unwrap()];
+            let asked = [
+                "sum",
+                input.to_str().unwrap(),
+                "-w",
+                &workers,
+                "--executor",
+                executor,
+                "-o",
+                out.to_str().unwrap(),
+            ];
             rowfork(asked).ok();
             assert!(std::fs::read(&out).unwrap() == expected, "{asked:?}");
         }
@@ -101,7 +114,9 @@ fn each_operation_is_the_librarys() {
     for with in [path.to_str().unwrap().to_owned(), format!("shm:{name}")] {
         for executor in ["fork", "pool"] {
             assert_eq!(
-                bits(&lines(&rowfork(["dot", &file, "--with", &with, "--executor", executor]).ok())),
+                bits(&lines(
+                    &rowfork(["dot", &file, "--with", &with, "--executor", executor]).ok()
+                )),
                 bits(&dots)
             );
         }
@@ -126,11 +141,19 @@ fn every_number_has_a_sum_of_its_kind() {
     assert_eq!(rowfork(["sum", file]).ok(), "2\n1\n");
     write(&path, &array![[i64::MAX, 1], [-5, 2]]);
     let over = rowfork(["sum", file]).refused();
-    assert!(over.contains("the sum of row 0 is 9223372036854775808, beyond the range of int64"), "{over}");
+    assert!(
+        over.contains("the sum of row 0 is 9223372036854775808, beyond the range of int64"),
+        "{over}"
+    );
     let mut large = Array2::from_elem((300, 6), 1_i64);
     large[[150, 0]] = i64::MAX;
     write(&path, &large);
-    for part in [&[][..], &["-c", "1,2,4"], &["-r", "101-"], &["-r", "151", "-c", "1,2,4", "--executor", "pool"]] {
+    for part in [
+        &[][..],
+        &["-c", "1,2,4"],
+        &["-r", "101-"],
+        &["-r", "151", "-c", "1,2,4", "--executor", "pool"],
+    ] {
         let over = rowfork([&["sum", file], part].concat()).refused();
         assert!(over.contains("the sum of row 150 is 92233720368547758"), "{part:?}: {over}");
     }
@@ -154,9 +177,11 @@ fn columns_and_rows_are_chosen_as_by_cut() {
         ("9,7-8,4,2,2", vec![1, 3, 6, 7, 8]),
     ] {
         let chosen = m.select(Axis(1), &indices);
-        let expected: Vec<f64> = chosen.rows().into_iter().map(|row| exact_sum(&row.to_vec())).collect();
+        let expected: Vec<f64> =
+            chosen.rows().into_iter().map(|row| exact_sum(&row.to_vec())).collect();
         for executor in ["fork", "pool"] {
-            let said = rowfork(["sum", &file, "-c", list, "-r", "11-60", "--executor", executor]).ok();
+            let said =
+                rowfork(["sum", &file, "-c", list, "-r", "11-60", "--executor", executor]).ok();
             assert_eq!(bits(&lines(&said)), bits(&expected[10..60]), "{list}");
         }
     }
@@ -174,7 +199,10 @@ fn numbers_are_the_shortest_that_read_back_and_sort_knows_them() {
     assert_eq!(said, "0.1\n0.0\n1e300\n5e-324\ninf\n0.3333333333333333\n123456789.0\n1e16\n");
     let sorted = ran({
         let mut shell = std::process::Command::new("sh");
-        shell.args(["-c", "\"$0\" mean \"$1\" | LC_ALL=C sort -g | tail -2"]).arg(support::rowfork_path()).arg(&path);
+        shell
+            .args(["-c", "\"$0\" mean \"$1\" | LC_ALL=C sort -g | tail -2"])
+            .arg(support::rowfork_path())
+            .arg(&path);
         shell
     });
     assert_eq!(sorted.ok(), "1e300\ninf\n");
@@ -183,7 +211,8 @@ fn numbers_are_the_shortest_that_read_back_and_sort_knows_them() {
 #[test]
 fn who_has_seen_enough_is_no_error() {
     let (_dir, file) = file_of(&matrix(200_000, 2));
-    let mut child = command(["sum", &file]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child =
+        command(["sum", &file]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut first = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut first).unwrap();
     assert!(first.trim().parse::<f64>().is_ok());
@@ -195,7 +224,11 @@ fn who_has_seen_enough_is_no_error() {
 fn a_report_is_for_people_or_for_programs_and_goes_to_standard_error() {
     let (_dir, file) = file_of(&matrix(5000, 50));
     let text = rowfork(["sum", &file, "--report", "text"]);
-    assert!(text.err.contains("mapped where it lies") && text.err.contains("5000 rows in"), "{}", text.err);
+    assert!(
+        text.err.contains("mapped where it lies") && text.err.contains("5000 rows in"),
+        "{}",
+        text.err
+    );
     let json = rowfork(["sum", &file, "--report", "json", "--executor", "pool"]);
     let report: serde_json::Value = serde_json::from_str(&json.err).unwrap();
     assert_eq!(
@@ -211,7 +244,9 @@ fn a_report_is_for_people_or_for_programs_and_goes_to_standard_error() {
 fn segments_are_loaded_listed_described_and_removed() {
     let names = Names::new();
     let name = names.name("loaded");
-    for golden_file in ["c_order.npy", "float32.npy", "uint8.npy", "no_rows.npy", "no_axis.npy", "version_3.npy"] {
+    for golden_file in
+        ["c_order.npy", "float32.npy", "uint8.npy", "no_rows.npy", "no_axis.npy", "version_3.npy"]
+    {
         let said = rowfork(["load", golden(golden_file).to_str().unwrap(), &name]);
         assert!(said.err.contains(&format!("/dev/shm/{name}")), "{}", said.err);
         said.ok();
@@ -222,7 +257,9 @@ fn segments_are_loaded_listed_described_and_removed() {
     }
     let mut held = SharedArray::<f64, _>::zeros(&name, (3, 4)).unwrap();
     let info = rowfork(["info", &name]).ok();
-    for part in ["(3,4)", "<f8", "4192 bytes", "volatile", "in use", &std::process::id().to_string()] {
+    for part in
+        ["(3,4)", "<f8", "4192 bytes", "volatile", "in use", &std::process::id().to_string()]
+    {
         assert!(info.contains(part), "{part} in {info}");
     }
     let refused = rowfork(["rm", &name]).refused();
@@ -312,7 +349,11 @@ fn rows_are_counted_in_the_input_whatever_part_of_it_was_asked_for() {
     let (_dir, file) = file_of(&matrix(300_000, 5));
     let asked = ["sum", &file, "--rows", "1001-", "--deadline", "1ns", "--on-poison", "nan"];
     let warned = rowfork(asked);
-    assert!(warned.err.contains("rows are missing and hold nan, the first is row 1000 (from 0)"), "{}", warned.err);
+    assert!(
+        warned.err.contains("rows are missing and hold nan, the first is row 1000 (from 0)"),
+        "{}",
+        warned.err
+    );
     let told = rowfork(asked.iter().copied().chain(["--report", "json"]));
     let report: serde_json::Value = serde_json::from_str(&told.err).unwrap();
     assert_eq!((&report["first_row"], &report["ended_early"]), (&1000.into(), &"deadline".into()));
@@ -329,7 +370,12 @@ fn what_python_has_mapped_is_said_to_be_and_stays_its_own_when_it_is_removed() {
     drop(made);
     let script = "import sys, numpy as np\na = np.load(sys.argv[1], mmap_mode='r')\nprint('ready', flush=True)\nsys.stdin.read()\nprint(a.sum())";
     let mut python = std::process::Command::new("python3");
-    python.args(["-c", script]).arg(&path).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    python
+        .args(["-c", script])
+        .arg(&path)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null());
     let mut python = python.spawn().unwrap();
     let mut said = BufReader::new(python.stdout.take().unwrap());
     let (mut ready, mut sum) = (String::new(), String::new());

@@ -1,5 +1,5 @@
-//! Whatever is wrong, the command says so on one line that names the thing, what is wrong with it and what to do, exits with 1,
-//! and leaves no file and no segment behind.
+//! Whatever is wrong, the command says so on one line that names the thing, what is wrong with it
+//! and what to do, exits with 1, and leaves no file and no segment behind.
 
 #[path = "support/command.rs"]
 mod command;
@@ -17,11 +17,14 @@ use support::{Names, golden, is_root, shm, skip};
 
 /// What is there beside the input: neither answers nor drafts.
 fn left_in(directory: &Path) -> Vec<String> {
-    let names = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let names = fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap());
     names.filter(|name| name != "in.npy").collect()
 }
 
-/// Asks for the sums of `in.npy` in a directory of its own, and for a segment of it, by either executor.
+/// Asks for the sums of `in.npy` in a directory of its own, and for a segment of it, by either
+/// executor.
 fn refused(prepare: impl Fn(&Path), expected: &[&str]) {
     let names = Names::new();
     let dir = tempfile::tempdir().unwrap();
@@ -55,15 +58,27 @@ fn copy_of(name: &'static str) -> impl Fn(&Path) {
 
 #[test]
 fn a_file_that_is_no_matrix_of_numbers_is_refused_by_what_is_wrong_with_it() {
-    refused(copy_of("truncated.npy"), &["truncated: ", "bytes promised by the header", "make it again"]);
+    refused(
+        copy_of("truncated.npy"),
+        &["truncated: ", "bytes promised by the header", "make it again"],
+    );
     refused(copy_of("fortran_order.npy"), &["Fortran order", "numpy.ascontiguousarray"]);
     refused(copy_of("big_endian.npy"), &["\">f8\" is big endian", "array.astype('<f8')"]);
     refused(copy_of("object.npy"), &["\"|O\" holds Python objects", "numeric dtype"]);
     refused(copy_of("structured.npy"), &["holds dtype", "convert it"]);
-    refused(|input| write(input, &Array3::<f64>::zeros((2, 3, 4))), &["3 dimensions", "[2, 3, 4]", "reshape"]);
+    refused(
+        |input| write(input, &Array3::<f64>::zeros((2, 3, 4))),
+        &["3 dimensions", "[2, 3, 4]", "reshape"],
+    );
     refused(|input| drop(fs::File::create(input).unwrap()), &["it is empty", "numpy.save"]);
-    refused(|input| fs::write(input, "a,b\n1,2\n").unwrap(), &["starts with \"a,b\\n1,\"", "numpy.save"]);
-    refused(|input| fs::create_dir(input).unwrap(), &["is a directory, not a file", "name a .npy file"]);
+    refused(
+        |input| fs::write(input, "a,b\n1,2\n").unwrap(),
+        &["starts with \"a,b\\n1,\"", "numpy.save"],
+    );
+    refused(
+        |input| fs::create_dir(input).unwrap(),
+        &["is a directory, not a file", "name a .npy file"],
+    );
     refused(|_| {}, &["No such file", "check the path"]);
 }
 
@@ -89,7 +104,8 @@ fn what_may_not_be_read_or_written_is_refused() {
     let file = input.to_str().unwrap();
     let out = dir.path().join("out.npy");
     fs::set_permissions(&input, fs::Permissions::from_mode(0o444)).unwrap();
-    let Some(writing) = as_plain_user(dir.path(), &["sum", file, "-o", out.to_str().unwrap()]) else {
+    let Some(writing) = as_plain_user(dir.path(), &["sum", file, "-o", out.to_str().unwrap()])
+    else {
         return skip("there is no setpriv");
     };
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o555)).unwrap();
@@ -99,7 +115,9 @@ fn what_may_not_be_read_or_written_is_refused() {
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let line = ran(as_plain_user(dir.path(), &["sum", file]).unwrap()).refused();
     assert!(
-        line.contains(file) && line.contains("Permission denied") && line.contains("check the permissions"),
+        line.contains(file)
+            && line.contains("Permission denied")
+            && line.contains("check the permissions"),
         "{line}"
     );
 }
@@ -118,10 +136,19 @@ fn a_name_that_cannot_be_had_is_refused_before_the_work() {
         assert!(line.contains(&name) && line.contains("rowfork info"), "{line}");
     }
     assert_eq!(held.len(), 3);
-    for args in [["load", file, "a/b"].as_slice(), &["sum", file, "-o", "shm:a/b"], &["sum", "shm:a/b"], &["rm", "a/b"]]
-    {
+    for args in [
+        ["load", file, "a/b"].as_slice(),
+        &["sum", file, "-o", "shm:a/b"],
+        &["sum", "shm:a/b"],
+        &["rm", "a/b"],
+    ] {
         let line = rowfork(args).refused();
-        assert!(line.contains("\"a/b\" is invalid: it contains '/'; a name is what stands after /dev/shm/"), "{line}");
+        assert!(
+            line.contains(
+                "\"a/b\" is invalid: it contains '/'; a name is what stands after /dev/shm/"
+            ),
+            "{line}"
+        );
     }
     let line = rowfork(["sum", &format!("shm:{}", names.name("none"))]).refused();
     assert!(line.contains("no segment named") && line.contains("rowfork ls"), "{line}");
@@ -140,8 +167,21 @@ fn however_small_dev_shm_is_there_is_an_answer_or_one_line() {
     for kib in [16, 20, 28, 44, 64, 100, 200, 300, 320, 400, 700, 1000, 1300, 2000, 4000, 9000] {
         for (args, makes) in [
             (vec!["sum", input.to_str().unwrap(), "-o", out.to_str().unwrap()], true),
-            (vec!["sum", input.to_str().unwrap(), "--executor", "pool", "-o", out.to_str().unwrap()], true),
-            (vec!["sum", input.to_str().unwrap(), "-c", "1,2,4", "-o", out.to_str().unwrap()], true),
+            (
+                vec![
+                    "sum",
+                    input.to_str().unwrap(),
+                    "--executor",
+                    "pool",
+                    "-o",
+                    out.to_str().unwrap(),
+                ],
+                true,
+            ),
+            (
+                vec!["sum", input.to_str().unwrap(), "-c", "1,2,4", "-o", out.to_str().unwrap()],
+                true,
+            ),
             (vec!["sum", input.to_str().unwrap(), "-o", "shm:sums"], false),
             (vec!["load", input.to_str().unwrap(), "m"], false),
         ] {
@@ -154,7 +194,10 @@ fn however_small_dev_shm_is_there_is_an_answer_or_one_line() {
             match code {
                 Some(0) => answered += 1,
                 Some(1) => {
-                    assert!(said.is_empty() && err.lines().count() == 1 && err.contains("/dev/shm"), "{kib}: {err}");
+                    assert!(
+                        said.is_empty() && err.lines().count() == 1 && err.contains("/dev/shm"),
+                        "{kib}: {err}"
+                    );
                     assert!(err.contains("available"), "{kib}: {err}");
                 }
                 _ => panic!("{kib} KiB, {args:?}: {code:?} {err}"),
@@ -178,13 +221,20 @@ fn a_full_disk_is_known_before_the_work_and_keeps_what_was_there() {
     let script = "mount -t tmpfs -o size=256k rowfork-test \"$1\" && echo before > \"$1/out.npy\" && \
                   \"$0\" sum \"$2\" -o \"$1/out.npy\"; echo $?; cat \"$1/out.npy\"; ls -A \"$1\" | wc -l";
     let mut inside = Command::new("unshare");
-    inside.args(["-m", "sh", "-c", script]).arg(support::rowfork_path()).args([&disk, Path::new(file)]);
+    inside
+        .args(["-m", "sh", "-c", script])
+        .arg(support::rowfork_path())
+        .args([&disk, Path::new(file)]);
     let Ran { out, err, .. } = ran(inside);
     if err.contains("unshare") || err.contains("mount") {
         return skip("this user may not mount");
     }
     assert_eq!(out, "1\nbefore\n1\n", "{err}");
-    assert!(err.contains("no room for") && err.contains("800128 bytes needed, 258048 available; make room"), "{err}");
+    assert!(
+        err.contains("no room for")
+            && err.contains("800128 bytes needed, 258048 available; make room"),
+        "{err}"
+    );
     assert_eq!(err.lines().count(), 1);
 }
 

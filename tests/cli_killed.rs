@@ -1,4 +1,5 @@
-//! Signals at random times: no process, no name and no half of an answer stays, and of what SIGKILL leaves `gc` leaves nothing.
+//! Signals at random times: no process, no name and no half of an answer stays, and of what SIGKILL
+//! leaves `gc` leaves nothing.
 
 #[path = "support/command.rs"]
 mod command;
@@ -74,10 +75,16 @@ impl Scene {
     /// Whether what is there now is a whole answer, or none.
     fn check_answer(&self, which: usize, done: bool) {
         if self.out.exists() {
-            assert!(read(&self.out) == self.expected[usize::from(which % 5 == 4)], "half an answer");
+            assert!(
+                read(&self.out) == self.expected[usize::from(which % 5 == 4)],
+                "half an answer"
+            );
         }
         let kept = shm(&self.name).exists();
-        assert!(done || (!self.out.exists() && !kept), "{which}: an answer of a command that did not end well");
+        assert!(
+            done || (!self.out.exists() && !kept),
+            "{which}: an answer of a command that did not end well"
+        );
         if kept {
             let info = segment::info(&self.name).unwrap();
             assert!(!info.volatile, "{which}: {info:?}");
@@ -107,10 +114,14 @@ impl Scene {
 }
 
 fn left_in(directory: &Path) -> Vec<String> {
-    std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    std::fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect()
 }
 
-/// How long one of each takes, undisturbed. (The shorter of two: the first pays for what others have left to be done.)
+/// How long one of each takes, undisturbed. (The shorter of two: the first pays for what others
+/// have left to be done.)
 fn durations(scene: &Scene) -> Vec<Duration> {
     let measure = |which| {
         let start = Instant::now();
@@ -123,9 +134,17 @@ fn durations(scene: &Scene) -> Vec<Duration> {
     (0..5).map(|which| measure(which).min(measure(which))).collect()
 }
 
-/// Sends `signal` at a random time to a command, or as a terminal does to all its processes; how it ended.
-fn end_at_random(scene: &Scene, which: usize, lasts: Duration, signal: Signal, random: &mut u64) -> ExitStatus {
-    *random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+/// Sends `signal` at a random time to a command, or as a terminal does to all its processes; how it
+/// ended.
+fn end_at_random(
+    scene: &Scene,
+    which: usize,
+    lasts: Duration,
+    signal: Signal,
+    random: &mut u64,
+) -> ExitStatus {
+    *random =
+        random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
     let mut child = scene.start(which);
     std::thread::sleep(lasts.mul_f64(0.8 * (*random >> 40) as f64 / f64::from(1 << 24)));
     let pid = Pid::from_raw(child.id().cast_signed());
@@ -153,10 +172,15 @@ fn interrupted_at_random(scene: &Scene) {
         let (which, signal) = (round, [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP][round % 3]);
         let ended = end_at_random(scene, which, lasts[which % 5], signal, &mut random);
         // A signal may come before the first instruction of `main`.
-        let by_signal = ended.code() == Some(128 + signal as i32) || ended.signal() == Some(signal as i32);
+        let by_signal =
+            ended.code() == Some(128 + signal as i32) || ended.signal() == Some(signal as i32);
         assert!(ended.success() || by_signal, "{:?}: {ended:?}", scene.asked(which));
         interrupted += i32::from(by_signal);
-        assert!(eventually(|| !scene.has_processes()), "{:?} {signal} left a process", scene.asked(which));
+        assert!(
+            eventually(|| !scene.has_processes()),
+            "{:?} {signal} left a process",
+            scene.asked(which)
+        );
         scene.check_answer(which, ended.success());
         scene.clear();
     }
@@ -197,20 +221,36 @@ fn a_signal_before_the_first_worker_and_after_the_last_takes_a_visible_draft_awa
     let scene = Scene::new();
     let visible = "no nameless drafts";
     let copied = "no nameless drafts,no drafts in place";
-    // The room for it is taken; the answer is copied (before, its segment was made as long as it is); its permissions become those of
-    // what it replaces, before it does.
-    for (held_up, when, without, replaced) in
-        [("fallocate", 1, visible, false), ("ftruncate", 2, copied, false), ("fchmod", 1, visible, true)]
-    {
+    // The room for it is taken; the answer is copied (before, its segment was made as long as it
+    // is); its permissions become those of what it replaces, before it does.
+    for (held_up, when, without, replaced) in [
+        ("fallocate", 1, visible, false),
+        ("ftruncate", 2, copied, false),
+        ("fchmod", 1, visible, true),
+    ] {
         if replaced {
             std::fs::write(&scene.out, "before").unwrap();
         }
         let inject = format!("inject={held_up}:delay_enter=600000:when={when}");
         let mut tracer = std::process::Command::new("strace");
-        tracer.args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={held_up}"), "-e", &inject]);
-        tracer.arg(support::rowfork_path()).args(scene.asked(0)).env("ROWFORK_TEST_WITHOUT", without);
+        tracer.args([
+            "-f",
+            "-qq",
+            "-o",
+            "/dev/null",
+            "-e",
+            &format!("trace={held_up}"),
+            "-e",
+            &inject,
+        ]);
+        tracer
+            .arg(support::rowfork_path())
+            .args(scene.asked(0))
+            .env("ROWFORK_TEST_WITHOUT", without);
         let mut child = tracer.spawn().unwrap();
-        assert!(eventually(|| left_in(scene.dir.path()).iter().any(|name| name.starts_with(".rowfork-"))));
+        assert!(eventually(|| left_in(scene.dir.path())
+            .iter()
+            .any(|name| name.starts_with(".rowfork-"))));
         std::thread::sleep(Duration::from_millis(if held_up == "fallocate" { 20 } else { 250 }));
         kill(Pid::from_raw(children(child.id())[0]), Signal::SIGINT).unwrap();
         let ended = child.wait().unwrap();
@@ -243,7 +283,8 @@ fn an_ignored_signal_stays_ignored() {
 
 /// The workers of a command in fork mode.
 fn children(pid: u32) -> Vec<i32> {
-    let listed = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    let listed =
+        std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
     listed.split_whitespace().map(|child| child.parse().unwrap()).collect()
 }
 
@@ -254,8 +295,9 @@ fn workers_that_are_killed_change_no_bit_of_the_answer() {
     for _ in 0..20 {
         let mut child = scene.start(0);
         while child.try_wait().unwrap().is_none() {
-            // The command is not reaped yet, and reaps its workers itself: a number that is listed now may be free by the time of
-            // the signal, and nobody else's within the microseconds between.
+            // The command is not reaped yet, and reaps its workers itself: a number that is listed
+            // now may be free by the time of the signal, and nobody else's within the microseconds
+            // between.
             if let Some(&worker) = children(child.id()).first() {
                 killed += i32::from(kill(Pid::from_raw(worker), Signal::SIGKILL).is_ok());
                 break;
@@ -282,7 +324,10 @@ fn an_input_that_is_cut_in_the_middle_is_one_line_or_none() {
         let said = String::from_utf8_lossy(&ended.stderr);
         if !ended.status.success() {
             assert_eq!((ended.status.code(), said.lines().count()), (Some(1), 1), "{said}");
-            assert!(said.contains("in.npy: truncated: ") && said.contains("make it again"), "{said}");
+            assert!(
+                said.contains("in.npy: truncated: ") && said.contains("make it again"),
+                "{said}"
+            );
             assert!(!scene.out.exists());
             cut += 1;
         }

@@ -1,11 +1,14 @@
-//! The crash table: a worker dies of every cause there is, in the first, a middle and the last block, before, within
-//! and after its stores to the row, among 1, 2 and 5 workers, unguarded and guarded. Once, and the result is as if it had
-//! not; always, and the row is named, or left out.
+//! The crash table: a worker dies of every cause there is, in the first, a middle and the last
+//! block, before, within and after its stores to the row, among 1, 2 and 5 workers, unguarded and
+//! guarded. Once, and the result is as if it had not; always, and the row is named, or left out.
 //!
-//! What a guard cannot see, and so is in no test: a stray store into the worker's own copy of the block, which is
-//! its own memory as much as its heap is.
+//! What a guard cannot see, and so is in no test: a stray store into the worker's own copy of the
+//! block, which is its own memory as much as its heap is.
 #![allow(unsafe_code, reason = "does all that a kernel must not do")]
-#![allow(clippy::single_range_in_vec_init, reason = "lists of ranges of rows, of which there may be one")]
+#![allow(
+    clippy::single_range_in_vec_init,
+    reason = "lists of ranges of rows, of which there may be one"
+)]
 
 #[path = "support/harmed.rs"]
 mod harmed;
@@ -112,7 +115,12 @@ const CRASHES: [Crash; 11] = [
         name: "a store to the null page",
         die: store_to_null,
         is_cause: |cause, _| {
-            *cause == DeathCause::MemoryFault { signal: libc::SIGSEGV, address: 8, read_only_segment: None }
+            *cause
+                == DeathCause::MemoryFault {
+                    signal: libc::SIGSEGV,
+                    address: 8,
+                    read_only_segment: None,
+                }
         },
         wild: true,
     },
@@ -121,7 +129,12 @@ const CRASHES: [Crash; 11] = [
         die: |traps| store_to(traps.input),
         is_cause: |cause, traps| {
             let (address, segment) = (traps.input, Some("a nameless segment".to_owned()));
-            *cause == DeathCause::MemoryFault { signal: libc::SIGSEGV, address, read_only_segment: segment }
+            *cause
+                == DeathCause::MemoryFault {
+                    signal: libc::SIGSEGV,
+                    address,
+                    read_only_segment: segment,
+                }
         },
         wild: true,
     },
@@ -222,7 +235,10 @@ impl Case {
 
     fn name(&self) -> String {
         let Self { crash, victim, stage, workers, guard } = self;
-        format!("{} {stage:?} the stores of row {victim}, {workers} workers, guard {guard}", crash.name)
+        format!(
+            "{} {stage:?} the stores of row {victim}, {workers} workers, guard {guard}",
+            crash.name
+        )
     }
 }
 
@@ -250,7 +266,8 @@ fn page_that_was_cut() -> usize {
     file.set_len(4096).unwrap();
     let len = NonZeroUsize::new(4096).unwrap();
     // SAFETY: a new mapping, of which there is no reference.
-    let page = unsafe { mmap(None, len, ProtFlags::PROT_READ, MapFlags::MAP_SHARED, &file, 0) }.unwrap();
+    let page =
+        unsafe { mmap(None, len, ProtFlags::PROT_READ, MapFlags::MAP_SHARED, &file, 0) }.unwrap();
     file.set_len(0).unwrap();
     page.as_ptr().expose_provenance()
 }
@@ -449,7 +466,8 @@ isolated_tests! {
         setrlimit(Resource::RLIMIT_CORE, 0, 0).unwrap();
         let m = matrix(N_ROWS, 4);
         for runs_with_a_crash in 1..=3 {
-            // Another row in each run, so that none is to blame; what is done in such a run is worthless.
+            // Another row in each run, so that none is to blame; what is done in such a run is
+            // worthless.
             let (runs, crashes) = (SharedWord::new(), SharedWord::new());
             let outcome = transformed(&fork().workers(1).block_rows(BLOCK_ROWS), &m, |row, stage| {
                 let run = runs.load(Ordering::Relaxed);
@@ -483,7 +501,10 @@ isolated_tests! {
 fn each_protection_is_seen_by_its_test() {
     isolated::each_fails_without(&[
         ("trust after a crash", "a_stray_store_into_another_row_before_a_crash_is_in_no_result"),
-        ("convict in company", "a_row_that_always_crashes_is_the_only_one_that_a_call_goes_on_without"),
+        (
+            "convict in company",
+            "a_row_that_always_crashes_is_the_only_one_that_a_call_goes_on_without",
+        ),
         (
             "writable output under guard",
             "a_stray_store_into_another_row_is_a_fault_under_guard_that_names_address_segment_row_and_worker",

@@ -1,6 +1,7 @@
-//! `row_means`, `row_dot`, `row_weighted_means` and `row_sums_fast` of arrays: for every number of workers, block size and way
-//! of reading a row the bits of the free functions, which the unit tests hold against integers of any size; those bits
-//! here against plain sums of integers, which are exact. And for workers that are killed, and calls that end early.
+//! `row_means`, `row_dot`, `row_weighted_means` and `row_sums_fast` of arrays: for every number of
+//! workers, block size and way of reading a row the bits of the free functions, which the unit
+//! tests hold against integers of any size; those bits here against plain sums of integers, which
+//! are exact. And for workers that are killed, and calls that end early.
 
 #[path = "support/isolated.rs"]
 mod isolated;
@@ -13,8 +14,8 @@ use std::time::Duration;
 use ndarray::{Array1, Array2, Axis, Ix1, Ix2, Slice, array};
 use outside::{Harm, harmed_from_outside};
 use rowfork::{
-    DeathCause, EarlyEnd, Error, Fork, Output, Policy, Selection, SharedArray, exact_dot, exact_mean,
-    exact_weighted_mean, fast_sum, fork,
+    DeathCause, EarlyEnd, Error, Fork, Output, Policy, Selection, SharedArray, exact_dot,
+    exact_mean, exact_weighted_mean, fast_sum, fork,
 };
 
 /// SplitMix64.
@@ -51,10 +52,18 @@ fn bits<'a>(values: impl IntoIterator<Item = &'a f64>) -> Vec<u64> {
 /// The four operations on `rows` as they lie in `m` give the bits of the free functions.
 fn agree(rows: &Array2<f64>, vector: &Array1<f64>, results: &[Vec<u64>; 4], what: &str) {
     let v = vector.as_slice().unwrap();
-    let each = |f: &dyn Fn(&[f64]) -> f64| rows.outer_iter().map(|row| f(&row.to_vec()).to_bits()).collect::<Vec<_>>();
-    let expected =
-        [each(&exact_mean), each(&|row| exact_dot(row, v)), each(&|row| exact_weighted_mean(row, v)), each(&fast_sum)];
-    for ((found, expected), operation) in results.iter().zip(&expected).zip(["mean", "dot", "weighted", "fast"]) {
+    let each = |f: &dyn Fn(&[f64]) -> f64| {
+        rows.outer_iter().map(|row| f(&row.to_vec()).to_bits()).collect::<Vec<_>>()
+    };
+    let expected = [
+        each(&exact_mean),
+        each(&|row| exact_dot(row, v)),
+        each(&|row| exact_weighted_mean(row, v)),
+        each(&fast_sum),
+    ];
+    for ((found, expected), operation) in
+        results.iter().zip(&expected).zip(["mean", "dot", "weighted", "fast"])
+    {
         assert_eq!(found, expected, "{operation}, {what}");
     }
 }
@@ -71,7 +80,11 @@ macro_rules! all_four {
 }
 
 /// One of the four with a vector, if it takes one.
-type Operation = fn(&Fork<'_>, Selection<'_, f64, Ix2>, &Array1<f64>) -> rowfork::Result<Output<SharedArray<f64, Ix1>>>;
+type Operation = fn(
+    &Fork<'_>,
+    Selection<'_, f64, Ix2>,
+    &Array1<f64>,
+) -> rowfork::Result<Output<SharedArray<f64, Ix1>>>;
 
 const OPERATIONS: [(&str, Operation); 4] = [
     ("row_means", |fork, input, _| fork.row_means(input)),

@@ -1,4 +1,5 @@
-//! `row_sums` of every element type against sums in integers of any size: exact, and rounded once where it is rounded.
+//! `row_sums` of every element type against sums in integers of any size: exact, and rounded once
+//! where it is rounded.
 
 #[path = "support/isolated.rs"]
 mod isolated;
@@ -114,7 +115,8 @@ isolated_tests! {
     }
 
     fn exact_kernel_f32_sums_are_rounded_once_not_by_way_of_a_double() {
-        // 1 + 2^-24 is halfway between two f32; 2^-80 decides, and a double cannot hold it beside 1.
+        // 1 + 2^-24 is halfway between two f32; 2^-80 decides, and a double cannot hold it beside
+        // 1.
         let (one, half_ulp, little) = (1.0_f32, 2_f32.powi(-24), 2_f32.powi(-80));
         let rows = ndarray::array![
             [one, half_ulp, little, 0.0],

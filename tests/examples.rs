@@ -1,7 +1,8 @@
-//! The examples, each run as the process that a reader would run: how it ends, what it says, what it leaves.
+//! The examples, each run as the process that a reader would run: how it ends, what it says, what
+//! it leaves.
 //!
-//! They lie beside this binary, in `examples/`, where `cargo test` has built them. Where they are not (this binary was
-//! built or copied alone) the tests say so and are left out.
+//! They lie beside this binary, in `examples/`, where `cargo test` has built them. Where they are
+//! not (this binary was built or copied alone) the tests say so and are left out.
 
 mod support;
 
@@ -19,14 +20,26 @@ use support::skip;
 
 /// Example, small options, and what its output says when all went well.
 const RUNS: &[(&str, &[&str], &str)] = &[
-    ("abba", &["--rows", "2000", "--cols", "9", "--quadruples", "1"], "exact by threads, near-ties to uniform rows"),
+    (
+        "abba",
+        &["--rows", "2000", "--cols", "9", "--quadruples", "1"],
+        "exact by threads, near-ties to uniform rows",
+    ),
     ("capture", &[], "the kernel failed on row 6000: no rate for CHF"),
     ("column_means", &["--rows", "5000", "--workers", "3"], "1 worker and 3: the same bits"),
     ("images", &["--images", "200"], "200 thumbnails, as bright as their images"),
     ("in_place", &["--rows", "5000"], "5000 rows changed in place"),
-    ("monte_carlo", &["--tasks", "40", "--points", "1000", "--workers", "5"], "1 worker and 5: the same bits"),
+    (
+        "monte_carlo",
+        &["--tasks", "40", "--points", "1000", "--workers", "5"],
+        "1 worker and 5: the same bits",
+    ),
     ("numpy_side_by_side", &["--rows", "100"], "Press Enter to end"),
-    ("pool_service", &["--seconds", "1", "--threads", "3", "--workers", "2"], "requests, every answer checked"),
+    (
+        "pool_service",
+        &["--seconds", "1", "--threads", "3", "--workers", "2"],
+        "requests, every answer checked",
+    ),
     ("row_sums", &["--rows", "5000", "--cols", "20"], "every sum checked"),
     ("softmax_rows", &["--rows", "500"], "500 row sums checked"),
     ("survive_a_crash", &[], "100000 rows, 4 missing, all others are right"),
@@ -75,8 +88,8 @@ impl Running {
         BufReader::new(self.child.stdout.take().unwrap())
     }
 
-    /// Waits for the end, standard input closed; exit code, what was not yet read of its output, its complaints. Fails if
-    /// it left names in `/dev/shm`.
+    /// Waits for the end, standard input closed; exit code, what was not yet read of its output,
+    /// its complaints. Fails if it left names in `/dev/shm`.
     fn end(mut self) -> (Option<i32>, String, String) {
         drop(self.child.stdin.take());
         // Both pipes at once: a full one would keep it from ending.
@@ -98,8 +111,12 @@ impl Running {
     /// Its names in `/dev/shm`: they carry its process id.
     fn names(&self) -> Vec<String> {
         let id = self.child.id().to_string();
-        let names = std::fs::read_dir("/dev/shm").unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
-        names.filter(|name| name.split(|c: char| !c.is_ascii_digit()).any(|number| number == id)).collect()
+        let names = std::fs::read_dir("/dev/shm")
+            .unwrap()
+            .map(|e| e.unwrap().file_name().into_string().unwrap());
+        names
+            .filter(|name| name.split(|c: char| !c.is_ascii_digit()).any(|number| number == id))
+            .collect()
     }
 }
 

@@ -1,4 +1,5 @@
-//! What happens to a call when its workers, or its caller, come to harm. Every fault is injected for real.
+//! What happens to a call when its workers, or its caller, come to harm. Every fault is injected
+//! for real.
 
 #[path = "support/harmed.rs"]
 mod harmed;
@@ -173,7 +174,8 @@ Error::PoisonedRows { rows } if rows[0].row == 12 => {
                 let name = isolated::unique_name("holes");
                 let m = SharedArray::from_shape_fn(name.as_str(), (100, n_columns), |(i, j)| (i + j) as f64).unwrap();
                 let path = std::path::Path::new("/dev/shm").join(&name);
-                // The last row: what is taken is done by then, and nobody gives it memory by looking at it.
+                // The last row: what is taken is done by then, and nobody gives it memory by
+                // looking at it.
                 let outcome = fork().workers(1).map_rows(&m, |row| {
                     let sum = row.sum();
                     if row.index() == 99 {
@@ -448,7 +450,8 @@ Error::PoisonedRows { rows } if rows[0].row == 12 => {
             row.sum()
         }).unwrap();
         assert_eq!(harmed::bits(&sums), expected);
-        // Rows 50..60 for the kill. For the crash its block, and what this process had done: row 55, and rows 60..70.
+        // Rows 50..60 for the kill. For the crash its block, and what this process had done: row
+        // 55, and rows 60..70.
         assert_eq!((sums.report().deaths.len(), sums.report().rerun_rows), (2, 10 + 10 + 11), "{}", sums.report());
     }
 
@@ -598,16 +601,31 @@ Error::PoisonedRows { rows } if rows[0].row == 12 => {
 fn each_protection_is_seen_by_its_test() {
     isolated::each_fails_without(&[
         ("keep signal handlers", "a_worker_has_the_default_signals_but_for_those_of_the_terminal"),
-        ("signals at the fork", "a_signal_to_the_whole_group_runs_no_handler_of_the_hosts_in_a_worker"),
+        (
+            "signals at the fork",
+            "a_signal_to_the_whole_group_runs_no_handler_of_the_hosts_in_a_worker",
+        ),
         ("no look at lengths", "an_array_that_somebody_truncates_during_a_call_is_named"),
-        ("no look at lengths", "memory_that_somebody_takes_out_of_an_array_during_a_call_is_missed"),
-        ("names, not inodes", "another_file_that_takes_an_arrays_name_during_a_call_is_neither_read_nor_removed"),
-        ("believe any message", "a_message_about_a_row_that_its_worker_did_not_hold_is_not_believed"),
+        (
+            "no look at lengths",
+            "memory_that_somebody_takes_out_of_an_array_during_a_call_is_missed",
+        ),
+        (
+            "names, not inodes",
+            "another_file_that_takes_an_arrays_name_during_a_call_is_neither_read_nor_removed",
+        ),
+        (
+            "believe any message",
+            "a_message_about_a_row_that_its_worker_did_not_hold_is_not_believed",
+        ),
         (
             "one generation for all",
             "a_crash_under_guard_costs_the_rows_of_that_process_and_not_of_the_one_before_it_in_its_slot",
         ),
-        ("no benefit of the doubt", "a_row_over_which_somebody_kills_workers_is_not_convicted_while_others_die_too"),
+        (
+            "no benefit of the doubt",
+            "a_row_over_which_somebody_kills_workers_is_not_convicted_while_others_die_too",
+        ),
         ("outlive the caller", "a_worker_whose_caller_dies_in_the_middle_of_a_long_row_ends"),
         ("no look for the parent", "a_worker_whose_caller_dies_before_it_is_tied_to_it_ends"),
     ]);
@@ -671,7 +689,8 @@ fn victim_of_a_sigkill() {
     }
     for round in 0.. {
         let name = format!("rowfork-victim-{tag}-{}-{round}", std::process::id());
-        let m = SharedArray::from_shape_fn(name.as_str(), (3000, 100), |(i, j)| (i + j) as f64).unwrap();
+        let m = SharedArray::from_shape_fn(name.as_str(), (3000, 100), |(i, j)| (i + j) as f64)
+            .unwrap();
         let mut sums = fork().workers(3).row_sums(&m).unwrap();
         sums.publish(&format!("{name}-sums")).unwrap();
         fork().workers(2).map_rows(&m, |row| row.sum().sqrt()).unwrap();
@@ -681,7 +700,8 @@ fn victim_of_a_sigkill() {
 /// In the environment of a victim and its workers: the process that killed it.
 const VICTIM: &str = "ROWFORK_TEST_VICTIM_OF";
 
-/// Likewise: its kernel takes a minute; and, if `late`, its workers take a second before they tie themselves to it.
+/// Likewise: its kernel takes a minute; and, if `late`, its workers take a second before they tie
+/// themselves to it.
 const SLOW: &str = "ROWFORK_TEST_SLOW";
 
 /// Processes that run with this entry in their environment.
@@ -712,20 +732,27 @@ fn kill_children_until(over: &AtomicBool) -> usize {
 
 fn children_of_all_threads() -> Vec<i32> {
     let threads = std::fs::read_dir("/proc/self/task").unwrap();
-    let lists = threads.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("children")).ok());
-    lists.flat_map(|list| list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<i32>>()).collect()
+    let lists =
+        threads.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("children")).ok());
+    lists
+        .flat_map(|list| {
+            list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<i32>>()
+        })
+        .collect()
 }
 
 /// Kills by pidfd, after a look that the number is still that of our child.
 fn kill_own_child(pid: i32) -> bool {
     let Some(number) = rustix::process::Pid::from_raw(pid) else { return false };
-    let Ok(fd) = rustix::process::pidfd_open(number, rustix::process::PidfdFlags::empty()) else { return false };
+    let Ok(fd) = rustix::process::pidfd_open(number, rustix::process::PidfdFlags::empty()) else {
+        return false;
+    };
     children_of_all_threads().contains(&pid)
         && rustix::process::pidfd_send_signal(fd, rustix::process::Signal::KILL).is_ok()
 }
 
-/// Makes a process whose pid was a worker's during the same call, which ends with its other workers being killed.
-/// `None` (with the reason printed) where pids cannot be steered.
+/// Makes a process whose pid was a worker's during the same call, which ends with its other workers
+/// being killed. `None` (with the reason printed) where pids cannot be steered.
 fn decoy_with_a_dead_workers_pid() -> Option<i32> {
     const LAST_PID: &str = "/proc/sys/kernel/ns_last_pid";
     if std::fs::OpenOptions::new().write(true).open(LAST_PID).is_err() {
@@ -744,20 +771,34 @@ fn decoy_with_a_dead_workers_pid() -> Option<i32> {
                     continue;
                 }
                 std::fs::write(LAST_PID, (pid - 1).to_string()).ok();
-                #[allow(clippy::zombie_processes, reason = "SIGCHLD is ignored: there is nothing to wait for")]
+                #[allow(
+                    clippy::zombie_processes,
+                    reason = "SIGCHLD is ignored: there is nothing to wait for"
+                )]
                 let child = Command::new("sleep").arg("60").spawn().unwrap();
                 if child.id().cast_signed() == pid {
                     taken.store(1, Ordering::Release);
                     return Some(pid);
                 }
-                nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id().cast_signed()), Signal::SIGKILL).ok();
+                nix::sys::signal::kill(
+                    nix::unistd::Pid::from_raw(child.id().cast_signed()),
+                    Signal::SIGKILL,
+                )
+                .ok();
             }
             taken.store(2, Ordering::Release);
             None
         });
         let outcome = fork().workers(2).map_rows(&m, |row| {
             if row.index() == 0 {
-                if dead.compare_exchange(0, u64::from(std::process::id()), Ordering::AcqRel, Ordering::Relaxed).is_ok()
+                if dead
+                    .compare_exchange(
+                        0,
+                        u64::from(std::process::id()),
+                        Ordering::AcqRel,
+                        Ordering::Relaxed,
+                    )
+                    .is_ok()
                 {
                     raise(Signal::SIGKILL);
                 }
@@ -777,7 +818,8 @@ fn decoy_with_a_dead_workers_pid() -> Option<i32> {
     })
 }
 
-/// Gives root's rights up, limits do not hold for them, for those of a user who has no other process.
+/// Gives root's rights up, limits do not hold for them, for those of a user who has no other
+/// process.
 fn become_a_lonely_user() {
     let user = nix::unistd::Uid::from_raw(1_000_000_000 + std::process::id());
     nix::unistd::setresuid(user, user, user).unwrap();
@@ -787,12 +829,13 @@ fn become_a_lonely_user() {
 
 fn linux_is_at_least(major: u32, minor: u32) -> bool {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map_while(|number| number.parse::<u32>().ok());
+    let mut numbers =
+        release.split(|c: char| !c.is_ascii_digit()).map_while(|number| number.parse::<u32>().ok());
     (numbers.next().unwrap(), numbers.next().unwrap()) >= (major, minor)
 }
 
-/// Runs `work` while a signal, whose handler does not ask for interrupted calls to be restarted, comes to this very thread
-/// every millisecond. Returns how many came.
+/// Runs `work` while a signal, whose handler does not ask for interrupted calls to be restarted,
+/// comes to this very thread every millisecond. Returns how many came.
 fn interrupt_this_thread_every_millisecond(work: impl FnOnce()) -> usize {
     static HANDLED: AtomicUsize = AtomicUsize::new(0);
     extern "C" fn count(_: libc::c_int) {
@@ -819,8 +862,8 @@ fn interrupt_this_thread_every_millisecond(work: impl FnOnce()) -> usize {
     HANDLED.load(Ordering::Relaxed)
 }
 
-/// Where the table of pieces begins in the control block of a call with one worker, in words: after a page for the header and
-/// one for the slot. After it come the rows to be passed over.
+/// Where the table of pieces begins in the control block of a call with one worker, in words: after
+/// a page for the header and one for the slot. After it come the rows to be passed over.
 const PIECES_WITH_ONE_WORKER: usize = 1024;
 const MAX_PIECES: usize = 8192;
 
@@ -834,14 +877,16 @@ fn overwrite_a_word(word: usize, value: u64) {
     }
 }
 
-/// In a worker: overwrites the control block of this call, slots and all, as a stray `memcpy` might.
+/// In a worker: overwrites the control block of this call, slots and all, as a stray `memcpy`
+/// might.
 fn scribble_over_the_control_block() {
     for range in control_blocks() {
         for address in range.step_by(8) {
             #[allow(unsafe_code, reason = "the stray store that the test is about")]
             // SAFETY: mapped and writable as /proc says.
             unsafe {
-                std::ptr::with_exposed_provenance_mut::<u64>(address).write_volatile(f64::to_bits(0.1));
+                std::ptr::with_exposed_provenance_mut::<u64>(address)
+                    .write_volatile(f64::to_bits(0.1));
             }
         }
     }
@@ -868,10 +913,12 @@ fn note_another_row_in_the_slot(row: u64, other: u64) {
     }
 }
 
-/// The control block and the tests' shared words are the anonymous shared mappings; the words are single pages.
+/// The control block and the tests' shared words are the anonymous shared mappings; the words are
+/// single pages.
 fn control_blocks() -> Vec<std::ops::Range<usize>> {
     let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
-    let lines = maps.lines().filter(|line| line.contains("rw-s") && line.ends_with("/dev/zero (deleted)"));
+    let lines =
+        maps.lines().filter(|line| line.contains("rw-s") && line.ends_with("/dev/zero (deleted)"));
     let ranges = lines.map(|line| {
         let (start, end) = line.split_whitespace().next().unwrap().split_once('-').unwrap();
         usize::from_str_radix(start, 16).unwrap()..usize::from_str_radix(end, 16).unwrap()

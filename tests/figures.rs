@@ -1,6 +1,7 @@
 #![allow(unsafe_code, reason = "the rivals are plain mmap")]
-//! What placing an array costs, and letting it go, against the same copy made otherwise. Prints, asserts no times:
-//! `cargo test --release --test figures -- --ignored --nocapture`; `ROWFORK_FIGURES_MIB` sets the size.
+//! What placing an array costs, and letting it go, against the same copy made otherwise. Prints,
+//! asserts no times: `cargo test --release --test figures -- --ignored --nocapture`;
+//! `ROWFORK_FIGURES_MIB` sets the size.
 
 use std::fs::{File, OpenOptions};
 use std::os::fd::AsRawFd;
@@ -26,7 +27,9 @@ fn timed<T>(work: impl FnOnce() -> T) -> (T, f64) {
 /// Maps, copies with all threads, unmaps.
 fn plain_copy(source: &[f64], file: Option<&File>, advice: Option<i32>) -> Cost {
     let bytes: &[u8] = bytemuck::cast_slice(source);
-    let (flags, fd) = file.map_or((libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1), |f| (libc::MAP_SHARED, f.as_raw_fd()));
+    let (flags, fd) = file.map_or((libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1), |f| {
+        (libc::MAP_SHARED, f.as_raw_fd())
+    });
     let (at, placed) = timed(|| {
         let (len, prot) = (bytes.len(), libc::PROT_READ | libc::PROT_WRITE);
         // SAFETY: a new mapping at an address of the kernel's choice.
@@ -38,7 +41,10 @@ fn plain_copy(source: &[f64], file: Option<&File>, advice: Option<i32>) -> Cost 
         }
         // SAFETY: just mapped, known to nobody else, zero pages.
         let target = unsafe { std::slice::from_raw_parts_mut(at.cast::<u8>(), len) };
-        target.par_chunks_mut(PIECE).zip(bytes.par_chunks(PIECE)).for_each(|(to, from)| to.copy_from_slice(from));
+        target
+            .par_chunks_mut(PIECE)
+            .zip(bytes.par_chunks(PIECE))
+            .for_each(|(to, from)| to.copy_from_slice(from));
         at
     });
     // SAFETY: the mapping made above; the slice over it is gone.
@@ -48,7 +54,12 @@ fn plain_copy(source: &[f64], file: Option<&File>, advice: Option<i32>) -> Cost 
 
 /// First-touch faults of 4 KiB pages in `/dev/shm`, or `fallocate` of everything first.
 fn small_pages(source: &[f64], allocate_first: bool) -> Cost {
-    let file = OpenOptions::new().read(true).write(true).custom_flags(libc::O_TMPFILE).open("/dev/shm").unwrap();
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(libc::O_TMPFILE)
+        .open("/dev/shm")
+        .unwrap();
     let ((), reserved) = timed(|| {
         file.set_len(size_of_val(source) as u64).unwrap();
         let len = libc::off_t::try_from(size_of_val(source)).unwrap();
@@ -93,7 +104,8 @@ fn a_copy_of_256_mib() {
     for _ in 0..5 {
         let (copy, copied) = timed(|| SharedArray::<f64, ndarray::Ix1>::read_copy(&name).unwrap());
         assert_eq!(copy[copy.len() - 1].to_bits(), made.as_slice()[copy.len() - 1].to_bits());
-        let (_, read) = timed(|| SharedArray::<f64, ndarray::Ix1>::from_npy_file(None, &path).unwrap());
+        let (_, read) =
+            timed(|| SharedArray::<f64, ndarray::Ix1>::from_npy_file(None, &path).unwrap());
         println!("read_copy {:6.1} ms, from_npy_file {:6.1} ms", copied * 1e3, read * 1e3);
     }
 }
@@ -102,7 +114,9 @@ fn a_copy_of_256_mib() {
 #[ignore = "takes a while and needs a quiet machine"]
 fn placing_and_letting_go() {
     let mib: usize = std::env::var("ROWFORK_FIGURES_MIB").map_or(1024, |v| v.parse().unwrap());
-    let source = Array2::from_shape_fn((mib * 256, COLUMNS), |(i, j)| f64::from(u32::try_from(i ^ j).unwrap()));
+    let source = Array2::from_shape_fn((mib * 256, COLUMNS), |(i, j)| {
+        f64::from(u32::try_from(i ^ j).unwrap())
+    });
     let slice = source.as_slice().unwrap();
     let rivals: [(&str, &dyn Fn() -> Cost); 5] = [
         ("SharedArray::copy_from", &|| shared_array(&source)),
@@ -135,6 +149,10 @@ fn placing_and_letting_go() {
         let placed = median(costs.iter().map(|c| c.0).collect());
         let gone = median(costs.iter().map(|c| c.1).collect());
         let rate = f64::from(u32::try_from(mib).unwrap()) / 1024.0 * 1.073_741_824 / placed;
-        println!("{name:26} {rate:6.2} GB/s  {:5.2} x our time  let go in {:6.1} ms", placed / ours, gone * 1e3);
+        println!(
+            "{name:26} {rate:6.2} GB/s  {:5.2} x our time  let go in {:6.1} ms",
+            placed / ours,
+            gone * 1e3
+        );
     }
 }

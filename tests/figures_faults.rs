@@ -1,5 +1,6 @@
 //! What protection costs, and what a death costs. Prints, asserts no times:
-//! `cargo test --release --test figures_faults -- --ignored --nocapture --test-threads=1` on a quiet machine.
+//! `cargo test --release --test figures_faults -- --ignored --nocapture --test-threads=1` on a
+//! quiet machine.
 
 #[path = "support/isolated.rs"]
 mod isolated;
@@ -37,7 +38,12 @@ fn a_guarded_call_against_one_without() {
 
     let fold = |guard| {
         with(guard)
-            .fold_rows_array(&m, &Array1::zeros(COLUMNS), |sums, row| *sums += &row, |sums, others| *sums += others)
+            .fold_rows_array(
+                &m,
+                &Array1::zeros(COLUMNS),
+                |sums, row| *sums += &row,
+                |sums, others| *sums += others,
+            )
             .unwrap();
     };
     abba("fold_rows_array, rate of guarded to not", &mut || fold(false), &mut || fold(true));
@@ -50,7 +56,9 @@ fn a_guarded_call_against_one_without() {
         });
         outcome.unwrap();
     };
-    abba("transform_rows, rate of guarded to not", &mut || transform(false), &mut || transform(true));
+    abba("transform_rows, rate of guarded to not", &mut || transform(false), &mut || {
+        transform(true)
+    });
 
     let blocks = |guard| {
         let mut rows = rows.borrow_mut();
@@ -62,7 +70,9 @@ fn a_guarded_call_against_one_without() {
     abba("map_blocks, rate of guarded to not", &mut || blocks(false), &mut || blocks(true));
 
     let update = |guard| {
-        with(guard).update_rows(&mut rows.borrow_mut(), |row| row.mapv_inplace(|x| 0.5 * x + 1.0)).unwrap();
+        with(guard)
+            .update_rows(&mut rows.borrow_mut(), |row| row.mapv_inplace(|x| 0.5 * x + 1.0))
+            .unwrap();
     };
     abba("update_rows, rate of guarded to not", &mut || update(false), &mut || update(true));
 }
@@ -77,7 +87,9 @@ fn a_call_whose_worker_is_killed_in_the_middle_against_one_undisturbed() {
     };
     undisturbed();
     let expected = sums.borrow().to_owned();
-    let half = Duration::from_secs_f64((0..5).map(|_| seconds(&mut &undisturbed)).fold(f64::MAX, f64::min) / 2.0);
+    let half = Duration::from_secs_f64(
+        (0..5).map(|_| seconds(&mut &undisturbed)).fold(f64::MAX, f64::min) / 2.0,
+    );
     let hits = Cell::new(0);
     let killed = || {
         std::thread::scope(|scope| {
@@ -91,7 +103,11 @@ fn a_call_whose_worker_is_killed_in_the_middle_against_one_undisturbed() {
             hits.set(hits.get() + report.deaths.len());
         });
     };
-    abba("row_sums, rate with a worker killed half-way to undisturbed", &mut &undisturbed, &mut &killed);
+    abba(
+        "row_sums, rate with a worker killed half-way to undisturbed",
+        &mut &undisturbed,
+        &mut &killed,
+    );
     assert_eq!(sums.borrow().view(), expected);
     println!("{} workers killed", hits.get());
 }

@@ -1,5 +1,5 @@
-//! The sums alone, without memory or processes in the way: one thread, rows that stay in the second-level cache. Prints,
-//! asserts no times. For each set of instructions, on a quiet machine:
+//! The sums alone, without memory or processes in the way: one thread, rows that stay in the
+//! second-level cache. Prints, asserts no times. For each set of instructions, on a quiet machine:
 //! `ROWFORK_ISA=avx2 cargo test --release --test figures_kernels -- --ignored --nocapture --test-threads=1`
 
 use std::hint::black_box;
@@ -24,8 +24,8 @@ fn best(mut work: impl FnMut()) -> f64 {
     (0..TRIES).map(|_| time()).fold(f64::INFINITY, f64::min)
 }
 
-/// The clock, by a chain of exclusive ors and multiplications, which take one cycle and three on all processors of this
-/// kind. (Multiplications alone the compiler would gather.)
+/// The clock, by a chain of exclusive ors and multiplications, which take one cycle and three on
+/// all processors of this kind. (Multiplications alone the compiler would gather.)
 fn hertz() -> f64 {
     let n = 200_000;
     let factor = black_box(0x9e37_79b9_7f4a_7c15_u64);
@@ -37,7 +37,8 @@ fn hertz() -> f64 {
 
 /// In `0..1`.
 fn uniform(i: usize) -> f64 {
-    (i as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_mul(0xbf58_476d_1ce4_e5b9) as f64 / 2_f64.powi(64)
+    (i as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_mul(0xbf58_476d_1ce4_e5b9) as f64
+        / 2_f64.powi(64)
 }
 
 /// One line of the table: GB/s by number of columns.
@@ -46,7 +47,9 @@ fn rates<A: Summand>(name: &str, element: impl Fn(usize) -> A) -> Vec<f64> {
         let n_rows = BYTES / size_of::<A>() / n_columns;
         let rows: Vec<A> = (0..n_rows * n_columns).map(&element).collect();
         let mut sums = vec![<A::Sum as bytemuck::Zeroable>::zeroed(); n_rows];
-        let seconds = best(|| A::sum_rows(black_box(&rows), n_columns, black_box(&mut sums)).expect("they fit"));
+        let seconds = best(|| {
+            A::sum_rows(black_box(&rows), n_columns, black_box(&mut sums)).expect("they fit")
+        });
         size_of_val(&rows[..]) as f64 / seconds / 1e9
     });
     println!("{name:20}{}", rates.map(|rate| format!("{rate:7.1}")).concat());
@@ -65,7 +68,11 @@ fn rates_in_the_cache() {
     rates("f64 of all scales", |i| (uniform(i) - 0.5) * (100.0 * uniform(i + 1)).exp2());
     #[allow(clippy::cast_possible_truncation, reason = "any float will do")]
     rates("f32 uniform", |i| uniform(i) as f32);
-    #[allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "any integer will do")]
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_possible_wrap,
+        reason = "any integer will do"
+    )]
     {
         rates("i64", |i| i as i64);
         rates("i32", |i| i as i32);

@@ -1,6 +1,7 @@
-//! The operations on rows against rayon over the same segment, with kernels that are bound by memory: the hardest case for
-//! processes. Prints, asserts no times:
-//! `cargo test --release --test figures_operations -- --ignored --nocapture --test-threads=1` on a quiet machine.
+//! The operations on rows against rayon over the same segment, with kernels that are bound by
+//! memory: the hardest case for processes. Prints, asserts no times:
+//! `cargo test --release --test figures_operations -- --ignored --nocapture --test-threads=1` on a
+//! quiet machine.
 
 #[path = "support/timing.rs"]
 mod timing;
@@ -27,7 +28,8 @@ fn transform_rows_against_rayon() {
     for huge in [true, false] {
         let m = small_or_huge(huge, mib());
         title(&m);
-        // Both write to the same memory: where it lies, in the machine below a virtual one, is worth more than the rest.
+        // Both write to the same memory: where it lies, in the machine below a virtual one, is
+        // worth more than the rest.
         let output = RefCell::new(zeros_like(&m));
         let by_fork = || {
             let twice = |row: Row<'_, f64, Ix1>, out: &mut ArrayViewMut1<'_, f64>| {
@@ -36,9 +38,11 @@ fn transform_rows_against_rayon() {
             fork().transform_rows_into(&m, COLUMNS, &mut output.borrow_mut(), twice).unwrap();
         };
         let by_rayon = || {
-            Zip::from(output.borrow_mut().view_mut().rows_mut()).and(m.view().rows()).par_for_each(|out, row| {
-                Zip::from(out).and(row).for_each(|out, &x| *out = 2.0 * x + 1.0);
-            });
+            Zip::from(output.borrow_mut().view_mut().rows_mut()).and(m.view().rows()).par_for_each(
+                |out, row| {
+                    Zip::from(out).and(row).for_each(|out, &x| *out = 2.0 * x + 1.0);
+                },
+            );
         };
         by_rayon();
         let expected = output.borrow().to_owned();
@@ -57,7 +61,9 @@ fn update_rows_against_rayon() {
         let array = RefCell::new(small_or_huge(huge, mib()));
         title(&array.borrow());
         let by_fork = || {
-            fork().update_rows(&mut array.borrow_mut(), |row| row.mapv_inplace(|x| 0.5 * x + 1.0)).unwrap();
+            fork()
+                .update_rows(&mut array.borrow_mut(), |row| row.mapv_inplace(|x| 0.5 * x + 1.0))
+                .unwrap();
         };
         let by_rayon = || {
             let mut array = array.borrow_mut();
@@ -87,7 +93,13 @@ fn fold_rows_against_rayon() {
         let mut by_fork = || {
             let zeros = Array1::zeros(COLUMNS);
             fork()
-                .fold_rows_array_into(&m, &zeros, &mut forked, |sums, row| *sums += &row, |sums, other| *sums += other)
+                .fold_rows_array_into(
+                    &m,
+                    &zeros,
+                    &mut forked,
+                    |sums, row| *sums += &row,
+                    |sums, other| *sums += other,
+                )
                 .unwrap();
         };
         let mut by_rayon = || {
@@ -102,7 +114,11 @@ fn fold_rows_against_rayon() {
         by_rayon();
         abba("column sums by fold_rows_array, of rayon", &mut by_rayon, &mut by_fork);
         assert!(
-            forked.view().iter().zip(&threaded).all(|(a, b): (&f64, &f64)| (a - b).abs() <= 1e-9 * b.abs().max(1e6))
+            forked
+                .view()
+                .iter()
+                .zip(&threaded)
+                .all(|(a, b): (&f64, &f64)| (a - b).abs() <= 1e-9 * b.abs().max(1e6))
         );
     }
 }
@@ -112,11 +128,17 @@ fn fold_rows_against_rayon() {
 fn rows_of_eight_columns_against_rayon() {
     use_pages(true);
     let n_rows = mib() << 14;
-    let m = SharedArray::from_shape_fn(None, (n_rows, 8), |(i, j)| (i * 8 + j) as f64).expect("room in /dev/shm");
-    let (mut forked, mut threaded) = (SharedArray::<f64, Ix1>::zeros(None, n_rows).unwrap(), vec![0.0; n_rows]);
+    let m = SharedArray::from_shape_fn(None, (n_rows, 8), |(i, j)| (i * 8 + j) as f64)
+        .expect("room in /dev/shm");
+    let (mut forked, mut threaded) =
+        (SharedArray::<f64, Ix1>::zeros(None, n_rows).unwrap(), vec![0.0; n_rows]);
     let mut by_fork = || drop(fork().map_rows_into(&m, &mut forked, |row| row.dot(&row)).unwrap());
     let mut by_rayon = || {
-        m.view().axis_iter(Axis(0)).into_par_iter().zip(&mut threaded).for_each(|(row, out)| *out = row.dot(&row));
+        m.view()
+            .axis_iter(Axis(0))
+            .into_par_iter()
+            .zip(&mut threaded)
+            .for_each(|(row, out)| *out = row.dot(&row));
     };
     by_fork();
     by_rayon();

@@ -1,7 +1,7 @@
-//! What a call on a pool costs: round trips hot and parked, small sums beside those of ndarray, a heap, a death, the making;
-//! and where it pays to have workers at all. Prints, asserts no times:
-//! `cargo test --release --test figures_pool -- --ignored --nocapture --test-threads=1` on a quiet machine;
-//! `ROWFORK_FIGURES_MIB` sets the size of the matrix, and the heap is four times that.
+//! What a call on a pool costs: round trips hot and parked, small sums beside those of ndarray, a
+//! heap, a death, the making; and where it pays to have workers at all. Prints, asserts no times:
+//! `cargo test --release --test figures_pool -- --ignored --nocapture --test-threads=1` on a quiet
+//! machine; `ROWFORK_FIGURES_MIB` sets the size of the matrix, and the heap is four times that.
 
 #[path = "../benches/rivals/heap.rs"]
 mod heap;
@@ -55,7 +55,10 @@ fn latencies(calls: usize, pause: Option<Duration>, call: &mut dyn FnMut()) -> V
 fn print_latencies(what: &str, times: &[f64]) {
     let at = |per_mille: usize| times[(times.len() - 1) * per_mille / 1000] * 1e6;
     let [p50, p90, p99, max] = [500, 900, 990, 1000].map(at);
-    println!("FIGURE {what}: p50 {p50:.2} us, p90 {p90:.2} us, p99 {p99:.2} us, max {max:.0} us, n = {}", times.len());
+    println!(
+        "FIGURE {what}: p50 {p50:.2} us, p90 {p90:.2} us, p99 {p99:.2} us, max {max:.0} us, n = {}",
+        times.len()
+    );
 }
 
 fn median(times: &mut [f64]) -> f64 {
@@ -96,12 +99,21 @@ fn round_trips_of_one_block() {
         let mut by_pool = || drop(pool.row_sums_into(&m, &mut sums).unwrap());
         print_latencies(&format!("pool, hot, {heap}"), &latencies(200_000, None, &mut by_pool));
         let hot = pool.stats().hot_calls;
-        print_latencies(&format!("pool, after 2 ms, {heap}"), &latencies(2000, Some(PAUSE), &mut by_pool));
-        println!("FIGURE calls whose caller did not sleep: {hot} hot, {} after 2 ms", pool.stats().hot_calls - hot);
+        print_latencies(
+            &format!("pool, after 2 ms, {heap}"),
+            &latencies(2000, Some(PAUSE), &mut by_pool),
+        );
+        println!(
+            "FIGURE calls whose caller did not sleep: {hot} hot, {} after 2 ms",
+            pool.stats().hot_calls - hot
+        );
         drop(pool);
         let mut by_fork = || drop(fork().workers(WORKERS).row_sums_into(&m, &mut sums).unwrap());
         print_latencies(&format!("fork, {heap}"), &latencies(200, None, &mut by_fork));
-        print_latencies(&format!("fork, after 2 ms, {heap}"), &latencies(200, Some(PAUSE), &mut by_fork));
+        print_latencies(
+            &format!("fork, after 2 ms, {heap}"),
+            &latencies(200, Some(PAUSE), &mut by_fork),
+        );
     });
 }
 
@@ -119,22 +131,36 @@ fn a_thousand_rows_of_ten_against_serial_ndarray() {
         vec![0.0; 1000],
     );
     assert!(inline.row_sums_into(&m, &mut by_pool).unwrap().inline);
-    let each = |work: &mut dyn FnMut()| seconds(&mut || (0..CALLS).for_each(|_| work())) / CALLS as f64;
+    let each =
+        |work: &mut dyn FnMut()| seconds(&mut || (0..CALLS).for_each(|_| work())) / CALLS as f64;
     let [pool, workers, ndarray, kernel] = alternating(
         501,
         [
             &mut || each(&mut || drop(inline.row_sums_into(&m, &mut by_pool).unwrap())),
             &mut || each(&mut || drop(workers.row_sums_into(&m, &mut by_workers).unwrap())),
             &mut || {
-                each(&mut || Zip::from(&mut by_ndarray[..]).and(m.view().rows()).for_each(|sum, row| *sum = row.sum()))
+                each(&mut || {
+                    Zip::from(&mut by_ndarray[..])
+                        .and(m.view().rows())
+                        .for_each(|sum, row| *sum = row.sum())
+                })
             },
             &mut || each(&mut || rowfork::exact_row_sums(m.as_slice(), 10, &mut by_kernel)),
         ],
     )
     .map(|seconds| seconds * 1e6);
-    assert!([by_pool.as_slice(), by_workers.as_slice(), &by_kernel].iter().all(|sums| *sums == by_ndarray));
-    println!("FIGURE 1,000 x 10: pool {pool:.2} us, ndarray {ndarray:.2} us, difference {:.2} us", pool - ndarray);
-    println!("FIGURE 1,000 x 10: pool by workers {workers:.2} us, the sums themselves {kernel:.2} us");
+    assert!(
+        [by_pool.as_slice(), by_workers.as_slice(), &by_kernel]
+            .iter()
+            .all(|sums| *sums == by_ndarray)
+    );
+    println!(
+        "FIGURE 1,000 x 10: pool {pool:.2} us, ndarray {ndarray:.2} us, difference {:.2} us",
+        pool - ndarray
+    );
+    println!(
+        "FIGURE 1,000 x 10: pool by workers {workers:.2} us, the sums themselves {kernel:.2} us"
+    );
 }
 
 #[test]
@@ -150,14 +176,17 @@ fn the_making_of_a_pool() {
                 gone.push(seconds(&mut || drop(pool.take())));
             }
             let [made, gone] = [made, gone].map(|mut times| median(&mut times) * 1e3);
-            println!("FIGURE a pool of {workers}, {heap}: made in {made:.2} ms, dropped in {gone:.2} ms");
+            println!(
+                "FIGURE a pool of {workers}, {heap}: made in {made:.2} ms, dropped in {gone:.2} ms"
+            );
         }
     });
 }
 
 /// The processes that a zygote has forked.
 fn workers_of(zygote: i32) -> Vec<i32> {
-    let list = std::fs::read_to_string(format!("/proc/{zygote}/task/{zygote}/children")).expect("CONFIG_PROC_CHILDREN");
+    let list = std::fs::read_to_string(format!("/proc/{zygote}/task/{zygote}/children"))
+        .expect("CONFIG_PROC_CHILDREN");
     list.split_whitespace().map(|pid| pid.parse().unwrap()).collect()
 }
 
@@ -174,8 +203,14 @@ fn a_worker_in_the_place_of_a_dead_one() {
             let dead = stats.worker_pids[0];
             kill(Pid::from_raw(dead), Signal::SIGKILL).unwrap();
             let start = Instant::now();
-            // The zygote knows of the next one before the caller lets it in, which the next call does.
-            while workers_of(stats.zygote_pid).iter().filter(|&&pid| pid != dead).nth(WORKERS - 1).is_none() {
+            // The zygote knows of the next one before the caller lets it in, which the next call
+            // does.
+            while workers_of(stats.zygote_pid)
+                .iter()
+                .filter(|&&pid| pid != dead)
+                .nth(WORKERS - 1)
+                .is_none()
+            {
                 assert!(start.elapsed() < Duration::from_secs(5), "nobody came");
             }
             forked.push(start.elapsed().as_secs_f64());
@@ -205,7 +240,9 @@ fn a_worker_killed_in_the_middle_of_a_large_call() {
     let call = || pool.row_sums_into(&m, &mut sums.borrow_mut()).unwrap();
     call();
     let expected = sums.borrow().to_owned();
-    let half = Duration::from_secs_f64((0..9).map(|_| seconds(&mut || drop(call()))).fold(f64::MAX, f64::min) / 2.0);
+    let half = Duration::from_secs_f64(
+        (0..9).map(|_| seconds(&mut || drop(call()))).fold(f64::MAX, f64::min) / 2.0,
+    );
     let (hits, misses) = (RefCell::new(0), RefCell::new(0));
     // Half-way from when the call begins: the thread is there by then.
     let killed = || loop {
@@ -234,8 +271,13 @@ fn a_worker_killed_in_the_middle_of_a_large_call() {
         call();
         seconds(&mut || drop(call()))
     };
-    let rival = || seconds(&mut || drop(fork().workers(WORKERS).row_sums_into(&m, &mut sums.borrow_mut()).unwrap()));
-    let [killed, undisturbed, forked] = alternating(ROUNDS, [&mut &killed, &mut &undisturbed, &mut &rival]);
+    let rival = || {
+        seconds(&mut || {
+            drop(fork().workers(WORKERS).row_sums_into(&m, &mut sums.borrow_mut()).unwrap())
+        })
+    };
+    let [killed, undisturbed, forked] =
+        alternating(ROUNDS, [&mut &killed, &mut &undisturbed, &mut &rival]);
     assert_eq!(sums.borrow().view(), expected);
     println!(
         "FIGURE {} MiB, a worker killed half-way: {:.2} ms, undisturbed {:.2} ms, ratio {:.3} ({} kills, {} came too late); \
@@ -275,8 +317,10 @@ fn by_the_caller_or_by_workers() {
                 std::thread::sleep(PAUSE);
                 seconds(&mut || one(pool))
             };
-            let hot = alternating(ROUNDS, [&mut || hot(&inline), &mut || hot(&workers)]).map(|s| s * 1e6);
-            let late = alternating(4 * ROUNDS, [&mut || parked(&inline), &mut || parked(&workers)]).map(|s| s * 1e6);
+            let hot =
+                alternating(ROUNDS, [&mut || hot(&inline), &mut || hot(&workers)]).map(|s| s * 1e6);
+            let late = alternating(4 * ROUNDS, [&mut || parked(&inline), &mut || parked(&workers)])
+                .map(|s| s * 1e6);
             println!(
                 "FIGURE {kib:5} KiB in {n_columns:3} columns, {blocks:2} blocks: hot, caller {:8.1} us, workers {:8.1} us; \
                  after 2 ms, caller {:8.1} us, workers {:8.1} us",

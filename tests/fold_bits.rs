@@ -1,5 +1,5 @@
-//! A fold has the same bits for every number of workers, every option and every death: its order of operations follows
-//! from the number of rows alone. And what a fold that fails says of itself.
+//! A fold has the same bits for every number of workers, every option and every death: its order of
+//! operations follows from the number of rows alone. And what a fold that fails says of itself.
 
 #[path = "support/executors.rs"]
 mod executors;
@@ -40,7 +40,8 @@ fn to_bits<'f>(values: impl IntoIterator<Item = &'f f64>) -> Vec<u64> {
 /// The bits of a fold, and what it says of itself.
 type Folded = rowfork::Result<(Vec<u64>, Report)>;
 
-/// One fold in both its forms, with something that happens at each row and at each group that is taken in.
+/// One fold in both its forms, with something that happens at each row and at each group that is
+/// taken in.
 trait Folding {
     fn fold<R: KernelReturn<Value = ()>, C: KernelReturn<Value = ()>>(
         &self,
@@ -50,8 +51,14 @@ trait Folding {
         at_group: impl Fn() -> C,
     ) -> Folded;
 
-    /// The same on either executor. From row `fails_from` on `fold` fails, and `combine` does with sums of NaN.
-    fn fold_on(&self, executor: &Either<'_>, m: &SharedArray<f64, Ix2>, fails_from: usize) -> Folded;
+    /// The same on either executor. From row `fails_from` on `fold` fails, and `combine` does with
+    /// sums of NaN.
+    fn fold_on(
+        &self,
+        executor: &Either<'_>,
+        m: &SharedArray<f64, Ix2>,
+        fails_from: usize,
+    ) -> Folded;
 }
 
 /// What a fold on either executor says of a row.
@@ -93,7 +100,12 @@ impl Folding for ToValue {
         Ok((to_bits(&sums), report))
     }
 
-    fn fold_on(&self, executor: &Either<'_>, m: &SharedArray<f64, Ix2>, fails_from: usize) -> Folded {
+    fn fold_on(
+        &self,
+        executor: &Either<'_>,
+        m: &SharedArray<f64, Ix2>,
+        fails_from: usize,
+    ) -> Folded {
         let folded = executor.fold_rows(
             (m, param(fails_from)),
             [0.0; 3],
@@ -127,11 +139,17 @@ impl Folding for ToArray {
             *sums += others;
             at_group()
         };
-        let (sums, report) = fork.fold_rows_array(m, &Array1::zeros(3), fold, combine)?.into_parts();
+        let (sums, report) =
+            fork.fold_rows_array(m, &Array1::zeros(3), fold, combine)?.into_parts();
         Ok((to_bits(sums.view()), report))
     }
 
-    fn fold_on(&self, executor: &Either<'_>, m: &SharedArray<f64, Ix2>, fails_from: usize) -> Folded {
+    fn fold_on(
+        &self,
+        executor: &Either<'_>,
+        m: &SharedArray<f64, Ix2>,
+        fails_from: usize,
+    ) -> Folded {
         let folded = executor.fold_rows_array(
             (m, param(fails_from)),
             &Array1::<f64>::zeros(3),
@@ -165,7 +183,12 @@ fn undisturbed(form: &impl Folding, m: &SharedArray<f64, Ix2>) -> Vec<u64> {
     form.fold(&fork().workers(1), m, |_| (), || ()).unwrap().0
 }
 
-fn failure(form: &impl Folding, workers: usize, at_row: impl Fn(usize), at_group: impl Fn()) -> Error {
+fn failure(
+    form: &impl Folding,
+    workers: usize,
+    at_row: impl Fn(usize),
+    at_group: impl Fn(),
+) -> Error {
     form.fold(&fork().workers(workers), &awkward(N_ROWS), at_row, at_group).unwrap_err()
 }
 

@@ -1,4 +1,5 @@
-//! Fork mode through its public face: what a call gives, what it refuses, and what it says of itself.
+//! Fork mode through its public face: what a call gives, what it refuses, and what it says of
+//! itself.
 
 #[path = "support/isolated.rs"]
 mod isolated;
@@ -158,7 +159,8 @@ isolated_tests! {
         let outcome = fork().workers(1).map_rows(&m, |row| {
             let stray = row.as_ptr().cast_mut();
             #[allow(unsafe_code, reason = "the stray store that the test is about")]
-            // SAFETY: not safe at all; the page is read-only in a worker, and the worker dies of it.
+            // SAFETY: not safe at all; the page is read-only in a worker, and the worker dies of
+            // it.
             unsafe {
                 stray.write_volatile(1.0);
             }
@@ -381,7 +383,10 @@ fn with_subnormals_flushed<T>(f: impl FnOnce() -> T) -> T {
 #[test]
 fn each_protection_is_seen_by_its_test() {
     isolated::each_fails_without(&[
-        ("writable segments", "a_captured_mutex_over_another_array_is_a_typed_error_not_a_lost_update"),
+        (
+            "writable segments",
+            "a_captured_mutex_over_another_array_is_a_typed_error_not_a_lost_update",
+        ),
         ("writable segments", "the_input_cannot_be_written_by_a_kernel"),
         ("keep the fpu mode", "workers_run_under_the_default_floating_point_mode"),
         ("no oom score", "a_worker_is_killed_before_its_parent_when_memory_runs_out"),

@@ -1,7 +1,10 @@
-//! Whatever hangs, a call ends: by its deadline, its stall limit, its token, or the limit on a worker's start and
-//! death; and what it then says of its rows is so.
+//! Whatever hangs, a call ends: by its deadline, its stall limit, its token, or the limit on a
+//! worker's start and death; and what it then says of its rows is so.
 
-#![allow(clippy::single_range_in_vec_init, reason = "lists of ranges of rows, of which there may be one")]
+#![allow(
+    clippy::single_range_in_vec_init,
+    reason = "lists of ranges of rows, of which there may be one"
+)]
 
 #[path = "support/harmed.rs"]
 mod harmed;
@@ -16,11 +19,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use ndarray::{Ix1, Ix2};
-use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, kill, pthread_sigmask, sigaction};
+use nix::sys::signal::{
+    SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, kill, pthread_sigmask, sigaction,
+};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 use rowfork::{
-    CancelToken, DeathCause, EarlyEnd, Error, FailedRow, Fork, Output, Policy, SharedArray, failpoints, fork,
+    CancelToken, DeathCause, EarlyEnd, Error, FailedRow, Fork, Output, Policy, SharedArray,
+    failpoints, fork,
 };
 
 use harmed::{first_time, matrix};
@@ -49,7 +55,10 @@ fn filling(options: Fork<'_>) -> Fork<'_> {
 }
 
 /// Twice the number of each row, by a kernel that first does `harm`.
-fn doubled(options: &Fork<'_>, harm: impl Fn(usize)) -> rowfork::Result<Output<SharedArray<f64, Ix1>>> {
+fn doubled(
+    options: &Fork<'_>,
+    harm: impl Fn(usize),
+) -> rowfork::Result<Output<SharedArray<f64, Ix1>>> {
     options.run_tasks(N_ROWS, |task| {
         harm(task);
         2.0 * task as f64
@@ -60,7 +69,12 @@ fn doubled(options: &Fork<'_>, harm: impl Fn(usize)) -> rowfork::Result<Output<S
 fn assert_right(out: &Output<SharedArray<f64, Ix1>>, what: &str) {
     for (row, &value) in out.view().iter().enumerate() {
         let missing = out.missing_rows().iter().any(|rows| rows.contains(&row));
-        assert_eq!(value, if missing { -1.0 } else { 2.0 * row as f64 }, "{what}: row {row}: {}", out.report());
+        assert_eq!(
+            value,
+            if missing { -1.0 } else { 2.0 * row as f64 },
+            "{what}: row {row}: {}",
+            out.report()
+        );
     }
 }
 
@@ -101,8 +115,13 @@ fn handle(signal: Signal, handler: extern "C" fn(libc::c_int)) {
     }
 }
 
-/// Runs `call` while another thread does `then` to this very thread after a while; how long it took from that on.
-fn disturbed_after<T>(delay: Duration, then: impl FnOnce(u64) + Send, call: impl FnOnce() -> T) -> (T, Duration) {
+/// Runs `call` while another thread does `then` to this very thread after a while; how long it took
+/// from that on.
+fn disturbed_after<T>(
+    delay: Duration,
+    then: impl FnOnce(u64) + Send,
+    call: impl FnOnce() -> T,
+) -> (T, Duration) {
     let caller = nix::sys::pthread::pthread_self();
     std::thread::scope(|scope| {
         let disturber = scope.spawn(move || {
@@ -452,7 +471,8 @@ isolated_tests! {
         });
         assert!(took < SLACK, "{took:?}");
         assert!(matches!(outcome.unwrap_err(), Error::Cancelled { .. }));
-        // The token lives as long as the process; its descriptor is counted as left behind otherwise.
+        // The token lives as long as the process; its descriptor is counted as left behind
+        // otherwise.
         close(token);
     }
 
@@ -525,9 +545,15 @@ fn each_protection_is_seen_by_its_test() {
     isolated::each_fails_without(&[
         ("no deadline", "a_deadline_in_a_threaded_caller_hints_at_the_threads"),
         ("no stall detection", "a_row_that_never_ends_is_left_out_of_a_fold"),
-        ("no limit on a start", "a_worker_that_hangs_at_its_start_is_replaced_and_costs_two_seconds"),
+        (
+            "no limit on a start",
+            "a_worker_that_hangs_at_its_start_is_replaced_and_costs_two_seconds",
+        ),
         ("late for a pause of the caller", "a_caller_that_was_itself_stopped_finds_nobody_late"),
-        ("blame a stopped worker's row", "a_worker_that_somebody_has_stopped_is_replaced_and_blames_no_row"),
+        (
+            "blame a stopped worker's row",
+            "a_worker_that_somebody_has_stopped_is_replaced_and_blames_no_row",
+        ),
         ("convict in company", "a_block_that_never_ends_is_halved_until_its_row_is_found"),
         ("restore nothing", "a_row_that_never_ends_while_it_is_updated_is_as_it_was_or_filled"),
     ]);
@@ -541,7 +567,8 @@ fn close(token: CancelToken) {
     nix::unistd::close(fd).unwrap();
 }
 
-/// Not a test: a caller that is stopped for 3 s while a call has a deadline of 2 s, and 1 s of work left.
+/// Not a test: a caller that is stopped for 3 s while a call has a deadline of 2 s, and 1 s of work
+/// left.
 #[test]
 #[ignore = "plays a part in other tests"]
 fn plays_a_role() {

@@ -1,7 +1,7 @@
 #![allow(unsafe_code, reason = "attaches to segments that only this test knows")]
 
-//! A kernel may make large arrays. rayon's threads fill them in the caller; in a forked worker there are none, and
-//! waiting for them would take for ever.
+//! A kernel may make large arrays. rayon's threads fill them in the caller; in a forked worker
+//! there are none, and waiting for them would take for ever.
 
 #[path = "support/isolated.rs"]
 mod isolated;
@@ -22,7 +22,8 @@ fn filled(mib: usize) -> SharedArray<f64, Ix1> {
 
 fn a_kernel_makes_and_reads_8_mib() {
     let m = SharedArray::<f64, _>::zeros(None, (4, 8)).unwrap();
-    let last = rowfork::fork().workers(2).map_rows(&m, |_| *filled(8).view().last().unwrap()).unwrap();
+    let last =
+        rowfork::fork().workers(2).map_rows(&m, |_| *filled(8).view().last().unwrap()).unwrap();
     assert_eq!(last.view().to_vec(), [(MIB - 513) as f64; 4]);
 }
 

@@ -1,7 +1,11 @@
-//! What an update in place says after it was interrupted is what has become of the array: the rows that it calls updated
-//! hold the new values, the torn ones are those that a worker was at, and all others are as they were.
+//! What an update in place says after it was interrupted is what has become of the array: the rows
+//! that it calls updated hold the new values, the torn ones are those that a worker was at, and all
+//! others are as they were.
 
-#![allow(clippy::single_range_in_vec_init, reason = "lists of ranges of rows, of which there may be one")]
+#![allow(
+    clippy::single_range_in_vec_init,
+    reason = "lists of ranges of rows, of which there may be one"
+)]
 
 #[path = "support/isolated.rs"]
 mod isolated;
@@ -54,21 +58,38 @@ fn update_with_harm(
 }
 
 /// What the error says of the array, after a look at the array; with its source.
-fn claim(error: Error, m: &SharedArray<u32, Ix2>, what: &str) -> (Vec<Range<usize>>, Vec<Range<usize>>, Error) {
+fn claim(
+    error: Error,
+    m: &SharedArray<u32, Ix2>,
+    what: &str,
+) -> (Vec<Range<usize>>, Vec<Range<usize>>, Error) {
     let (updated, torn, source) = match error {
         Error::UpdateInterrupted { source, updated, torn } => (updated, torn, source),
         plain => (Vec::new(), Vec::new(), Box::new(plain)),
     };
     for ranges in [&updated, &torn] {
-        assert!(ranges.iter().all(|rows| rows.start < rows.end && rows.end <= N_ROWS), "{what}: {ranges:?}");
-        assert!(ranges.windows(2).all(|pair| pair[0].end < pair[1].start), "{what}: in order and joined: {ranges:?}");
+        assert!(
+            ranges.iter().all(|rows| rows.start < rows.end && rows.end <= N_ROWS),
+            "{what}: {ranges:?}"
+        );
+        assert!(
+            ranges.windows(2).all(|pair| pair[0].end < pair[1].start),
+            "{what}: in order and joined: {ranges:?}"
+        );
     }
     let said = |ranges: &[Range<usize>], row| ranges.iter().any(|rows| rows.contains(&row));
     for row in 0..N_ROWS {
         match (said(&updated, row), said(&torn, row)) {
-            (true, false) => assert!(is_new(m, row), "{what}: row {row} is not new, and was said to be updated"),
-            (false, false) => assert!(is_old(m, row), "{what}: row {row} is not old, and was said to be untouched"),
-            (false, true) => assert!(!is_old(m, row), "{what}: row {row} is whole, and was said to be torn"),
+            (true, false) => {
+                assert!(is_new(m, row), "{what}: row {row} is not new, and was said to be updated")
+            }
+            (false, false) => assert!(
+                is_old(m, row),
+                "{what}: row {row} is not old, and was said to be untouched"
+            ),
+            (false, true) => {
+                assert!(!is_old(m, row), "{what}: row {row} is whole, and was said to be torn")
+            }
             (true, true) => panic!("{what}: row {row} is said to be updated and torn"),
         }
     }

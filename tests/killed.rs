@@ -1,5 +1,5 @@
-//! What killed programs leave in `/dev/shm`, who sweeps it up, and what a core dump holds of it. In a `/dev/shm` of its
-//! own: the programs of other tests sweep, too.
+//! What killed programs leave in `/dev/shm`, who sweeps it up, and what a core dump holds of it. In
+//! a `/dev/shm` of its own: the programs of other tests sweep, too.
 
 mod support;
 
@@ -42,7 +42,8 @@ fn plays_a_role() {
                 std::fs::write(shm(&format!("other-{i}")), "slows a sweep down").unwrap();
             }
             std::thread::scope(|scope| {
-                let makers = ["a", "b"].map(|name| scope.spawn(move || zeros(Some(name)).map(drop)));
+                let makers =
+                    ["a", "b"].map(|name| scope.spawn(move || zeros(Some(name)).map(drop)));
                 for maker in makers {
                     maker.join().unwrap().unwrap();
                 }
@@ -52,7 +53,8 @@ fn plays_a_role() {
             use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
             let unlimited = setrlimit(Resource::RLIMIT_CORE, RLIM_INFINITY, RLIM_INFINITY).is_ok();
             say(if unlimited { "unlimited" } else { "limited" });
-            let made = SharedArray::from_shape_fn(None, (64 << 20) / 8, |i| i as f64 + 0.5).unwrap();
+            let made =
+                SharedArray::from_shape_fn(None, (64 << 20) / 8, |i| i as f64 + 0.5).unwrap();
             assert_eq!(made.view()[1], 1.5);
             std::process::abort();
         }
@@ -74,7 +76,9 @@ fn alone(role: &str) {
     }
     let mut command = Command::new("unshare");
     let script = "mount -t tmpfs -o mode=1777 rowfork-test /dev/shm && exec \"$0\" \"$@\"";
-    command.args(["--mount", "--propagation=private", "sh", "-c", script]).arg(std::env::current_exe().unwrap());
+    command
+        .args(["--mount", "--propagation=private", "sh", "-c", script])
+        .arg(std::env::current_exe().unwrap());
     let done = run(as_player(command, role));
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
 }
@@ -98,7 +102,10 @@ fn no_thread_is_refused_a_name_while_another_still_sweeps() {
 fn the_core_dump_of_a_program_holds_none_of_its_segments() {
     let pattern = std::fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap_or_default();
     if pattern.trim() != "core" {
-        return skip(&format!("core dumps do not go to a file called core here, but to {:?}", pattern.trim()));
+        return skip(&format!(
+            "core dumps do not go to a file called core here, but to {:?}",
+            pattern.trim()
+        ));
     }
     let dir = tempfile::tempdir().unwrap();
     let mut command = support::player("dumps-core");

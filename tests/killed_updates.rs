@@ -1,6 +1,7 @@
-//! An update in place whose workers are killed at any instant, from outside, ends as if undisturbed; and where it
-//! ends with an error, every row is what the error says. Every time is random: that of the kill, and so what the
-//! worker was at: saving rows, changing them, publishing them.
+//! An update in place whose workers are killed at any instant, from outside, ends as if
+//! undisturbed; and where it ends with an error, every row is what the error says. Every time is
+//! random: that of the kill, and so what the worker was at: saving rows, changing them, publishing
+//! them.
 
 #[path = "support/isolated.rs"]
 mod isolated;
@@ -18,7 +19,8 @@ use outside::{Harm, Random, harmed_from_outside};
 const N_ROWS: usize = 2000;
 const N_COLUMNS: usize = 256;
 
-const HARM: Harm = Harm { pause: (Duration::from_micros(200), Duration::from_millis(3)), stop_one_in: 0 };
+const HARM: Harm =
+    Harm { pause: (Duration::from_micros(200), Duration::from_millis(3)), stop_one_in: 0 };
 
 fn old(row: usize, column: usize) -> f64 {
     (row * 31 + column * 7) as f64 * 0.1
@@ -34,9 +36,14 @@ fn renew(m: &mut SharedArray<f64, Ix2>) {
     m.view_mut().indexed_iter_mut().for_each(|((row, column), x)| *x = old(row, column));
 }
 
-fn update(m: &mut SharedArray<f64, Ix2>, round: usize, failing: impl Fn(usize) -> bool) -> rowfork::Result<Report> {
+fn update(
+    m: &mut SharedArray<f64, Ix2>,
+    round: usize,
+    failing: impl Fn(usize) -> bool,
+) -> rowfork::Result<Report> {
     let block_rows = [25, 100, N_ROWS][round / 6 % 3];
-    let options = fork().workers(1 + round % 3).guard(round.is_multiple_of(2)).block_rows(block_rows);
+    let options =
+        fork().workers(1 + round % 3).guard(round.is_multiple_of(2)).block_rows(block_rows);
     options.update_rows(m, |row: &mut RowMut<'_, f64, Ix1>| {
         let half = row.len() / 2;
         row.iter_mut().take(half).for_each(|x| *x = new(*x));

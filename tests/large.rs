@@ -1,5 +1,7 @@
-//! Large and long shapes. Those that every machine can bear run with the others; the rest are ignored by default:
-//! `cargo test --release --test large -- --ignored --nocapture --test-threads=1` prints their figures.
+//! Large and long shapes. Those that every machine can bear run with the others; the rest are
+//! ignored by default:
+//! `cargo test --release --test large -- --ignored --nocapture --test-threads=1` prints their
+//! figures.
 
 #[path = "support/isolated.rs"]
 mod isolated;
@@ -20,14 +22,20 @@ fn available_memory() -> u64 {
     line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
 }
 
-/// A matrix of ones in the first column and zeros elsewhere, or `None` (with the reason printed) where there is no room.
+/// A matrix of ones in the first column and zeros elsewhere, or `None` (with the reason printed)
+/// where there is no room.
 fn matrix(n_rows: usize, n_columns: usize) -> Option<SharedArray<f64>> {
     let bytes = (n_rows * n_columns * 8) as u64;
     if available_memory() < bytes + bytes / 4 + (1 << 30) {
-        println!("SKIPPED {n_rows} x {n_columns}: {} MiB of memory are too few", available_memory() >> 20);
+        println!(
+            "SKIPPED {n_rows} x {n_columns}: {} MiB of memory are too few",
+            available_memory() >> 20
+        );
         return None;
     }
-    match SharedArray::from_shape_fn(None, (n_rows, n_columns), |(i, j)| if j == 0 { i as f64 + 1.0 } else { 0.5 }) {
+    match SharedArray::from_shape_fn(None, (n_rows, n_columns), |(i, j)| {
+        if j == 0 { i as f64 + 1.0 } else { 0.5 }
+    }) {
         Ok(matrix) => Some(matrix),
         Err(error @ Error::ShmFull { .. }) => {
             println!("SKIPPED {n_rows} x {n_columns}: {error}");
@@ -85,8 +93,9 @@ isolated_tests! {
         assert!(folded.as_slice()[1..].iter().all(|&sum| sum == 500.0));
         let private: Vec<u64> = folded.report().workers.iter().map(|worker| worker.private_bytes.unwrap()).collect();
         println!("FIGURE folding 1000 x 1,000,000: private memory of the workers {private:?} bytes; {}", folded.report());
-        // Less than half an accumulator, one huge page included: shared memory that nobody else has mapped yet counts as
-        // private, and of the result's last pages that is so until the caller reads them.
+        // Less than half an accumulator, one huge page included: shared memory that nobody else has
+        // mapped yet counts as private, and of the result's last pages that is so until the caller
+        // reads them.
         assert!(private.iter().all(|&bytes| bytes < (1 << 20) + (2 << 20)));
     }
 
@@ -108,7 +117,8 @@ isolated_tests! {
                 measured.store(1, Ordering::Release);
                 (proportional, private)
             });
-            // The two last rows go to different workers: each holds its own until both have been measured.
+            // The two last rows go to different workers: each holds its own until both have been
+            // measured.
             fork().workers(2).block_rows(1).map_rows(&m, |row| {
                 let sum = row.sum();
                 if row.index() >= n_rows - 2 {

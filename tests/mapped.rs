@@ -1,6 +1,7 @@
 #![allow(unsafe_code, reason = "maps files that only this test knows")]
 
-//! `.npy` files that are mapped where they lie: an input like any other, never an output, and never a signal in the caller.
+//! `.npy` files that are mapped where they lie: an input like any other, never an output, and never
+//! a signal in the caller.
 
 mod support;
 
@@ -13,14 +14,16 @@ use support::shm;
 use tempfile::TempDir;
 
 fn mapped(path: &Path) -> rowfork::Result<MappedArray<f64>> {
-    // SAFETY: the files are this test's own; the one that cuts its file looks at no element afterwards.
+    // SAFETY: the files are this test's own; the one that cuts its file looks at no element
+    // afterwards.
     unsafe { SharedArray::<f64, Ix2>::map_npy_file(path) }
 }
 
 /// A file of so many rows of seven, and what stands in it.
 fn file_of(dir: &TempDir, n_rows: usize) -> (PathBuf, Array2<f64>) {
     let path = dir.path().join("m.npy");
-    let m = SharedArray::from_shape_fn(None, (n_rows, 7), |(i, j)| (i * 7 + j) as f64 / 3.0).unwrap();
+    let m =
+        SharedArray::from_shape_fn(None, (n_rows, 7), |(i, j)| (i * 7 + j) as f64 / 3.0).unwrap();
     m.write_npy(&path).unwrap();
     (path, m.to_owned())
 }
@@ -35,11 +38,17 @@ fn a_mapped_file_is_an_input_like_any_other() {
     let sums = rowfork::fork().row_sums(&placed).unwrap();
     let pool = Pool::builder().workers(2).inline_below(0).build().unwrap();
     for workers in [1, 2, 3] {
-        assert_eq!(rowfork::fork().workers(workers).row_sums(&m).unwrap().as_slice(), sums.as_slice());
+        assert_eq!(
+            rowfork::fork().workers(workers).row_sums(&m).unwrap().as_slice(),
+            sums.as_slice()
+        );
     }
     assert_eq!(pool.row_sums(&m).unwrap().as_slice(), sums.as_slice());
     let part = m.columns(2..5).unwrap().rows(7..40_000).unwrap();
-    assert_eq!(pool.row_sums(part).unwrap().as_slice(), rowfork::fork().row_sums(part).unwrap().as_slice());
+    assert_eq!(
+        pool.row_sums(part).unwrap().as_slice(),
+        rowfork::fork().row_sums(part).unwrap().as_slice()
+    );
 
     let beside = pool.map_rows((&m, &placed, broadcast(&m)), |(row, same, all)| {
         f64::from(u8::from(*row == *same && all.dim() == (50_000, 7)))
@@ -105,7 +114,10 @@ fn a_worker_lets_go_of_what_it_has_read_of_a_large_file() {
     const MIB: u64 = 1 << 20;
     let dir = tempfile::tempdir_in("/var/tmp").unwrap();
     let path = dir.path().join("m.npy");
-    SharedArray::from_shape_fn(None, (64 << 10, 256), |(i, j)| (i ^ j) as f64).unwrap().write_npy(&path).unwrap();
+    SharedArray::from_shape_fn(None, (64 << 10, 256), |(i, j)| (i ^ j) as f64)
+        .unwrap()
+        .write_npy(&path)
+        .unwrap();
     if nix::sys::statfs::statfs(&path).unwrap().filesystem_type() == nix::sys::statfs::TMPFS_MAGIC {
         return support::skip("/var/tmp is not on a disk");
     }
@@ -115,6 +127,10 @@ fn a_worker_lets_go_of_what_it_has_read_of_a_large_file() {
     let by_pool = pool.call().measure_memory(true).map_rows(&m, |row| row[0]).unwrap();
     for output in [by_fork, by_pool] {
         let of_its_own = output.report().workers[0].private_bytes.unwrap();
-        assert!(of_its_own < 16 * MIB, "{} of the file's 128 MiB are mapped at the end", of_its_own / MIB);
+        assert!(
+            of_its_own < 16 * MIB,
+            "{} of the file's 128 MiB are mapped at the end",
+            of_its_own / MIB
+        );
     }
 }

@@ -41,7 +41,10 @@ fn another_users_file_at_a_name_is_told_by_its_owner() {
     std::os::unix::fs::chown(shm(&name), Some(65534), Some(65534)).unwrap();
     let refused = make(&name).unwrap_err();
     assert!(matches!(refused, Error::NameInUse { owner_uid: 65534, live: None, .. }), "{refused}");
-    assert!(refused.to_string().contains("uid 65534") && !refused.to_string().contains("remove it"), "{refused}");
+    assert!(
+        refused.to_string().contains("uid 65534") && !refused.to_string().contains("remove it"),
+        "{refused}"
+    );
     std::fs::remove_file(shm(&name)).unwrap();
 }
 
@@ -51,14 +54,20 @@ fn removal_is_advised_where_it_is_possible_only_and_the_reason_is_in_the_text() 
     let name = names.name("a");
     let made = make(&name).unwrap();
     let refused = make(&name).unwrap_err().to_string();
-    assert!(refused.contains("a process has it open") && !refused.contains("remove it"), "{refused}");
+    assert!(
+        refused.contains("a process has it open") && !refused.contains("remove it"),
+        "{refused}"
+    );
     drop(made);
     std::fs::write(shm(&name), "").unwrap();
     let refused = make(&name).unwrap_err().to_string();
     assert!(refused.contains("remove it first"), "{refused}");
     std::fs::remove_file(shm(&name)).unwrap();
     let refused = SharedArray::<f64, Ix2>::from_npy_file(None, "/no/such/file").unwrap_err();
-    assert_eq!(refused.to_string(), "cannot open /no/such/file: No such file or directory (os error 2)");
+    assert_eq!(
+        refused.to_string(),
+        "cannot open /no/such/file: No such file or directory (os error 2)"
+    );
     assert!(std::error::Error::source(&refused).is_some());
 }
 

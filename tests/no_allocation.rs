@@ -1,6 +1,6 @@
-//! From the fork to its end a worker allocates and frees nothing but what the kernel itself does: the allocator's
-//! locks, and whatever a host's own allocator does besides, are nothing to rowfork's code there. Every allocation of
-//! this program is counted.
+//! From the fork to its end a worker allocates and frees nothing but what the kernel itself does:
+//! the allocator's locks, and whatever a host's own allocator does besides, are nothing to
+//! rowfork's code there. Every allocation of this program is counted.
 #![allow(unsafe_code, reason = "a counting allocator")]
 
 #[path = "support/isolated.rs"]
@@ -24,7 +24,8 @@ struct Counting;
 
 /// The process whose children are counted; 0 while nothing is.
 static PARENT: AtomicU32 = AtomicU32::new(0);
-/// What this worker has allocated and freed since it was forked: the parent, whose copy it begins with, does not count.
+/// What this worker has allocated and freed since it was forked: the parent, whose copy it begins
+/// with, does not count.
 static OWN: AtomicU64 = AtomicU64::new(0);
 /// What all workers have, in memory that they share with the parent.
 static ALL: AtomicPtr<AtomicU64> = AtomicPtr::new(std::ptr::null_mut());
@@ -83,7 +84,8 @@ fn own() -> u64 {
     OWN.load(Ordering::Relaxed)
 }
 
-/// Runs a call, and returns what it gives with how often its workers went to the allocator from first to last.
+/// Runs a call, and returns what it gives with how often its workers went to the allocator from
+/// first to last.
 fn counted<T>(call: impl FnOnce() -> T) -> (T, u64) {
     let all = SharedWord::new();
     ALL.store(std::ptr::from_ref(&*all).cast_mut(), Ordering::Relaxed);

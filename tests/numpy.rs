@@ -1,7 +1,7 @@
 #![allow(unsafe_code, reason = "attaches to segments that only this test knows")]
 
-//! Segments are `.npy` files: NumPy, `ndarray-npy` and `shared_memory` read what is made here, and what NumPy made is
-//! read here or refused by name.
+//! Segments are `.npy` files: NumPy, `ndarray-npy` and `shared_memory` read what is made here, and
+//! what NumPy made is read here or refused by name.
 
 mod support;
 
@@ -24,7 +24,8 @@ fn golden_array() -> Array2<f64> {
 fn numpy_maps_a_live_segment_where_it_is() {
     let names = Names::new();
     let name = names.name("map");
-    let m = SharedArray::from_shape_fn(name.as_str(), (1000, 7), |(i, j)| (i * 7 + j) as f64).unwrap();
+    let m =
+        SharedArray::from_shape_fn(name.as_str(), (1000, 7), |(i, j)| (i * 7 + j) as f64).unwrap();
     let script = "import sys, numpy as np\n\
         a = np.load(sys.argv[1], mmap_mode='r')\n\
         print(a.shape, a.dtype.str, a.flags.c_contiguous, a.offset, a.ctypes.data % 4096, a.sum(), a[999, 6])";
@@ -37,7 +38,8 @@ fn what_numpy_writes_into_a_segment_is_seen_here() {
     let names = Names::new();
     let name = names.name("write");
     let m = SharedArray::<f64, _>::zeros(name.as_str(), (2, 3)).unwrap();
-    let script = "import sys, numpy as np\na = np.load(sys.argv[1], mmap_mode='r+')\na[1, 2] = 0.1 + 0.2";
+    let script =
+        "import sys, numpy as np\na = np.load(sys.argv[1], mmap_mode='r+')\na[1, 2] = 0.1 + 0.2";
     let Some(_) = numpy(script, &[shm(&name).to_str().unwrap()]) else { return };
     assert_eq!(m.view(), array![[0.0, 0.0, 0.0], [0.0, 0.0, 0.1 + 0.2]]);
 }
@@ -57,10 +59,16 @@ fn a_segment_made_by_numpy_is_attached_written_and_never_removed() {
     let script = "import sys, numpy as np\nprint(np.load(sys.argv[1])[0, 0])";
     assert_eq!(numpy(script, &[shm(&name).to_str().unwrap()]).unwrap(), "-0.5");
     drop(m);
-    assert!(segment::list().unwrap().iter().all(|s| s.name != name), "NumPy's file is not a segment of ours");
+    assert!(
+        segment::list().unwrap().iter().all(|s| s.name != name),
+        "NumPy's file is not a segment of ours"
+    );
     assert!(matches!(
         segment::remove(&name),
-        Err(Error::Npy { source: HeaderError::NotSegment { data_offset: 128, expected: 4096 }, .. })
+        Err(Error::Npy {
+            source: HeaderError::NotSegment { data_offset: 128, expected: 4096 },
+            ..
+        })
     ));
     std::fs::remove_file(shm(&name)).unwrap();
 }
@@ -97,7 +105,10 @@ fn a_file_is_written_beside_the_drafts_of_another_with_our_id() {
     assert!(drafts.iter().all(|draft| std::fs::read(draft).unwrap() == b"another's"));
     let nowhere = dir.path().join("no/such/out.npy");
     let refused = m.write_npy(&nowhere).unwrap_err();
-    assert!(matches!(&refused, Error::Os { subject, .. } if *subject == nowhere.display().to_string()), "{refused}");
+    assert!(
+        matches!(&refused, Error::Os { subject, .. } if *subject == nowhere.display().to_string()),
+        "{refused}"
+    );
 }
 
 #[test]
@@ -148,14 +159,21 @@ fn a_written_file_holds_the_bytes_that_numpy_would_save() {
     m.write_npy(&path).unwrap();
     let written = std::fs::read(&path).unwrap();
     assert_eq!(written, std::fs::read(golden("c_order.npy")).unwrap());
-    let names: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    let names: Vec<_> =
+        std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert_eq!(names, ["out.npy"]);
-    for shape in [vec![], vec![0], vec![7], vec![1_000_000], vec![3, 0], vec![12_345, 2], vec![1, 2, 3, 4, 5, 6, 7, 8]]
-    {
+    for shape in [
+        vec![],
+        vec![0],
+        vec![7],
+        vec![1_000_000],
+        vec![3, 0],
+        vec![12_345, 2],
+        vec![1, 2, 3, 4, 5, 6, 7, 8],
+    ] {
         let m = SharedArray::<f64, ndarray::IxDyn>::zeros(None, shape.clone()).unwrap();
         m.write_npy(&path).unwrap();
-        let script =
-            "import sys, numpy as np\na = np.load(sys.argv[1])\nnp.save(sys.argv[1] + '.again.npy', a)\nprint(a.shape)";
+        let script = "import sys, numpy as np\na = np.load(sys.argv[1])\nnp.save(sys.argv[1] + '.again.npy', a)\nprint(a.shape)";
         if numpy(script, &[path.to_str().unwrap()]).is_none() {
             return;
         }
@@ -170,9 +188,11 @@ fn what_numpy_saved_is_read_in_every_version_of_the_format() {
         let m = SharedArray::<f64, Ix2>::from_npy_file(None, golden(file)).unwrap();
         assert_eq!(m.view(), golden_array(), "{file}");
     }
-    let one: SharedArray<f64, Ix1> = SharedArray::from_npy_file(None, golden("one_axis.npy")).unwrap();
+    let one: SharedArray<f64, Ix1> =
+        SharedArray::from_npy_file(None, golden("one_axis.npy")).unwrap();
     assert_eq!(one.view(), Array1::from_vec(vec![0.0, 0.125, 0.25, 0.375]));
-    let none: SharedArray<f64, Ix0> = SharedArray::from_npy_file(None, golden("no_axis.npy")).unwrap();
+    let none: SharedArray<f64, Ix0> =
+        SharedArray::from_npy_file(None, golden("no_axis.npy")).unwrap();
     assert_eq!(none.view(), Array0::from_elem((), 2.5));
     for (file, shape) in [("no_rows.npy", [0, 4]), ("no_columns.npy", [3, 0])] {
         let m = SharedArray::<f64, Ix2>::from_npy_file(None, golden(file)).unwrap();
@@ -201,10 +221,16 @@ fn what_is_not_a_plain_f64_array_is_refused_by_name() {
     assert_eq!(header("big_endian.npy"), HeaderError::BigEndian { descr: ">f8".to_owned() });
     assert_eq!(header("object.npy"), HeaderError::ObjectDtype { descr: "|O".to_owned() });
     assert!(matches!(header("make.py"), HeaderError::BadMagic { .. }));
-    for (file, dtype) in [("float32.npy", "<f4"), ("uint8.npy", "|u1"), ("structured.npy", "[('x', '<f8')")] {
-        assert!(matches!(read(file), Error::WrongDtype { expected: "<f8", found, .. } if found.starts_with(dtype)));
+    for (file, dtype) in
+        [("float32.npy", "<f4"), ("uint8.npy", "|u1"), ("structured.npy", "[('x', '<f8')")]
+    {
+        assert!(
+            matches!(read(file), Error::WrongDtype { expected: "<f8", found, .. } if found.starts_with(dtype))
+        );
     }
-    assert!(matches!(read("one_axis.npy"), Error::WrongDimension { expected: 2, shape, .. } if shape == [4]));
+    assert!(
+        matches!(read("one_axis.npy"), Error::WrongDimension { expected: 2, shape, .. } if shape == [4])
+    );
     assert!(matches!(read("truncated.npy"), Error::Truncated { expected: 224, actual: 223, .. }));
     assert!(matches!(read("no_such_file.npy"), Error::Os { action: "open", .. }));
     assert!(matches!(read("."), Error::NotAFile { kind: "directory", .. }));
@@ -215,9 +241,12 @@ fn a_byte_order_is_one_mark_or_none() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.npy");
     let whole = std::fs::read(golden("c_order.npy")).unwrap();
-    for (descr, accepted) in [("'<f8',  ", true), ("'=f8',  ", true), ("'f8',   ", true), ("'<<f8', ", false)] {
+    for (descr, accepted) in
+        [("'<f8',  ", true), ("'=f8',  ", true), ("'f8',   ", true), ("'<<f8', ", false)]
+    {
         let at = whole.windows(7).position(|part| part == b"'<f8', ").unwrap();
-        let text = [&whole[..at], descr.as_bytes(), &whole[at + 7..126], b"\n", &whole[128..]].concat();
+        let text =
+            [&whole[..at], descr.as_bytes(), &whole[at + 7..126], b"\n", &whole[128..]].concat();
         std::fs::write(&path, text).unwrap();
         let read = SharedArray::<f64, Ix2>::from_npy_file(None, &path);
         assert_eq!(read.is_ok(), accepted, "{descr} {:?}", read.err());
@@ -239,13 +268,21 @@ fn what_is_damaged_is_refused_by_attach_and_by_read_copy() {
     ];
     for (what, bytes) in cases {
         std::fs::write(shm(&name), bytes).unwrap();
-        for error in [attach(&name).unwrap_err(), SharedArray::<f64, Ix2>::read_copy(&name).unwrap_err()] {
+        for error in
+            [attach(&name).unwrap_err(), SharedArray::<f64, Ix2>::read_copy(&name).unwrap_err()]
+        {
             let told_apart = match what {
                 "empty" | "cut in the magic" => {
                     matches!(&error, Error::Npy { source: HeaderError::BadMagic { .. }, .. })
                 }
                 "cut in the header" => {
-                    matches!(&error, Error::Npy { source: HeaderError::BeyondFile { end: 128, file_bytes: 100 }, .. })
+                    matches!(
+                        &error,
+                        Error::Npy {
+                            source: HeaderError::BeyondFile { end: 128, file_bytes: 100 },
+                            ..
+                        }
+                    )
                 }
                 _ => matches!(&error, Error::Truncated { .. }),
             };
@@ -260,7 +297,8 @@ fn data_where_no_double_may_lie_can_be_copied_and_not_be_attached_to() {
     let names = Names::new();
     let name = names.name("misaligned");
     let whole = std::fs::read(golden("c_order.npy")).unwrap();
-    std::fs::write(shm(&name), [&whole[..8], &[117, 0], &whole[10..126], &whole[127..]].concat()).unwrap();
+    std::fs::write(shm(&name), [&whole[..8], &[117, 0], &whole[10..126], &whole[127..]].concat())
+        .unwrap();
     let error = attach(&name).unwrap_err();
     let misaligned = HeaderError::Misaligned { data_offset: 127, align: 8 };
     assert!(matches!(&error, Error::Npy { source, .. } if *source == misaligned), "{error}");
@@ -292,7 +330,8 @@ fn the_holes_of_a_file_are_filled_by_one_at_a_time() {
     let name = names.name("holes");
     let golden = std::fs::read(golden("one_axis.npy")).unwrap();
     let header = String::from_utf8_lossy(&golden[10..128]).replace("(4,), }     ", "(500000,), }");
-    let file = std::fs::File::options().read(true).write(true).create_new(true).open(shm(&name)).unwrap();
+    let file =
+        std::fs::File::options().read(true).write(true).create_new(true).open(shm(&name)).unwrap();
     file.write_all_at(&[&golden[..10], header.as_bytes()].concat(), 0).unwrap();
     file.set_len(128 + 4_000_000).unwrap();
     let lock = |kind: libc::c_int| {
@@ -303,7 +342,8 @@ fn the_holes_of_a_file_are_filled_by_one_at_a_time() {
     lock(libc::F_WRLCK); // another process fills
     std::thread::scope(|scope| {
         // SAFETY: nobody else knows the name.
-        let attaching = scope.spawn(|| unsafe { SharedArray::<f64, Ix1>::attach(&name) }.unwrap().len());
+        let attaching =
+            scope.spawn(|| unsafe { SharedArray::<f64, Ix1>::attach(&name) }.unwrap().len());
         std::thread::sleep(std::time::Duration::from_millis(100));
         assert!(!attaching.is_finished(), "it fills although another does");
         lock(libc::F_UNLCK);
@@ -376,7 +416,8 @@ fn samples<A: Sample>() -> Array2<A> {
     Array2::from_shape_vec((2, 3), A::samples()).unwrap()
 }
 
-/// A path, a type and its samples as a script takes them: all types in one, since NumPy takes long to begin.
+/// A path, a type and its samples as a script takes them: all types in one, since NumPy takes long
+/// to begin.
 fn case_in<A: Sample>(directory: &Path, prefix: &str) -> String {
     let path = directory.join(format!("{prefix}{}", &A::DTYPE[1..]));
     format!("{}:{}:{}", path.display(), A::DTYPE, hex(&A::samples()))
@@ -424,7 +465,10 @@ fn every_type_that_numpy_maps_is_attached_read_and_written() {
         // SAFETY: the names are this test's own, and writers and readers take turns.
         let mut m: SharedArray<A, Ix2> = unsafe { SharedArray::attach(&name) }.unwrap();
         assert_eq!(hex(m.as_slice()), hex(&A::samples()), "{}", A::DTYPE);
-        assert_eq!(hex(SharedArray::<A, Ix2>::read_copy(&name).unwrap().as_slice().unwrap()), hex(&A::samples()));
+        assert_eq!(
+            hex(SharedArray::<A, Ix2>::read_copy(&name).unwrap().as_slice().unwrap()),
+            hex(&A::samples())
+        );
         m.view_mut()[[1, 2]] = A::samples()[0];
         format!("{} {}", A::DTYPE, hex(&A::samples()[..1]))
     }
@@ -433,7 +477,9 @@ fn every_type_that_numpy_maps_is_attached_read_and_written() {
     let body = "np.lib.format.open_memmap(path, mode='w+', dtype=dtype, shape=(2, 3))[...] = a";
     let Some(_) = numpy_on_each(&cases, body) else { return };
     let expected = of_every_type!(is_attached(&names));
-    let said = numpy_on_each(&cases, "m = np.load(path); print(m.dtype.str, m[1, 2:].tobytes().hex())").unwrap();
+    let said =
+        numpy_on_each(&cases, "m = np.load(path); print(m.dtype.str, m[1, 2:].tobytes().hex())")
+            .unwrap();
     assert_eq!(said.lines().collect::<Vec<_>>(), expected);
     for name in names.left() {
         std::fs::remove_file(shm(&name)).unwrap();
@@ -443,7 +489,8 @@ fn every_type_that_numpy_maps_is_attached_read_and_written() {
 #[test]
 fn files_of_every_type_are_those_that_numpy_saves() {
     fn are_the_same<A: Sample>(dir: &Path) {
-        let [ours, theirs] = ["ours", "theirs-"].map(|prefix| dir.join(format!("{prefix}{}", &A::DTYPE[1..])));
+        let [ours, theirs] =
+            ["ours", "theirs-"].map(|prefix| dir.join(format!("{prefix}{}", &A::DTYPE[1..])));
         let theirs = theirs.with_extension("npy");
         SharedArray::copy_from(None, &samples::<A>()).unwrap().write_npy(&ours).unwrap();
         assert!(std::fs::read(&ours).unwrap() == std::fs::read(&theirs).unwrap(), "{}", A::DTYPE);
@@ -468,7 +515,11 @@ fn a_type_is_taken_for_no_other() {
         // SAFETY: it is refused; if it were not, this test writes nothing while it reads.
         let attached = unsafe { SharedArray::<A, Ix2>::attach(name) };
         let read = SharedArray::<A, Ix2>::from_npy_file(None, path);
-        for error in [attached.unwrap_err(), read.unwrap_err(), SharedArray::<A, Ix2>::read_copy(name).unwrap_err()] {
+        for error in [
+            attached.unwrap_err(),
+            read.unwrap_err(),
+            SharedArray::<A, Ix2>::read_copy(name).unwrap_err(),
+        ] {
             let Error::WrongDtype { expected, found, .. } = error else { panic!("{error}") };
             assert_eq!((expected, &*found), (A::DTYPE, B::DTYPE));
         }
@@ -504,6 +555,10 @@ fn bytes_of_a_truth_value_other_than_0_and_1_are_true() {
     assert_eq!(rowfork::fork().workers(2).row_sums(&m).unwrap().view(), array![2, 2]);
     let any = rowfork::fork().workers(2).map_rows(&m, |row| row[2].get()).unwrap();
     assert_eq!(any.as_slice(), [Bool::TRUE, Bool::FALSE]);
-    assert_eq!(bytemuck::cast_slice::<_, u8>(any.as_slice()), [1, 0], "what is written here is 1 or 0");
+    assert_eq!(
+        bytemuck::cast_slice::<_, u8>(any.as_slice()),
+        [1, 0],
+        "what is written here is 1 or 0"
+    );
     std::fs::remove_file(shm(&name)).unwrap();
 }

@@ -1,5 +1,5 @@
-//! When memory runs out the kernel kills, and it kills a worker: a call goes on, or ends with a typed error, in a
-//! program that lives. In a control group of 150 MB, for real.
+//! When memory runs out the kernel kills, and it kills a worker: a call goes on, or ends with a
+//! typed error, in a program that lives. In a control group of 150 MB, for real.
 
 #[path = "support/isolated.rs"]
 mod isolated;
@@ -46,7 +46,8 @@ fn plays_a_role() {
     }
 }
 
-/// The caller is by far the largest process when it happens, the one that the kernel would choose by itself.
+/// The caller is by far the largest process when it happens, the one that the kernel would choose
+/// by itself.
 fn a_row_takes_too_much_once() {
     let m = matrix();
     let right: Vec<u64> = m.view().rows().into_iter().map(|row| row.sum().to_bits()).collect();
@@ -127,7 +128,8 @@ fn fatal_row(error: Error) -> (usize, DeathCause) {
 struct Group(PathBuf);
 
 impl Group {
-    /// One whose processes may have [`LIMIT`] bytes together; `None` (with the reason printed) where that cannot be.
+    /// One whose processes may have [`LIMIT`] bytes together; `None` (with the reason printed)
+    /// where that cannot be.
     fn limited(tag: &str) -> Option<Self> {
         let (v1, v2) = (Path::new("/sys/fs/cgroup/memory"), Path::new("/sys/fs/cgroup"));
         let (mount, limit, swap) = if v1.is_dir() {
@@ -144,7 +146,8 @@ impl Group {
             skip("may not limit a control group's memory");
             return None;
         }
-        // Memory and swap together in version 1, swap alone in version 2; missing where swap is not accounted for.
+        // Memory and swap together in version 1, swap alone in version 2; missing where swap is not
+        // accounted for.
         let _ = std::fs::write(group.0.join(swap), if v1.is_dir() { LIMIT } else { "0" });
         Some(group)
     }
@@ -153,7 +156,10 @@ impl Group {
     fn player(&self, role: &str) -> Command {
         let mut command = Command::new("sh");
         let script = "echo $$ > \"$1\" && shift && exec \"$@\"";
-        command.args(["-c", script, "sh"]).arg(self.0.join("cgroup.procs")).arg(std::env::current_exe().unwrap());
+        command
+            .args(["-c", script, "sh"])
+            .arg(self.0.join("cgroup.procs"))
+            .arg(std::env::current_exe().unwrap());
         as_player(command, role)
     }
 
@@ -169,7 +175,11 @@ impl Group {
 impl Drop for Group {
     fn drop(&mut self) {
         let removed = support::eventually(|| std::fs::remove_dir(&self.0).is_ok());
-        assert!(removed || !self.0.exists() || std::thread::panicking(), "left: {}", self.0.display());
+        assert!(
+            removed || !self.0.exists() || std::thread::panicking(),
+            "left: {}",
+            self.0.display()
+        );
     }
 }
 

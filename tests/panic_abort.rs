@@ -1,6 +1,6 @@
-//! A program built with `panic = "abort"` gets the typed error of a kernel that panics, although nothing unwinds in it.
-//! It is a package of its own, since a build has one way to panic; its target directory is kept, so that only the first
-//! run compiles rowfork's dependencies.
+//! A program built with `panic = "abort"` gets the typed error of a kernel that panics, although
+//! nothing unwinds in it. It is a package of its own, since a build has one way to panic; its
+//! target directory is kept, so that only the first run compiles rowfork's dependencies.
 
 #[path = "support/isolated.rs"]
 mod isolated;
@@ -53,7 +53,10 @@ fn build(package: &Path) -> Option<Command> {
     std::fs::write(package.join("Cargo.toml"), manifest()).unwrap();
     let target = package.join("target");
     let mut build = Command::new(&cargo);
-    build.args(["build", "--offline", "--quiet"]).current_dir(package).env("CARGO_TARGET_DIR", &target);
+    build
+        .args(["build", "--offline", "--quiet"])
+        .current_dir(package)
+        .env("CARGO_TARGET_DIR", &target);
     build.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
     let (succeeded, output) = isolated::output_within(build, Duration::from_secs(600));
     assert!(succeeded, "{output}");

@@ -1,5 +1,5 @@
-//! What comes of a kernel that panics: a typed error with the row, the message and the place, whatever the host does with
-//! its own panic hook.
+//! What comes of a kernel that panics: a typed error with the row, the message and the place,
+//! whatever the host does with its own panic hook.
 
 #[path = "support/harmed.rs"]
 mod harmed;
@@ -177,5 +177,8 @@ isolated_tests! {
 
 #[test]
 fn each_protection_is_seen_by_its_test() {
-    isolated::each_fails_without(&[("no end vouches", "a_caught_panic_is_not_blamed_for_what_comes_after_it")]);
+    isolated::each_fails_without(&[(
+        "no end vouches",
+        "a_caught_panic_is_not_blamed_for_what_comes_after_it",
+    )]);
 }

@@ -1,8 +1,11 @@
-//! Rows that are fatal to whoever runs them cost themselves alone: under `Policy::fill` every other row is what it
-//! would be without them, the table names each with its cause, and the work that finding them takes is bounded.
-//! Whoever is killed from outside is taken for no such row.
+//! Rows that are fatal to whoever runs them cost themselves alone: under `Policy::fill` every other
+//! row is what it would be without them, the table names each with its cause, and the work that
+//! finding them takes is bounded. Whoever is killed from outside is taken for no such row.
 
-#![allow(clippy::single_range_in_vec_init, reason = "lists of ranges of rows, of which there may be one")]
+#![allow(
+    clippy::single_range_in_vec_init,
+    reason = "lists of ranges of rows, of which there may be one"
+)]
 
 #[path = "support/isolated.rs"]
 mod isolated;
@@ -18,7 +21,8 @@ use std::time::{Duration, Instant};
 use ndarray::{Array1, Axis, Ix1, Ix2};
 use nix::sys::signal::Signal;
 use rowfork::{
-    Bool, DeathCause, Element, Error, FailedRow, FillValue, Fork, Policy, Report, Row, RowMut, SharedArray, fork,
+    Bool, DeathCause, Element, Error, FailedRow, FillValue, Fork, Policy, Report, Row, RowMut,
+    SharedArray, fork,
 };
 
 use outside::{Harm, harmed_from_outside};
@@ -80,18 +84,27 @@ impl Poison {
         Ok(())
     }
 
-    /// Whether `failed` is what is to be said of such a row, found out with the default number of retries.
+    /// Whether `failed` is what is to be said of such a row, found out with the default number of
+    /// retries.
     fn explains(self, failed: &FailedRow) -> bool {
         let row = failed.row;
         let attempts = failed.attempts;
         match (self, &failed.cause) {
             (Self::Kill, DeathCause::Signalled(9)) => (7..=12).contains(&attempts),
-            (Self::Exit, DeathCause::Exited(3)) | (Self::Abort, DeathCause::Signalled(6)) => attempts == 3,
-            (Self::Panic, DeathCause::Panicked { message, location }) => {
-                attempts == 1 && *message == format!("no sum for row {row}") && location.starts_with("tests/poison.rs:")
+            (Self::Exit, DeathCause::Exited(3)) | (Self::Abort, DeathCause::Signalled(6)) => {
+                attempts == 3
             }
-            (Self::Err, DeathCause::Failed { message }) => attempts == 1 && *message == format!("no data in row {row}"),
-            (Self::Loop, DeathCause::Stalled { limit, .. }) => attempts == 3 && *limit == STALL_LIMIT,
+            (Self::Panic, DeathCause::Panicked { message, location }) => {
+                attempts == 1
+                    && *message == format!("no sum for row {row}")
+                    && location.starts_with("tests/poison.rs:")
+            }
+            (Self::Err, DeathCause::Failed { message }) => {
+                attempts == 1 && *message == format!("no data in row {row}")
+            }
+            (Self::Loop, DeathCause::Stalled { limit, .. }) => {
+                attempts == 3 && *limit == STALL_LIMIT
+            }
             _ => false,
         }
     }
@@ -102,7 +115,8 @@ fn is_in(ranges: &[Range<usize>], row: usize) -> bool {
 }
 
 fn matrix(n_rows: usize) -> SharedArray<f64, Ix2> {
-    SharedArray::from_shape_fn(None, (n_rows, N_COLUMNS), |(i, j)| (i * 31 + j * 7) as f64 * 0.1).unwrap()
+    SharedArray::from_shape_fn(None, (n_rows, N_COLUMNS), |(i, j)| (i * 31 + j * 7) as f64 * 0.1)
+        .unwrap()
 }
 
 fn digest(index: usize, row: impl IntoIterator<Item = f64>) -> f64 {
@@ -115,7 +129,8 @@ struct Came {
     report: Report,
 }
 
-/// Runs an operation whose kernel first does `harm`, in its form with an output of the caller's or without.
+/// Runs an operation whose kernel first does `harm`, in its form with an output of the caller's or
+/// without.
 #[allow(clippy::too_many_lines, reason = "one arm for each operation")]
 fn run(
     operation: &str,
@@ -125,9 +140,12 @@ fn run(
     harm: &dyn Fn(usize) -> Result<(), String>,
 ) -> rowfork::Result<Came> {
     let n_rows = m.shape()[0];
-    let of_array = |array: &SharedArray<f64, Ix1>, report| Came { values: array.view().to_vec(), report };
-    let of_matrix =
-        |array: &SharedArray<f64, Ix2>, report| Came { values: array.view().iter().copied().collect(), report };
+    let of_array =
+        |array: &SharedArray<f64, Ix1>, report| Came { values: array.view().to_vec(), report };
+    let of_matrix = |array: &SharedArray<f64, Ix2>, report| Came {
+        values: array.view().iter().copied().collect(),
+        report,
+    };
     let harmed_digest = |row: Row<'_, f64, Ix1>| {
         harm(row.index())?;
         Ok::<f64, String>(digest(row.index(), row.iter().copied()))
@@ -138,7 +156,9 @@ fn run(
             let report = options.map_rows_into(m, &mut array, harmed_digest)?;
             Ok(of_array(&array, report))
         }
-        "map_rows" => options.map_rows(m, harmed_digest).map(|out| of_array(&out, out.report().clone())),
+        "map_rows" => {
+            options.map_rows(m, harmed_digest).map(|out| of_array(&out, out.report().clone()))
+        }
         "transform_rows" => {
             let kernel = |row: Row<'_, f64, Ix1>, out: &mut ndarray::ArrayViewMut1<'_, f64>| {
                 out[0] = row.index() as f64;
@@ -147,22 +167,29 @@ fn run(
                 Ok::<(), String>(())
             };
             if !into {
-                return options.transform_rows(m, 2, kernel).map(|out| of_matrix(&out, out.report().clone()));
+                return options
+                    .transform_rows(m, 2, kernel)
+                    .map(|out| of_matrix(&out, out.report().clone()));
             }
             let mut out = SharedArray::<f64, _>::zeros(None, (n_rows, 2)).unwrap();
             let report = options.transform_rows_into(m, 2, &mut out, kernel)?;
             Ok(of_matrix(&out, report))
         }
         "map_blocks" => {
-            let kernel = |block: rowfork::Block<'_, f64, Ix2>, out: &mut ndarray::ArrayViewMut1<'_, f64>| {
-                for ((index, row), out) in block.row_range().zip(block.axis_iter(Axis(0))).zip(out.iter_mut()) {
+            let kernel = |block: rowfork::Block<'_, f64, Ix2>,
+                          out: &mut ndarray::ArrayViewMut1<'_, f64>| {
+                for ((index, row), out) in
+                    block.row_range().zip(block.axis_iter(Axis(0))).zip(out.iter_mut())
+                {
                     harm(index)?;
                     *out = digest(index, row.iter().copied());
                 }
                 Ok::<(), String>(())
             };
             if !into {
-                return options.map_blocks(m, (), kernel).map(|out| of_array(&out, out.report().clone()));
+                return options
+                    .map_blocks(m, (), kernel)
+                    .map(|out| of_array(&out, out.report().clone()));
             }
             let report = options.map_blocks_into(m, (), &mut array, kernel)?;
             Ok(of_array(&array, report))
@@ -174,7 +201,9 @@ fn run(
                 Ok::<f64, String>(digest(task, view.row(task).iter().copied()))
             };
             if !into {
-                return options.run_tasks(n_rows, task).map(|out| of_array(&out, out.report().clone()));
+                return options
+                    .run_tasks(n_rows, task)
+                    .map(|out| of_array(&out, out.report().clone()));
             }
             let report = options.run_tasks_into(&mut array, task)?;
             Ok(of_array(&array, report))
@@ -220,7 +249,8 @@ fn run(
                 harm(row.index())
             };
             let combine =
-                |sums: &mut ndarray::ArrayViewMut1<'_, f64>, others: &ndarray::ArrayView1<'_, f64>| *sums += others;
+                |sums: &mut ndarray::ArrayViewMut1<'_, f64>,
+                 others: &ndarray::ArrayView1<'_, f64>| *sums += others;
             if !into {
                 let folded = options.fold_rows_array(m, &zeros, fold, combine)?;
                 return Ok(of_array(&folded, folded.report().clone()));
@@ -237,23 +267,36 @@ fn run(
 fn expected(operation: &str, m: &SharedArray<f64, Ix2>, missing: &[Range<usize>]) -> Vec<f64> {
     let rows = || m.view().outer_iter().map(|row| row.to_vec()).enumerate().collect::<Vec<_>>();
     let is_there = |row: usize| !is_in(missing, row);
-    let or_fill = |row: usize, values: Vec<f64>| if is_there(row) { values } else { vec![FILL; values.len()] };
+    let or_fill = |row: usize, values: Vec<f64>| {
+        if is_there(row) { values } else { vec![FILL; values.len()] }
+    };
     let row_of = |f: &dyn Fn(usize, &[f64]) -> Vec<f64>| {
         rows().iter().flat_map(|(index, row)| or_fill(*index, f(*index, row))).collect::<Vec<f64>>()
     };
     let folded = |width: usize, f: &dyn Fn(usize, &[f64]) -> Vec<f64>| {
         let rows = rows();
         let groups = rows.chunks(rows.len().div_ceil(64).max(1)).map(|group| {
-            let taken = group.iter().filter(|(row, _)| is_there(*row)).map(|(index, row)| f(*index, row));
-            taken.fold(vec![0.0; width], |sums, row| sums.iter().zip(row).map(|(sum, x)| sum + x).collect())
+            let taken =
+                group.iter().filter(|(row, _)| is_there(*row)).map(|(index, row)| f(*index, row));
+            taken.fold(vec![0.0; width], |sums, row| {
+                sums.iter().zip(row).map(|(sum, x)| sum + x).collect()
+            })
         });
-        let whole = groups.reduce(|sums: Vec<f64>, others| sums.iter().zip(others).map(|(sum, x)| sum + x).collect());
+        let whole = groups.reduce(|sums: Vec<f64>, others| {
+            sums.iter().zip(others).map(|(sum, x)| sum + x).collect()
+        });
         whole.unwrap_or_else(|| vec![0.0; width])
     };
     match operation {
-        "map_rows" | "map_blocks" | "run_tasks" => row_of(&|index, row| vec![digest(index, row.iter().copied())]),
-        "transform_rows" => row_of(&|index, row| vec![index as f64, digest(index, row.iter().copied())]),
-        "update_rows" | "update_rows_with" => row_of(&|_, row| row.iter().map(|x| x.mul_add(3.0, 1.0)).collect()),
+        "map_rows" | "map_blocks" | "run_tasks" => {
+            row_of(&|index, row| vec![digest(index, row.iter().copied())])
+        }
+        "transform_rows" => {
+            row_of(&|index, row| vec![index as f64, digest(index, row.iter().copied())])
+        }
+        "update_rows" | "update_rows_with" => {
+            row_of(&|_, row| row.iter().map(|x| x.mul_add(3.0, 1.0)).collect())
+        }
         "fold_rows" => folded(1, &|index, row| vec![digest(index, row.iter().copied())]),
         "fold_rows_array" => folded(N_COLUMNS, &|_, row| row.to_vec()),
         other => panic!("{other}"),
@@ -265,7 +308,9 @@ fn bits(values: &[f64]) -> Vec<u64> {
 }
 
 fn harm_of(poisoned: &[(usize, Poison)]) -> impl Fn(usize) -> Result<(), String> {
-    move |row| poisoned.iter().find(|(at, _)| *at == row).map_or(Ok(()), |(_, poison)| poison.act(row))
+    move |row| {
+        poisoned.iter().find(|(at, _)| *at == row).map_or(Ok(()), |(_, poison)| poison.act(row))
+    }
 }
 
 /// The rows as ranges that do not touch.
@@ -280,7 +325,8 @@ fn ranges(rows: &[usize]) -> Vec<Range<usize>> {
     ranges
 }
 
-/// A call that goes on without the poisoned rows has all others, and says all of these, as `explains` has it.
+/// A call that goes on without the poisoned rows has all others, and says all of these, as
+/// `explains` has it.
 fn check_filled(
     what: &str,
     operation: &str,
@@ -292,7 +338,11 @@ fn check_filled(
 ) {
     let Came { values, report } = came;
     let rows: Vec<usize> = poisoned.iter().map(|(row, _)| *row).collect();
-    assert_eq!(report.failed_rows.iter().map(|failed| failed.row).collect::<Vec<_>>(), rows, "{what}: {report}");
+    assert_eq!(
+        report.failed_rows.iter().map(|failed| failed.row).collect::<Vec<_>>(),
+        rows,
+        "{what}: {report}"
+    );
     for (failed, (_, poison)) in report.failed_rows.iter().zip(poisoned) {
         assert!(explains(*poison, failed), "{what}: {poison:?} is {failed:?}");
         assert!(failed.worker < workers, "{what}: {failed:?}");
@@ -304,8 +354,16 @@ fn check_filled(
         assert!(text.lines().any(|line| line == failed.to_string()), "{what}: {text}");
         assert!(failed.to_string().starts_with(&format!("row {}", failed.row)), "{what}: {failed}");
     }
-    assert_eq!(text.contains(&format!("{} rows are missing", rows.len())), !rows.is_empty(), "{what}: {text}");
-    assert_eq!(bits(values), bits(&expected(operation, m, &report.missing_rows)), "{what}: {report}");
+    assert_eq!(
+        text.contains(&format!("{} rows are missing", rows.len())),
+        !rows.is_empty(),
+        "{what}: {text}"
+    );
+    assert_eq!(
+        bits(values),
+        bits(&expected(operation, m, &report.missing_rows)),
+        "{what}: {report}"
+    );
 }
 
 fn filling<'a>(workers: usize, guard: bool, block_rows: Option<usize>) -> Fork<'a> {
@@ -313,14 +371,17 @@ fn filling<'a>(workers: usize, guard: bool, block_rows: Option<usize>) -> Fork<'
     if let Some(block_rows) = block_rows { options.block_rows(block_rows) } else { options }
 }
 
-/// Rows of every kind, but for endless loops, which take their time, and for what ends an update in place.
+/// Rows of every kind, but for endless loops, which take their time, and for what ends an update in
+/// place.
 fn fill_everywhere(operations: &[&str]) {
     let m = matrix(N_ROWS);
     for operation in operations {
         for guard in [false, true] {
             for workers in [1, 2, 5] {
                 for block_rows in [None, Some(1), Some(10), Some(N_ROWS)] {
-                    let what = format!("{operation}, {workers} workers, guard {guard}, block_rows {block_rows:?}");
+                    let what = format!(
+                        "{operation}, {workers} workers, guard {guard}, block_rows {block_rows:?}"
+                    );
                     let loops = workers == 2 && block_rows != Some(1);
                     let crash_ends = operation.starts_with("update") && !guard;
                     let poisoned = POISONED.into_iter().filter(|(_, poison)| match poison {
@@ -333,7 +394,8 @@ fn fill_everywhere(operations: &[&str]) {
                     if loops {
                         options = options.stall_limit(STALL_LIMIT);
                     }
-                    let came = run(operation, &options, &m, block_rows.is_some(), &harm_of(&poisoned));
+                    let came =
+                        run(operation, &options, &m, block_rows.is_some(), &harm_of(&poisoned));
                     let came = came.unwrap_or_else(|error| panic!("{what}: {error}"));
                     check_filled(&what, operation, &m, &came, &poisoned, workers, Poison::explains);
                 }
@@ -351,7 +413,8 @@ fn source(error: Error) -> Error {
 fn fits<T: Element + PartialEq + std::fmt::Debug>(fill: impl Into<FillValue>, filled: T, other: T) {
     let fill = fill.into();
     let options = fork().workers(2).policy(Policy::fill(fill));
-    let out = options.run_tasks(5, |task| if task == 3 { Err("no value") } else { Ok(other) }).unwrap();
+    let out =
+        options.run_tasks(5, |task| if task == 3 { Err("no value") } else { Ok(other) }).unwrap();
     assert_eq!(out.view().to_vec(), [other, other, other, filled, other], "{fill:?}");
     assert_eq!(out.missing_rows(), [3..4]);
 }
@@ -372,7 +435,9 @@ fn does_not_fit<T: Element + PartialEq + std::fmt::Debug>(fill: impl Into<FillVa
         options.update_rows(&mut out, |row| row.fill(other)).map(drop),
     ] {
         match outcome.unwrap_err() {
-            Error::UnfitFill { value, dtype } => assert_eq!((value, dtype), (fill.to_string(), T::DESCR)),
+            Error::UnfitFill { value, dtype } => {
+                assert_eq!((value, dtype), (fill.to_string(), T::DESCR))
+            }
             error => panic!("{fill:?}: {error}"),
         }
     }

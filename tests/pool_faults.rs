@@ -1,7 +1,11 @@
-//! A pool whose workers die, hang and are stopped, at every place of a call and between calls: the results are those of
-//! [`fork()`](rowfork::fork()), to the bit, the error names the row, and the pool goes on with as many workers.
+//! A pool whose workers die, hang and are stopped, at every place of a call and between calls: the
+//! results are those of [`fork()`](rowfork::fork()), to the bit, the error names the row, and the
+//! pool goes on with as many workers.
 
-#![allow(clippy::single_range_in_vec_init, reason = "lists of ranges of rows, of which there may be one")]
+#![allow(
+    clippy::single_range_in_vec_init,
+    reason = "lists of ranges of rows, of which there may be one"
+)]
 
 #[path = "support/harmed.rs"]
 mod harmed;
@@ -23,8 +27,8 @@ use rowfork::{DeathCause, Error, Policy, Pool, SharedArray, failpoints, fork, pa
 use harmed::matrix;
 use isolated::is_running;
 use pooled::{
-    ABORTS, ALWAYS, EXITS, FAULTS, Harm, KILLED, NO_HARM, PANICS, SPINS, STOPS, bits, count_anew, end, pool_of, until,
-    workers_of,
+    ABORTS, ALWAYS, EXITS, FAULTS, Harm, KILLED, NO_HARM, PANICS, SPINS, STOPS, bits, count_anew,
+    end, pool_of, until, workers_of,
 };
 
 const N_ROWS: usize = 30;
@@ -330,7 +334,8 @@ isolated_tests! {
                 *sum += row.sum().sqrt();
                 pooled::harm(bad, row.index(), 1);
             }, |sum, other| {
-                // The combining worker alone comes here: it dies once, if a row of this number is to.
+                // The combining worker alone comes here: it dies once, if a row of this number is
+                // to.
                 if TWICE.load(Ordering::Relaxed) == 1 && pooled::TIMES.fetch_add(1, Ordering::AcqRel) == 0 {
                     shared::raise(Signal::SIGKILL);
                 }
@@ -357,4 +362,5 @@ isolated_tests! {
 }
 
 /// Whether the combining worker dies.
-static TWICE: std::sync::LazyLock<shared::SharedWord> = std::sync::LazyLock::new(shared::SharedWord::new);
+static TWICE: std::sync::LazyLock<shared::SharedWord> =
+    std::sync::LazyLock::new(shared::SharedWord::new);

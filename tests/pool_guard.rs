@@ -1,5 +1,5 @@
-//! A pool whose zygote, or whose caller, is killed: a typed error and no hang there, nothing left behind here. And what
-//! pools keep of their caller and of each other: nothing.
+//! A pool whose zygote, or whose caller, is killed: a typed error and no hang there, nothing left
+//! behind here. And what pools keep of their caller and of each other: nothing.
 
 #[path = "support/harmed.rs"]
 mod harmed;
@@ -57,8 +57,9 @@ fn family_of(root: i32) -> BTreeSet<i32> {
     let all = processes();
     let mut family = BTreeSet::from([root]);
     loop {
-        let more =
-            all.iter().filter(|p| family.contains(&i32::try_from(p.parent).unwrap_or(0)) && !family.contains(&p.pid));
+        let more = all.iter().filter(|p| {
+            family.contains(&i32::try_from(p.parent).unwrap_or(0)) && !family.contains(&p.pid)
+        });
         let more: Vec<i32> = more.map(|process| process.pid).collect();
         if more.is_empty() {
             return family;
@@ -77,8 +78,11 @@ fn plays_a_role() {
         // Says the zygote's number, has three names, calls for ever.
         ["calls", prefix] => {
             let name = |tag: &str| format!("{prefix}{tag}");
-            let m = SharedArray::from_shape_fn(name("m").as_str(), (400, 4), |(i, j)| (i + j) as f64).unwrap();
-            let mut lasting = SharedArray::<f64, ndarray::Ix1>::zeros(name("lasting").as_str(), 10).unwrap();
+            let m =
+                SharedArray::from_shape_fn(name("m").as_str(), (400, 4), |(i, j)| (i + j) as f64)
+                    .unwrap();
+            let mut lasting =
+                SharedArray::<f64, ndarray::Ix1>::zeros(name("lasting").as_str(), 10).unwrap();
             lasting.persist().unwrap();
             let pool = pool_of(2).build().unwrap();
             let mut published = transformed!(pool, &m, NO_HARM).unwrap().into_inner();
@@ -88,7 +92,8 @@ fn plays_a_role() {
                 // Now and then between two calls, else in one.
                 let dawdle = if round.is_multiple_of(3) { 20 } else { 0 };
                 transformed!(pool, &m, [DAWDLES, 0, 0, dawdle]).unwrap();
-                let _short_lived = SharedArray::<f64, ndarray::Ix1>::zeros(name("short").as_str(), 10).unwrap();
+                let _short_lived =
+                    SharedArray::<f64, ndarray::Ix1>::zeros(name("short").as_str(), 10).unwrap();
             }
         }
         // Calls with an array that its only worker never receives.
@@ -104,8 +109,8 @@ fn plays_a_role() {
     }
 }
 
-/// Kills a caller after `delay`, by `kill_them`, which is given it and its zygote; if that lives, it takes the names away. When all
-/// have gone, and when the workers.
+/// Kills a caller after `delay`, by `kill_them`, which is given it and its zygote; if that lives,
+/// it takes the names away. When all have gone, and when the workers.
 fn a_caller_is_killed(
     names: &Names,
     delay: Duration,
@@ -122,7 +127,9 @@ fn a_caller_is_killed(
     kill_them(caller, zygote);
     let status = holder.child.wait().unwrap();
     assert_eq!(status.signal(), Some(9), "the caller was to be killed in its calls");
-    let workers = until(SECOND, "all workers are gone", || running_among(&family).iter().all(|&pid| pid == zygote));
+    let workers = until(SECOND, "all workers are gone", || {
+        running_among(&family).iter().all(|&pid| pid == zygote)
+    });
     if zygote_lives {
         until(SECOND, "its volatile names are gone", || names.left() == [names.name("lasting")]);
     }

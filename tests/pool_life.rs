@@ -1,4 +1,5 @@
-//! What the workers of a pool have from one call to the next, what they cost between calls, and how they end.
+//! What the workers of a pool have from one call to the next, what they cost between calls, and how
+//! they end.
 #![allow(unsafe_code, reason = "raises a signal that nix does not name")]
 
 #[path = "support/isolated.rs"]
@@ -126,8 +127,8 @@ isolated_tests! {
             }
         }
         let stats = pool.stats();
-        // How many they are depends on when the last successor came. (On a machine with no time for it a worker may fall so far
-        // behind that it is replaced by force.)
+        // How many they are depends on when the last successor came. (On a machine with no time for
+        // it a worker may fall so far behind that it is replaced by force.)
         assert!(stats.mapped_arrays <= 256 && stats.recycled > 0, "{stats:?}");
         drop(arrays);
         assert!(pool.stats().mapped_arrays <= 1, "the output");

@@ -1,5 +1,6 @@
-//! What calls on a pool leave behind in the caller, the zygote and the workers: nothing, after ten thousand calls and after
-//! a hundred thousand; and every operation while somebody kills the workers.
+//! What calls on a pool leave behind in the caller, the zygote and the workers: nothing, after ten
+//! thousand calls and after a hundred thousand; and every operation while somebody kills the
+//! workers.
 //!
 //! The long ones, some minutes: `cargo test --release --test pool_soak -- --ignored`
 
@@ -54,12 +55,17 @@ fn call(pool: &Pool, round: usize, m: &SharedArray<f64, Ix2>, right: &[u64], nam
             let fresh = matrix(50, 4);
             drop(pool.map_rows(&fresh, |row| row[0]).unwrap());
         }
-        1 => drop(pool.map_rows(m, |row| if row.index() == 7 { Err("no") } else { Ok(row[0]) }).unwrap_err()),
+        1 => drop(
+            pool.map_rows(m, |row| if row.index() == 7 { Err("no") } else { Ok(row[0]) })
+                .unwrap_err(),
+        ),
         2 => {
             let named = SharedArray::<f64, _>::zeros(name, (20, 4)).unwrap();
             drop(pool.map_rows((&named, param(2.0)), |(row, x)| row[0] + x).unwrap());
         }
-        3 => drop(pool.fold_rows(m, 0.0, |sum, row| *sum += row[0], |sum, other| *sum += other).unwrap()),
+        3 => drop(
+            pool.fold_rows(m, 0.0, |sum, row| *sum += row[0], |sum, other| *sum += other).unwrap(),
+        ),
         4 => drop(pool.row_sums(m).unwrap()),
         5 => {
             // Longer than the board is.
@@ -109,7 +115,9 @@ fn chaos(calls: usize, seed: u64) {
     let pool = pool_of(3).stall_limit(Duration::from_millis(250)).build().unwrap();
     let zygote = pool.stats().zygote_pid;
     let right = bits(&transformed!(fork().workers(1), &m, NO_HARM).unwrap());
-    let sum = *fork().fold_rows(&m, 0.0, |sum, row| *sum += row.sum(), |sum, other| *sum += other).unwrap();
+    let sum = *fork()
+        .fold_rows(&m, 0.0, |sum, row| *sum += row.sum(), |sum, other| *sum += other)
+        .unwrap();
     let over = AtomicBool::new(false);
     let (mut deaths, mut rerun, mut longest) = (0, 0, Duration::ZERO);
     std::thread::scope(|scope| {
@@ -136,14 +144,18 @@ fn chaos(calls: usize, seed: u64) {
         for round in 0..calls {
             let began = Instant::now();
             let what = format!("seed {seed}, round {round}");
-            let call =
-                pool.call().workers(1 + random.count(3)).guard(random.one_in(2)).block_rows(1 + random.count(60));
+            let call = pool
+                .call()
+                .workers(1 + random.count(3))
+                .guard(random.one_in(2))
+                .block_rows(1 + random.count(60));
             let call = if random.one_in(2) { call.policy(Policy::fill(-7.0)) } else { call };
             let harm = [DAWDLES, 0, 0, random.below(60)];
             let report = match random.below(4) {
                 0 | 1 => {
-                    let (out, report) =
-                        transformed!(call, &m, harm).unwrap_or_else(|e| panic!("{what}: {e}")).into_parts();
+                    let (out, report) = transformed!(call, &m, harm)
+                        .unwrap_or_else(|e| panic!("{what}: {e}"))
+                        .into_parts();
                     assert!(bits(&out) == right, "{what}: {report}");
                     report
                 }
@@ -157,7 +169,8 @@ fn chaos(calls: usize, seed: u64) {
                         },
                         |sum, other| *sum += other,
                     );
-                    let (folded, report) = folded.unwrap_or_else(|e| panic!("{what}: {e}")).into_parts();
+                    let (folded, report) =
+                        folded.unwrap_or_else(|e| panic!("{what}: {e}")).into_parts();
                     assert_eq!(folded.to_bits(), sum.to_bits(), "{what}: {report}");
                     report
                 }
@@ -170,7 +183,10 @@ fn chaos(calls: usize, seed: u64) {
                     match updated {
                         Ok(report) => {
                             assert!(
-                                own.as_slice().iter().zip(m.as_slice()).all(|(new, old)| *new == old * 3.0),
+                                own.as_slice()
+                                    .iter()
+                                    .zip(m.as_slice())
+                                    .all(|(new, old)| *new == old * 3.0),
                                 "{what}"
                             );
                             report
@@ -180,7 +196,10 @@ fn chaos(calls: usize, seed: u64) {
                     }
                 }
             };
-            assert!(report.failed_rows.is_empty() && report.ended_early.is_none(), "{what}: {report}");
+            assert!(
+                report.failed_rows.is_empty() && report.ended_early.is_none(),
+                "{what}: {report}"
+            );
             deaths += report.deaths.len();
             rerun += report.rerun_rows;
             longest = longest.max(began.elapsed());

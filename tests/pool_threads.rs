@@ -1,7 +1,11 @@
-//! A pool and the threads of its program: the one that made it ends, others steal its children's ends, sixteen call at a
-//! time, one calls from within a call, one gives up waiting, a kernel wants threads of its own.
+//! A pool and the threads of its program: the one that made it ends, others steal its children's
+//! ends, sixteen call at a time, one calls from within a call, one gives up waiting, a kernel wants
+//! threads of its own.
 #![allow(unsafe_code, reason = "forks, makes code")]
-#![allow(clippy::single_range_in_vec_init, reason = "lists of ranges of rows, of which there may be one")]
+#![allow(
+    clippy::single_range_in_vec_init,
+    reason = "lists of ranges of rows, of which there may be one"
+)]
 
 #[path = "support/harmed.rs"]
 mod harmed;
@@ -21,10 +25,15 @@ use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid};
 use rayon::prelude::*;
-use rowfork::{CancelToken, DeathCause, EarlyEnd, Error, Policy, Pool, Row, SharedArray, fork, param};
+use rowfork::{
+    CancelToken, DeathCause, EarlyEnd, Error, Policy, Pool, Row, SharedArray, fork, param,
+};
 
 use harmed::matrix;
-use pooled::{DAWDLES, KILLED, NO_HARM, SPINS, TIMES, WHERE, bits, count_anew, end, pool_of, until, workers_of};
+use pooled::{
+    DAWDLES, KILLED, NO_HARM, SPINS, TIMES, WHERE, bits, count_anew, end, pool_of, until,
+    workers_of,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -41,10 +50,16 @@ fn it_recovers(pool: &Pool, what: &str, rounds: usize) {
             workers_of(pool.stats().zygote_pid).into_iter().for_each(end);
         }
         count_anew();
-        let out = transformed!(pool.call().block_rows(6).deadline(10 * SECOND), &m, [KILLED, 14, 1, 1]);
+        let out =
+            transformed!(pool.call().block_rows(6).deadline(10 * SECOND), &m, [KILLED, 14, 1, 1]);
         let out = out.unwrap_or_else(|error| panic!("{what}, round {round}: {error}"));
         assert!(bits(&out) == right, "{what}, round {round}: {}", out.report());
-        let killed = out.report().deaths.iter().filter(|death| death.cause == DeathCause::Signalled(9)).count();
+        let killed = out
+            .report()
+            .deaths
+            .iter()
+            .filter(|death| death.cause == DeathCause::Signalled(9))
+            .count();
         assert!(killed >= 1, "{what}: {}", out.report());
     }
 }
@@ -56,21 +71,32 @@ fn mixed(pool: &Pool, thread: usize, round: usize, arrays: &[SharedArray<f64, Ix
     let value = |row: usize, column: usize| m.view()[[row, column]];
     match (thread + round) % 6 {
         0 => {
-            let out = pool.map_rows((m, param(factor)), |(row, factor)| row[0] * factor + row.index() as f64).unwrap();
+            let out = pool
+                .map_rows((m, param(factor)), |(row, factor)| row[0] * factor + row.index() as f64)
+                .unwrap();
             for (row, &found) in out.as_slice().iter().enumerate() {
-                assert_eq!(found, value(row, 0) * factor + row as f64, "thread {thread}, round {round}");
+                assert_eq!(
+                    found,
+                    value(row, 0) * factor + row as f64,
+                    "thread {thread}, round {round}"
+                );
             }
         }
         1 => {
             let sums = pool.row_sums(m).unwrap();
-            let expected: Vec<f64> =
-                m.view().outer_iter().map(|row| rowfork::exact_sum(row.to_slice().unwrap())).collect();
+            let expected: Vec<f64> = m
+                .view()
+                .outer_iter()
+                .map(|row| rowfork::exact_sum(row.to_slice().unwrap()))
+                .collect();
             assert_eq!(sums.as_slice(), expected, "thread {thread}, round {round}");
         }
         2 => {
             let mut own = SharedArray::copy_from(None, &m.view()).unwrap();
             pool.update_rows_with(&mut own, param(factor), |row, factor| *row += factor).unwrap();
-            assert!(own.as_slice().iter().zip(m.as_slice()).all(|(new, old)| *new == *old + factor));
+            assert!(
+                own.as_slice().iter().zip(m.as_slice()).all(|(new, old)| *new == *old + factor)
+            );
         }
         3 => {
             let most = pool.fold_rows(
@@ -97,9 +123,9 @@ fn mixed(pool: &Pool, thread: usize, round: usize, arrays: &[SharedArray<f64, Ix
                     .all(|(row, pair)| pair[0] == factor && pair[1] == value(row, m.shape()[1] - 1))
             );
         }
-        _ => match pool
-            .map_rows((m, param(round % m.n_rows())), |(row, bad)| if row.index() == bad { Err("no") } else { Ok(0.0) })
-        {
+        _ => match pool.map_rows((m, param(round % m.n_rows())), |(row, bad)| {
+            if row.index() == bad { Err("no") } else { Ok(0.0) }
+        }) {
             Err(Error::KernelFailed { row, .. }) => assert_eq!(row, round % m.n_rows()),
             other => panic!("thread {thread}, round {round}: {other:?}"),
         },
@@ -137,7 +163,10 @@ fn many_threads(threads: usize, calls: usize) {
         "FIGURE {threads} threads of {calls} calls: the first was done after {first:.2?}, the last after {last:.2?}; \
          the longest call with its wait took {longest:.1?}"
     );
-    assert!(first.as_secs_f64() > 0.5 * last.as_secs_f64(), "some thread was served before the others");
+    assert!(
+        first.as_secs_f64() > 0.5 * last.as_secs_f64(),
+        "some thread was served before the others"
+    );
 }
 
 isolated_tests! {
@@ -266,7 +295,8 @@ isolated_tests! {
                 let _ = POOL.set(pool_of(2).build().unwrap());
                 let m = matrix(20, 4);
                 let refused = |row: Row<'_, f64, Ix1>| {
-                    // A worker was forked before the pool was in its static; one that is forked for a call knows it.
+                    // A worker was forked before the pool was in its static; one that is forked for
+                    // a call knows it.
                     row[0] >= 0.0 && POOL.get().is_none_or(|pool| {
                         matches!(pool.run_tasks(3, |task| task as u64).map(drop), Err(Error::InsideWorker | Error::PoolBroken { .. }))
                     })
@@ -337,7 +367,8 @@ fn code_that_returns_42() -> Option<usize> {
     } else {
         return None;
     };
-    let (read_write, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+    let (read_write, flags) =
+        (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
     // SAFETY: a new mapping.
     let page = unsafe { libc::mmap(std::ptr::null_mut(), 4096, read_write, flags, -1, 0) };
     assert_ne!(page, libc::MAP_FAILED);

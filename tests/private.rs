@@ -1,6 +1,6 @@
-//! Other users get at a segment by no way that Linux has, not by the descriptors and the memory of the processes that
-//! hold it either; and what a worker that crashes leaves behind holds none of the data. (Names, modes and the umask:
-//! see `segments`.)
+//! Other users get at a segment by no way that Linux has, not by the descriptors and the memory of
+//! the processes that hold it either; and what a worker that crashes leaves behind holds none of
+//! the data. (Names, modes and the umask: see `segments`.)
 
 #[path = "support/isolated.rs"]
 mod isolated;
@@ -26,7 +26,9 @@ const STRANGER: &str = "65532";
 
 fn as_user(id: &str) -> Command {
     let mut command = Command::new("setpriv");
-    command.args(["--reuid", id, "--regid", id, "--clear-groups"]).arg(std::env::current_exe().unwrap());
+    command
+        .args(["--reuid", id, "--regid", id, "--clear-groups"])
+        .arg(std::env::current_exe().unwrap());
     command
 }
 
@@ -73,7 +75,8 @@ fn holds_segments_in_itself_and_in_a_worker(name: &str) {
 /// The descriptors of a process that lead to segments.
 fn segments_of(pid: &str) -> Vec<String> {
     let leads_to_shm = |number: &u32| {
-        std::fs::read_link(format!("/proc/{pid}/fd/{number}")).is_ok_and(|to| to.starts_with("/dev/shm"))
+        std::fs::read_link(format!("/proc/{pid}/fd/{number}"))
+            .is_ok_and(|to| to.starts_with("/dev/shm"))
     };
     (0..100_u32).filter(leads_to_shm).map(|number| format!("/proc/{pid}/fd/{number}")).collect()
 }
@@ -111,8 +114,10 @@ fn other_users_get_at_no_segment_by_the_processes_that_hold_it() {
             assert!(ways_in.len() >= 2, "{ways_in:?}");
             assert!(ways_in.iter().all(|way_in| File::open(way_in).is_ok()));
         }
-        let (succeeded, output) =
-            isolated::output_within(as_player(as_user(STRANGER), &format!("looks {pids}")), Duration::from_secs(20));
+        let (succeeded, output) = isolated::output_within(
+            as_player(as_user(STRANGER), &format!("looks {pids}")),
+            Duration::from_secs(20),
+        );
         assert!(succeeded, "{output}");
         owner.let_go();
     }
@@ -124,7 +129,8 @@ fn a_worker_dumps_core() {
     let unlimited = setrlimit(Resource::RLIMIT_CORE, RLIM_INFINITY, RLIM_INFINITY).is_ok();
     say(if unlimited { "unlimited" } else { "limited" });
     let aborts = SharedWord::new();
-    let nameless: SharedArray<f64, Ix1> = SharedArray::from_shape_fn(None, 64 * MIB / 8, |i| i as f64 + 0.5).unwrap();
+    let nameless: SharedArray<f64, Ix1> =
+        SharedArray::from_shape_fn(None, 64 * MIB / 8, |i| i as f64 + 0.5).unwrap();
     let doubled = fork().workers(1).map_rows(&nameless, |row| {
         if row.index() == 1000 && aborts.fetch_add(1, Ordering::Relaxed) == 0 {
             std::process::abort();
@@ -140,7 +146,10 @@ fn a_worker_dumps_core() {
 fn the_core_dump_of_a_worker_holds_none_of_the_segments() {
     let pattern = std::fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap_or_default();
     if pattern.trim() != "core" {
-        return skip(&format!("core dumps do not go to a file called core here, but to {:?}", pattern.trim()));
+        return skip(&format!(
+            "core dumps do not go to a file called core here, but to {:?}",
+            pattern.trim()
+        ));
     }
     let dir = tempfile::tempdir().unwrap();
     let mut command = player("a-worker-dumps-core");

@@ -1,7 +1,7 @@
 #![allow(unsafe_code, reason = "attaches to segments that only this test knows")]
 
-//! The life of a segment: born under a name or none, published, persisted, attached, listed, removed, swept; and
-//! whom it is hidden from.
+//! The life of a segment: born under a name or none, published, persisted, attached, listed,
+//! removed, swept; and whom it is hidden from.
 
 #[path = "support/isolated.rs"]
 mod isolated;
@@ -12,7 +12,9 @@ use std::process::Command;
 
 use ndarray::{Array2, Ix1, Ix2, array, s};
 use rowfork::{Error, SharedArray, segment};
-use support::{Holder, Names, as_player, eventually, hold, is_root, open_descriptors, player, say, shm, skip};
+use support::{
+    Holder, Names, as_player, eventually, hold, is_root, open_descriptors, player, say, shm, skip,
+};
 
 /// Another user, whom every system has.
 const NOBODY: &str = "65534";
@@ -32,7 +34,9 @@ fn mode(name: &str) -> u32 {
 
 fn user_ids(id: &str) -> Command {
     let mut command = Command::new("setpriv");
-    command.args(["--reuid", id, "--regid", id, "--clear-groups"]).arg(std::env::current_exe().unwrap());
+    command
+        .args(["--reuid", id, "--regid", id, "--clear-groups"])
+        .arg(std::env::current_exe().unwrap());
     command
 }
 
@@ -79,14 +83,19 @@ fn plays_a_role() {
         }
         ["stranger", name, owner] => {
             let owner_uid: u32 = owner.parse().unwrap();
-            let refused = |error| matches!(error, Error::NotOurs { owner_uid: uid, .. } if uid == owner_uid);
+            let refused =
+                |error| matches!(error, Error::NotOurs { owner_uid: uid, .. } if uid == owner_uid);
             assert!(refused(attach(name).unwrap_err()));
             assert!(refused(SharedArray::<f64, Ix2>::read_copy(name).unwrap_err()));
             assert!(refused(segment::remove(name).unwrap_err()));
-            assert!(matches!(make(name), Err(Error::NameInUse { owner_uid: uid, .. }) if uid == owner_uid));
+            assert!(
+                matches!(make(name), Err(Error::NameInUse { owner_uid: uid, .. }) if uid == owner_uid)
+            );
             assert!(segment::list().unwrap().iter().all(|s| s.name != name));
             assert!(std::fs::remove_file(shm(name)).is_err());
-            assert!(std::fs::OpenOptions::new().write(true).truncate(true).open(shm(name)).is_err());
+            assert!(
+                std::fs::OpenOptions::new().write(true).truncate(true).open(shm(name)).is_err()
+            );
         }
         ["fork", name] => drops_in_a_forked_child(name),
         ["leaks", name] => looks_for_leaks(name),
@@ -99,7 +108,10 @@ fn a_named_array_is_there_while_it_lives_and_gone_when_dropped() {
     let names = Names::new();
     let name = names.name("a");
     let m = make(&name).unwrap();
-    assert_eq!((m.name(), m.shape(), m.n_rows(), m.len()), (Some(name.as_str()), &[3, 4][..], 3, 12));
+    assert_eq!(
+        (m.name(), m.shape(), m.n_rows(), m.len()),
+        (Some(name.as_str()), &[3, 4][..], 3, 12)
+    );
     assert_eq!(mode(&name), 0o1600);
     assert_eq!(attach(&name).unwrap().view(), m.view());
     assert_eq!(SharedArray::<f64, Ix2>::read_copy(&format!("/{name}")).unwrap(), m.view());
@@ -220,7 +232,10 @@ fn whatever_stands_at_a_name_is_neither_overwritten_nor_followed() {
         put();
         assert!(matches!(make(&name), Err(Error::NameInUse { live: Some(false), .. })), "{kind}");
         let mut nameless = SharedArray::<f64, _>::zeros(None, 3).unwrap();
-        assert!(matches!(nameless.publish(&name), Err(Error::NameInUse { live: Some(false), .. })), "{kind}");
+        assert!(
+            matches!(nameless.publish(&name), Err(Error::NameInUse { live: Some(false), .. })),
+            "{kind}"
+        );
         for refused in [attach(&name).map(drop), segment::remove(&name)] {
             match refused.unwrap_err() {
                 Error::NotRegular { kind: found, .. } => assert_eq!(found, kind),
@@ -254,7 +269,8 @@ fn of_64_racers_for_a_name_exactly_one_wins() {
 fn a_sweep_takes_dead_volatile_segments_and_nothing_else() {
     let names = Names::new();
     let [dead, live, lasting, numpy, program, foreign_bits, link, fifo] =
-        ["dead", "live", "lasting", "numpy", "program", "foreign-bits", "link", "fifo"].map(|tag| names.name(tag));
+        ["dead", "live", "lasting", "numpy", "program", "foreign-bits", "link", "fifo"]
+            .map(|tag| names.name(tag));
     let write = |name: &str, bytes: &[u8], mode: u32| {
         std::fs::write(shm(name), bytes).unwrap();
         std::fs::set_permissions(shm(name), std::fs::Permissions::from_mode(mode)).unwrap();
@@ -292,7 +308,10 @@ fn a_sweep_takes_dead_volatile_segments_and_nothing_else() {
     let mut spared = vec![&live, &lasting, &numpy, &program, &foreign_bits, &link, &fifo];
     spared.extend(&others);
     for name in &spared {
-        assert!(std::fs::symlink_metadata(shm(name)).is_ok() && !swept.contains(name), "{name} was swept");
+        assert!(
+            std::fs::symlink_metadata(shm(name)).is_ok() && !swept.contains(name),
+            "{name} was swept"
+        );
     }
     holder.let_go();
     assert!(!shm(&live).exists(), "its maker dropped it");
@@ -347,7 +366,8 @@ fn every_layout_is_copied_in_parallel_as_it_reads() {
         let m = SharedArray::copy_from(None, &view).unwrap();
         assert_eq!(m.view(), view);
     }
-    let filled = SharedArray::from_shape_fn(None, (1030, 1031), |(i, j)| (i * 1031 + j) as f64).unwrap();
+    let filled =
+        SharedArray::from_shape_fn(None, (1030, 1031), |(i, j)| (i * 1031 + j) as f64).unwrap();
     assert_eq!(filled.view(), base);
 }
 
@@ -390,7 +410,8 @@ fn drops_in_a_forked_child(name: &str) {
         nix::unistd::ForkResult::Child => {
             nix::unistd::alarm::set(20); // waiting for rayon would be for ever
             drop(m);
-            let own = SharedArray::from_shape_fn(None, (1000, 1000), |(i, j)| (i + j) as f64).unwrap();
+            let own =
+                SharedArray::from_shape_fn(None, (1000, 1000), |(i, j)| (i + j) as f64).unwrap();
             let code = i32::from(own.view() != expected.view() || !shm(name).exists());
             // SAFETY: ends the child without running the parent's exit handlers a second time.
             unsafe { libc::_exit(code) }
@@ -436,7 +457,9 @@ fn a_segment_is_kept_out_of_core_dumps_and_has_huge_pages() {
     assert_eq!(address % (2 << 20), 0);
     let smaps = std::fs::read_to_string("/proc/self/smaps").unwrap();
     let ours = smaps.split_once(&format!("{address:x}-")).expect("mapped").1;
-    let field = |key: &str| ours.lines().find_map(|line| line.strip_prefix(key)).unwrap_or_default().trim().to_owned();
+    let field = |key: &str| {
+        ours.lines().find_map(|line| line.strip_prefix(key)).unwrap_or_default().trim().to_owned()
+    };
     assert!(field("VmFlags:").split(' ').any(|flag| flag == "dd"), "{}", field("VmFlags:"));
     let pages = m.pages().unwrap();
     assert_eq!(pages.huge_bytes + pages.small_bytes, 4096 + m.len() * 8);
@@ -451,6 +474,9 @@ fn a_segment_is_kept_out_of_core_dumps_and_has_huge_pages() {
 fn each_protection_is_seen_by_its_test() {
     isolated::each_fails_without(&[
         ("names, not inodes", "a_name_that_leads_elsewhere_by_now_is_left_alone"),
-        ("whoever drops takes the name away", "a_forked_child_may_drop_and_make_arrays_and_never_takes_a_name_away"),
+        (
+            "whoever drops takes the name away",
+            "a_forked_child_may_drop_and_make_arrays_and_never_takes_a_name_away",
+        ),
     ]);
 }

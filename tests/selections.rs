@@ -1,5 +1,5 @@
-//! Parts of arrays, of any shape: the same elements as ndarray's, the same refusals as ndarray's, and the same results as
-//! from a serial loop.
+//! Parts of arrays, of any shape: the same elements as ndarray's, the same refusals as ndarray's,
+//! and the same results as from a serial loop.
 
 #[path = "support/executors.rs"]
 mod executors;
@@ -30,8 +30,13 @@ fn places() -> impl Strategy<Value = isize> {
 }
 
 fn parts() -> impl Strategy<Value = Slice> {
-    let steps = prop_oneof![4 => Just(1_isize), 4 => -3_isize..0, 4 => 1_isize..4, 1 => Just(isize::MAX)];
-    (places(), prop::option::of(places()), steps).prop_map(|(start, end, step)| Slice { start, end, step })
+    let steps =
+        prop_oneof![4 => Just(1_isize), 4 => -3_isize..0, 4 => 1_isize..4, 1 => Just(isize::MAX)];
+    (places(), prop::option::of(places()), steps).prop_map(|(start, end, step)| Slice {
+        start,
+        end,
+        step,
+    })
 }
 
 /// Parts that are mostly there: of an axis of up to 8 places.
@@ -164,7 +169,8 @@ isolated_tests! {
     }
 
     fn long_strided_rows_are_summed_exactly_whatever_is_gathered_at_once() {
-        // Around 2 KiB and 16 KiB, where the way to gather them changes, and beyond a piece of 1 MiB.
+        // Around 2 KiB and 16 KiB, where the way to gather them changes, and beyond a piece of 1
+        // MiB.
         let executors = Executors::new(2);
         for n_columns in [1, 3, 250, 255, 256, 257, 2047, 2048, 2049, 131_073] {
             let n_rows = if n_columns > 10_000 { 3 } else { 300 };

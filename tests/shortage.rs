@@ -1,7 +1,8 @@
 #![allow(unsafe_code, reason = "attaches to segments that only this test knows")]
 
-//! Shortage and old kernels: a full `/dev/shm`, limits on memory, file size and address space, no `O_TMPFILE`, no
-//! `/proc`, no `MADV_COLLAPSE`; and death at every system call of a birth. Always a typed error or a segment, never a signal, nothing left.
+//! Shortage and old kernels: a full `/dev/shm`, limits on memory, file size and address space, no
+//! `O_TMPFILE`, no `/proc`, no `MADV_COLLAPSE`; and death at every system call of a birth. Always a
+//! typed error or a segment, never a signal, nothing left.
 
 #[path = "support/isolated.rs"]
 mod isolated;
@@ -52,7 +53,10 @@ fn plays_a_role() {
             assert_eq!(SharedArray::<f64, Ix1>::read_copy(name).unwrap(), m.view());
             // Which is refused to an array that lacks memory.
             assert_eq!(
-                *rowfork::fork().workers(1).fold_rows(&m, 0, |n, _| *n += 1, |n, more| *n += more).unwrap(),
+                *rowfork::fork()
+                    .workers(1)
+                    .fold_rows(&m, 0, |n, _| *n += 1, |n, more| *n += more)
+                    .unwrap(),
                 m.len()
             );
             let nameless = make(None, 1).unwrap();
@@ -79,7 +83,8 @@ fn plays_a_role() {
         }
         ["reserves-120-mib-by-itself"] => {
             let file = tempfile::tempfile_in("/dev/shm").unwrap();
-            nix::fcntl::fallocate(&file, nix::fcntl::FallocateFlags::empty(), 0, 120 << 20).unwrap();
+            nix::fcntl::fallocate(&file, nix::fcntl::FallocateFlags::empty(), 0, 120 << 20)
+                .unwrap();
         }
         ["near-the-limit", mib] => near_the_limit(mib.parse().unwrap()),
         ["at-the-brink"] => at_the_brink(),
@@ -88,9 +93,13 @@ fn plays_a_role() {
         ["sweep"] => drop(segment::sweep().unwrap()),
         ["list", name] => {
             let names: Vec<String> = (0..20).map(|i| format!("{name}{i}")).collect();
-            let _made: Vec<_> = names.iter().map(|name| SharedArray::<f64, _>::zeros(name, 1).unwrap()).collect();
+            let _made: Vec<_> =
+                names.iter().map(|name| SharedArray::<f64, _>::zeros(name, 1).unwrap()).collect();
             let listed = segment::list().unwrap();
-            assert_eq!(listed.iter().filter(|info| info.name.starts_with(name) && info.live).count(), 20);
+            assert_eq!(
+                listed.iter().filter(|info| info.name.starts_with(name) && info.live).count(),
+                20
+            );
         }
         ["birth-fails", name, mib] => {
             say(&make(Some(name), mib.parse().unwrap()).unwrap_err().to_string());
@@ -101,7 +110,8 @@ fn plays_a_role() {
 
 fn succeeds(command: Command) -> String {
     let done = run(command);
-    let (said, complaint) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
+    let (said, complaint) =
+        (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
     assert!(done.status.success(), "{:?}\n{said}\n{complaint}", done.status);
     said.into_owned()
 }
@@ -109,7 +119,8 @@ fn succeeds(command: Command) -> String {
 /// By so many bytes a file on disk is shorter than a segment: its data start at byte 128.
 const SHORTER: u64 = 4096 - 128;
 
-// ---- a full /dev/shm -------------------------------------------------------------------------------------------
+// ---- a full /dev/shm
+// -------------------------------------------------------------------------------------------
 
 #[test]
 fn a_full_shm_is_an_error_with_numbers_never_a_signal() {
@@ -126,11 +137,20 @@ fn what_cannot_fit_is_refused_before_anything_is_allocated() {
         return skip("needs root and strace");
     }
     let record = tempfile::NamedTempFile::new().unwrap();
-    let tracer = ["strace", "-f", "-qq", "-e", "trace=fallocate,ftruncate", "-o", record.path().to_str().unwrap()];
+    let tracer = [
+        "strace",
+        "-f",
+        "-qq",
+        "-e",
+        "trace=fallocate,ftruncate",
+        "-o",
+        record.path().to_str().unwrap(),
+    ];
     let said = succeeds(as_player(with_a_shm_of("8m", &tracer), "birth-fails a 9"));
     assert!(said.contains("9437184 bytes needed, 8388608 of 8388608 available"), "{said}");
     assert_eq!(std::fs::read_to_string(record.path()).unwrap(), "");
-    let tracer = ["strace", "-f", "-qq", "-e", "trace=fallocate", "-o", record.path().to_str().unwrap()];
+    let tracer =
+        ["strace", "-f", "-qq", "-e", "trace=fallocate", "-o", record.path().to_str().unwrap()];
     let said = succeeds(as_player(with_a_shm_of("8m", &tracer), "attach-of-9-mib-fails"));
     assert!(said.contains("9437184 bytes needed, 8384512 of 8388608 available"), "{said}");
     assert_eq!(std::fs::read_to_string(record.path()).unwrap(), "");
@@ -139,7 +159,9 @@ fn what_cannot_fit_is_refused_before_anything_is_allocated() {
 /// This binary with a `/dev/shm` of its own, started by way of `tracer`.
 fn with_a_shm_of(size: &str, tracer: &[&str]) -> Command {
     let mut command = Command::new("unshare");
-    let script = format!("mount -t tmpfs -o size={size},mode=1777 rowfork-test /dev/shm && exec \"$0\" \"$@\"");
+    let script = format!(
+        "mount -t tmpfs -o size={size},mode=1777 rowfork-test /dev/shm && exec \"$0\" \"$@\""
+    );
     command.args(["--mount", "--propagation=private", "sh", "-c", &script]).args(tracer);
     command.arg(std::env::current_exe().unwrap());
     command
@@ -167,7 +189,9 @@ fn a_tiny_shm_is_never_overdrawn() {
     }
     let m = make(None, 5).unwrap();
     match m.write_npy("/dev/shm/written.npy").unwrap_err() {
-        Error::DiskFull { need, available, .. } => assert_eq!((need, available), ((5 << 20) - SHORTER, 3 << 20)),
+        Error::DiskFull { need, available, .. } => {
+            assert_eq!((need, available), ((5 << 20) - SHORTER, 3 << 20))
+        }
         other => panic!("{other}"),
     }
     assert_eq!(std::fs::read_dir("/dev/shm").unwrap().count(), 0);
@@ -269,12 +293,16 @@ fn a_sparse_file_on_a_full_shm_is_refused() {
     std::fs::remove_file(shm("sparse")).unwrap();
 }
 
-// ---- memory ----------------------------------------------------------------------------------------------------
+// ---- memory
+// ----------------------------------------------------------------------------------------------------
 
 #[test]
 fn more_than_the_memory_there_is_is_an_error() {
     let refused = make(None, 1 << 30).unwrap_err(); // a PiB
-    assert!(matches!(refused, Error::MemoryLimit { .. } | Error::FileSizeLimit { .. }), "{refused}");
+    assert!(
+        matches!(refused, Error::MemoryLimit { .. } | Error::FileSizeLimit { .. }),
+        "{refused}"
+    );
 }
 
 #[test]
@@ -287,7 +315,10 @@ fn a_sparse_file_beyond_the_memory_there_is_is_neither_attached_nor_copied() {
     assert!(matches!(copied, Error::MemoryLimit { need: n, .. } if n == need - 128), "{copied}");
     // SAFETY: nobody else knows the name.
     let attached = unsafe { SharedArray::<f64, Ix1>::attach(&name) }.unwrap_err();
-    assert!(matches!(attached, Error::MemoryLimit { need: n, .. } if n == need + 3968 - 4096), "{attached}");
+    assert!(
+        matches!(attached, Error::MemoryLimit { need: n, .. } if n == need + 3968 - 4096),
+        "{attached}"
+    );
     assert_eq!(allocated(&name), 4096);
     std::fs::remove_file(shm(&name)).unwrap();
 }
@@ -299,8 +330,10 @@ impl Group {
     /// `None`, and the reason printed, where that is not allowed.
     fn limited_to(mib: usize) -> Option<Self> {
         static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
-        let (v1, v2) = (std::path::Path::new("/sys/fs/cgroup/memory"), std::path::Path::new("/sys/fs/cgroup"));
-        let (mount, limit) = if v1.is_dir() { (v1, "memory.limit_in_bytes") } else { (v2, "memory.max") };
+        let (v1, v2) =
+            (std::path::Path::new("/sys/fs/cgroup/memory"), std::path::Path::new("/sys/fs/cgroup"));
+        let (mount, limit) =
+            if v1.is_dir() { (v1, "memory.limit_in_bytes") } else { (v2, "memory.max") };
         let count = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let group = Self(mount.join(format!("rft-{}-{count}", std::process::id())));
         if std::fs::create_dir(&group.0).is_err() {
@@ -327,7 +360,8 @@ impl Group {
     /// Whether a process of the group asks to be killed first.
     fn has_a_victim(&self) -> bool {
         let pids = std::fs::read_to_string(self.0.join("cgroup.procs")).unwrap();
-        let score = |pid| std::fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).unwrap_or_default();
+        let score =
+            |pid| std::fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).unwrap_or_default();
         pids.lines().any(|pid| score(pid).trim() == "1000")
     }
 }
@@ -345,8 +379,10 @@ fn a_control_groups_memory_limit_is_an_error_not_a_kill() {
     succeeds(group.player(&[], "memory-limit"));
 }
 
-/// The options that delay a process's first `fallocate` by 3 s, which is when it has looked at the limits.
-const LATE: [&str; 7] = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "inject=fallocate:delay_enter=3000000:when=1"];
+/// The options that delay a process's first `fallocate` by 3 s, which is when it has looked at the
+/// limits.
+const LATE: [&str; 7] =
+    ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "inject=fallocate:delay_enter=3000000:when=1"];
 
 #[test]
 fn memory_that_others_take_after_the_look_at_it_costs_a_child_and_not_the_caller() {
@@ -362,9 +398,13 @@ fn memory_that_others_take_after_the_look_at_it_costs_a_child_and_not_the_caller
     std::thread::scope(|scope| {
         scope.spawn(|| caller_and_eater("loses-the-race -", &[], "always"));
         scope.spawn(|| caller_and_eater("loses-the-race -", &[], "never"));
-        scope.spawn(|| caller_and_eater(&format!("loses-the-race {}", names.name("b")), &[], "always"));
+        scope.spawn(|| {
+            caller_and_eater(&format!("loses-the-race {}", names.name("b")), &[], "always")
+        });
         scope.spawn(|| caller_and_eater(&format!("loses-the-race {name}"), &visibly, "always"));
-        scope.spawn(|| caller_and_eater(&format!("loses-the-race-to-attach {sparse}"), &[], "always"));
+        scope.spawn(|| {
+            caller_and_eater(&format!("loses-the-race-to-attach {sparse}"), &[], "always")
+        });
     });
     assert_eq!(names.left(), [&*sparse]);
     assert_eq!(allocated(&sparse), 4096);
@@ -380,7 +420,10 @@ fn caller_and_eater(role: &str, options: &[&str], huge_pages: &str) {
     let mut eater = Holder::start(group.player(&[], "eats-100-mib"));
     assert_eq!(eater.says(), "ready");
     let said = caller.says();
-    assert!(said.contains("125829120 bytes of memory needed") || said.contains("125825024 bytes"), "{role}: {said}");
+    assert!(
+        said.contains("125829120 bytes of memory needed") || said.contains("125825024 bytes"),
+        "{role}: {said}"
+    );
     assert!(said.contains(&group.0.display().to_string()), "{role}: {said}");
     caller.let_go();
     eater.let_go();
@@ -389,7 +432,9 @@ fn caller_and_eater(role: &str, options: &[&str], huge_pages: &str) {
 /// In a group of 200 MiB of which somebody else takes 100 while this one asks for 120.
 fn loses_the_race(refused: &Error) {
     match refused {
-        Error::MemoryLimit { need, available, .. } => assert!(available < need && *available < 100 << 20, "{refused}"),
+        Error::MemoryLimit { need, available, .. } => {
+            assert!(available < need && *available < 100 << 20, "{refused}")
+        }
         other => panic!("{other}"),
     }
     leaves_nothing();
@@ -403,7 +448,9 @@ fn leaves_nothing() {
     let none = nix::sys::wait::waitpid(None, Some(nix::sys::wait::WaitPidFlag::WNOHANG));
     assert_eq!(none, Err(nix::Error::ECHILD), "a child, or what is left of one");
     assert!(!std::fs::read_to_string("/proc/self/maps").unwrap().contains("/dev/shm/"));
-    let open = std::fs::read_dir("/proc/self/fd").unwrap().filter_map(|fd| std::fs::read_link(fd.ok()?.path()).ok());
+    let open = std::fs::read_dir("/proc/self/fd")
+        .unwrap()
+        .filter_map(|fd| std::fs::read_link(fd.ok()?.path()).ok());
     assert_eq!(open.filter(|path| path.starts_with("/dev/shm")).count(), 0);
 }
 
@@ -413,21 +460,30 @@ fn a_reservation_beyond_the_limit_by_the_caller_itself_is_its_death() {
     use std::os::unix::process::ExitStatusExt;
     let Some(group) = Group::limited_to(100) else { return };
     let done = run(group.player(&[], "reserves-120-mib-by-itself"));
-    assert_eq!(done.status.signal(), Some(libc::SIGKILL), "{}", String::from_utf8_lossy(&done.stdout));
+    assert_eq!(
+        done.status.signal(),
+        Some(libc::SIGKILL),
+        "{}",
+        String::from_utf8_lossy(&done.stdout)
+    );
 }
 
 #[test]
 fn a_child_reserves_more_than_half_of_what_a_group_has_left_and_nothing_less() {
     for (mib, forks) in [(120, 1), (40, 0)] {
         let record = tempfile::NamedTempFile::new().unwrap();
-        let tracer = ["strace", "-f", "-qq", "-e", "trace=clone", "-o", record.path().to_str().unwrap()];
+        let tracer =
+            ["strace", "-f", "-qq", "-e", "trace=clone", "-o", record.path().to_str().unwrap()];
         let Some(group) = Group::limited_to(200) else { return };
         if strace(&[], "").is_none() {
             return;
         }
         succeeds(group.player(&tracer, &format!("near-the-limit {mib}")));
         let record = std::fs::read_to_string(record.path()).unwrap();
-        let forked = record.lines().filter(|line| line.contains("SIGCHLD") && line.contains("clone(")).count();
+        let forked = record
+            .lines()
+            .filter(|line| line.contains("SIGCHLD") && line.contains("clone("))
+            .count();
         assert_eq!(forked, forks, "{mib} MiB: {record}");
     }
 }
@@ -501,12 +557,17 @@ fn near_the_limit(mib: usize) {
     let ours = smaps.split_once(&format!("{address:x}-")).expect("mapped").1;
     let mapped = ours.lines().find_map(|line| line.strip_prefix("ShmemPmdMapped:")).unwrap();
     let mapped: usize = mapped.trim().strip_suffix(" kB").unwrap().parse().unwrap();
-    assert_eq!(mapped * 1024, pages.huge_bytes, "huge pages as the kernel maps them for this process");
+    assert_eq!(
+        mapped * 1024,
+        pages.huge_bytes,
+        "huge pages as the kernel maps them for this process"
+    );
     drop(m);
     leaves_nothing();
 }
 
-// ---- RLIMIT_FSIZE ----------------------------------------------------------------------------------------------
+// ---- RLIMIT_FSIZE
+// ----------------------------------------------------------------------------------------------
 
 #[test]
 fn a_file_size_limit_is_an_error_not_a_sigxfsz() {
@@ -531,7 +592,8 @@ fn limited_to_one_mib(name: &str) {
     assert!(!shm(name).exists());
 }
 
-// ---- RLIMIT_AS -------------------------------------------------------------------------------------------------
+// ---- RLIMIT_AS
+// -------------------------------------------------------------------------------------------------
 
 #[test]
 fn an_address_space_limit_is_an_error_with_its_own_name() {
@@ -543,13 +605,23 @@ fn limited_to_64_mib_more(name: &str) {
     use nix::sys::resource::{Resource, setrlimit};
     drop(make(None, 16).unwrap()); // starts the threads that fill arrays: their stacks are not at issue
     let there = make(Some(name), 70).unwrap();
-    let mapped_pages =
-        || -> u64 { std::fs::read_to_string("/proc/self/statm").unwrap().split(' ').next().unwrap().parse().unwrap() };
+    let mapped_pages = || -> u64 {
+        std::fs::read_to_string("/proc/self/statm")
+            .unwrap()
+            .split(' ')
+            .next()
+            .unwrap()
+            .parse()
+            .unwrap()
+    };
     let limit = mapped_pages() * 4096 + (64 << 20);
     setrlimit(Resource::RLIMIT_AS, limit, limit).unwrap();
     let needs = |error| match error {
         Error::AddressSpaceLimit { need, available, limit: found } => {
-            assert!(found == limit && available <= 64 << 20 && available > 60 << 20, "{available} of {found}");
+            assert!(
+                found == limit && available <= 64 << 20 && available > 60 << 20,
+                "{available} of {found}"
+            );
             need
         }
         other => panic!("{other}"),
@@ -566,7 +638,8 @@ fn limited_to_64_mib_more(name: &str) {
     drop(there);
 }
 
-// ---- strace: what an old or restricted kernel answers ------------------------------------------------------------
+// ---- strace: what an old or restricted kernel answers
+// ------------------------------------------------------------
 
 /// This binary under strace with something injected, or `None` and the reason printed.
 fn strace(options: &[&str], role: &str) -> Option<Command> {
@@ -576,7 +649,10 @@ fn strace(options: &[&str], role: &str) -> Option<Command> {
         return None;
     }
     let mut command = Command::new("strace");
-    command.args(["-f", "-qq", "-o", "/dev/null"]).args(options).arg(std::env::current_exe().unwrap());
+    command
+        .args(["-f", "-qq", "-o", "/dev/null"])
+        .args(options)
+        .arg(std::env::current_exe().unwrap());
     Some(as_player(command, role))
 }
 
@@ -585,7 +661,9 @@ fn without_o_tmpfile_arrays_are_born_visibly_and_whole() {
     let names = Names::new();
     let options = ["-P", "/dev/shm", "-e", "trace=openat", "-e", "inject=openat:error=EOPNOTSUPP"];
     for mib in [1, 8] {
-        let Some(command) = strace(&options, &format!("birth {} {mib}", names.name("a"))) else { return };
+        let Some(command) = strace(&options, &format!("birth {} {mib}", names.name("a"))) else {
+            return;
+        };
         succeeds(command);
         assert!(names.left().is_empty());
     }
@@ -607,7 +685,8 @@ fn without_o_tmpfile_a_birth_that_fails_takes_its_name_away() {
         let name = names.name("a");
         let path = shm(&name).into_os_string().into_string().unwrap();
         let inject = format!("inject={fault}");
-        // Of this path and the directory, the second to be opened is the nameless file; the first is the sweep.
+        // Of this path and the directory, the second to be opened is the nameless file; the first
+        // is the sweep.
         let no_tmpfile = "inject=openat:error=EOPNOTSUPP:when=2";
         let options = ["-P", "/dev/shm", "-P", &path, "-e", no_tmpfile, "-e", &inject];
         let Some(command) = strace(&options, &format!("birth-fails {name} 1")) else { return };
@@ -632,7 +711,9 @@ fn a_visible_birth_that_fails_leaves_what_took_its_name_alone() {
     let Some(command) = strace(&options, &format!("birth-fails {name} 1")) else { return };
     let said = std::thread::scope(|scope| {
         let birth = scope.spawn(|| succeeds(command));
-        assert!(support::eventually(|| shm(&name).metadata().is_ok_and(|meta| meta.len() == 1 << 20)));
+        assert!(support::eventually(|| shm(&name)
+            .metadata()
+            .is_ok_and(|meta| meta.len() == 1 << 20)));
         std::thread::sleep(std::time::Duration::from_millis(100)); // from its making to the first look
         std::fs::remove_file(shm(&name)).unwrap();
         std::fs::write(shm(&name), vec![7; 1 << 20]).unwrap();
@@ -655,7 +736,9 @@ fn a_birth_that_fails_leaves_nothing() {
         "linkat:error=EACCES",
     ] {
         let options = ["-e", &format!("inject={fault}")];
-        let Some(command) = strace(&options, &format!("birth-fails {} 1", names.name("a"))) else { return };
+        let Some(command) = strace(&options, &format!("birth-fails {} 1", names.name("a"))) else {
+            return;
+        };
         succeeds(command);
         assert!(names.left().is_empty(), "{fault}");
     }
@@ -696,7 +779,14 @@ fn interrupted_system_calls_are_made_again() {
     // The path keeps the program loader's own reads out of it.
     for options in [
         &["-e", "inject=fallocate:error=EINTR:when=1+3"][..],
-        &["-P", &path, "-e", "inject=pread64:error=EINTR:when=1+2", "-e", "inject=openat:error=EINTR:when=1"],
+        &[
+            "-P",
+            &path,
+            "-e",
+            "inject=pread64:error=EINTR:when=1+2",
+            "-e",
+            "inject=openat:error=EINTR:when=1",
+        ],
     ] {
         let Some(command) = strace(options, &format!("birth {name} 8")) else { return };
         succeeds(command);
@@ -708,10 +798,22 @@ fn a_program_killed_at_any_system_call_leaves_nothing_that_a_sweep_does_not_take
     let names = Names::new();
     let name = names.name("a");
     let mut had_a_name = 0;
-    for call in ["ftruncate", "fallocate", "flock", "pwrite64", "fchmod", "linkat", "unlink", "munmap", "close"] {
+    for call in [
+        "ftruncate",
+        "fallocate",
+        "flock",
+        "pwrite64",
+        "fchmod",
+        "linkat",
+        "unlink",
+        "munmap",
+        "close",
+    ] {
         for n in 1..20 {
             let inject = format!("inject={call}:signal=SIGKILL:when={n}");
-            let Some(command) = strace(&["-e", &inject], &format!("birth {name} 1")) else { return };
+            let Some(command) = strace(&["-e", &inject], &format!("birth {name} 1")) else {
+                return;
+            };
             if run(command).status.success() {
                 break;
             }
@@ -720,7 +822,10 @@ fn a_program_killed_at_any_system_call_leaves_nothing_that_a_sweep_does_not_take
             assert!(names.left().is_empty(), "killed at {call} number {n}");
         }
     }
-    assert!(had_a_name > 0, "no kill met the segment while it had a name: the test looks at nothing");
+    assert!(
+        had_a_name > 0,
+        "no kill met the segment while it had a name: the test looks at nothing"
+    );
 }
 
 #[test]
@@ -731,7 +836,9 @@ fn without_proc_arrays_are_born_visibly_and_whole() {
     let names = Names::new();
     let mut command = Command::new("unshare");
     let script = "mount -t tmpfs rowfork-test /proc && exec \"$0\" \"$@\"";
-    command.args(["--mount", "--propagation=private", "sh", "-c", script]).arg(std::env::current_exe().unwrap());
+    command
+        .args(["--mount", "--propagation=private", "sh", "-c", script])
+        .arg(std::env::current_exe().unwrap());
     succeeds(as_player(command, &format!("birth {} 8", names.name("a"))));
 }
 
@@ -740,8 +847,11 @@ fn without_madv_collapse_small_pages_will_do() {
     let mut forbidden = player("huge");
     forbidden.env("ROWFORK_HUGE_PAGES", "never");
     assert!(succeeds(forbidden).contains("> huge 0"));
-    // A thread's first madvise may be MADV_DONTDUMP: only the later ones are made to fail, so a few pages are huge.
-    let Some(command) = strace(&["-e", "inject=madvise:error=EINVAL:when=2+"], "huge") else { return };
+    // A thread's first madvise may be MADV_DONTDUMP: only the later ones are made to fail, so a few
+    // pages are huge.
+    let Some(command) = strace(&["-e", "inject=madvise:error=EINVAL:when=2+"], "huge") else {
+        return;
+    };
     let said = succeeds(command);
     let huge = said.split_once("> huge ").unwrap().1.lines().next().unwrap();
     assert!(huge.parse::<usize>().unwrap() < 8 * MIB, "{said}");
@@ -756,6 +866,9 @@ fn each_protection_is_seen_by_its_test() {
             "no sacrifice near the limit",
             "memory_that_others_take_after_the_look_at_it_costs_a_child_and_not_the_caller",
         ),
-        ("no sacrifice near the limit", "a_child_reserves_more_than_half_of_what_a_group_has_left_and_nothing_less"),
+        (
+            "no sacrifice near the limit",
+            "a_child_reserves_more_than_half_of_what_a_group_has_left_and_nothing_less",
+        ),
     ]);
 }

@@ -1,5 +1,6 @@
-//! What a terminal and a shell do to a program in the middle of its calls: ^C, ^Z, a hangup, a kill of the whole group.
-//! The caller is this binary again, in a session of its own, with a pseudo-terminal of its own.
+//! What a terminal and a shell do to a program in the middle of its calls: ^C, ^Z, a hangup, a kill
+//! of the whole group. The caller is this binary again, in a session of its own, with a
+//! pseudo-terminal of its own.
 //!
 //! `ROWFORK_TEST_ROUNDS=1000 cargo test --test signals` strikes as often, instead of 60 times.
 #![allow(unsafe_code, reason = "a pseudo-terminal, and signal handlers")]
@@ -24,7 +25,8 @@ use nix::unistd::Pid;
 use rowfork::{SharedArray, fork};
 use support::{Holder, Names, eventually, player, say, skip};
 
-// ---- the caller --------------------------------------------------------------------------------------------------
+// ---- the caller
+// --------------------------------------------------------------------------------------------------
 
 #[test]
 #[ignore = "plays a part in other tests"]
@@ -39,7 +41,9 @@ fn plays_a_role() {
             calls_without_end(name, |_| ());
         }
         ["shell", tty, name, count] => shell(tty, name, count),
-        ["job", name, count] => calls_without_end(name, |done| std::fs::write(count, done.to_string()).unwrap()),
+        ["job", name, count] => {
+            calls_without_end(name, |done| std::fs::write(count, done.to_string()).unwrap())
+        }
         ["handles", tty] => {
             let _terminal = lead_a_session_at(tty);
             calls_under_a_handler_of_the_hosts();
@@ -48,7 +52,8 @@ fn plays_a_role() {
     }
 }
 
-/// Makes this process the leader of a session, the terminal its controlling terminal, and itself the foreground.
+/// Makes this process the leader of a session, the terminal its controlling terminal, and itself
+/// the foreground.
 fn lead_a_session_at(tty: &str) -> File {
     nix::unistd::setsid().unwrap();
     // Who runs the tests may ignore them: nohup, a shell's background job.
@@ -60,8 +65,10 @@ fn lead_a_session_at(tty: &str) -> File {
 }
 
 fn handle(signal: Signal, handler: SigHandler) {
-    // SAFETY: the default runs no code of ours, and the one handler here does what its own comment says.
-    unsafe { sigaction(signal, &SigAction::new(handler, SaFlags::empty(), SigSet::empty())) }.unwrap();
+    // SAFETY: the default runs no code of ours, and the one handler here does what its own comment
+    // says.
+    unsafe { sigaction(signal, &SigAction::new(handler, SaFlags::empty(), SigSet::empty())) }
+        .unwrap();
 }
 
 /// Arrays under names, sums and a map, for ever; every result is checked.
@@ -71,10 +78,18 @@ fn calls_without_end(name: &str, done: impl Fn(usize)) {
         let m = matrix(Some(&name));
         let mut sums = fork().workers(3).row_sums(&m).unwrap();
         sums.publish(&format!("{name}-sums")).unwrap();
-        let doubled = fork().workers(2).block_rows(100).map_rows(&m, |row| row.sum() * 2.0).unwrap();
+        let doubled =
+            fork().workers(2).block_rows(100).map_rows(&m, |row| row.sum() * 2.0).unwrap();
         assert!(sums.view().iter().enumerate().all(|(i, &sum)| sum == right_sum(i)), "a wrong sum");
-        assert!(doubled.view().iter().enumerate().all(|(i, &sum)| sum == 2.0 * right_sum(i)), "a wrong value");
-        assert!(sums.report().deaths.is_empty() && doubled.report().deaths.is_empty(), "{}", doubled.report());
+        assert!(
+            doubled.view().iter().enumerate().all(|(i, &sum)| sum == 2.0 * right_sum(i)),
+            "a wrong value"
+        );
+        assert!(
+            sums.report().deaths.is_empty() && doubled.report().deaths.is_empty(),
+            "{}",
+            doubled.report()
+        );
         done(round);
         if round == 1 {
             say("ready");
@@ -90,15 +105,19 @@ fn right_sum(row: usize) -> f64 {
     (row * 100 + 4950) as f64
 }
 
-/// As a shell does it: the job is in a group of its own, in the foreground. (The group of a session's leader is
-/// orphaned, and to such a one ^Z does nothing.)
+/// As a shell does it: the job is in a group of its own, in the foreground. (The group of a
+/// session's leader is orphaned, and to such a one ^Z does nothing.)
 fn shell(tty: &str, name: &str, count: &str) {
     let terminal = lead_a_session_at(tty);
     let mut job = player(&format!("job {name} {count}")).process_group(0).spawn().unwrap();
     // SAFETY: a plain system call on a descriptor of ours.
     assert_eq!(unsafe { libc::tcsetpgrp(terminal.as_raw_fd(), job.id().cast_signed()) }, 0);
     say(&format!("job {}", job.id()));
-    assert_eq!(job.wait().unwrap().signal(), Some(libc::SIGKILL), "the job should have gone on until it was killed");
+    assert_eq!(
+        job.wait().unwrap().signal(),
+        Some(libc::SIGKILL),
+        "the job should have gone on until it was killed"
+    );
     say("over");
 }
 
@@ -106,7 +125,8 @@ fn shell(tty: &str, name: &str, count: &str) {
 fn calls_under_a_handler_of_the_hosts() {
     static INTERRUPTIONS: AtomicUsize = AtomicUsize::new(0);
     static CALLER: AtomicU64 = AtomicU64::new(0);
-    /// Sets a flag; and sees to it that it is the calling thread whose system calls are interrupted.
+    /// Sets a flag; and sees to it that it is the calling thread whose system calls are
+    /// interrupted.
     extern "C" fn note(signal: libc::c_int) {
         let caller = CALLER.load(Ordering::Relaxed);
         if nix::sys::pthread::pthread_self() == caller {
@@ -129,7 +149,10 @@ fn calls_under_a_handler_of_the_hosts() {
             row.sum()
         });
         let sums = sums.unwrap();
-        assert!(sums.view().iter().enumerate().all(|(i, &sum)| sum == right_sum(i)), "a wrong value");
+        assert!(
+            sums.view().iter().enumerate().all(|(i, &sum)| sum == right_sum(i)),
+            "a wrong value"
+        );
         assert!(sums.report().deaths.is_empty(), "{}", sums.report());
         assert_eq!(sums.report().rerun_rows, 0);
         calls += 1;
@@ -138,7 +161,8 @@ fn calls_under_a_handler_of_the_hosts() {
     say(&format!("FIGURE {calls} calls, {interrupted} of them interrupted, all right"));
 }
 
-// ---- the terminal ------------------------------------------------------------------------------------------------
+// ---- the terminal
+// ------------------------------------------------------------------------------------------------
 
 /// A pseudo-terminal: the keyboard's end, and the path of the program's.
 struct Terminal {
@@ -151,7 +175,9 @@ impl Terminal {
     fn open() -> Option<Self> {
         let (mut master, mut slave) = (-1, -1);
         // SAFETY: two places for descriptors; name, settings and size are optional.
-        if unsafe { libc::openpty(&raw mut master, &raw mut slave, null_mut(), null(), null()) } != 0 {
+        if unsafe { libc::openpty(&raw mut master, &raw mut slave, null_mut(), null(), null()) }
+            != 0
+        {
             skip(&format!("no pseudo-terminals here: {}", std::io::Error::last_os_error()));
             return None;
         }
@@ -161,7 +187,10 @@ impl Terminal {
         let slave = unsafe { File::from_raw_fd(slave) };
         // Inherited by the player, the keyboard's end would stay open when we close ours.
         // SAFETY: a plain system call on a descriptor of ours.
-        assert_eq!(unsafe { libc::fcntl(keyboard.as_raw_fd(), libc::F_SETFD, libc::FD_CLOEXEC) }, 0);
+        assert_eq!(
+            unsafe { libc::fcntl(keyboard.as_raw_fd(), libc::F_SETFD, libc::FD_CLOEXEC) },
+            0
+        );
         let tty = std::fs::read_link(format!("/proc/self/fd/{}", slave.as_raw_fd())).unwrap();
         Some(Self { keyboard, tty })
     }
@@ -174,7 +203,8 @@ impl Terminal {
 const CTRL_C: u8 = 3;
 const CTRL_Z: u8 = 26;
 
-/// A player's session. Dropping it ends what is left of it: an orphan would keep the test's output open for ever.
+/// A player's session. Dropping it ends what is left of it: an orphan would keep the test's output
+/// open for ever.
 struct Session(u32);
 
 impl Drop for Session {
@@ -190,7 +220,8 @@ fn running_in_session(leader: u32) -> Vec<i32> {
     let of_session = |pid: i32| {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         // State, parent, group, session.
-        stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(3)?.parse().ok()) == Some(leader)
+        stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(3)?.parse().ok())
+            == Some(leader)
     };
     let all = isolated::processes().into_iter().map(|process| process.pid);
     all.filter(|&pid| of_session(pid) && isolated::is_running(pid)).collect()
@@ -210,7 +241,8 @@ fn within(limit: Duration, mut condition: impl FnMut() -> bool) -> bool {
 }
 
 fn rounds() -> usize {
-    std::env::var("ROWFORK_TEST_ROUNDS").map_or(60, |rounds| rounds.parse().expect("a number of rounds"))
+    std::env::var("ROWFORK_TEST_ROUNDS")
+        .map_or(60, |rounds| rounds.parse().expect("a number of rounds"))
 }
 
 /// xorshift64*: enough to be unpredictable in time.
@@ -225,17 +257,28 @@ impl Random {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
-        std::thread::sleep(Duration::from_micros(self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) % below_us));
+        std::thread::sleep(Duration::from_micros(
+            self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) % below_us,
+        ));
     }
 }
 
-/// Callers in the middle of their calls are struck: each dies by `signal`, and of none is anything left.
-fn struck_at_random_times(rounds: usize, signal: Signal, strike: impl Fn(Terminal, Pid) -> Option<Terminal>) {
+/// Callers in the middle of their calls are struck: each dies by `signal`, and of none is anything
+/// left.
+fn struck_at_random_times(
+    rounds: usize,
+    signal: Signal,
+    strike: impl Fn(Terminal, Pid) -> Option<Terminal>,
+) {
     let names = Names::new();
     let mut random = Random::new();
     for round in 0..rounds {
         let Some(terminal) = Terminal::open() else { return };
-        let mut caller = Holder::start(player(&format!("caller {} {}", terminal.tty.display(), names.name("a"))));
+        let mut caller = Holder::start(player(&format!(
+            "caller {} {}",
+            terminal.tty.display(),
+            names.name("a")
+        )));
         assert_eq!(caller.says(), "ready");
         let leader = caller.child.id();
         let _session = Session(leader);
@@ -247,7 +290,11 @@ fn struck_at_random_times(rounds: usize, signal: Signal, strike: impl Fn(Termina
             status.is_some()
         });
         assert!(dead, "round {round}: the caller survived {signal}");
-        assert_eq!(status.and_then(|status| status.signal()), Some(signal as i32), "round {round}: {status:?}");
+        assert_eq!(
+            status.and_then(|status| status.signal()),
+            Some(signal as i32),
+            "round {round}: {status:?}"
+        );
         let gone = within(Duration::from_secs(1), || running_in_session(leader).is_empty());
         assert!(gone, "round {round}: after 1 s these still run: {:?}", running_in_session(leader));
         // Another program's sweep may hold one for an instant.

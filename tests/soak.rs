@@ -1,5 +1,6 @@
-//! Ten thousand calls, every way that a call can end among them, leave the process as it was: descriptors, mappings,
-//! memory, children, names. A quarter of a minute, and never more than the watchdog's two:
+//! Ten thousand calls, every way that a call can end among them, leave the process as it was:
+//! descriptors, mappings, memory, children, names. A quarter of a minute, and never more than the
+//! watchdog's two:
 //!
 //! `cargo test --test soak -- --ignored`
 
@@ -44,8 +45,9 @@ fn call(round: usize, m: &mut SharedArray<f64, Ix2>, expected: &[u64], name: &st
             other => panic!("{other:?}"),
         },
         1 => {
-            let failed =
-                fork().workers(workers).map_rows(&*m, |row| if row.index() == 7 { Err("no") } else { Ok(0.0) });
+            let failed = fork()
+                .workers(workers)
+                .map_rows(&*m, |row| if row.index() == 7 { Err("no") } else { Ok(0.0) });
             assert!(matches!(failed.unwrap_err(), Error::KernelFailed { row: 7, .. }));
         }
         2 => {
@@ -85,7 +87,11 @@ fn call(round: usize, m: &mut SharedArray<f64, Ix2>, expected: &[u64], name: &st
         }
         7 => {
             let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-                fork().workers(workers).progress(|_| std::panic::resume_unwind(Box::new(()))).row_sums(&*m).map(drop)
+                fork()
+                    .workers(workers)
+                    .progress(|_| std::panic::resume_unwind(Box::new(())))
+                    .row_sums(&*m)
+                    .map(drop)
             }));
             assert!(ended.is_err(), "the callback's panic");
         }
@@ -99,10 +105,16 @@ fn call(round: usize, m: &mut SharedArray<f64, Ix2>, expected: &[u64], name: &st
             assert_eq!(*largest.unwrap(), m.view()[[99, 0]]);
         }
         9 => {
-            let copied = fork().workers(workers).transform_rows(&*m, 3, |row, out| out.assign(&row)).unwrap();
+            let copied = fork()
+                .workers(workers)
+                .transform_rows(&*m, 3, |row, out| out.assign(&row))
+                .unwrap();
             assert_eq!(copied.view(), m.view());
         }
-        10 => assert_eq!(fork().workers(workers).run_tasks(40, |task| task).unwrap().as_slice()[39], 39),
+        10 => assert_eq!(
+            fork().workers(workers).run_tasks(40, |task| task).unwrap().as_slice()[39],
+            39
+        ),
         11 => {
             // Larger than a huge page, and filled by rayon's threads.
             let large = SharedArray::copy_from(None, &*LARGE).unwrap();

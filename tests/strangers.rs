@@ -1,5 +1,6 @@
-//! What other programs do to the files of a call while it runs: they cut them, and the call ends with an error that
-//! says so, never with a signal; they remove or replace them, and the call does not care.
+//! What other programs do to the files of a call while it runs: they cut them, and the call ends
+//! with an error that says so, never with a signal; they remove or replace them, and the call does
+//! not care.
 
 #[path = "support/isolated.rs"]
 mod isolated;
@@ -25,15 +26,21 @@ const HEADER: u64 = 4096;
 const PAGE: u64 = 4096;
 
 /// At which row somebody cuts a file, and to which length.
-const CUTS: [(usize, u64); 5] =
-    [(0, 0), (0, HEADER), (50, HEADER + 10 * PAGE), (50, HEADER + 70 * PAGE + 100), (99, HEADER + 99 * PAGE)];
+const CUTS: [(usize, u64); 5] = [
+    (0, 0),
+    (0, HEADER),
+    (50, HEADER + 10 * PAGE),
+    (50, HEADER + 70 * PAGE + 100),
+    (99, HEADER + 99 * PAGE),
+];
 
 fn shm(name: &str) -> PathBuf {
     std::path::Path::new("/dev/shm").join(name)
 }
 
 fn named_matrix(name: &str) -> SharedArray<f64, Ix2> {
-    SharedArray::from_shape_fn(name, (N_ROWS, N_COLUMNS), |(i, j)| (i * 7 + j) as f64 * 0.1).unwrap()
+    SharedArray::from_shape_fn(name, (N_ROWS, N_COLUMNS), |(i, j)| (i * 7 + j) as f64 * 0.1)
+        .unwrap()
 }
 
 /// What of a call is harmed.
@@ -67,9 +74,11 @@ impl Role {
     }
 }
 
-/// Runs a call in which `name` plays `role`, and whose kernel does `harm` at each row before it looks at it.
+/// Runs a call in which `name` plays `role`, and whose kernel does `harm` at each row before it
+/// looks at it.
 fn call(role: Role, options: &Fork<'_>, name: &str, harm: &dyn Fn(usize)) -> rowfork::Result<()> {
-    let other = SharedArray::from_shape_fn(None, (N_ROWS, N_COLUMNS), |(i, j)| (i + j) as f64).unwrap();
+    let other =
+        SharedArray::from_shape_fn(None, (N_ROWS, N_COLUMNS), |(i, j)| (i + j) as f64).unwrap();
     let mut victim = named_matrix(name);
     match role {
         Role::Input => options

@@ -1,5 +1,6 @@
-//! The main job under strace, which kills it at, or fails, its n-th system call of each kind. Deterministic, no luck with
-//! timing. Skipped, with the reason printed, where strace cannot be used.
+//! The main job under strace, which kills it at, or fails, its n-th system call of each kind.
+//! Deterministic, no luck with timing. Skipped, with the reason printed, where strace cannot be
+//! used.
 
 #[path = "support/isolated.rs"]
 mod isolated;
@@ -51,7 +52,10 @@ fn the_main_job() {
     let m: SharedArray<f64, Ix2> =
         SharedArray::from_shape_fn(&*name, (200, 50), |(i, j)| (i * j) as f64).expect("placed");
     let mut sums = fork().workers(2).row_sums(&m).expect("sums");
-    assert!(sums.view().iter().enumerate().all(|(i, &sum)| sum == (i * 1225) as f64), "a wrong sum");
+    assert!(
+        sums.view().iter().enumerate().all(|(i, &sum)| sum == (i * 1225) as f64),
+        "a wrong sum"
+    );
     sums.publish(&format!("{name}-sums")).expect("publish");
     println!("the job is done");
 }
@@ -72,7 +76,11 @@ fn the_job_of_means_and_dots() {
     let sums = fork.row_sums_fast(&m).expect("sums");
     for i in 0..200 {
         let found = [means[i], dots[i], weighted[i], sums[i]];
-        assert_eq!(found, [24.5, 2450.0, 24.5, 1225.0].map(|of_row_1| of_row_1 * i as f64), "a wrong sum");
+        assert_eq!(
+            found,
+            [24.5, 2450.0, 24.5, 1225.0].map(|of_row_1| of_row_1 * i as f64),
+            "a wrong sum"
+        );
     }
     println!("the job is done");
 }
@@ -94,28 +102,35 @@ fn the_job_that_loses_a_worker() {
         row.sum()
     });
     let sums = sums.expect("sums");
-    assert!(sums.view().iter().enumerate().all(|(i, &sum)| sum == (i * 1225) as f64), "a wrong sum");
+    assert!(
+        sums.view().iter().enumerate().all(|(i, &sum)| sum == (i * 1225) as f64),
+        "a wrong sum"
+    );
     assert_eq!(deaths.load(Ordering::Relaxed), 2, "row 55 was run twice");
     println!("the job is done");
 }
 
 fn strace_works() -> bool {
-    let works =
-        Command::new("strace").args(["-qq", "-o", "/dev/null", "true"]).status().is_ok_and(|status| status.success());
+    let works = Command::new("strace")
+        .args(["-qq", "-o", "/dev/null", "true"])
+        .status()
+        .is_ok_and(|status| status.success());
     if !works {
         println!("SKIPPED: strace is not installed, or may not trace");
     }
     works
 }
 
-/// Runs the main job with one fault injected; whether it said that it is done, and all that it said.
+/// Runs the main job with one fault injected; whether it said that it is done, and all that it
+/// said.
 fn job_with(tag: &str, calls: &str, fault: &str) -> (bool, String) {
     run_with("the_main_job", tag, calls, fault)
 }
 
 fn run_with(program: &str, tag: &str, calls: &str, fault: &str) -> (bool, String) {
     let options = [&*format!("trace={calls}"), &*format!("inject={calls}:{fault}")];
-    let (done, output) = run_under_strace(program, tag, &["-o", "/dev/null", "-e", options[0], "-e", options[1]]);
+    let (done, output) =
+        run_under_strace(program, tag, &["-o", "/dev/null", "-e", options[0], "-e", options[1]]);
     assert!(!output.contains("WATCHDOG"), "{program}, {calls} {fault}: {output}");
     assert!(!output.contains("a wrong sum"), "{program}, {calls} {fault}: {output}");
     (done, output)
@@ -148,12 +163,19 @@ fn processes_with(tag: &str) -> Vec<i32> {
 fn assert_nothing_is_left(tag: &str, what: &str) {
     let deadline = Instant::now() + Duration::from_secs(1);
     while !processes_with(tag).is_empty() {
-        assert!(Instant::now() < deadline, "{what}: after 1 s these still run: {:?}", processes_with(tag));
+        assert!(
+            Instant::now() < deadline,
+            "{what}: after 1 s these still run: {:?}",
+            processes_with(tag)
+        );
         std::thread::sleep(Duration::from_millis(1));
     }
     rowfork::segment::sweep().unwrap();
-    let names = std::fs::read_dir("/dev/shm").unwrap().filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-    let left: Vec<_> = names.filter(|name| name.starts_with(&format!("rowfork-strace-{tag}"))).collect();
+    let names = std::fs::read_dir("/dev/shm")
+        .unwrap()
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let left: Vec<_> =
+        names.filter(|name| name.starts_with(&format!("rowfork-strace-{tag}"))).collect();
     assert!(left.is_empty(), "{what}: left {left:?}");
 }
 
@@ -166,7 +188,8 @@ isolated_tests! {
         let (mut unharmed, mut harmed) = (0, 0);
         for call in SWEPT {
             for n in 1..=4 {
-                // With -f every process counts for itself: its n-th such call kills caller and worker alike.
+                // With -f every process counts for itself: its n-th such call kills caller and
+                // worker alike.
                 let (done, _) = job_with(&tag, call, &format!("signal=SIGKILL:when={n}"));
                 assert_nothing_is_left(&tag, &format!("SIGKILL at {call} number {n}"));
                 if done { unharmed += 1 } else { harmed += 1 }
@@ -204,7 +227,8 @@ isolated_tests! {
         let tag = std::process::id().to_string();
         for program in ["the_main_job", "the_job_that_loses_a_worker", "the_job_of_means_and_dots"] {
             for error in ["ENOSYS", "EPERM"] {
-                // None has one; the first, the second, and the one that comes for the dead have none.
+                // None has one; the first, the second, and the one that comes for the dead have
+                // none.
                 for which in ["1+", "1", "2", "3"] {
                     let (done, output) = run_with(program, &tag, "pidfd_open", &format!("error={error}:when={which}"));
                     assert!(done, "{program}, {error} at {which}: {output}");
@@ -228,7 +252,8 @@ isolated_tests! {
             let record = std::fs::read_to_string(path).unwrap();
             // Not the lines on which a call that another process's line has cut in two goes on.
             let count = |call: &str| record.lines().filter(|line| line.contains(call)).count();
-            // A block that came back is three pieces, for which some that had nothing left to do are forked anew.
+            // A block that came back is three pieces, for which some that had nothing left to do
+            // are forked anew.
             let forked = count(" clone(");
             assert!((1..=workers).contains(&forked), "{record}");
             assert_eq!((count("waitid("), count("waitid(P_PIDFD, ")), (2 * forked, 2 * forked), "{record}");
@@ -277,7 +302,8 @@ isolated_tests! {
         for (call, error) in faults {
             for n in 1..=2 {
                 let (done, output) = job_with(&tag, call, &format!("error={error}:when={n}"));
-                // The job's own expect() prints the typed error; anything else would be a hang or a signal.
+                // The job's own expect() prints the typed error; anything else would be a hang or a
+                // signal.
                 let typed = ["placed: ", "sums: ", "publish: "].iter().any(|step| output.contains(step));
                 assert!(done || typed, "{call} {error} number {n}: {output}");
                 assert_nothing_is_left(&tag, &format!("{call} {error}"));

@@ -1,5 +1,5 @@
-//! Calls of a program whose other threads hold, or fight for, every lock that a forked worker could come to wait for:
-//! rowfork's own code in the worker waits for none of them.
+//! Calls of a program whose other threads hold, or fight for, every lock that a forked worker could
+//! come to wait for: rowfork's own code in the worker waits for none of them.
 #![allow(unsafe_code, reason = "walks the loaded objects, changes the environment")]
 
 #[path = "support/harmed.rs"]
@@ -75,9 +75,14 @@ fn sets_variables() {
         if over() {
             break;
         }
-        // (Values that come again: glibc never frees one.)
-        // SAFETY: this test is alone in its process, and nothing but std reads the environment here, under std's lock.
-        unsafe { std::env::set_var(format!("ROWFORK_TEST_TORTURE_{}", round % 50), (round % 7).to_string()) };
+        // (Values that come again: glibc never frees one.) SAFETY: this test is alone in its
+        // process, and nothing but std reads the environment here, under std's lock.
+        unsafe {
+            std::env::set_var(
+                format!("ROWFORK_TEST_TORTURE_{}", round % 50),
+                (round % 7).to_string(),
+            )
+        };
     }
 }
 
@@ -87,7 +92,8 @@ fn storms_the_allocator() {
         if over() {
             break;
         }
-        let some: Vec<Vec<u8>> = (0..20).map(|i| Vec::with_capacity(1 + (round * 37 + i * 1009) % 9000)).collect();
+        let some: Vec<Vec<u8>> =
+            (0..20).map(|i| Vec::with_capacity(1 + (round * 37 + i * 1009) % 9000)).collect();
         std::hint::black_box(some);
     }
 }
@@ -152,7 +158,10 @@ fn sums(m: &SharedArray<f64, Ix2>) -> Vec<u64> {
     bits(&fork().workers(2).row_sums(m).unwrap())
 }
 
-fn mapped(m: &SharedArray<f64, Ix2>, harm: impl Fn(usize)) -> rowfork::Result<(Vec<u64>, rowfork::Report)> {
+fn mapped(
+    m: &SharedArray<f64, Ix2>,
+    harm: impl Fn(usize),
+) -> rowfork::Result<(Vec<u64>, rowfork::Report)> {
     harmed::harmed(m, 2, harm)
 }
 
@@ -181,17 +190,26 @@ fn a_number_of_jobs(jobs: usize) {
     let right = bits(&fork().workers(2).map_rows(&m, kernel).unwrap());
     tortured(|| {
         for round in 0..jobs {
-            assert!(bits(&fork().workers(2).map_rows(&m, kernel).unwrap()) == right, "fork, round {round}");
+            assert!(
+                bits(&fork().workers(2).map_rows(&m, kernel).unwrap()) == right,
+                "fork, round {round}"
+            );
         }
         // Every pool is made while the locks are held, for the fork is then.
         for made in 0..jobs / 50 {
             let pool = rowfork::Pool::builder().workers(2).build().unwrap();
             for round in 0..50 {
-                assert!(bits(&pool.map_rows(&m, kernel).unwrap()) == right, "pool {made}, round {round}");
+                assert!(
+                    bits(&pool.map_rows(&m, kernel).unwrap()) == right,
+                    "pool {made}, round {round}"
+                );
             }
             let worker = pool.stats().worker_pids[0];
             nix::sys::signal::kill(nix::unistd::Pid::from_raw(worker), Signal::SIGKILL).unwrap();
-            assert!(bits(&pool.map_rows(&m, kernel).unwrap()) == right, "pool {made}, after a death");
+            assert!(
+                bits(&pool.map_rows(&m, kernel).unwrap()) == right,
+                "pool {made}, after a death"
+            );
         }
     });
 }
@@ -201,7 +219,8 @@ isolated_tests! {
         // SAFETY: this test is alone in its process; a worker has one thread.
         unsafe { std::env::remove_var("ROWFORK_ISA") };
         let m = SharedArray::<f64, Ix2>::zeros(None, (3, 3)).unwrap();
-        // Who chooses in the worker, with threads of the caller about to change the environment, may wait for ever.
+        // Who chooses in the worker, with threads of the caller about to change the environment,
+        // may wait for ever.
         let chosen_late = fork().map_rows(&m, |_| {
             // SAFETY: as above.
             unsafe { std::env::set_var("ROWFORK_ISA", "scalar") };
@@ -221,7 +240,8 @@ isolated_tests! {
     }
 
     fn three_hundred_calls_end_rightly_whatever_locks_other_threads_hold_or_fight_for() {
-        // One thread gets stuck in the hook. (A failure of this test is told past the lock of stderr.)
+        // One thread gets stuck in the hook. (A failure of this test is told past the lock of
+        // stderr.)
         std::panic::set_hook(Box::new(|info| match info.payload().downcast_ref::<&str>() {
             Some(&STUCK) => hold(),
             _ => drop(std::fs::write("/dev/stderr", info.to_string())),

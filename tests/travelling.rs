@@ -1,5 +1,5 @@
-//! What goes with a call arrives in its workers as it was, also in those of a pool, which get it in words: parts of arrays,
-//! parameters of any size, vectors longer than what is kept in one piece.
+//! What goes with a call arrives in its workers as it was, also in those of a pool, which get it in
+//! words: parts of arrays, parameters of any size, vectors longer than what is kept in one piece.
 
 #![allow(clippy::many_single_char_names, reason = "inputs have letters")]
 #![allow(clippy::large_stack_arrays, reason = "a long parameter is one")]
@@ -35,7 +35,8 @@ fn matrix(n_rows: usize, n_columns: usize) -> SharedArray<f64, Ix2> {
     SharedArray::copy_from(None, &values(dim_of::<Ix2>(&[n_rows, n_columns]))).unwrap()
 }
 
-/// The vector's elements, whose products with those of a matrix have sums that are exact in every order.
+/// The vector's elements, whose products with those of a matrix have sums that are exact in every
+/// order.
 fn vector(len: usize) -> Array1<f64> {
     (0..len).map(|place| (place % 13) as f64 - 4.5).collect()
 }
@@ -44,10 +45,13 @@ fn dots(m: &SharedArray<f64, Ix2>, vector: &ArrayView1<'_, f64>) -> Vec<f64> {
     m.view().outer_iter().map(|row| row.dot(vector)).collect()
 }
 
-/// Parts of an array of seven axes: turned, with steps, without elements, of one place along an axis.
+/// Parts of an array of seven axes: turned, with steps, without elements, of one place along an
+/// axis.
 fn parts(array: &SharedArray<f64, IxDyn>) -> Vec<Selection<'_, f64, IxDyn>> {
     let slice = |parts: &[(usize, Slice)]| {
-        parts.iter().fold(Selection::from(array), |part, &(axis, slice)| part.slice_axis(Axis(axis), slice).unwrap())
+        parts.iter().fold(Selection::from(array), |part, &(axis, slice)| {
+            part.slice_axis(Axis(axis), slice).unwrap()
+        })
     };
     let turned = Slice::new(0, None, -1);
     vec![
@@ -55,7 +59,15 @@ fn parts(array: &SharedArray<f64, IxDyn>) -> Vec<Selection<'_, f64, IxDyn>> {
         slice(&[(0, turned)]),
         slice(&[(0, Slice::new(1, None, 3)), (2, turned)]),
         slice(&[(0, turned), (1, turned), (3, Slice::new(0, None, -2)), (6, turned)]),
-        slice(&[(0, turned), (1, turned), (2, turned), (3, turned), (4, turned), (5, turned), (6, turned)]),
+        slice(&[
+            (0, turned),
+            (1, turned),
+            (2, turned),
+            (3, turned),
+            (4, turned),
+            (5, turned),
+            (6, turned),
+        ]),
         slice(&[(0, Slice::new(0, None, -2)), (6, Slice::new(1, None, 2))]),
         slice(&[(0, Slice::new(2, Some(3), -1)), (3, Slice::new(1, Some(2), -1))]),
         slice(&[(0, Slice::new(3, Some(3), -1)), (3, turned)]),

@@ -1,5 +1,5 @@
-//! Calls where the kernel, or the sandbox around it, has no pidfds to give: slower, and no less right. The refusals are
-//! real: a seccomp filter that answers as old kernels and old profiles do.
+//! Calls where the kernel, or the sandbox around it, has no pidfds to give: slower, and no less
+//! right. The refusals are real: a seccomp filter that answers as old kernels and old profiles do.
 
 #[path = "support/harmed.rs"]
 mod harmed;
@@ -19,8 +19,8 @@ use harmed::{first_time, harmed, matrix};
 use pooled::{KILLED, NO_HARM, count_anew, end, pool_of, until, workers_of};
 use shared::{SharedWord, raise};
 
-/// What a place without pidfds refuses, and with which errno: all calls of that number, or those whose first argument is
-/// the given one.
+/// What a place without pidfds refuses, and with which errno: all calls of that number, or those
+/// whose first argument is the given one.
 type Refusal = (libc::c_long, Option<u32>, i32);
 
 const P_PIDFD: u32 = 3;
@@ -36,8 +36,8 @@ const REFUSALS: [(&str, &[Refusal]); 7] = [
     ("no ioctl of theirs", &[(libc::SYS_ioctl, None, libc::ENOTTY)]),
 ];
 
-/// Has the kernel refuse these calls of this thread, and of all that comes of it, from now on. False (with the reason
-/// printed) where filters cannot be installed.
+/// Has the kernel refuse these calls of this thread, and of all that comes of it, from now on.
+/// False (with the reason printed) where filters cannot be installed.
 #[must_use]
 fn refuse(refusals: &[Refusal]) -> bool {
     // Offsets in `seccomp_data`: the number of the call, and the low half of its first argument.
@@ -46,11 +46,20 @@ fn refuse(refusals: &[Refusal]) -> bool {
     const LOAD: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
     const IF_EQUAL: u32 = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
     const RETURN: u32 = libc::BPF_RET | libc::BPF_K;
-    let step = |code: u32, jf: u8, k: u32| libc::sock_filter { code: u16::try_from(code).unwrap(), jt: 0, jf, k };
+    let step = |code: u32, jf: u8, k: u32| libc::sock_filter {
+        code: u16::try_from(code).unwrap(),
+        jt: 0,
+        jf,
+        k,
+    };
     let mut program = Vec::new();
     for &(number, argument, errno) in refusals {
         program.push(step(LOAD, 0, NUMBER));
-        program.push(step(IF_EQUAL, if argument.is_some() { 3 } else { 1 }, u32::try_from(number).unwrap()));
+        program.push(step(
+            IF_EQUAL,
+            if argument.is_some() { 3 } else { 1 },
+            u32::try_from(number).unwrap(),
+        ));
         if let Some(argument) = argument {
             program.push(step(LOAD, 0, FIRST_ARGUMENT));
             program.push(step(IF_EQUAL, 1, argument));
@@ -58,11 +67,15 @@ fn refuse(refusals: &[Refusal]) -> bool {
         program.push(step(RETURN, 0, libc::SECCOMP_RET_ERRNO | errno.cast_unsigned()));
     }
     program.push(step(RETURN, 0, libc::SECCOMP_RET_ALLOW));
-    let filter = libc::sock_fprog { len: u16::try_from(program.len()).unwrap(), filter: program.as_mut_ptr() };
+    let filter = libc::sock_fprog {
+        len: u16::try_from(program.len()).unwrap(),
+        filter: program.as_mut_ptr(),
+    };
     nix::sys::prctl::set_no_new_privs().unwrap();
     #[allow(unsafe_code, reason = "installs a filter")]
     // SAFETY: the program outlives the call, which copies it.
-    let answer = unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const filter) };
+    let answer =
+        unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const filter) };
     if answer != 0 {
         println!("SKIPPED: no seccomp filter here: {}", std::io::Error::last_os_error());
         return false;
@@ -71,7 +84,11 @@ fn refuse(refusals: &[Refusal]) -> bool {
         #[allow(unsafe_code, reason = "makes the call that is refused")]
         // SAFETY: refused; and no such call does anything with a null pointer for the rest.
         let answer = unsafe { libc::syscall(number, argument.unwrap_or(0), 0, 0, 0, 0) };
-        assert_eq!((answer, std::io::Error::last_os_error().raw_os_error()), (-1, Some(errno)), "not refused");
+        assert_eq!(
+            (answer, std::io::Error::last_os_error().raw_os_error()),
+            (-1, Some(errno)),
+            "not refused"
+        );
     }
     true
 }

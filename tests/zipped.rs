@@ -1,4 +1,5 @@
-//! Several inputs at once: the rows of a tuple are taken together, whatever their types, dimensions and layouts.
+//! Several inputs at once: the rows of a tuple are taken together, whatever their types, dimensions
+//! and layouts.
 
 #![allow(clippy::many_single_char_names, reason = "inputs have letters")]
 
@@ -21,8 +22,8 @@ fn shared<A: Value, D: ndarray::Dimension>(shape: &[usize]) -> SharedArray<A, D>
     SharedArray::copy_from(None, &values::<A, D>(dim_of(shape))).unwrap()
 }
 
-/// Every operation on `input`, of `n_rows` rows, whose rows and blocks `hash_of` and `hashes_of` make words of; `expected`
-/// are those of a plain loop.
+/// Every operation on `input`, of `n_rows` rows, whose rows and blocks `hash_of` and `hashes_of`
+/// make words of; `expected` are those of a plain loop.
 fn every_operation<I: Rows + Copy>(
     executors: &Executors,
     what: &str,
@@ -33,7 +34,9 @@ fn every_operation<I: Rows + Copy>(
 ) {
     let n_rows = expected.len();
     let each = Array1::from(expected.to_vec());
-    for (place, workers) in Place::ALL.into_iter().flat_map(|place| WORKERS.map(|workers| (place, workers))) {
+    for (place, workers) in
+        Place::ALL.into_iter().flat_map(|place| WORKERS.map(|workers| (place, workers)))
+    {
         let call = || executors.at(place).workers(workers);
         let what = format!("{what}, {n_rows} rows, {place}, {workers} workers");
         let mapped = call().map_rows(input, hash_of).unwrap();
@@ -42,18 +45,27 @@ fn every_operation<I: Rows + Copy>(
         call().map_rows_into(input, &mut out, move |row| Ok::<_, String>(hash_of(row))).unwrap();
         assert_eq!(out.view(), each, "map_rows_into of {what}");
         let transformed =
-            call().transform_rows(input, 3, move |row, out: &mut ArrayViewMut<'_, u64, Ix1>| out.fill(hash_of(row)));
+            call().transform_rows(input, 3, move |row, out: &mut ArrayViewMut<'_, u64, Ix1>| {
+                out.fill(hash_of(row))
+            });
         assert!(
             transformed.unwrap().view().axis_iter(Axis(1)).all(|column| column == each),
             "transform_rows of {what}"
         );
-        let blocks = call().block_rows(7).map_blocks(input, (), move |block, out: &mut ArrayViewMut<'_, u64, Ix1>| {
-            out.assign(&Array1::from(hashes_of(block)));
-        });
+        let blocks = call().block_rows(7).map_blocks(
+            input,
+            (),
+            move |block, out: &mut ArrayViewMut<'_, u64, Ix1>| {
+                out.assign(&Array1::from(hashes_of(block)));
+            },
+        );
         assert_eq!(blocks.unwrap().view(), each, "map_blocks of {what}");
-        let mut array = SharedArray::from_shape_fn(None, (n_rows, 2), |(i, j)| (i * 2 + j) as u64).unwrap();
+        let mut array =
+            SharedArray::from_shape_fn(None, (n_rows, 2), |(i, j)| (i * 2 + j) as u64).unwrap();
         let updated: Array2<u64> = array.to_owned() + each.view().insert_axis(Axis(1));
-        call().update_rows_with(&mut array, input, move |row, input| *row += hash_of(input)).unwrap();
+        call()
+            .update_rows_with(&mut array, input, move |row, input| *row += hash_of(input))
+            .unwrap();
         assert_eq!(array.view(), updated, "update_rows_with of {what}");
         // Not commutative, but associative.
         let take_in = |f: &mut [u64; 2], g: &[u64; 2]| {
@@ -63,7 +75,9 @@ fn every_operation<I: Rows + Copy>(
         for &hash in expected {
             take_in(&mut serial, &[hash, 1]);
         }
-        let folded = call().fold_rows(input, [1, 0], move |f, row| take_in(f, &[hash_of(row), 1]), take_in).unwrap();
+        let folded = call()
+            .fold_rows(input, [1, 0], move |f, row| take_in(f, &[hash_of(row), 1]), take_in)
+            .unwrap();
         assert_eq!(*folded, serial, "fold_rows of {what}");
         let zero = Array1::<u64>::zeros(2);
         let folded = call().fold_rows_array(
@@ -80,7 +94,8 @@ fn every_operation<I: Rows + Copy>(
     }
 }
 
-/// The words of all parts as one; the order of the parts matters. The addition in `every_operation` must not overflow.
+/// The words of all parts as one; the order of the parts matters. The addition in `every_operation`
+/// must not overflow.
 fn joined(hashes: &[u64]) -> u64 {
     hashes.iter().fold(1, |joined: u64, hash| joined.wrapping_mul(31).wrapping_add(*hash)) >> 1
 }

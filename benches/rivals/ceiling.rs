@@ -1,7 +1,8 @@
 //! How fast the bytes can be read at all, and copied.
 //!
-//! There is no one best way to read memory: what is asked for in advance, and how many places are read at once, matters on
-//! some machines and in some phases of them. So several ways are tried, and the best is the ceiling.
+//! There is no one best way to read memory: what is asked for in advance, and how many places are
+//! read at once, matters on some machines and in some phases of them. So several ways are tried,
+//! and the best is the ceiling.
 #![allow(unsafe_code, reason = "a prefetch, and functions compiled for more than the baseline")]
 #![allow(clippy::inline_always, reason = "what is not inlined is compiled for the baseline")]
 
@@ -27,7 +28,11 @@ impl Ceiling {
         let half = (size_of_val(elements) / rayon::current_num_threads()).max(64);
         let ways = [1, 2, 4].into_iter().flat_map(|streams| {
             [0, 1 << 10, 4 << 10].into_iter().flat_map(move |ahead| {
-                [4 << 20, half].into_iter().map(move |piece_bytes| Self { streams, ahead, piece_bytes })
+                [4 << 20, half].into_iter().map(move |piece_bytes| Self {
+                    streams,
+                    ahead,
+                    piece_bytes,
+                })
             })
         });
         let timed = ways.map(|way| {
@@ -56,7 +61,9 @@ impl Ceiling {
 /// Copies all elements, by all threads.
 pub(crate) fn copy(from: &[f64], to: &mut [f64]) {
     let half = from.len().div_ceil(rayon::current_num_threads()).max(1);
-    from.par_chunks(half).zip(to.par_chunks_mut(half)).for_each(|(from, to)| to.copy_from_slice(from));
+    from.par_chunks(half)
+        .zip(to.par_chunks_mut(half))
+        .for_each(|(from, to)| to.copy_from_slice(from));
 }
 
 /// The sum of some elements in some order, as plain as can be.
@@ -102,7 +109,9 @@ fn read_lines<const STREAMS: usize>(elements: &[f64], ahead: usize) -> f64 {
             }
         }
     }
-    sums.iter().flatten().sum::<f64>() + rest.iter().flatten().sum::<f64>() + tail.iter().sum::<f64>()
+    sums.iter().flatten().sum::<f64>()
+        + rest.iter().flatten().sum::<f64>()
+        + tail.iter().sum::<f64>()
 }
 
 #[inline(always)]

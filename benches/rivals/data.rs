@@ -22,7 +22,8 @@ fn uniform(i: usize, j: usize) -> f64 {
     ((z ^ (z >> 31)) >> 11) as f64 * 2f64.powi(-53)
 }
 
-/// Rows whose sum is a hair's breadth from the middle between two doubles, and all other terms of which cancel.
+/// Rows whose sum is a hair's breadth from the middle between two doubles, and all other terms of
+/// which cancel.
 fn near_tie(i: usize, j: usize, n_columns: usize) -> f64 {
     let hair = 2f64.powi(-100);
     match j {

@@ -3,7 +3,8 @@
 
 use std::ptr::NonNull;
 
-/// A program's worth of private memory, all of it touched, in pages of 4 KiB. Make it before the pool.
+/// A program's worth of private memory, all of it touched, in pages of 4 KiB. Make it before the
+/// pool.
 #[derive(Debug)]
 pub(crate) struct Heap {
     start: NonNull<libc::c_void>,
@@ -15,13 +16,22 @@ impl Heap {
     pub(crate) fn new(len: usize) -> Result<Self, String> {
         let available = available();
         if available / 4 * 3 < len {
-            return Err(format!("{} MiB of private heap, where {} MiB are available", len >> 20, available >> 20));
+            return Err(format!(
+                "{} MiB of private heap, where {} MiB are available",
+                len >> 20,
+                available >> 20
+            ));
         }
-        let (prot, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+        let (prot, flags) =
+            (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
         // SAFETY: a new mapping at an address of the kernel's choice.
         let start = unsafe { libc::mmap(std::ptr::null_mut(), len, prot, flags, -1, 0) };
         if start == libc::MAP_FAILED {
-            return Err(format!("{} MiB of private heap: {}", len >> 20, std::io::Error::last_os_error()));
+            return Err(format!(
+                "{} MiB of private heap: {}",
+                len >> 20,
+                std::io::Error::last_os_error()
+            ));
         }
         let heap = Self { start: NonNull::new(start).expect("not at 0"), len };
         // SAFETY: advice on the mapping just made.
@@ -43,6 +53,8 @@ impl Drop for Heap {
 /// Bytes that can be had without pushing others out; all of them if nobody knows.
 fn available() -> usize {
     let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:")?.trim().strip_suffix(" kB"));
+    let line = meminfo
+        .lines()
+        .find_map(|line| line.strip_prefix("MemAvailable:")?.trim().strip_suffix(" kB"));
     line.and_then(|kib| kib.parse().ok()).map_or(usize::MAX, |kib: usize| kib << 10)
 }

@@ -1,5 +1,5 @@
-//! Those that row sums are measured against, over the same bytes and with as many threads, and the data. Shared by the benches
-//! and by `examples/abba.rs`.
+//! Those that row sums are measured against, over the same bytes and with as many threads, and the
+//! data. Shared by the benches and by `examples/abba.rs`.
 #![allow(dead_code, unused_imports, reason = "each program uses a part")]
 
 mod ceiling;
@@ -56,14 +56,23 @@ pub(crate) fn rayon_slices(rows: &ArrayView2<'_, f64>, sums: &mut [f64]) {
 }
 
 /// Whether the rival writes the sums of plain summation at least; `exact` being those.
-pub(crate) fn is_right(rival: Sum, rows: &ArrayView2<'_, f64>, sums: &mut [f64], exact: &[f64]) -> bool {
+pub(crate) fn is_right(
+    rival: Sum,
+    rows: &ArrayView2<'_, f64>,
+    sums: &mut [f64],
+    exact: &[f64],
+) -> bool {
     // No answer of somebody else is left for one that writes nothing.
     sums.fill(f64::NAN);
     rival(rows, sums);
     are_close(sums, exact, rows)
 }
 
-fn by_chunks(rows: &ArrayView2<'_, f64>, sums: &mut [f64], sum: impl Fn(&[f64], &mut [f64]) + Sync) {
+fn by_chunks(
+    rows: &ArrayView2<'_, f64>,
+    sums: &mut [f64],
+    sum: impl Fn(&[f64], &mut [f64]) + Sync,
+) {
     let row_bytes = rows.ncols() * size_of::<f64>();
     let chunk_bytes = (rows.nrows() * row_bytes / 16).clamp(LEAST_CHUNK_BYTES, CHUNK_BYTES);
     let chunk_rows = (chunk_bytes / row_bytes).max(1);
@@ -78,5 +87,8 @@ fn by_chunks(rows: &ArrayView2<'_, f64>, sums: &mut [f64], sum: impl Fn(&[f64], 
 pub(crate) fn are_close(sums: &[f64], exact: &[f64], rows: &ArrayView2<'_, f64>) -> bool {
     let magnitude = |row: usize| rows.row(row).iter().map(|x| x.abs()).sum::<f64>();
     let error = f64::EPSILON * rows.ncols() as f64;
-    sums.iter().zip(exact).enumerate().all(|(row, (a, b))| a == b || (a - b).abs() <= error * magnitude(row))
+    sums.iter()
+        .zip(exact)
+        .enumerate()
+        .all(|(row, (a, b))| a == b || (a - b).abs() <= error * magnitude(row))
 }

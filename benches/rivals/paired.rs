@@ -2,7 +2,8 @@
 
 use std::time::Instant;
 
-/// Memory is in a slow phase while bytes are read at no more than this rate, in GB/s: virtual machines share theirs.
+/// Memory is in a slow phase while bytes are read at no more than this rate, in GB/s: virtual
+/// machines share theirs.
 const SLOW_PHASE: f64 = 50.0;
 
 /// Fewer quadruples of a phase say nothing of it.
@@ -27,15 +28,18 @@ struct Quadruple {
 }
 
 impl Pairs<'_> {
-    /// Prints the rate of A to that of B: median and quartiles of the ratios, and the medians of both in GB/s, by phase.
+    /// Prints the rate of A to that of B: median and quartiles of the ratios, and the medians of
+    /// both in GB/s, by phase.
     pub(crate) fn measure(&self, name: &str, a: &mut dyn FnMut(), b: &mut dyn FnMut()) {
         if self.only.is_some_and(|only| !name.contains(only)) {
             return;
         }
         a();
         b();
-        let quadruples: Vec<Quadruple> = (0..self.quadruples).map(|_| self.quadruple(a, b)).collect();
-        let (slow, fast): (Vec<_>, Vec<_>) = quadruples.into_iter().partition(|one| one.ceiling <= SLOW_PHASE);
+        let quadruples: Vec<Quadruple> =
+            (0..self.quadruples).map(|_| self.quadruple(a, b)).collect();
+        let (slow, fast): (Vec<_>, Vec<_>) =
+            quadruples.into_iter().partition(|one| one.ceiling <= SLOW_PHASE);
         let both_count = slow.len() >= LEAST_QUADRUPLES && fast.len() >= LEAST_QUADRUPLES;
         let most = if slow.len() >= fast.len() { (&slow, "slow") } else { (&fast, "fast") };
         let least = if slow.len() >= fast.len() { (&fast, "fast") } else { (&slow, "slow") };
@@ -62,7 +66,9 @@ fn print_line(name: &str, quadruples: &[Quadruple], phase: &str) {
     let [low, median, high] = [1, 2, 3].map(|which| quartile(which, &|one| one.a / one.b));
     let (a, b) = (quartile(2, &|one| one.a), quartile(2, &|one| one.b));
     let n = quadruples.len();
-    println!("{name:52} {median:.3} ({low:.3} to {high:.3})  {a:5.1} to {b:5.1} GB/s, {phase} memory, n = {n}");
+    println!(
+        "{name:52} {median:.3} ({low:.3} to {high:.3})  {a:5.1} to {b:5.1} GB/s, {phase} memory, n = {n}"
+    );
 }
 
 fn seconds(work: &mut dyn FnMut()) -> f64 {

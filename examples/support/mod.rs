@@ -1,4 +1,5 @@
-//! What the examples share: options from the command line, the memory there is, timing. Nothing of rowfork to learn here.
+//! What the examples share: options from the command line, the memory there is, timing. Nothing of
+//! rowfork to learn here.
 #![allow(dead_code, reason = "each example uses a part")]
 
 use std::time::Instant;
@@ -11,19 +12,21 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    /// From this program's arguments; says what is possible, and ends, when one is not in `known` or lacks its value.
+    /// From this program's arguments; says what is possible, and ends, when one is not in `known`
+    /// or lacks its value.
     pub(crate) fn from_args(usage: &str, known: &[&str]) -> Self {
         end_with_the_reader();
         let words: Vec<String> = std::env::args().skip(1).collect();
         let is_option = |word: &String| word.starts_with('-');
-        let complaint = words.iter().enumerate().filter(|(_, word)| is_option(word)).find_map(|(at, word)| {
-            let value = words.get(at + 1).filter(|next| !is_option(next));
-            match (known.contains(&word.as_str()), value) {
-                (false, _) => Some(format!("{word} is not an option")),
-                (true, None) => Some(format!("{word} needs a value")),
-                (true, Some(_)) => None,
-            }
-        });
+        let complaint =
+            words.iter().enumerate().filter(|(_, word)| is_option(word)).find_map(|(at, word)| {
+                let value = words.get(at + 1).filter(|next| !is_option(next));
+                match (known.contains(&word.as_str()), value) {
+                    (false, _) => Some(format!("{word} is not an option")),
+                    (true, None) => Some(format!("{word} needs a value")),
+                    (true, Some(_)) => None,
+                }
+            });
         let options = Self { words };
         let unexpected = options.plain().filter(|_| !usage.contains("FILE"));
         let complaint = complaint.or_else(|| Some(format!("{} is not expected", unexpected?)));
@@ -63,25 +66,29 @@ impl Options {
     /// The argument that belongs to no option.
     pub(crate) fn plain(&self) -> Option<&str> {
         let is_value = |at: usize| at > 0 && self.words[at - 1].starts_with('-');
-        let at = (0..self.words.len()).find(|&at| !self.words[at].starts_with('-') && !is_value(at))?;
+        let at =
+            (0..self.words.len()).find(|&at| !self.words[at].starts_with('-') && !is_value(at))?;
         Some(&self.words[at])
     }
 }
 
-/// Ends this program quietly when nobody reads what it prints any more (`| head -1`), where Rust would have it panic.
+/// Ends this program quietly when nobody reads what it prints any more (`| head -1`), where Rust
+/// would have it panic.
 #[allow(unsafe_code, reason = "the disposition of a signal is the process's")]
 fn end_with_the_reader() {
     // SAFETY: no other thread yet, and no handler: the default action.
     let _ = unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) };
 }
 
-/// At most `n_rows` rows of `row_bytes` bytes: fewer, with a notice, where /dev/shm or memory has no room for them. One
-/// at least: where there is no room for that, rowfork says so.
+/// At most `n_rows` rows of `row_bytes` bytes: fewer, with a notice, where /dev/shm or memory has
+/// no room for them. One at least: where there is no room for that, rowfork says so.
 pub(crate) fn rows_that_fit(n_rows: usize, row_bytes: usize) -> usize {
-    let shm =
-        nix::sys::statvfs::statvfs("/dev/shm").map_or(u64::MAX, |stat| stat.blocks_available() * stat.block_size());
+    let shm = nix::sys::statvfs::statvfs("/dev/shm")
+        .map_or(u64::MAX, |stat| stat.blocks_available() * stat.block_size());
     let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let available = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:")?.trim().strip_suffix(" kB"));
+    let available = meminfo
+        .lines()
+        .find_map(|line| line.strip_prefix("MemAvailable:")?.trim().strip_suffix(" kB"));
     let memory = available.and_then(|kib| kib.parse().ok()).map_or(u64::MAX, |kib: u64| kib * 1024);
     // Outputs and everybody else want some, too.
     let room = usize::try_from(shm.min(memory)).unwrap_or(usize::MAX) / 10 * 7;
@@ -104,7 +111,8 @@ pub(crate) fn timed<T>(work: impl FnOnce() -> T) -> (f64, T) {
     (start.elapsed().as_secs_f64(), result)
 }
 
-/// The median of five timings of each rival, in turns, so that a slow moment of the machine hits them all.
+/// The median of five timings of each rival, in turns, so that a slow moment of the machine hits
+/// them all.
 pub(crate) fn medians<const N: usize>(mut rivals: [&mut dyn FnMut(); N]) -> [f64; N] {
     let mut times: [Vec<f64>; N] = std::array::from_fn(|_| Vec::new());
     for _ in 0..5 {
@@ -120,5 +128,9 @@ pub(crate) fn medians<const N: usize>(mut rivals: [&mut dyn FnMut(); N]) -> [f64
 
 /// One line of the table: what, how long, how fast.
 pub(crate) fn line(what: &str, seconds: f64, bytes: usize, remark: &str) {
-    println!("{what:<22} {:>9.3} ms {:>7.1} GB/s   {remark}", seconds * 1e3, bytes as f64 / seconds / 1e9);
+    println!(
+        "{what:<22} {:>9.3} ms {:>7.1} GB/s   {remark}",
+        seconds * 1e3,
+        bytes as f64 / seconds / 1e9
+    );
 }

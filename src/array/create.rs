@@ -1,4 +1,5 @@
-//! Ways to make a shared array. Each fills the segment in place, in parallel, before anybody else can see it.
+//! Ways to make a shared array. Each fills the segment in place, in parallel, before anybody else
+//! can see it.
 
 use ndarray::{ArrayRef, Dimension, IntoDimension};
 
@@ -7,7 +8,10 @@ use super::{Element, SegmentName, SharedArray};
 use crate::error::Result;
 use crate::segment::{self, Fill};
 
-#[expect(clippy::needless_pass_by_value, reason = "a name reads better without a borrow, and `None` has no type then")]
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "a name reads better without a borrow, and `None` has no type then"
+)]
 impl<A: Element, D: Dimension> SharedArray<A, D> {
     /// An array of zeros, its memory reserved: writing to it can not fail.
     ///
@@ -22,15 +26,16 @@ impl<A: Element, D: Dimension> SharedArray<A, D> {
     /// # Errors
     /// [`InvalidName`](crate::Error::InvalidName), [`NameInUse`](crate::Error::NameInUse),
     /// [`ShapeOverflow`](crate::Error::ShapeOverflow), [`ShmFull`](crate::Error::ShmFull),
-    /// [`MemoryLimit`](crate::Error::MemoryLimit), [`AddressSpaceLimit`](crate::Error::AddressSpaceLimit),
-    /// [`FileSizeLimit`](crate::Error::FileSizeLimit), [`Os`](crate::Error::Os) for what is left. Nothing is left
-    /// behind.
+    /// [`MemoryLimit`](crate::Error::MemoryLimit),
+    /// [`AddressSpaceLimit`](crate::Error::AddressSpaceLimit),
+    /// [`FileSizeLimit`](crate::Error::FileSizeLimit), [`Os`](crate::Error::Os) for what is left.
+    /// Nothing is left behind.
     pub fn zeros(name: impl SegmentName, shape: impl IntoDimension<Dim = D>) -> Result<Self> {
         Self::born(name.get(), shape.into_dimension(), None)
     }
 
-    /// An array whose element at index `i` is `f(i)`. Threads of this process share the work, so `f` is called in no
-    /// particular order.
+    /// An array whose element at index `i` is `f(i)`. Threads of this process share the work, so
+    /// `f` is called in no particular order.
     ///
     /// # Errors
     /// As [`zeros`](Self::zeros).
@@ -50,8 +55,8 @@ impl<A: Element, D: Dimension> SharedArray<A, D> {
         Self::born(name.get(), dim.clone(), Some(&fill))
     }
 
-    /// A copy of an ndarray of any layout: C or Fortran order, strided, reversed, broadcast. Copied in parallel,
-    /// without a temporary.
+    /// A copy of an ndarray of any layout: C or Fortran order, strided, reversed, broadcast. Copied
+    /// in parallel, without a temporary.
     ///
     /// ```
     /// use ndarray::array;
@@ -87,7 +92,12 @@ impl<A: Element, D: Dimension> SharedArray<A, D> {
 
     /// Bears the segment for `dim`, which is then checked to fit the address space.
     pub(super) fn born(name: Option<&str>, dim: D, fill: Option<&Fill<'_>>) -> Result<Self> {
-        const { assert!(segment::DATA_OFFSET.is_multiple_of(size_of::<A>()), "elements must not straddle pages") };
+        const {
+            assert!(
+                segment::DATA_OFFSET.is_multiple_of(size_of::<A>()),
+                "elements must not straddle pages"
+            )
+        };
         let segment = segment::birth(name, A::DESCR, size_of::<A>(), dim.slice(), fill)?;
         Ok(Self::of_segment(segment, dim))
     }

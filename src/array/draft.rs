@@ -1,5 +1,5 @@
-//! A `.npy` file on its way to a disk: room first, name last, so that a full disk is known before the work and nobody ever
-//! sees half of a file.
+//! A `.npy` file on its way to a disk: room first, name last, so that a full disk is known before
+//! the work and nobody ever sees half of a file.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -19,17 +19,20 @@ use crate::failpoints;
 use crate::segment::{self, os};
 use crate::sys::{file, limits};
 
-/// A `.npy` file in the making: byte for byte the one that `np.save` would write, in the end. It dereferences to an array
-/// of zeros whose memory are the pages of that file, to be filled by whatever fills an array: workers write to the file as they
-/// work. The room on its disk is taken when it is made, its name when it is [finished](Self::finish); dropped before, or killed, it leaves
-/// nothing behind.
+/// A `.npy` file in the making: byte for byte the one that `np.save` would write, in the end. It
+/// dereferences to an array of zeros whose memory are the pages of that file, to be filled by
+/// whatever fills an array: workers write to the file as they work. The room on its disk is taken
+/// when it is made, its name when it is [finished](Self::finish); dropped before, or killed, it
+/// leaves nothing behind.
 ///
-/// While it is in the making nobody else can reach it; but as with everything on a disk, an error of the disk is a SIGBUS for who looks at
-/// the array, and what a power cut leaves is for the file system to say (nothing is synchronised).
+/// While it is in the making nobody else can reach it; but as with everything on a disk, an error
+/// of the disk is a SIGBUS for who looks at the array, and what a power cut leaves is for the file
+/// system to say (nothing is synchronised).
 ///
-/// Where a file system cannot take room ahead, the array is a segment, which is copied in the end. Where it has no nameless files,
-/// or there is no `/proc`, the file is called `.rowfork-PID-N.tmp` meanwhile, as it is for an instant where it replaces another;
-/// [`sweep_drafts`] removes what a kill has left of these.
+/// Where a file system cannot take room ahead, the array is a segment, which is copied in the end.
+/// Where it has no nameless files, or there is no `/proc`, the file is called `.rowfork-PID-N.tmp`
+/// meanwhile, as it is for an instant where it replaces another; [`sweep_drafts`] removes what a
+/// kill has left of these.
 ///
 /// ```
 /// # let dir = tempfile::tempdir().unwrap();
@@ -59,13 +62,15 @@ impl<A: Element, D: Dimension> NpyDraft<A, D> {
     /// # Errors
     /// [`DiskFull`](Error::DiskFull), [`FileSizeLimit`](Error::FileSizeLimit);
     /// [`NotAFile`](Error::NotAFile) if a directory, a device or a fifo stands at `path`;
-    /// [`ShapeOverflow`](Error::ShapeOverflow), [`Os`](Error::Os); where the array is a segment, those of
-    /// [`zeros`](SharedArray::zeros).
+    /// [`ShapeOverflow`](Error::ShapeOverflow), [`Os`](Error::Os); where the array is a segment,
+    /// those of [`zeros`](SharedArray::zeros).
     pub fn create(path: impl AsRef<Path>, shape: impl IntoDimension<Dim = D>) -> Result<Self> {
         let dim = shape.into_dimension();
         let header = segment::npy_file_header(A::DESCR, dim.slice());
-        let overflow = || Error::ShapeOverflow { shape: dim.slice().to_vec(), element_bytes: size_of::<A>() };
-        let need = header.len() + segment::data_bytes(dim.slice(), size_of::<A>()).ok_or_else(overflow)?;
+        let overflow =
+            || Error::ShapeOverflow { shape: dim.slice().to_vec(), element_bytes: size_of::<A>() };
+        let need =
+            header.len() + segment::data_bytes(dim.slice(), size_of::<A>()).ok_or_else(overflow)?;
         let draft = Draft::create(path.as_ref(), need as u64)?;
         let mapped = if draft.reserve()? {
             draft.write(&header, 0)?;
@@ -74,9 +79,19 @@ impl<A: Element, D: Dimension> NpyDraft<A, D> {
             None
         };
         let Some(segment) = mapped else {
-            return Ok(Self { array: SharedArray::zeros(None, dim)?, in_place: None, draft, complete: false });
+            return Ok(Self {
+                array: SharedArray::zeros(None, dim)?,
+                in_place: None,
+                draft,
+                complete: false,
+            });
         };
-        Ok(Self { in_place: Some(segment.id()), array: SharedArray::of_segment(segment, dim), draft, complete: false })
+        Ok(Self {
+            in_place: Some(segment.id()),
+            array: SharedArray::of_segment(segment, dim),
+            draft,
+            complete: false,
+        })
     }
 
     /// Whether the file has a name that can be seen while it is in the making.
@@ -85,12 +100,12 @@ impl<A: Element, D: Dimension> NpyDraft<A, D> {
         self.draft.visible.is_some()
     }
 
-    /// Everything but the name, so that [`finish`](Self::finish) is a matter of microseconds: copies the array to the file, where
-    /// it is none.
+    /// Everything but the name, so that [`finish`](Self::finish) is a matter of microseconds:
+    /// copies the array to the file, where it is none.
     ///
     /// # Errors
-    /// [`DiskFull`](Error::DiskFull) where room cannot be taken ahead; [`Truncated`](Error::Truncated) if somebody has cut the
-    /// file; [`Os`](Error::Os).
+    /// [`DiskFull`](Error::DiskFull) where room cannot be taken ahead;
+    /// [`Truncated`](Error::Truncated) if somebody has cut the file; [`Os`](Error::Os).
     pub fn complete(&mut self) -> Result<()> {
         self.array.segment().check_length()?;
         // It may have been swapped for another.
@@ -101,8 +116,8 @@ impl<A: Element, D: Dimension> NpyDraft<A, D> {
         Ok(())
     }
 
-    /// Gives the file its name. A file of that name is replaced, in one go, by one of the same permissions. So is a symbolic link; what
-    /// it leads to stays as it was.
+    /// Gives the file its name. A file of that name is replaced, in one go, by one of the same
+    /// permissions. So is a symbolic link; what it leads to stays as it was.
     ///
     /// # Errors
     /// As [`complete`](Self::complete). What was there stays as it was.
@@ -137,7 +152,10 @@ impl<A, D: Dimension> fmt::Debug for NpyDraft<A, D> {
 }
 
 /// Writes an array that is there already.
-pub(super) fn write_npy<A: Element, D: Dimension>(array: &SharedArray<A, D>, path: &Path) -> Result<()> {
+pub(super) fn write_npy<A: Element, D: Dimension>(
+    array: &SharedArray<A, D>,
+    path: &Path,
+) -> Result<()> {
     let draft = Draft::create(path, file_bytes(array))?;
     draft.reserve()?;
     draft.write_array(array)?;
@@ -197,7 +215,10 @@ impl Draft {
     }
 
     /// Whatever it was made for.
-    fn become_file_of<A: Element, D: Dimension>(&mut self, array: &SharedArray<A, D>) -> Result<()> {
+    fn become_file_of<A: Element, D: Dimension>(
+        &mut self,
+        array: &SharedArray<A, D>,
+    ) -> Result<()> {
         self.need = file_bytes(array);
         check_file_size(self.need, &self.target)?;
         self.file.set_len(self.need).map_err(|error| self.failed(error))?;
@@ -211,10 +232,13 @@ impl Draft {
     /// The last act.
     fn named(self) -> Result<()> {
         let replace = os("replace", &self.target);
-        // What it replaces keeps its permissions, as a file that is written anew does. Before anybody can open it.
+        // What it replaces keeps its permissions, as a file that is written anew does. Before
+        // anybody can open it.
         if let Ok(before) = std::fs::metadata(&self.target) {
             let permissions = Permissions::from_mode(before.mode() & 0o777);
-            self.file.set_permissions(permissions).map_err(os("change the mode of", &self.target))?;
+            self.file
+                .set_permissions(permissions)
+                .map_err(os("change the mode of", &self.target))?;
         }
         if let Some(visible) = self.visible {
             return std::fs::rename(&visible.0, &self.target).map_err(replace);
@@ -237,16 +261,21 @@ impl Draft {
     }
 }
 
-/// Refuses what no file can be called, and what must not be replaced: who says `/dev/null` does not mean a file of that name.
+/// Refuses what no file can be called, and what must not be replaced: who says `/dev/null` does not
+/// mean a file of that name.
 fn check_target(target: &Path) -> Result<()> {
     let ends_in_slash = target.as_os_str().as_bytes().ends_with(b"/");
     if ends_in_slash || target.file_name().is_none() {
-        return Err(os("make", target)(io::Error::new(io::ErrorKind::InvalidInput, "a file has a name")));
+        return Err(os("make", target)(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "a file has a name",
+        )));
     }
     match std::fs::metadata(target) {
-        Ok(meta) if !meta.is_file() => {
-            Err(Error::NotAFile { path: target.to_owned(), kind: segment::kind_name(meta.file_type()) })
-        }
+        Ok(meta) if !meta.is_file() => Err(Error::NotAFile {
+            path: target.to_owned(),
+            kind: segment::kind_name(meta.file_type()),
+        }),
         Ok(meta) if !may_be_replaced(target, &meta) => {
             let not_ours = "another user's, in a directory where only its owner may replace it";
             Err(os("replace", target)(io::Error::new(io::ErrorKind::PermissionDenied, not_ours)))
@@ -257,7 +286,8 @@ fn check_target(target: &Path) -> Result<()> {
     }
 }
 
-/// In a directory with the sticky bit (`/tmp`) a file is replaced by its owner, the directory's, or root.
+/// In a directory with the sticky bit (`/tmp`) a file is replaced by its owner, the directory's, or
+/// root.
 fn may_be_replaced(target: &Path, meta: &Metadata) -> bool {
     let us = segment::our_uid();
     let sticky = |directory: Metadata| directory.mode() & 0o1000 != 0 && directory.uid() != us;
@@ -268,8 +298,8 @@ fn directory_of(target: &Path) -> &Path {
     target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// A file on the same file system as `target`, nameless if that is possible, and locked, which says that it is alive. (Where there are no
-/// locks, nobody finds it dead.)
+/// A file on the same file system as `target`, nameless if that is possible, and locked, which says
+/// that it is alive. (Where there are no locks, nobody finds it dead.)
 fn open_beside(target: &Path) -> Result<(File, Option<Visible>)> {
     let directory = directory_of(target);
     match nameless(directory) {
@@ -299,7 +329,10 @@ fn nameless(directory: &Path) -> io::Result<File> {
 }
 
 /// Does to a name beside `target` that nobody has what `attempt` does.
-fn named_beside<T>(target: &Path, attempt: impl Fn(&Path) -> io::Result<T>) -> Result<(T, Visible)> {
+fn named_beside<T>(
+    target: &Path,
+    attempt: impl Fn(&Path) -> io::Result<T>,
+) -> Result<(T, Visible)> {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     loop {
         let count = COUNT.fetch_add(1, Ordering::Relaxed); // only has to differ
@@ -316,22 +349,26 @@ fn named_beside<T>(target: &Path, attempt: impl Fn(&Path) -> io::Result<T>) -> R
 const PREFIX: &str = ".rowfork-";
 const SUFFIX: &str = ".tmp";
 
-/// Removes from `directory` the drafts of this user whose programs were killed (see [`NpyDraft`]). Says which.
+/// Removes from `directory` the drafts of this user whose programs were killed (see [`NpyDraft`]).
+/// Says which.
 ///
 /// # Errors
 /// [`Os`](Error::Os) if the directory cannot be read.
 pub fn sweep_drafts(directory: impl AsRef<Path>) -> Result<Vec<PathBuf>> {
     let directory = directory.as_ref();
     let entries = std::fs::read_dir(directory).map_err(os("read", directory))?;
-    let drafts = entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| is_called_a_draft(path));
+    let drafts =
+        entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| is_called_a_draft(path));
     Ok(drafts.filter(|path| remove_if_dead(path)).collect())
 }
 
 /// `.rowfork-PID-N.tmp`, and nothing like it.
 fn is_called_a_draft(path: &Path) -> bool {
     let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
-    let numbers =
-        name.strip_prefix(PREFIX).and_then(|rest| rest.strip_suffix(SUFFIX)).and_then(|rest| rest.split_once('-'));
+    let numbers = name
+        .strip_prefix(PREFIX)
+        .and_then(|rest| rest.strip_suffix(SUFFIX))
+        .and_then(|rest| rest.split_once('-'));
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     numbers.is_some_and(|(pid, count)| is_number(pid) && is_number(count))
 }
@@ -353,8 +390,9 @@ mod tests {
     use ndarray::Ix1;
 
     fn names(directory: &Path) -> Vec<String> {
-        let names =
-            std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let names = std::fs::read_dir(directory)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap());
         names.collect()
     }
 
@@ -383,7 +421,10 @@ mod tests {
             *draft = SharedArray::from_shape_fn(None, n, |i| i as f64).unwrap();
             draft.finish().unwrap();
             let written = SharedArray::<f64, Ix1>::from_npy_file(None, &target).unwrap();
-            assert!(written.len() == n && written.as_slice().iter().enumerate().all(|(i, &x)| x == i as f64));
+            assert!(
+                written.len() == n
+                    && written.as_slice().iter().enumerate().all(|(i, &x)| x == i as f64)
+            );
             assert_eq!(std::fs::metadata(&target).unwrap().len(), 128 + 8 * n as u64);
         }
     }
@@ -394,7 +435,10 @@ mod tests {
         let target = dir.path().join("a.npy");
         let mut draft = NpyDraft::<f64, _>::create(&target, 3).unwrap();
         let mode = draft.draft.file.metadata().unwrap().mode();
-        assert!(matches!(draft.publish(&format!("rft-draft-{}", std::process::id())), Err(Error::Os { .. })));
+        assert!(matches!(
+            draft.publish(&format!("rft-draft-{}", std::process::id())),
+            Err(Error::Os { .. })
+        ));
         draft.finish().unwrap();
         assert_eq!(std::fs::metadata(&target).unwrap().mode(), mode);
     }
@@ -425,7 +469,9 @@ mod tests {
     fn what_is_no_file_is_never_replaced() {
         let dir = tempfile::tempdir().unwrap();
         std::os::unix::fs::symlink("/dev/null", dir.path().join("link")).unwrap();
-        for (target, expected) in [(dir.path().to_owned(), "directory"), (dir.path().join("link"), "device")] {
+        for (target, expected) in
+            [(dir.path().to_owned(), "directory"), (dir.path().join("link"), "device")]
+        {
             match NpyDraft::<f64, _>::create(target, 10) {
                 Err(Error::NotAFile { kind, .. }) => assert_eq!(kind, expected),
                 other => panic!("{other:?}"),
@@ -446,7 +492,13 @@ mod tests {
         .unwrap();
         let dead = dir.path().join(".rowfork-1-0.tmp");
         std::fs::write(&dead, "x").unwrap();
-        let others = ["rowfork-1-0.tmp", ".rowfork-1-0", ".rowfork-notes.tmp", ".rowfork-1-.tmp", ".rowfork-1-x.tmp"];
+        let others = [
+            "rowfork-1-0.tmp",
+            ".rowfork-1-0",
+            ".rowfork-notes.tmp",
+            ".rowfork-1-.tmp",
+            ".rowfork-1-x.tmp",
+        ];
         for name in others {
             std::fs::write(dir.path().join(name), "x").unwrap();
         }

@@ -10,7 +10,8 @@ use super::fill_value::FillValue;
 
 /// An element type: plain bytes, and a name that NumPy knows it by.
 ///
-/// Sealed. Every bit pattern must be a value, since any program may write to a segment; hence [`Bool`].
+/// Sealed. Every bit pattern must be a value, since any program may write to a segment; hence
+/// [`Bool`].
 ///
 /// | Rust | NumPy | in the file |
 /// |---|---|---|
@@ -73,7 +74,9 @@ fn single_of(value: FillValue) -> Option<f32> {
 fn integer_of<T: TryFrom<i128>>(value: FillValue) -> Option<T> {
     match value {
         FillValue::Integer(value) => value.try_into().ok(),
-        FillValue::Float(value) => Some(value as i128).filter(|integer| *integer as f64 == value)?.try_into().ok(),
+        FillValue::Float(value) => {
+            Some(value as i128).filter(|integer| *integer as f64 == value)?.try_into().ok()
+        }
         FillValue::Bool(_) => None,
     }
 }
@@ -85,10 +88,11 @@ fn bool_of(value: FillValue) -> Option<Bool> {
     }
 }
 
-/// A truth value in shared memory: NumPy's `bool`, one byte. 0 is false; this crate and NumPy write 1 for true, and any
-/// other byte that some program may have written is true as well.
+/// A truth value in shared memory: NumPy's `bool`, one byte. 0 is false; this crate and NumPy write
+/// 1 for true, and any other byte that some program may have written is true as well.
 ///
-/// A `bool` cannot be an element itself, since most bytes are no `bool`. A kernel may return one all the same.
+/// A `bool` cannot be an element itself, since most bytes are no `bool`. A kernel may return one
+/// all the same.
 ///
 /// ```
 /// use ndarray::array;
@@ -188,12 +192,22 @@ mod tests {
 
     #[test]
     fn a_fill_value_becomes_the_element_that_is_that_very_value_or_none() {
-        let [half, nan, many, minus, large] = [0.5.into(), f64::NAN.into(), 300.into(), (-1).into(), u64::MAX.into()];
-        assert_eq!((f64::of_fill(half), f32::of_fill(half), i8::of_fill(half)), (Some(0.5), Some(0.5), None));
+        let [half, nan, many, minus, large] =
+            [0.5.into(), f64::NAN.into(), 300.into(), (-1).into(), u64::MAX.into()];
+        assert_eq!(
+            (f64::of_fill(half), f32::of_fill(half), i8::of_fill(half)),
+            (Some(0.5), Some(0.5), None)
+        );
         assert!(f64::of_fill(nan).unwrap().is_nan() && f32::of_fill(nan).unwrap().is_nan());
         assert_eq!((i64::of_fill(nan), u8::of_fill(nan)), (None, None));
-        assert_eq!((u8::of_fill(many), i16::of_fill(many), f32::of_fill(many)), (None, Some(300), Some(300.0)));
-        assert_eq!((u64::of_fill(minus), i64::of_fill(minus), f64::of_fill(minus)), (None, Some(-1), Some(-1.0)));
+        assert_eq!(
+            (u8::of_fill(many), i16::of_fill(many), f32::of_fill(many)),
+            (None, Some(300), Some(300.0))
+        );
+        assert_eq!(
+            (u64::of_fill(minus), i64::of_fill(minus), f64::of_fill(minus)),
+            (None, Some(-1), Some(-1.0))
+        );
         assert_eq!((u64::of_fill(large), f64::of_fill(large)), (Some(u64::MAX), None));
         assert_eq!((f32::of_fill(1e300.into()), f32::of_fill(0.1.into())), (None, None));
         assert_eq!(i32::of_fill(7.0.into()), Some(7));

@@ -1,9 +1,15 @@
-//! Filling a run of elements, given in C order, from a function of the index or from an array of any layout. Pure.
+//! Filling a run of elements, given in C order, from a function of the index or from an array of
+//! any layout. Pure.
 
 use ndarray::{ArrayViewD, ArrayViewMutD, Axis, Dimension, IxDyn, Slice};
 
 /// Sets `run`, which starts at element `start` of an array of shape `dim`, to `f` of each index.
-pub(super) fn fill_range<A, D: Dimension>(run: &mut [A], dim: &D, start: usize, f: &impl Fn(D::Pattern) -> A) {
+pub(super) fn fill_range<A, D: Dimension>(
+    run: &mut [A],
+    dim: &D,
+    start: usize,
+    f: &impl Fn(D::Pattern) -> A,
+) {
     let mut index = unravelled(dim, start);
     for element in run {
         *element = f(index.clone().into_pattern());
@@ -32,8 +38,9 @@ fn advance<D: Dimension>(index: &mut D, dim: &D) {
     }
 }
 
-/// Copies `run.len()` elements of `source`, from number `start` in C order on. Whole rows go to ndarray in one piece,
-/// which finds the best order for their layout; the rows cut by the run's ends are taken apart axis by axis.
+/// Copies `run.len()` elements of `source`, from number `start` in C order on. Whole rows go to
+/// ndarray in one piece, which finds the best order for their layout; the rows cut by the run's
+/// ends are taken apart axis by axis.
 pub(super) fn copy_range<A: Clone>(run: &mut [A], source: &ArrayViewD<'_, A>, start: usize) {
     if run.is_empty() {
         return;

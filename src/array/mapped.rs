@@ -1,4 +1,5 @@
-//! An array that is read where its file lies. A type of its own: whoever has one has no way to write to it.
+//! An array that is read where its file lies. A type of its own: whoever has one has no way to
+//! write to it.
 
 use std::fmt;
 use std::ops::Deref;
@@ -8,12 +9,13 @@ use ndarray::{Dimension, Ix2};
 use super::{Selection, SharedArray};
 use crate::array::Element;
 
-/// A `.npy` file, mapped read-only by [`SharedArray::map_npy_file`]. It dereferences to a [`SharedArray`], and is an input
-/// wherever that is one; it never is an output.
+/// A `.npy` file, mapped read-only by [`SharedArray::map_npy_file`]. It dereferences to a
+/// [`SharedArray`], and is an input wherever that is one; it never is an output.
 pub struct MappedArray<A, D = Ix2>(SharedArray<A, D>);
 
 impl<A, D> MappedArray<A, D> {
-    /// Only for a segment that is mapped to be read: nothing hands out what could be written through.
+    /// Only for a segment that is mapped to be read: nothing hands out what could be written
+    /// through.
     pub(super) fn new(array: SharedArray<A, D>) -> Self {
         Self(array)
     }

@@ -1,11 +1,12 @@
 #![allow(unsafe_code, reason = "makes ndarray views over a segment's mapping")]
-//! `SharedArray`: an ndarray that lives in a segment. Shapes and element types are put on the bytes here and nowhere
-//! else; birth, names and memory are `segment`'s.
+//! `SharedArray`: an ndarray that lives in a segment. Shapes and element types are put on the bytes
+//! here and nowhere else; birth, names and memory are `segment`'s.
 //!
 //! # Safety
-//! A view is made from the segment's data pointer and the array's dimension. Both come from one checked place, either
-//! birth (which sized the file for that dimension) or attach (which checked the header against the file's length), and
-//! the segment's mapping lives as long as the array, from which the view borrows.
+//! A view is made from the segment's data pointer and the array's dimension. Both come from one
+//! checked place, either birth (which sized the file for that dimension) or attach (which checked
+//! the header against the file's length), and the segment's mapping lives as long as the array,
+//! from which the view borrows.
 
 mod create;
 mod draft;
@@ -33,20 +34,22 @@ pub use self::selection::Selection;
 use crate::error::Result;
 use crate::segment::{Pages, Segment};
 
-/// An `n`-dimensional array in shared memory, in C order: the bytes behind it are a `.npy` file under `/dev/shm`. `A` is any
-/// [`Element`], `D` any dimension of ndarray's.
+/// An `n`-dimensional array in shared memory, in C order: the bytes behind it are a `.npy` file
+/// under `/dev/shm`. `A` is any [`Element`], `D` any dimension of ndarray's.
 ///
-/// It derefs to nothing and copies nothing: take a [`view`](Self::view) and use ndarray, or index it. Dropping it removes its name,
-/// if it was made here and not [`persist`](Self::persist)ed; other processes that are attached keep the memory.
+/// It derefs to nothing and copies nothing: take a [`view`](Self::view) and use ndarray, or index
+/// it. Dropping it removes its name, if it was made here and not [`persist`](Self::persist)ed;
+/// other processes that are attached keep the memory.
 ///
 /// # Other programs
-/// While its name is visible, another program of the same user can cut the file short, and touching the array is then a
-/// SIGBUS: `np.save("/dev/shm/NAME.npy", ...)` onto a live name does just that. To write from NumPy, map the array:
-/// `np.load(path, mmap_mode="r+")`. Nameless arrays are out of reach.
+/// While its name is visible, another program of the same user can cut the file short, and touching
+/// the array is then a SIGBUS: `np.save("/dev/shm/NAME.npy", ...)` onto a live name does just that.
+/// To write from NumPy, map the array: `np.load(path, mmap_mode="r+")`. Nameless arrays are out of
+/// reach.
 ///
 /// # Fork safety
-/// A forked child may read it and may drop its copy: that unmaps and never unlinks. While the child lives the segment
-/// counts as in use.
+/// A forked child may read it and may drop its copy: that unmaps and never unlinks. While the child
+/// lives the segment counts as in use.
 ///
 /// ```
 /// use rowfork::SharedArray;
@@ -69,15 +72,16 @@ impl<A: Element, D: Dimension> SharedArray<A, D> {
     /// A read-only view of all elements.
     #[must_use]
     pub fn view(&self) -> ArrayView<'_, A, D> {
-        // SAFETY: pointer and dimension belong together (see the module), `&self` keeps writers of this process away.
+        // SAFETY: pointer and dimension belong together (see the module), `&self` keeps writers of
+        // this process away.
         unsafe { ArrayView::from_shape_ptr(self.dim.clone(), self.as_ptr()) }
     }
 
     /// A view to write through.
     ///
     /// # Fork safety
-    /// In a worker every shared array but the call's output is read-only: writing through a captured view is a memory
-    /// fault there, reported with this array's name.
+    /// In a worker every shared array but the call's output is read-only: writing through a
+    /// captured view is a memory fault there, reported with this array's name.
     #[must_use]
     pub fn view_mut(&mut self) -> ArrayViewMut<'_, A, D> {
         // SAFETY: as in `view`; `&mut self` makes it the only view in this process.
@@ -140,11 +144,12 @@ impl<A: Element, D: Dimension> SharedArray<A, D> {
     }
 
     /// Gives a nameless array a name, so that other programs see it too:
-    /// `np.load("/dev/shm/NAME", mmap_mode="r")`. It goes with this process, or with the drop of this array, unless
-    /// [`persist`](Self::persist)ed.
+    /// `np.load("/dev/shm/NAME", mmap_mode="r")`. It goes with this process, or with the drop of
+    /// this array, unless [`persist`](Self::persist)ed.
     ///
-    /// From then on any program of the same user can write to it, and cut it short: after an `np.save` onto the name
-    /// that is in use, touching the array is a SIGBUS. `np.load(path, mmap_mode="r+")` is the way to write.
+    /// From then on any program of the same user can write to it, and cut it short: after an
+    /// `np.save` onto the name that is in use, touching the array is a SIGBUS.
+    /// `np.load(path, mmap_mode="r+")` is the way to write.
     ///
     /// ```
     /// use rowfork::SharedArray;
@@ -157,19 +162,20 @@ impl<A: Element, D: Dimension> SharedArray<A, D> {
     ///
     /// # Errors
     /// [`InvalidName`](crate::Error::InvalidName), [`NameInUse`](crate::Error::NameInUse);
-    /// [`AlreadyNamed`](crate::Error::AlreadyNamed) if it has a name; [`Os`](crate::Error::Os) where there is neither
-    /// `/proc` nor Linux 6.10, and without `O_TMPFILE` (name the array at birth). The array stays as it was.
+    /// [`AlreadyNamed`](crate::Error::AlreadyNamed) if it has a name; [`Os`](crate::Error::Os)
+    /// where there is neither `/proc` nor Linux 6.10, and without `O_TMPFILE` (name the array at
+    /// birth). The array stays as it was.
     pub fn publish(&mut self, name: &str) -> Result<()> {
         self.segment.publish(name)
     }
 
-    /// Lets a named array outlive this process: drop no longer removes it, nor does a sweep. Remove it with
-    /// [`remove`](crate::segment::remove). An attached array may be another program's: what lasts already, as every
-    /// file that rowfork did not make, is not changed.
+    /// Lets a named array outlive this process: drop no longer removes it, nor does a sweep. Remove
+    /// it with [`remove`](crate::segment::remove). An attached array may be another program's: what
+    /// lasts already, as every file that rowfork did not make, is not changed.
     ///
     /// # Errors
-    /// [`Nameless`](crate::Error::Nameless) without a name; [`Os`](crate::Error::Os) if the file belongs to another
-    /// user.
+    /// [`Nameless`](crate::Error::Nameless) without a name; [`Os`](crate::Error::Os) if the file
+    /// belongs to another user.
     pub fn persist(&mut self) -> Result<()> {
         self.segment.persist()
     }

@@ -1,4 +1,5 @@
-//! Parts of a shared array without a copy: what a start, an end and a stride along each axis can express.
+//! Parts of a shared array without a copy: what a start, an end and a stride along each axis can
+//! express.
 
 use std::fmt;
 
@@ -8,10 +9,12 @@ use super::{Element, SharedArray};
 use crate::error::{Error, Result};
 use crate::segment::Segment;
 
-/// Some rows, some columns, or both, of a shared array: a strided view that operations take wherever they take the array.
+/// Some rows, some columns, or both, of a shared array: a strided view that operations take
+/// wherever they take the array.
 ///
-/// Made by [`SharedArray::rows`], [`SharedArray::columns`] and [`SharedArray::slice_axis`], and by the methods of the same
-/// names here; `Copy`, like the view that it is. Row indices that kernels and reports name count within the selection.
+/// Made by [`SharedArray::rows`], [`SharedArray::columns`] and [`SharedArray::slice_axis`], and by
+/// the methods of the same names here; `Copy`, like the view that it is. Row indices that kernels
+/// and reports name count within the selection.
 ///
 /// ```
 /// use ndarray::{Slice, array};
@@ -64,8 +67,8 @@ impl<'a, A: Element, D: Dimension> Selection<'a, A, D> {
     /// A part of any axis; axis 0 are the rows. A negative step turns the order round.
     ///
     /// # Errors
-    /// [`SelectionOutOfRange`](Error::SelectionOutOfRange) for an index beyond the end, with the index and the length,
-    /// and for an axis that there is not.
+    /// [`SelectionOutOfRange`](Error::SelectionOutOfRange) for an index beyond the end, with the
+    /// index and the length, and for an axis that there is not.
     ///
     /// # Panics
     /// For a step of 0, as [`Slice::new`] does.
@@ -94,7 +97,8 @@ impl<'a, A: Element, D: Dimension> Selection<'a, A, D> {
 }
 
 impl<A: Element> Selection<'_, A, Ix2> {
-    /// Some of the columns of a matrix: a range (negative ends count from the last), or a [`Slice`] with a step.
+    /// Some of the columns of a matrix: a range (negative ends count from the last), or a [`Slice`]
+    /// with a step.
     ///
     /// # Errors
     /// As [`slice_axis`](Self::slice_axis).
@@ -103,9 +107,11 @@ impl<A: Element> Selection<'_, A, Ix2> {
     }
 }
 
-/// A range that ends before it begins is empty, as in Python; what lies outside of the axis is refused, as in ndarray.
+/// A range that ends before it begins is empty, as in Python; what lies outside of the axis is
+/// refused, as in ndarray.
 fn check_range(what: &'static str, part: Slice, len: usize) -> Result<()> {
-    // A segment is smaller than the address space, so its axis lengths fit; those of no elements are cut.
+    // A segment is smaller than the address space, so its axis lengths fit; those of no elements
+    // are cut.
     let n = isize::try_from(len).unwrap_or(isize::MAX);
     let out_of_range = |index| Err(Error::SelectionOutOfRange { what, index, len });
     let from_front = |index: isize| if index < 0 { index.saturating_add(n) } else { index };
@@ -134,8 +140,8 @@ impl<'a, A: Element, D: Dimension> From<&Selection<'a, A, D>> for Selection<'a, 
 }
 
 impl<A: Element, D: Dimension> SharedArray<A, D> {
-    /// Some of the rows, without a copy: a range (negative ends count from the last), or a [`Slice`] with a step. See
-    /// [`Selection`].
+    /// Some of the rows, without a copy: a range (negative ends count from the last), or a
+    /// [`Slice`] with a step. See [`Selection`].
     ///
     /// # Errors
     /// As [`Selection::slice_axis`].
@@ -156,9 +162,9 @@ impl<A: Element, D: Dimension> SharedArray<A, D> {
 }
 
 impl<A: Element> SharedArray<A, Ix2> {
-    /// Some of the columns, without a copy: a range (negative ends count from the last), or a [`Slice`] with a step. See
-    /// [`Selection`]. Columns that no stride expresses (1, 2 and 5) want a copy:
-    /// `SharedArray::copy_from(None, &m.view().select(Axis(1), &[1, 2, 5]))`.
+    /// Some of the columns, without a copy: a range (negative ends count from the last), or a
+    /// [`Slice`] with a step. See [`Selection`]. Columns that no stride expresses (1, 2 and 5) want
+    /// a copy: `SharedArray::copy_from(None, &m.view().select(Axis(1), &[1, 2, 5]))`.
     ///
     /// # Errors
     /// As [`Selection::slice_axis`].

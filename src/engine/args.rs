@@ -1,14 +1,16 @@
-//! What an operation needs to know, as words that can be written down in one process and read in another: for workers
-//! that are there before the call, and have no copy of the caller's memory.
+//! What an operation needs to know, as words that can be written down in one process and read in
+//! another: for workers that are there before the call, and have no copy of the caller's memory.
 //!
-//! A [`Packet`] is filled by the caller and opened, as an [`Unpacker`], by a worker. Shared arrays travel as the number
-//! of their segment among those of the call and an offset in it, since a worker maps them where it can; everything
-//! else by value. Nothing is validated on arrival: the executor seals a packet, and opens it only whole.
+//! A [`Packet`] is filled by the caller and opened, as an [`Unpacker`], by a worker. Shared arrays
+//! travel as the number of their segment among those of the call and an offset in it, since a
+//! worker maps them where it can; everything else by value. Nothing is validated on arrival: the
+//! executor seals a packet, and opens it only whole.
 //!
 //! # Safety
-//! [`Portable::unpack`] makes references and function pointers of words. It is sound on the words that
-//! [`Portable::pack`] of the same type has written in a process with the same program at the same addresses, while
-//! what the `Unpacker` was given is mapped; both are the executor's to see to, and said at its one call.
+//! [`Portable::unpack`] makes references and function pointers of words. It is sound on the words
+//! that [`Portable::pack`] of the same type has written in a process with the same program at the
+//! same addresses, while what the `Unpacker` was given is mapped; both are the executor's to see
+//! to, and said at its one call.
 #![allow(unsafe_code, reason = "makes references of words")]
 
 use std::fs::File;
@@ -135,7 +137,8 @@ impl<'w> Unpacker<'w> {
     /// A place in a segment, and the segment's file.
     pub(crate) fn place<A>(&mut self) -> (*mut A, &'w File) {
         let number = self.size();
-        let Arrived { start, file } = self.segments[number].expect("as many segments as were packed");
+        let Arrived { start, file } =
+            self.segments[number].expect("as many segments as were packed");
         (start.wrapping_add(self.size()).cast(), file)
     }
 
@@ -164,8 +167,9 @@ pub(crate) trait Portable: Clone {
     /// Makes the same of what was written.
     ///
     /// # Safety
-    /// The words are those of `pack` for this very type, from a process of the same program; and the unpacker's words and
-    /// segments outlive every use of the value, whatever lifetime `Self` has.
+    /// The words are those of `pack` for this very type, from a process of the same program; and
+    /// the unpacker's words and segments outlive every use of the value, whatever lifetime `Self`
+    /// has.
     unsafe fn unpack(words: &mut Unpacker<'_>) -> Self;
 }
 
@@ -217,8 +221,8 @@ impl<A: Pod, D: Dimension> Portable for Carried<'_, A, D> {
         const { assert!(align_of::<A>() <= align_of::<u64>(), "values begin at a whole word") };
         let dim: D = words.shape();
         let values = words.values::<A>(dim.size());
-        // SAFETY: as many initialised values as the shape has, aligned as a word is; they live as long as the caller of
-        // `unpack` promises.
+        // SAFETY: as many initialised values as the shape has, aligned as a word is; they live as
+        // long as the caller of `unpack` promises.
         Self(unsafe { ArrayView::from_shape_ptr(dim, values.as_ptr().cast()) })
     }
 }
@@ -240,7 +244,9 @@ pub(crate) fn pack_view<'s, A, D: Dimension>(
 ///
 /// # Safety
 /// As for [`Portable::unpack`], after [`pack_view`] with the same types.
-pub(crate) unsafe fn unpack_view<'v, A, D: Dimension>(words: &mut Unpacker<'_>) -> ArrayView<'v, A, D> {
+pub(crate) unsafe fn unpack_view<'v, A, D: Dimension>(
+    words: &mut Unpacker<'_>,
+) -> ArrayView<'v, A, D> {
     let (first, _) = words.place::<A>();
     let dim: D = words.shape();
     let mut strides = dim.clone();
@@ -250,7 +256,8 @@ pub(crate) unsafe fn unpack_view<'v, A, D: Dimension>(words: &mut Unpacker<'_>) 
         let packed = words.size().cast_signed();
         *stride = packed.unsigned_abs();
         if packed < 0 {
-            // ndarray takes no pointer to the last element: begin with the first in memory, and turn the axis round.
+            // ndarray takes no pointer to the last element: begin with the first in memory, and
+            // turn the axis round.
             turned.push(Axis(axis));
             lowest = lowest.wrapping_offset(packed * dim[axis].saturating_sub(1).cast_signed());
         }
@@ -274,10 +281,14 @@ pub(crate) fn to_word<K: Copy>(value: &K) -> u64 {
     if is_closure::<K>() {
         return CAPTURES;
     }
-    // SAFETY: at most as many bytes as a word has, of a live value; a pointer among them loses its provenance, which is
-    // that of code.
+    // SAFETY: at most as many bytes as a word has, of a live value; a pointer among them loses its
+    // provenance, which is that of code.
     unsafe {
-        std::ptr::copy_nonoverlapping(std::ptr::from_ref(value).cast::<u8>(), (&raw mut word).cast(), size_of::<K>());
+        std::ptr::copy_nonoverlapping(
+            std::ptr::from_ref(value).cast::<u8>(),
+            (&raw mut word).cast(),
+            size_of::<K>(),
+        );
     };
     word
 }
@@ -285,17 +296,25 @@ pub(crate) fn to_word<K: Copy>(value: &K) -> u64 {
 /// The value of which [`to_word`] has made this word.
 ///
 /// # Safety
-/// As for [`Portable::unpack`]; and what the value points to, if it does, is there in this process, too.
+/// As for [`Portable::unpack`]; and what the value points to, if it does, is there in this process,
+/// too.
 pub(crate) unsafe fn from_word<K: Copy>(word: u64) -> K {
     const { assert!(fits_word::<K>()) };
     let mut value = MaybeUninit::<K>::uninit();
     // SAFETY: as in `to_word`.
-    unsafe { std::ptr::copy_nonoverlapping((&raw const word).cast::<u8>(), value.as_mut_ptr().cast(), size_of::<K>()) };
+    unsafe {
+        std::ptr::copy_nonoverlapping(
+            (&raw const word).cast::<u8>(),
+            value.as_mut_ptr().cast(),
+            size_of::<K>(),
+        )
+    };
     // SAFETY: the bytes of a value of this type, which is `Copy`.
     unsafe { value.assume_init() }
 }
 
-/// What [`to_word`] makes of a closure: nobody needs the word of one that captures nothing, and one that captures is refused.
+/// What [`to_word`] makes of a closure: nobody needs the word of one that captures nothing, and one
+/// that captures is refused.
 pub(crate) const CAPTURES: u64 = 0;
 
 /// Or a reference to a function. By its name, as the compiler gives it.
@@ -304,9 +323,11 @@ fn is_closure<K>() -> bool {
     name.ends_with("{{closure}}") || name.starts_with('&')
 }
 
-/// Nothing at all (a closure without captures, a function by name), or as large as a function pointer.
+/// Nothing at all (a closure without captures, a function by name), or as large as a function
+/// pointer.
 const fn fits_word<K>() -> bool {
-    size_of::<K>() == 0 || size_of::<K>() == size_of::<u64>() && align_of::<K>() <= align_of::<u64>()
+    size_of::<K>() == 0
+        || size_of::<K>() == size_of::<u64>() && align_of::<K>() <= align_of::<u64>()
 }
 
 #[cfg(test)]

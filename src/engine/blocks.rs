@@ -1,40 +1,43 @@
 //! Cutting the rows of an array into blocks: the unit of claiming, of re-running and of progress.
 //!
-//! A function of the shape alone, so that the cut is the same for every worker count and every crash. Called by the
-//! executors; knows nothing of processes.
+//! A function of the shape alone, so that the cut is the same for every worker count and every
+//! crash. Called by the executors; knows nothing of processes.
 
 use std::ops::Range;
 
 /// The most blocks one call is cut into.
 pub(crate) const MAX_BLOCKS: usize = 4096;
 
-/// Up to this many rows of unknown cost every row is a block of its own: few rows are often slow rows, and each should
-/// find a worker. A claim costs some 50 ns.
+/// Up to this many rows of unknown cost every row is a block of its own: few rows are often slow
+/// rows, and each should find a worker. A claim costs some 50 ns.
 const SINGLE_ROWS_UP_TO: usize = 1024;
 
 /// Below this many rows no block is rounded up to whole cache lines of output.
 const ALIGNED_FROM: usize = 64;
 
-/// Memory-bound rows are cut into so many blocks, where that leaves a block between the least and the most bytes below:
-/// enough for balance among many workers.
+/// Memory-bound rows are cut into so many blocks, where that leaves a block between the least and
+/// the most bytes below: enough for balance among many workers.
 const MEMORY_BOUND_BLOCKS: usize = 256;
 
 /// A claim vanishes beside the reading of so much.
 const LEAST_BLOCK_BYTES: usize = 64 << 10;
 
-/// Long runs are read faster than short ones, up to about here: the processor's prefetch starts anew with every block,
-/// and each huge page is best mapped by one worker alone. (1 GiB, 2 workers: 256 KiB blocks 26.3 ms, 4 MiB 23.3 ms.)
+/// Long runs are read faster than short ones, up to about here: the processor's prefetch starts
+/// anew with every block, and each huge page is best mapped by one worker alone. (1 GiB, 2 workers:
+/// 256 KiB blocks 26.3 ms, 4 MiB 23.3 ms.)
 const MOST_BLOCK_BYTES: usize = 4 << 20;
 
-/// What a guarded worker gathers before it is written out: so little that it stays in the processor's cache on the way, and,
-/// where rows are cut for balance, so much that the writing is not worth mention.
+/// What a guarded worker gathers before it is written out: so little that it stays in the
+/// processor's cache on the way, and, where rows are cut for balance, so much that the writing is
+/// not worth mention.
 const MOST_GUARDED_BYTES: usize = 256 << 10;
 const LEAST_GUARDED_BYTES: usize = 1 << 10;
 
 /// Fewer blocks than this are not made to save writing.
 const BALANCED_BLOCKS_MIN: usize = 1024;
 
-/// Outputs of many rows are cut at multiples of this, so that no two workers write to one cache line.
+/// Outputs of many rows are cut at multiples of this, so that no two workers write to one cache
+/// line.
 const CACHE_LINE_BYTES: usize = 64;
 
 /// The most groups that a fold is cut into: so many accumulators it needs.
@@ -52,12 +55,15 @@ pub(crate) enum Cut {
 }
 
 impl Cut {
-    /// The blocks for `n_rows` rows, where the caller may have asked for a number of rows per block.
+    /// The blocks for `n_rows` rows, where the caller may have asked for a number of rows per
+    /// block.
     pub(crate) fn blocks(&self, n_rows: usize, block_rows: Option<usize>) -> RowBlocks {
         match (self, block_rows) {
             (Self::Fixed(blocks), _) => blocks.clone(),
             (_, Some(block_rows)) => RowBlocks::with_block_rows(n_rows, block_rows),
-            (&Self::Balanced { output_row_bytes }, None) => RowBlocks::balanced(n_rows, output_row_bytes),
+            (&Self::Balanced { output_row_bytes }, None) => {
+                RowBlocks::balanced(n_rows, output_row_bytes)
+            }
             (&Self::MemoryBound { input_row_bytes, output_row_bytes }, None) => {
                 RowBlocks::memory_bound(n_rows, input_row_bytes, output_row_bytes)
             }
@@ -72,7 +78,11 @@ impl Cut {
             _ if block_rows.is_some() => self.blocks(n_rows, block_rows),
             Self::Balanced { output_row_bytes } if n_rows > SINGLE_ROWS_UP_TO => {
                 let n_blocks = n_rows.saturating_mul(output_row_bytes) / LEAST_GUARDED_BYTES;
-                RowBlocks::aligned(n_rows, n_blocks.clamp(BALANCED_BLOCKS_MIN, MAX_BLOCKS), output_row_bytes)
+                RowBlocks::aligned(
+                    n_rows,
+                    n_blocks.clamp(BALANCED_BLOCKS_MIN, MAX_BLOCKS),
+                    output_row_bytes,
+                )
             }
             Self::MemoryBound { output_row_bytes, .. } => {
                 let n_blocks = n_rows.saturating_mul(output_row_bytes).div_ceil(MOST_GUARDED_BYTES);
@@ -108,9 +118,14 @@ impl RowBlocks {
     }
 
     /// For rows that take the time of reading them: no more blocks than there is work for.
-    pub(crate) fn memory_bound(n_rows: usize, input_row_bytes: usize, output_row_bytes: usize) -> Self {
+    pub(crate) fn memory_bound(
+        n_rows: usize,
+        input_row_bytes: usize,
+        output_row_bytes: usize,
+    ) -> Self {
         let total_bytes = n_rows.saturating_mul(input_row_bytes.max(output_row_bytes));
-        let block_bytes = (total_bytes / MEMORY_BOUND_BLOCKS).clamp(LEAST_BLOCK_BYTES, MOST_BLOCK_BYTES);
+        let block_bytes =
+            (total_bytes / MEMORY_BOUND_BLOCKS).clamp(LEAST_BLOCK_BYTES, MOST_BLOCK_BYTES);
         let n_blocks = (total_bytes / block_bytes).clamp(1, MAX_BLOCKS);
         Self::aligned(n_rows, n_blocks, output_row_bytes)
     }
@@ -121,7 +136,8 @@ impl RowBlocks {
         if n_rows < ALIGNED_FROM {
             return Self { n_rows, block_rows };
         }
-        let aligned_rows = CACHE_LINE_BYTES >> output_row_bytes.trailing_zeros().min(CACHE_LINE_BYTES.trailing_zeros());
+        let aligned_rows = CACHE_LINE_BYTES
+            >> output_row_bytes.trailing_zeros().min(CACHE_LINE_BYTES.trailing_zeros());
         Self { n_rows, block_rows: block_rows.next_multiple_of(aligned_rows) }
     }
 
@@ -130,8 +146,8 @@ impl RowBlocks {
         Self { n_rows, block_rows: block_rows.max(n_rows.div_ceil(MAX_BLOCKS)).max(1) }
     }
 
-    /// The groups of a fold: never other ones for the same number of rows, so that a fold has the same bits whatever the
-    /// options.
+    /// The groups of a fold: never other ones for the same number of rows, so that a fold has the
+    /// same bits whatever the options.
     pub(crate) fn fold_groups(n_rows: usize) -> Self {
         Self::with_block_rows(n_rows, n_rows.div_ceil(MAX_FOLD_GROUPS))
     }
@@ -160,11 +176,12 @@ impl RowBlocks {
         Some(RowBlock { index, rows: start..(start + self.block_rows).min(self.n_rows) })
     }
 
-    /// Some rows of one block, as a unit of their own under a number past the last block's. `None` where they are none, or not
-    /// of one block.
+    /// Some rows of one block, as a unit of their own under a number past the last block's. `None`
+    /// where they are none, or not of one block.
     pub(crate) fn piece(&self, index: usize, rows: Range<usize>) -> Option<RowBlock> {
         let within = rows.start < rows.end && rows.end <= self.n_rows && index >= self.len();
-        (within && self.block_of(rows.start) == self.block_of(rows.end - 1)).then_some(RowBlock { index, rows })
+        (within && self.block_of(rows.start) == self.block_of(rows.end - 1))
+            .then_some(RowBlock { index, rows })
     }
 
     /// How many blocks start before `row`.
@@ -224,11 +241,19 @@ mod tests {
     #[test]
     fn a_piece_is_some_rows_of_one_block() {
         let blocks = RowBlocks::with_block_rows(25, 10);
-        assert_eq!(blocks.piece(3, 12..17).map(|piece| (piece.index(), piece.rows())), Some((3, 12..17)));
-        for (index, rows) in [(2, 12..17), (3, 12..12), (3, 9..11), (3, 24..26), (3, usize::MAX..usize::MAX)] {
+        assert_eq!(
+            blocks.piece(3, 12..17).map(|piece| (piece.index(), piece.rows())),
+            Some((3, 12..17))
+        );
+        for (index, rows) in
+            [(2, 12..17), (3, 12..12), (3, 9..11), (3, 24..26), (3, usize::MAX..usize::MAX)]
+        {
             assert_eq!(blocks.piece(index, rows.clone()), None, "{index} {rows:?}");
         }
-        assert_eq!([0, 1, 10, 11, 25, usize::MAX].map(|row| blocks.starting_before(row)), [0, 1, 1, 2, 3, 3]);
+        assert_eq!(
+            [0, 1, 10, 11, 25, usize::MAX].map(|row| blocks.starting_before(row)),
+            [0, 1, 1, 2, 3, 3]
+        );
     }
 
     #[test]
@@ -249,7 +274,11 @@ mod tests {
     #[test]
     fn a_guarded_cut_gathers_neither_too_little_nor_too_much() {
         let guarded = |cut: Cut, n_rows| cut.guarded_blocks(n_rows, None).len();
-        assert_eq!(guarded(Cut::Balanced { output_row_bytes: 8 }, 1 << 17), 1024, "1 KiB of values at a time");
+        assert_eq!(
+            guarded(Cut::Balanced { output_row_bytes: 8 }, 1 << 17),
+            1024,
+            "1 KiB of values at a time"
+        );
         assert_eq!(guarded(Cut::Balanced { output_row_bytes: 8 << 10 }, 1 << 17), 4096);
         assert_eq!(guarded(Cut::Balanced { output_row_bytes: 8 }, 1000), 1000);
         let rows = |bytes| Cut::MemoryBound { input_row_bytes: bytes, output_row_bytes: bytes };

@@ -5,12 +5,13 @@ use std::time::{Duration, Instant};
 
 use crate::engine::blocks::RowBlocks;
 use crate::engine::control::{Control, Tally};
-use crate::error::Result;
-use crate::engine::report::{BlockTimes, Report, WorkerReport};
-use crate::segment::{Pages, Segment};
 use crate::engine::decide::Division;
+use crate::engine::report::{BlockTimes, Report, WorkerReport};
+use crate::error::Result;
+use crate::segment::{Pages, Segment};
 
-/// One call: the rows and their cut, what is run on a block, what may be run again, and what the report shall say of it.
+/// One call: the rows and their cut, what is run on a block, what may be run again, and what the
+/// report shall say of it.
 pub(crate) struct Call<'a> {
     pub(crate) blocks: RowBlocks,
     /// At most so many at a time: asked once, since the system's answer may change.
@@ -26,11 +27,13 @@ pub(crate) struct Call<'a> {
     /// What is run on a block is the user's code, not ours.
     pub(crate) foreign: bool,
     pub(crate) division: Division,
-    /// The output is the input: what a worker has saved of it is put back by this, given the rows from the first one saved on.
+    /// The output is the input: what a worker has saved of it is put back by this, given the rows
+    /// from the first one saved on.
     pub(crate) restore: Option<&'a RestoreFn<'a>>,
     /// `Truncated` if somebody has cut a segment of the call.
     pub(crate) check_lengths: &'a dyn Fn() -> Result<()>,
-    /// The last step of a larger call, which began then: it shows no progress of its own, and has to succeed.
+    /// The last step of a larger call, which began then: it shows no progress of its own, and has
+    /// to succeed.
     pub(crate) last_step_since: Option<Instant>,
 }
 
@@ -39,9 +42,15 @@ pub(crate) type RestoreFn<'a> = dyn Fn(Range<usize>, u16) -> Result<()> + 'a;
 
 impl Call<'_> {
     /// The account of a call in which nothing went wrong.
-    pub(crate) fn report(&self, control: Control<'_>, elapsed: Duration, memory_measured: bool) -> Report {
+    pub(crate) fn report(
+        &self,
+        control: Control<'_>,
+        elapsed: Duration,
+        memory_measured: bool,
+    ) -> Report {
         let tallies = control.slots().iter().take(self.workers).map(|slot| &slot.tally);
-        let (idle, number) = (WorkerReport { wait: elapsed, ..WorkerReport::default() }, control.call().number);
+        let (idle, number) =
+            (WorkerReport { wait: elapsed, ..WorkerReport::default() }, control.call().number);
         let of_tally = |tally: &Tally| {
             if !tally.is_of(number) {
                 return idle.clone();
@@ -50,7 +59,9 @@ impl Call<'_> {
         };
         Report {
             elapsed,
-            block_times: BlockTimes::from_tallies(tallies.clone().filter(|tally| tally.is_of(number))),
+            block_times: BlockTimes::from_tallies(
+                tallies.clone().filter(|tally| tally.is_of(number)),
+            ),
             workers: tallies.map(of_tally).collect(),
             ..self.report_without_workers()
         }

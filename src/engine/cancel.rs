@@ -6,9 +6,9 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::sys::event::Event;
 
-/// Ends the calls that it was given to (see [`Fork::cancel_token`](crate::Executor::cancel_token)), now or later: from another
-/// thread, from a kernel in a worker, or from a signal handler. Clones are the same token. Once cancelled it stays so, and a
-/// call that is given it then ends at once.
+/// Ends the calls that it was given to (see [`Fork::cancel_token`](crate::Executor::cancel_token)),
+/// now or later: from another thread, from a kernel in a worker, or from a signal handler. Clones
+/// are the same token. Once cancelled it stays so, and a call that is given it then ends at once.
 ///
 /// ```
 /// use std::time::Duration;
@@ -42,8 +42,11 @@ impl CancelToken {
     /// [`Os`](Error::Os) when this process has too many descriptors.
     pub fn new() -> Result<Self> {
         let event = Event::new();
-        let event =
-            event.map_err(|source| Error::Os { action: "make", subject: "a cancel token".to_owned(), source })?;
+        let event = event.map_err(|source| Error::Os {
+            action: "make",
+            subject: "a cancel token".to_owned(),
+            source,
+        })?;
         Ok(Self(Arc::new(event)))
     }
 

@@ -1,5 +1,5 @@
-//! One call, the same for all workers: its cut into blocks, the control block, the life of a worker, the supervisor and what it
-//! decides, and the report.
+//! One call, the same for all workers: its cut into blocks, the control block, the life of a
+//! worker, the supervisor and what it decides, and the report.
 //!
 //! | file | what |
 //! |---|---|

@@ -1,15 +1,16 @@
 //! What a caller may ask of a call, beside the operation: the same for every executor.
 //!
-//! The executors' builders set these fields and document them; `supervisor` reads them. Decides nothing.
+//! The executors' builders set these fields and document them; `supervisor` reads them. Decides
+//! nothing.
 
 use std::fmt;
 use std::time::Duration;
 
 use crate::engine::cancel::CancelToken;
 use crate::engine::control::MAX_WORKERS;
-use crate::error::{Error, Result};
 use crate::engine::policy::Policy;
 use crate::engine::report::Progress;
+use crate::error::{Error, Result};
 use crate::sys::process;
 
 /// So many workers die over a row before it is convicted.
@@ -42,9 +43,13 @@ impl Options<'_> {
         }
         match (self.workers, self.block_rows) {
             (Some(0), _) => Err(Error::ZeroWorkers),
-            (Some(asked), _) if asked > MAX_WORKERS => Err(Error::TooManyWorkers { asked, max: MAX_WORKERS }),
+            (Some(asked), _) if asked > MAX_WORKERS => {
+                Err(Error::TooManyWorkers { asked, max: MAX_WORKERS })
+            }
             (_, Some(0)) => Err(Error::ZeroBlockRows),
-            _ if self.stall_limit.is_some_and(|limit| limit.is_zero()) => Err(Error::ZeroStallLimit),
+            _ if self.stall_limit.is_some_and(|limit| limit.is_zero()) => {
+                Err(Error::ZeroStallLimit)
+            }
             _ => Ok(()),
         }
     }

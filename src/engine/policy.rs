@@ -2,8 +2,9 @@
 
 use crate::array::FillValue;
 
-/// What a call does about rows that it cannot have: poisoned ones (they kill, panic, fail or hang every worker that runs
-/// them), and those that were not run when the deadline was over or the call was cancelled.
+/// What a call does about rows that it cannot have: poisoned ones (they kill, panic, fail or hang
+/// every worker that runs them), and those that were not run when the deadline was over or the call
+/// was cancelled.
 ///
 /// ```
 /// use rowfork::{Policy, SharedArray};
@@ -24,14 +25,15 @@ pub enum Policy {
     /// The call ends with an error that names them. The default.
     #[default]
     Fail,
-    /// They hold this value, and the report names them; a fold leaves them out. All others are what they would be without.
+    /// They hold this value, and the report names them; a fold leaves them out. All others are what
+    /// they would be without.
     Fill(FillValue),
 }
 
 impl Policy {
-    /// Missing rows hold `value` in every element: a float, an integer or a `bool`. The output's type must have that very
-    /// value, or the call is refused with [`UnfitFill`](crate::Error::UnfitFill): `-1` fits `f64` and `i8`, NaN fits floats
-    /// alone.
+    /// Missing rows hold `value` in every element: a float, an integer or a `bool`. The output's
+    /// type must have that very value, or the call is refused with
+    /// [`UnfitFill`](crate::Error::UnfitFill): `-1` fits `f64` and `i8`, NaN fits floats alone.
     #[must_use]
     pub fn fill(value: impl Into<FillValue>) -> Self {
         Self::Fill(value.into())

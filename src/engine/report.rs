@@ -1,4 +1,5 @@
-//! What a call says of itself: while it runs ([`Progress`]) and when it is over ([`Report`], [`Output`]).
+//! What a call says of itself: while it runs ([`Progress`]) and when it is over ([`Report`],
+//! [`Output`]).
 
 use std::fmt::{self, Write};
 use std::ops::{Deref, DerefMut, Range};
@@ -8,8 +9,8 @@ use std::time::Duration;
 
 use crate::engine::blocks::RowBlocks;
 use crate::engine::control::Tally;
-use crate::error::{DeathCause, FailedRow};
 use crate::engine::ranges::count as count_rows;
+use crate::error::{DeathCause, FailedRow};
 use crate::segment::Pages;
 
 /// A result with the account of how it was made. Dereferences to the result.
@@ -29,8 +30,9 @@ impl<T> Output<T> {
         &self.report
     }
 
-    /// The rows that the result is without, in order: those that failed, and those that were not run when the call ended early.
-    /// They hold the value of the [`Policy`](crate::Policy); a fold has left them out. None where the policy is to fail.
+    /// The rows that the result is without, in order: those that failed, and those that were not
+    /// run when the call ended early. They hold the value of the [`Policy`](crate::Policy); a fold
+    /// has left them out. None where the policy is to fail.
     pub fn missing_rows(&self) -> &[Range<usize>] {
         &self.report.missing_rows
     }
@@ -83,8 +85,9 @@ impl Progress {
     #[must_use]
     pub fn remaining(&self) -> Option<Duration> {
         let left = (self.rows_total - self.rows_done) as f64;
-        (self.rows_done > 0)
-            .then(|| Duration::try_from_secs_f64(left / self.rows_per_second()).unwrap_or(Duration::MAX))
+        (self.rows_done > 0).then(|| {
+            Duration::try_from_secs_f64(left / self.rows_per_second()).unwrap_or(Duration::MAX)
+        })
     }
 }
 
@@ -106,7 +109,8 @@ pub struct Report {
     pub block_times: Option<BlockTimes>,
     /// Workers that died before their work was done, in the order seen.
     pub deaths: Vec<WorkerDeath>,
-    /// Rows that were found to kill, hang or fail every worker that runs them, in order. Empty where the policy is to fail.
+    /// Rows that were found to kill, hang or fail every worker that runs them, in order. Empty
+    /// where the policy is to fail.
     pub failed_rows: Vec<FailedRow>,
     /// The failed rows, and those that were not run when the call ended early, in order.
     pub missing_rows: Vec<Range<usize>>,
@@ -114,13 +118,16 @@ pub struct Report {
     pub ended_early: Option<EarlyEnd>,
     /// What the caller may want to know.
     pub warnings: Vec<Warning>,
-    /// Threads of the calling process when it forked. With more than one, a kernel that takes a lock (prints, logs) may hang.
+    /// Threads of the calling process when it forked. With more than one, a kernel that takes a
+    /// lock (prints, logs) may hang.
     pub caller_threads: usize,
-    /// Rows that were given to another worker after a death. (When the worker dies that combines a fold, no row is run again.)
+    /// Rows that were given to another worker after a death. (When the worker dies that combines a
+    /// fold, no row is run again.)
     pub rerun_rows: usize,
     /// Bytes of all input rows, each counted once; of missing ones, too.
     pub bytes_read: u64,
-    /// Bytes of all output rows, each counted once; of missing ones, which hold the value of the policy, too.
+    /// Bytes of all output rows, each counted once; of missing ones, which hold the value of the
+    /// policy, too.
     pub bytes_written: u64,
     /// The page sizes that the input has; `None` where another process made it.
     pub input_pages: Option<Pages>,
@@ -134,7 +141,8 @@ pub struct Report {
 pub enum EarlyEnd {
     /// Its [deadline](crate::Executor::deadline) was over.
     Deadline,
-    /// Its [token](crate::Executor::cancel_token) was cancelled, or its [check](crate::Executor::check_interrupt) said so.
+    /// Its [token](crate::Executor::cancel_token) was cancelled, or its
+    /// [check](crate::Executor::check_interrupt) said so.
     Cancelled,
 }
 
@@ -142,9 +150,9 @@ pub enum EarlyEnd {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Warning {
-    /// The name of an array of the call does not lead to it any more: somebody has removed or replaced the file (a clean-up at
-    /// logout does so to all that a user has in `/dev/shm`, see `RemoveIPC` in logind.conf). The array is whole; other
-    /// programs do not find it.
+    /// The name of an array of the call does not lead to it any more: somebody has removed or
+    /// replaced the file (a clean-up at logout does so to all that a user has in `/dev/shm`, see
+    /// `RemoveIPC` in logind.conf). The array is whole; other programs do not find it.
     NameGone {
         /// The name.
         name: String,
@@ -175,8 +183,9 @@ pub struct WorkerReport {
     pub busy: Duration,
     /// The rest of the call: being forked, waiting, having finished before the others.
     pub wait: Duration,
-    /// Bytes of pages that no other process shares, at the end of the worker's life; `None` unless asked for with
-    /// [`Fork::measure_memory`](crate::Executor::measure_memory), or if no worker of the slot lived to measure it.
+    /// Bytes of pages that no other process shares, at the end of the worker's life; `None` unless
+    /// asked for with [`Fork::measure_memory`](crate::Executor::measure_memory), or if no worker of
+    /// the slot lived to measure it.
     pub private_bytes: Option<u64>,
     /// Bytes of the worker's proportional share (PSS), likewise.
     pub proportional_bytes: Option<u64>,
@@ -202,16 +211,25 @@ pub struct WorkerDeath {
     pub worker: usize,
     /// How it died.
     pub cause: DeathCause,
-    /// The rows of the block that it held, if it held one. For the worker that combines a fold: all.
+    /// The rows of the block that it held, if it held one. For the worker that combines a fold:
+    /// all.
     pub rows: Option<Range<usize>>,
 }
 
 impl WorkerReport {
-    /// A tally lies in shared memory, where a stray store may have changed it: what cannot be is cut to what can.
-    pub(crate) fn from_tally(tally: &Tally, blocks: &RowBlocks, elapsed: Duration, memory_measured: bool) -> Self {
+    /// A tally lies in shared memory, where a stray store may have changed it: what cannot be is
+    /// cut to what can.
+    pub(crate) fn from_tally(
+        tally: &Tally,
+        blocks: &RowBlocks,
+        elapsed: Duration,
+        memory_measured: bool,
+    ) -> Self {
         let busy = Duration::from_nanos(tally.busy_ns.load(Relaxed)).min(elapsed);
         // 0: the worker did not live to measure it.
-        let measured = |bytes: &AtomicU64| Some(bytes.load(Relaxed)).filter(|&bytes| memory_measured && bytes > 0);
+        let measured = |bytes: &AtomicU64| {
+            Some(bytes.load(Relaxed)).filter(|&bytes| memory_measured && bytes > 0)
+        };
         Self {
             blocks: count(&tally.blocks).min(blocks.len()),
             rows: count(&tally.rows).min(blocks.n_rows()),
@@ -224,13 +242,19 @@ impl WorkerReport {
 }
 
 impl BlockTimes {
-    pub(crate) fn from_tallies<'t>(tallies: impl Iterator<Item = &'t Tally> + Clone) -> Option<Self> {
+    pub(crate) fn from_tallies<'t>(
+        tallies: impl Iterator<Item = &'t Tally> + Clone,
+    ) -> Option<Self> {
         let worked = tallies.filter(|tally| tally.blocks.load(Relaxed) > 0);
-        let all = |counter: fn(&Tally) -> &AtomicU64| worked.clone().map(move |tally| counter(tally).load(Relaxed));
+        let all = |counter: fn(&Tally) -> &AtomicU64| {
+            worked.clone().map(move |tally| counter(tally).load(Relaxed))
+        };
         let sum = |counter| all(counter).fold(0, u64::saturating_add);
         Some(Self {
             shortest: Duration::from_nanos(all(|tally| &tally.shortest_block_ns).min()?),
-            mean: Duration::from_nanos(sum(|tally| &tally.busy_ns).checked_div(sum(|tally| &tally.blocks))?),
+            mean: Duration::from_nanos(
+                sum(|tally| &tally.busy_ns).checked_div(sum(|tally| &tally.blocks))?,
+            ),
             longest: Duration::from_nanos(all(|tally| &tally.longest_block_ns).max()?),
         })
     }
@@ -264,9 +288,13 @@ impl Report {
         }
     }
 
-    /// Of a call in two parts: this account of the first, with the output, the time and the deaths of the second. What that
-    /// one calls rows stands for `rows_of` the first.
-    pub(crate) fn followed_by(mut self, second: &Self, rows_of: impl Fn(Range<usize>) -> Range<usize>) -> Self {
+    /// Of a call in two parts: this account of the first, with the output, the time and the deaths
+    /// of the second. What that one calls rows stands for `rows_of` the first.
+    pub(crate) fn followed_by(
+        mut self,
+        second: &Self,
+        rows_of: impl Fn(Range<usize>) -> Range<usize>,
+    ) -> Self {
         self.elapsed += second.elapsed;
         for (index, worker) in self.workers.iter_mut().enumerate() {
             let later = second.workers.get(index).cloned().unwrap_or_default();
@@ -276,9 +304,15 @@ impl Report {
             worker.proportional_bytes = worker.proportional_bytes.max(later.proportional_bytes);
         }
         let later = second.deaths.iter().cloned();
-        self.deaths.extend(later.map(|death| WorkerDeath { rows: death.rows.map(&rows_of), ..death }));
+        self.deaths
+            .extend(later.map(|death| WorkerDeath { rows: death.rows.map(&rows_of), ..death }));
         self.warnings.extend(
-            second.warnings.iter().filter(|warning| !self.warnings.contains(warning)).cloned().collect::<Vec<_>>(),
+            second
+                .warnings
+                .iter()
+                .filter(|warning| !self.warnings.contains(warning))
+                .cloned()
+                .collect::<Vec<_>>(),
         );
         self.bytes_written = second.bytes_written;
         self.output_pages = second.output_pages;
@@ -290,8 +324,8 @@ impl Report {
         self.rows.saturating_sub(count_rows(&self.missing_rows))
     }
 
-    /// Input and output bytes per second of the whole call, in units of 10^9. Missing rows do not count, so that 0 is the
-    /// rate of a call that ended before any row was finished.
+    /// Input and output bytes per second of the whole call, in units of 10^9. Missing rows do not
+    /// count, so that 0 is the rate of a call that ended before any row was finished.
     #[must_use]
     pub fn gigabytes_per_second(&self) -> f64 {
         let finished = self.finished_rows() as f64 / self.rows.max(1) as f64;
@@ -299,15 +333,17 @@ impl Report {
         bytes / self.elapsed.as_secs_f64().max(f64::MIN_POSITIVE) / 1e9
     }
 
-    /// The share of the workers' time that was spent in blocks, 0 to 1. Rule of thumb: below 0.8, fewer workers, larger
-    /// inputs or a serial loop are the better choice.
+    /// The share of the workers' time that was spent in blocks, 0 to 1. Rule of thumb: below 0.8,
+    /// fewer workers, larger inputs or a serial loop are the better choice.
     ///
-    /// Only blocks that were finished count. After a call that [ended early](Self::ended_early) it says little, therefore,
-    /// and is not printed: what the workers were at was time spent in blocks, too.
+    /// Only blocks that were finished count. After a call that [ended early](Self::ended_early) it
+    /// says little, therefore, and is not printed: what the workers were at was time spent in
+    /// blocks, too.
     #[must_use]
     pub fn efficiency(&self) -> f64 {
         let busy: f64 = self.workers.iter().map(|worker| worker.busy.as_secs_f64()).sum();
-        let total = self.elapsed.as_secs_f64() * f64::from(u32::try_from(self.workers.len()).unwrap_or(u32::MAX));
+        let total = self.elapsed.as_secs_f64()
+            * f64::from(u32::try_from(self.workers.len()).unwrap_or(u32::MAX));
         if total > 0.0 { (busy / total).min(1.0) } else { 1.0 }
     }
 }
@@ -315,7 +351,8 @@ impl Report {
 /// So many of each kind of thing are shown.
 const SHOWN: usize = 10;
 
-/// A line for each of the first, and one for how many more there are. What a kernel has said stays on its line.
+/// A line for each of the first, and one for how many more there are. What a kernel has said stays
+/// on its line.
 fn some_of<T>(
     f: &mut fmt::Formatter<'_>,
     all: &[T],
@@ -332,7 +369,13 @@ fn some_of<T>(
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} rows in {} blocks, {:.3} ms", self.rows, self.blocks, self.elapsed.as_secs_f64() * 1e3)?;
+        write!(
+            f,
+            "{} rows in {} blocks, {:.3} ms",
+            self.rows,
+            self.blocks,
+            self.elapsed.as_secs_f64() * 1e3
+        )?;
         if self.bytes_read > 0 && self.finished_rows() > 0 {
             write!(f, ", {:.1} GB/s", self.gigabytes_per_second())?;
         }
@@ -356,7 +399,9 @@ impl fmt::Display for Report {
             writeln!(f)?;
         }
         match self.ended_early {
-            Some(EarlyEnd::Deadline) => writeln!(f, "the deadline was over before all rows were done")?,
+            Some(EarlyEnd::Deadline) => {
+                writeln!(f, "the deadline was over before all rows were done")?
+            }
             Some(EarlyEnd::Cancelled) => writeln!(f, "cancelled before all rows were done")?,
             None => {}
         }
@@ -366,10 +411,15 @@ impl fmt::Display for Report {
             writeln!(f, "{}", if self.missing_rows.len() > SHOWN { " ..." } else { "" })?;
         }
         some_of(f, &self.failed_rows, "failed rows", |line, failed| write!(line, "{failed}"))?;
-        some_of(f, &self.deaths, "deaths of workers", |line, WorkerDeath { worker, cause, rows }| match rows {
-            Some(rows) => write!(line, "a worker in slot {worker} {cause} over rows {rows:?}"),
-            None => write!(line, "a worker in slot {worker} {cause} while it held no rows"),
-        })?;
+        some_of(
+            f,
+            &self.deaths,
+            "deaths of workers",
+            |line, WorkerDeath { worker, cause, rows }| match rows {
+                Some(rows) => write!(line, "a worker in slot {worker} {cause} over rows {rows:?}"),
+                None => write!(line, "a worker in slot {worker} {cause} while it held no rows"),
+            },
+        )?;
         if self.rerun_rows > 0 {
             writeln!(f, "{} rows were run again", self.rerun_rows)?;
         }

@@ -1,8 +1,9 @@
-//! The calling process's side of a call: looks at the control block, has `supervise` decide, performs what it decides,
-//! sleeps until a worker ends or something is due; and gives the account in the end.
+//! The calling process's side of a call: looks at the control block, has `supervise` decide,
+//! performs what it decides, sleeps until a worker ends or something is due; and gives the account
+//! in the end.
 //!
-//! Called by the executors, which say where workers come from ([`Workforce`]). What the processes agree on is in
-//! `control/README.md`.
+//! Called by the executors, which say where workers come from ([`Workforce`]). What the processes
+//! agree on is in `control/README.md`.
 
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -11,24 +12,29 @@ use std::time::{Duration, Instant};
 use crate::engine::call::Call;
 use crate::engine::cancel::CancelToken;
 use crate::engine::control::{ClaimState, Control, Fault, Owner, Saved, Slot};
-use crate::engine::workforce::Workforce;
-use crate::error::{DeathCause, Error, Result};
-use crate::failpoints;
+use crate::engine::decide::{
+    self, Action, Change, Clock, Death, Kernel, Ledger, Rules, Snapshot, Verdict, Vital,
+    interrupted,
+};
 use crate::engine::options::Options;
 use crate::engine::ranges::{complement, count, joined};
 use crate::engine::report::{EarlyEnd, Progress, Report, WorkerDeath};
-use crate::segment::registry;
-use crate::engine::decide::{self, Action, Change, Clock, Death, Kernel, Ledger, Rules, Snapshot, Verdict, Vital, interrupted};
-use crate::sys::process::Exit;
 use crate::engine::worker;
+use crate::engine::workforce::Workforce;
+use crate::error::{DeathCause, Error, Result};
+use crate::failpoints;
+use crate::segment::registry;
+use crate::sys::process::Exit;
 
-/// How often the supervisor looks up from its sleep: for progress, and for what no descriptor tells.
+/// How often the supervisor looks up from its sleep: for progress, and for what no descriptor
+/// tells.
 const TICK: Duration = Duration::from_millis(100);
 
 /// The shortest sleep while somebody may be overdue soon.
 const SHORT_TICK: Duration = Duration::from_millis(1);
 
-/// Having slept longer than it wanted to by so much, this process was itself stopped (Ctrl-Z), and nobody is late for that.
+/// Having slept longer than it wanted to by so much, this process was itself stopped (Ctrl-Z), and
+/// nobody is late for that.
 const OVERSLEPT: Duration = Duration::from_secs(1);
 
 /// How long a worker may take to leave by itself once everything is done.
@@ -37,7 +43,8 @@ const LEAVE_GRACE: Duration = Duration::from_millis(100);
 /// The same where it has its page tables to walk first.
 const MEASURE_GRACE: Duration = Duration::from_secs(10);
 
-/// So much time has the last step of a call that goes on with the rows it has, whatever the deadline says, and after it was cancelled.
+/// So much time has the last step of a call that goes on with the rows it has, whatever the
+/// deadline says, and after it was cancelled.
 const OVERTIME: Duration = Duration::from_secs(5);
 
 /// The calling process's side of one call.
@@ -60,7 +67,8 @@ struct Supervisor<'a> {
     n_skips: usize,
 }
 
-/// Runs a call that began then, on a fresh control block, from the first worker that is hired to the last that is released.
+/// Runs a call that began then, on a fresh control block, from the first worker that is hired to
+/// the last that is released.
 pub(crate) fn run(
     options: &Options<'_>,
     call: &Call<'_>,
@@ -115,7 +123,8 @@ impl<'a> Supervisor<'a> {
             let states = self.states();
             let vitals = self.vitals();
             let cancelled = self.is_cancelled();
-            let snapshot = Snapshot { units: &states, vitals: &vitals, cancelled, now: Instant::now() };
+            let snapshot =
+                Snapshot { units: &states, vitals: &vitals, cancelled, now: Instant::now() };
             for action in decide::decide(&mut self.ledger, &snapshot) {
                 if let Some(verdict) = self.perform(action)? {
                     return Ok(verdict);
@@ -132,7 +141,9 @@ impl<'a> Supervisor<'a> {
     /// What becomes of the units of the dead.
     fn bury(&mut self, deaths: &[Death]) -> Result<()> {
         // A page that is gone is no fault of the row's.
-        if deaths.iter().any(|death| matches!(death.cause, DeathCause::MemoryFault { signal: libc::SIGBUS, .. })) {
+        if deaths.iter().any(|death| {
+            matches!(death.cause, DeathCause::MemoryFault { signal: libc::SIGBUS, .. })
+        }) {
             (self.call.check_lengths)()?;
         }
         let states = self.states();
@@ -151,8 +162,12 @@ impl<'a> Supervisor<'a> {
         match change {
             Change::Restore { rows, owner } => self.restore(rows, owner)?,
             Change::Free { unit, owner } => claims.free(unit, owner, self.ledger.digest(unit)),
-            Change::Retire { unit } => claims.settle(unit, ClaimState::Retired, self.ledger.digest(unit)),
-            Change::Add { unit, rows, state } => self.control.add_piece(unit, &rows, state, self.ledger.digest(unit)),
+            Change::Retire { unit } => {
+                claims.settle(unit, ClaimState::Retired, self.ledger.digest(unit))
+            }
+            Change::Add { unit, rows, state } => {
+                self.control.add_piece(unit, &rows, state, self.ledger.digest(unit))
+            }
             Change::HandBack { unit } => self.control.hand_back(unit),
             Change::Skip { row } => {
                 self.control.skip(self.n_skips, row);
@@ -186,8 +201,11 @@ impl<'a> Supervisor<'a> {
             }
             Action::RunAgain => {
                 let claims = self.control.claims(self.ledger.n_units());
-                let done = self.states().into_iter().enumerate().filter(|(_, state)| is_done(*state));
-                done.for_each(|(unit, _)| claims.settle(unit, ClaimState::Free, self.ledger.digest(unit)));
+                let done =
+                    self.states().into_iter().enumerate().filter(|(_, state)| is_done(*state));
+                done.for_each(|(unit, _)| {
+                    claims.settle(unit, ClaimState::Free, self.ledger.digest(unit))
+                });
                 self.crew.rouse()?;
                 self.spawn(self.crew.size() - self.crew.live())?;
             }
@@ -227,10 +245,15 @@ impl<'a> Supervisor<'a> {
             }
             Verdict::Early(end) => {
                 let units = self.restore_the_unfinished()?;
-                self.done_in_part =
-                    units.into_iter().filter(|(_, state)| is_done(*state)).map(|(rows, _)| rows).collect();
+                self.done_in_part = units
+                    .into_iter()
+                    .filter(|(_, state)| is_done(*state))
+                    .map(|(rows, _)| rows)
+                    .collect();
                 match self.ledger.why_unsound() {
-                    _ if !self.options.fills() || self.call.last_step_since.is_some() => Err(self.early_error(end)),
+                    _ if !self.options.fills() || self.call.last_step_since.is_some() => {
+                        Err(self.early_error(end))
+                    }
                     // What a crash may have spoilt is no part of an answer.
                     Some(unsound) => Err(unsound),
                     None => Ok(Some(end)),
@@ -260,7 +283,8 @@ impl<'a> Supervisor<'a> {
     /// Hires up to `n` workers for empty slots. Fewer are enough, none is an error.
     fn spawn(&mut self, n: usize) -> Result<()> {
         // A stray store may have changed the workers' copy.
-        let pieces = (self.call.blocks.len()..self.ledger.n_units()).map(|unit| self.ledger.rows(unit));
+        let pieces =
+            (self.call.blocks.len()..self.ledger.n_units()).map(|unit| self.ledger.rows(unit));
         self.control.say_again(self.ledger.limit(), pieces, self.n_skips);
         for _ in 0..n {
             let Some(owner) = self.crew.next_owner() else { break };
@@ -281,14 +305,16 @@ impl<'a> Supervisor<'a> {
     fn vitals(&self) -> Vec<Vital> {
         let vital = |owner: Owner| {
             let slot = &self.control.slots()[usize::from(owner.slot)];
-            let start_limit = if slot.is_initialising() { decide::INIT_LIMIT } else { decide::STARTUP_LIMIT };
+            let start_limit =
+                if slot.is_initialising() { decide::INIT_LIMIT } else { decide::STARTUP_LIMIT };
             Vital { owner, ready: slot.is_ready(), start_limit, pulse: slot.pulse() }
         };
         self.crew.owners().into_iter().map(vital).collect()
     }
 
     fn is_cancelled(&mut self) -> bool {
-        let cancelled = self.interrupted || self.options.cancel.as_ref().is_some_and(CancelToken::is_cancelled);
+        let cancelled =
+            self.interrupted || self.options.cancel.as_ref().is_some_and(CancelToken::is_cancelled);
         if !cancelled {
             return false;
         }
@@ -296,12 +322,18 @@ impl<'a> Supervisor<'a> {
         !has_overtime(self.options, self.call) || since.elapsed() >= OVERTIME
     }
 
-    /// Sleeps until a worker ends, the call is cancelled, a signal comes, or something is due; reaps, and says how each ended.
+    /// Sleeps until a worker ends, the call is cancelled, a signal comes, or something is due;
+    /// reaps, and says how each ended.
     fn wait_for_deaths(&mut self) -> Result<Vec<Death>> {
         let now = Instant::now();
         // A worker that is not ready yet may be at its first row soon, without a word.
-        let tick = self.options.stall_limit.map_or(TICK, |limit| (limit / 4).clamp(SHORT_TICK, TICK));
-        let due = self.ledger.clock.next().map_or(now + tick, |due| due.clamp(now + SHORT_TICK, now + tick));
+        let tick =
+            self.options.stall_limit.map_or(TICK, |limit| (limit / 4).clamp(SHORT_TICK, TICK));
+        let due = self
+            .ledger
+            .clock
+            .next()
+            .map_or(now + tick, |due| due.clamp(now + SHORT_TICK, now + tick));
         let wake = self.options.cancel.clone().filter(|_| self.cancelled_since.is_none());
         let deaths = self.reap(wake.as_ref().map(AsFd::as_fd), due)?;
         let late = Instant::now().saturating_duration_since(due);
@@ -331,11 +363,14 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    /// Puts a death on the list, unless it is an end: that of a kernel that names its row, or of a worker that was done.
+    /// Puts a death on the list, unless it is an end: that of a kernel that names its row, or of a
+    /// worker that was done.
     fn note_death(&mut self, death: &Death, states: &[ClaimState]) {
         let held = states.iter().position(|state| *state == ClaimState::Claimed(death.owner));
-        // Without a block, a status of 0 or one that somebody else has taken is that of a worker that was done.
-        let undone = held.is_some() || !matches!(death.cause, DeathCause::Exited(0) | DeathCause::Unknown);
+        // Without a block, a status of 0 or one that somebody else has taken is that of a worker
+        // that was done.
+        let undone =
+            held.is_some() || !matches!(death.cause, DeathCause::Exited(0) | DeathCause::Unknown);
         if undone && self.ledger.believable(states, death).is_none() {
             let (worker, rows) = (death.owner.slot.into(), held.map(|unit| self.ledger.rows(unit)));
             self.deaths.push(WorkerDeath { worker, cause: death.cause.clone(), rows });
@@ -343,23 +378,28 @@ impl<'a> Supervisor<'a> {
     }
 
     fn cause_of(&self, owner: Owner, exit: Exit, fault: Option<Fault>) -> DeathCause {
-        if let (Some(cause), Exit::Signal(libc::SIGKILL) | Exit::Unknown) = (self.ledger.clock.killed_for(owner), exit)
+        if let (Some(cause), Exit::Signal(libc::SIGKILL) | Exit::Unknown) =
+            (self.ledger.clock.killed_for(owner), exit)
         {
             return cause.clone();
         }
         // Without a status the note alone tells: nobody survives such a fault.
-        let fault = fault.filter(|fault| [Exit::Signal(fault.signal), Exit::Unknown].contains(&exit));
+        let fault =
+            fault.filter(|fault| [Exit::Signal(fault.signal), Exit::Unknown].contains(&exit));
         let Some(Fault { signal, address }) = fault else { return exit.into() };
         // SIGBUS there is a page that is gone, not one that may not be written.
-        let read_only_segment = (signal == libc::SIGSEGV).then(|| self.read_only_segment(address)).flatten();
+        let read_only_segment =
+            (signal == libc::SIGSEGV).then(|| self.read_only_segment(address)).flatten();
         DeathCause::MemoryFault { signal, address, read_only_segment }
     }
 
     /// What error messages call the segment that holds `address`, if workers may not write to it.
     fn read_only_segment(&self, address: usize) -> Option<String> {
         let registry = registry::lock();
-        let mapping = registry.mappings().iter().find(|mapping| mapping.range().contains(&address))?;
-        let writable = self.call.writable.iter().any(|segment| segment.address() == mapping.address);
+        let mapping =
+            registry.mappings().iter().find(|mapping| mapping.range().contains(&address))?;
+        let writable =
+            self.call.writable.iter().any(|segment| segment.address() == mapping.address);
         (!writable).then(|| (*mapping.label).to_owned())
     }
 
@@ -385,7 +425,11 @@ impl<'a> Supervisor<'a> {
     fn show_end(&self) {
         if let Some(callback) = self.progress_callback() {
             let rows = self.call.blocks.n_rows();
-            callback(&Progress { rows_done: rows, rows_total: rows, elapsed: self.began.elapsed() });
+            callback(&Progress {
+                rows_done: rows,
+                rows_total: rows,
+                elapsed: self.began.elapsed(),
+            });
         }
     }
 
@@ -397,7 +441,9 @@ impl<'a> Supervisor<'a> {
                 ClaimState::Done(_) => rows.len(),
                 ClaimState::Claimed(owner) => {
                     let slot = self.control.slots().get(usize::from(owner.slot));
-                    slot.map(Slot::row).filter(|row| rows.contains(row)).map_or(0, |row| row - rows.start)
+                    slot.map(Slot::row)
+                        .filter(|row| rows.contains(row))
+                        .map_or(0, |row| row - rows.start)
                 }
                 ClaimState::Free | ClaimState::Retired | ClaimState::Corrupt => 0,
             }
@@ -405,15 +451,20 @@ impl<'a> Supervisor<'a> {
         states.iter().enumerate().map(rows_of).sum()
     }
 
-    /// The rows that are done, by the claim words, and in place those of an unfinished unit that were done before it ended.
+    /// The rows that are done, by the claim words, and in place those of an unfinished unit that
+    /// were done before it ended.
     fn done_rows(&self) -> Vec<Range<usize>> {
         let states = self.states();
-        let done =
-            states.iter().enumerate().filter(|(_, state)| is_done(**state)).map(|(unit, _)| self.ledger.rows(unit));
+        let done = states
+            .iter()
+            .enumerate()
+            .filter(|(_, state)| is_done(**state))
+            .map(|(unit, _)| self.ledger.rows(unit));
         joined(done.chain(self.done_in_part.iter().cloned()).collect())
     }
 
-    /// Puts back what workers had saved that were killed over their units. Of each, only the rows before are then new.
+    /// Puts back what workers had saved that were killed over their units. Of each, only the rows
+    /// before are then new.
     fn restore_the_unfinished(&self) -> Result<Vec<(Range<usize>, ClaimState)>> {
         let mut rows_and_states = Vec::new();
         for (unit, state) in self.states().into_iter().enumerate() {
@@ -434,7 +485,8 @@ impl<'a> Supervisor<'a> {
         Ok(rows_and_states)
     }
 
-    /// What has become of the rows of a call in place that has failed: no worker touches them any more.
+    /// What has become of the rows of a call in place that has failed: no worker touches them any
+    /// more.
     fn interrupted(&mut self, source: Error) -> Error {
         let n_rows = self.call.blocks.n_rows();
         let ended = self.end_crew();
@@ -444,7 +496,12 @@ impl<'a> Supervisor<'a> {
             _ => ended.and_then(|()| self.restore_the_unfinished()).ok(),
         };
         // Where the array could not be written to, nobody knows.
-        let as_they_are = || self.states().into_iter().enumerate().map(|(unit, state)| (self.ledger.rows(unit), state));
+        let as_they_are = || {
+            self.states()
+                .into_iter()
+                .enumerate()
+                .map(|(unit, state)| (self.ledger.rows(unit), state))
+        };
         let units = restored.unwrap_or_else(|| as_they_are().collect());
         interrupted(n_rows, &units, source)
     }
@@ -493,7 +550,8 @@ fn due(options: &Options<'_>, call: &Call<'_>, began: Instant) -> Option<Instant
     Some(if has_overtime(options, call) { due.max(began + OVERTIME) } else { due })
 }
 
-/// Whether what is left is to be done with the rows that there are, though time is over or the caller has had enough.
+/// Whether what is left is to be done with the rows that there are, though time is over or the
+/// caller has had enough.
 fn has_overtime(options: &Options<'_>, call: &Call<'_>) -> bool {
     options.fills() && call.last_step_since.is_some()
 }

@@ -1,12 +1,14 @@
-//! Copies of rows that are about to be changed in place, so that what a dead worker left half changed can be put back and
-//! run again.
+//! Copies of rows that are about to be changed in place, so that what a dead worker left half
+//! changed can be put back and run again.
 //!
-//! Each worker has room for a few rows, in a nameless segment: it saves some, notes in its slot that it has, and only then lets
-//! the kernel at them. The supervisor puts them back when the worker is dead. What is saved is small enough to stay in a
-//! cache close to the processor: rows are read from memory once, by the copy.
+//! Each worker has room for a few rows, in a nameless segment: it saves some, notes in its slot
+//! that it has, and only then lets the kernel at them. The supervisor puts them back when the
+//! worker is dead. What is saved is small enough to stay in a cache close to the processor: rows
+//! are read from memory once, by the copy.
 //!
 //! # Safety
-//! The room of a worker is written by that worker alone, and read by the supervisor when it is dead.
+//! The room of a worker is written by that worker alone, and read by the supervisor when it is
+//! dead.
 #![allow(unsafe_code, reason = "writes to a segment that several processes share")]
 
 use std::ops::Range;
@@ -18,14 +20,15 @@ use ndarray::Ix2;
 use nix::sys::signal::{Signal, raise};
 
 use crate::array::SharedArray;
+use crate::engine::args::{Packet, Plain, Portable, Unpacker};
 use crate::engine::control::{Saved, Station};
 use crate::error::Result;
 use crate::failpoints;
-use crate::engine::args::{Packet, Plain, Portable, Unpacker};
 use crate::segment::Segment;
 
-/// So much is saved at a time, if a row is not larger: with what it is a copy of it stays in the first cache. (1 GiB updated in
-/// place takes 1.12 times the time that it takes without, with 16 KiB 1.31 times.)
+/// So much is saved at a time, if a row is not larger: with what it is a copy of it stays in the
+/// first cache. (1 GiB updated in place takes 1.12 times the time that it takes without, with 16
+/// KiB 1.31 times.)
 const ROOM_BYTES: usize = 8 << 10;
 
 /// The same where the rows are written by a system call each time.
@@ -61,7 +64,12 @@ impl Spare {
     ///
     /// # Errors
     /// Those of a birth.
-    pub(crate) fn new(workers: usize, row_bytes: usize, block_rows: usize, guarded: bool) -> Result<Self> {
+    pub(crate) fn new(
+        workers: usize,
+        row_bytes: usize,
+        block_rows: usize,
+        guarded: bool,
+    ) -> Result<Self> {
         let bytes = if guarded { GUARDED_ROOM_BYTES } else { ROOM_BYTES };
         let rows_at_a_time = (bytes / row_bytes).clamp(1, block_rows.max(1));
         // Two workers' rooms lie in different pages, as far as a processor fetches ahead.
@@ -80,7 +88,8 @@ impl Spare {
         SpareRoom { start: self.room.as_ptr().cast_mut(), cut: self.cut }
     }
 
-    /// What the worker of a slot, now dead, had saved: the first of `rows`, as many as are saved at a time.
+    /// What the worker of a slot, now dead, had saved: the first of `rows`, as many as are saved at
+    /// a time.
     pub(crate) fn saved(&self, rows: &Range<usize>, slot: u16) -> &[u8] {
         let n_rows = rows.len().min(self.cut.rows_at_a_time);
         let at = self.cut.room_of(slot);
@@ -119,17 +128,23 @@ impl SpareRoom {
         rows.clone().step_by(step).map(move |start| start..rows.end.min(start + step))
     }
 
-    /// Saves the rows from `first` on, of which `bytes` are the elements, and notes that it has. Neither locks nor
-    /// allocates.
+    /// Saves the rows from `first` on, of which `bytes` are the elements, and notes that it has.
+    /// Neither locks nor allocates.
     pub(crate) fn save(&self, first: usize, bytes: &[u8], station: &Station<'_>) {
         let at = self.cut.room_of(station.number());
         let slot = usize::from(station.number());
-        assert!(bytes.len() <= at.len() && slot < self.cut.n_rooms, "{} bytes saved in {}", bytes.len(), at.len());
+        assert!(
+            bytes.len() <= at.len() && slot < self.cut.n_rooms,
+            "{} bytes saved in {}",
+            bytes.len(),
+            at.len()
+        );
         station.set_saved(Saved::Partly(first));
         die_if_asked(station);
         // SAFETY: one of the rooms that there are.
         let room = unsafe { self.start.add(at.start) };
-        // SAFETY: as many bytes as the assertion allows, in memory that this worker alone writes to and nobody reads now.
+        // SAFETY: as many bytes as the assertion allows, in memory that this worker alone writes to
+        // and nobody reads now.
         unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), room, bytes.len()) };
         station.set_saved(Saved::Wholly(first));
     }

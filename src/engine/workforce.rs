@@ -24,9 +24,13 @@ pub(crate) trait Workforce {
     /// There are units to be had again: workers that found none look once more.
     fn rouse(&mut self) -> Result<()>;
 
-    /// Sleeps until a worker has ended, all is done as far as the workers know, `wake` is readable, a signal has come, or
-    /// `deadline` is there; says who has ended, and how.
-    fn reap_ended(&mut self, wake: Option<BorrowedFd<'_>>, deadline: Instant) -> Result<Vec<(Owner, Exit)>>;
+    /// Sleeps until a worker has ended, all is done as far as the workers know, `wake` is readable,
+    /// a signal has come, or `deadline` is there; says who has ended, and how.
+    fn reap_ended(
+        &mut self,
+        wake: Option<BorrowedFd<'_>>,
+        deadline: Instant,
+    ) -> Result<Vec<(Owner, Exit)>>;
 
     /// SIGKILL to a worker. Whether it was found stopped.
     fn kill(&mut self, owner: Owner) -> bool;
@@ -40,7 +44,8 @@ pub(crate) trait Workforce {
     /// As for [`Workforce::end`].
     fn release(&mut self, deadline: Instant) -> Result<(), i32>;
 
-    /// Kills all workers, and waits until they are really dead: not before may the caller touch the output again.
+    /// Kills all workers, and waits until they are really dead: not before may the caller touch the
+    /// output again.
     ///
     /// # Errors
     /// The process id of a worker that is not dead after [`DEATH_LIMIT`]. It is given up.

@@ -13,8 +13,8 @@ pub struct FailedRow {
     pub row: usize,
     /// How the last worker ended that ran it.
     pub cause: DeathCause,
-    /// How many workers ended on it while it was alone in its block. 1 for a panic and an error of the kernel, which name their
-    /// row themselves.
+    /// How many workers ended on it while it was alone in its block. 1 for a panic and an error of
+    /// the kernel, which name their row themselves.
     pub attempts: u32,
     /// The slot of the last of them.
     pub worker: usize,
@@ -44,8 +44,8 @@ pub enum DeathCause {
         signal: i32,
         /// The address it touched.
         address: usize,
-        /// The shared array that the address belongs to, if any; every array but the call's output is read-only
-        /// in a worker, and with a guard that is, too.
+        /// The shared array that the address belongs to, if any; every array but the call's output
+        /// is read-only in a worker, and with a guard that is, too.
         read_only_segment: Option<String>,
     },
     /// The kernel panicked.
@@ -64,25 +64,30 @@ pub enum DeathCause {
     Stalled {
         /// The stall limit.
         limit: Duration,
-        /// Threads of the caller at the fork; a lock that another of them held then is held for ever in a worker.
+        /// Threads of the caller at the fork; a lock that another of them held then is held for
+        /// ever in a worker.
         caller_threads: usize,
     },
     /// Likewise, but somebody had stopped it (SIGSTOP), so that no row is to blame.
     Stopped,
-    /// It was not ready in time, and was killed for it: a lock that another thread of the caller held at the fork.
+    /// It was not ready in time, and was killed for it: a lock that another thread of the caller
+    /// held at the fork.
     HungAtStart,
-    /// It is gone, and somebody else in this process has taken its exit status (`SIGCHLD` ignored, or a foreign `wait`).
-    /// From Linux 6.15 on the kernel tells the cause even then.
+    /// It is gone, and somebody else in this process has taken its exit status (`SIGCHLD` ignored,
+    /// or a foreign `wait`). From Linux 6.15 on the kernel tells the cause even then.
     Unknown,
 }
 
 impl DeathCause {
-    /// Whether stores to wrong addresses may have come before: the process did what a process should not.
+    /// Whether stores to wrong addresses may have come before: the process did what a process
+    /// should not.
     pub(crate) fn is_wild(&self) -> bool {
         use libc::{SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP};
         match self {
             Self::MemoryFault { .. } => true,
-            Self::Signalled(signal) => [SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGTRAP, SIGSYS].contains(signal),
+            Self::Signalled(signal) => {
+                [SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGTRAP, SIGSYS].contains(signal)
+            }
             _ => false,
         }
     }
@@ -116,18 +121,25 @@ impl fmt::Display for DeathCause {
             Self::Panicked { message, location } => write!(f, "panicked: {message} ({location})"),
             Self::Failed { message } => write!(f, "failed: {message}"),
             Self::Stalled { limit, caller_threads } => {
-                write!(f, "finished no row for {limit:?} and was killed{}", ThreadHint(*caller_threads))
+                write!(
+                    f,
+                    "finished no row for {limit:?} and was killed{}",
+                    ThreadHint(*caller_threads)
+                )
             }
             Self::Stopped => f.write_str("had been stopped (SIGSTOP) and was killed"),
             Self::HungAtStart => f.write_str("hung before it was ready and was killed"),
-            Self::Unknown => f.write_str("died, and its exit status was taken by somebody else in this process"),
+            Self::Unknown => {
+                f.write_str("died, and its exit status was taken by somebody else in this process")
+            }
         }
     }
 }
 
 /// The name of a signal as people know it, or its number.
 fn signal_name(signal: i32) -> String {
-    nix::sys::signal::Signal::try_from(signal).map_or_else(|_| format!("signal {signal}"), |s| s.as_str().to_owned())
+    nix::sys::signal::Signal::try_from(signal)
+        .map_or_else(|_| format!("signal {signal}"), |s| s.as_str().to_owned())
 }
 
 /// What the status alone tells.

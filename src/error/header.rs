@@ -102,7 +102,9 @@ pub enum HeaderError {
         align: usize,
     },
     /// A `.npy` file, but not one that rowfork made.
-    #[error("data start at byte {data_offset}, in a rowfork segment at {expected}: some other program made this file")]
+    #[error(
+        "data start at byte {data_offset}, in a rowfork segment at {expected}: some other program made this file"
+    )]
     NotSegment {
         /// Where they start.
         data_offset: usize,
@@ -118,7 +120,9 @@ impl fmt::Display for Beginning<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             [] => f.write_str("it is empty"),
-            bytes => write!(f, "it starts with \"{}\", not with \"\\x93NUMPY\"", bytes.escape_ascii()),
+            bytes => {
+                write!(f, "it starts with \"{}\", not with \"\\x93NUMPY\"", bytes.escape_ascii())
+            }
         }
     }
 }

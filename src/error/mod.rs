@@ -1,5 +1,5 @@
-//! The crate's one error type. Every variant is a thing a caller may want to tell apart, and carries the name
-//! and the numbers of it; its text ends with the way out where there is one.
+//! The crate's one error type. Every variant is a thing a caller may want to tell apart, and
+//! carries the name and the numbers of it; its text ends with the way out where there is one.
 //!
 //! Used by every floor; uses nothing.
 
@@ -22,8 +22,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Everything that can go wrong, by name and number.
 ///
-/// An error's text is complete: where there is a [`source`](std::error::Error::source), its text is part of it. Whoever
-/// prints a chain of sources sees the reason twice.
+/// An error's text is complete: where there is a [`source`](std::error::Error::source), its text is
+/// part of it. Whoever prints a chain of sources sees the reason twice.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -49,8 +49,8 @@ pub enum Error {
         name: String,
         /// Who owns the file.
         owner_uid: u32,
-        /// Whether some process holds the segment's lock; `None` for another user's file and one that may not be
-        /// opened.
+        /// Whether some process holds the segment's lock; `None` for another user's file and one
+        /// that may not be opened.
         live: Option<bool>,
     },
     /// No file of that name.
@@ -104,7 +104,9 @@ pub enum Error {
         name: String,
     },
     /// The number of bytes does not fit the address space.
-    #[error("an array of shape {shape:?} with {element_bytes}-byte elements exceeds the address space")]
+    #[error(
+        "an array of shape {shape:?} with {element_bytes}-byte elements exceeds the address space"
+    )]
     ShapeOverflow {
         /// The shape asked for.
         shape: Vec<usize>,
@@ -124,7 +126,8 @@ pub enum Error {
         /// Bytes in all.
         total: u64,
     },
-    /// There is not enough memory, and asking the kernel for it would end in a kill, not in an error.
+    /// There is not enough memory, and asking the kernel for it would end in a kill, not in an
+    /// error.
     #[error(
         "{need} bytes of memory needed, {available} available within {limit}; free some, or raise the limit \
          (docker run --memory=..., Kubernetes: resources.limits.memory, systemd: MemoryMax=)"
@@ -151,7 +154,9 @@ pub enum Error {
         limit: u64,
     },
     /// The process may not make a file of this size.
-    #[error("a file of {need} bytes exceeds this process's file size limit of {limit} bytes (RLIMIT_FSIZE, ulimit -f)")]
+    #[error(
+        "a file of {need} bytes exceeds this process's file size limit of {limit} bytes (RLIMIT_FSIZE, ulimit -f)"
+    )]
     FileSizeLimit {
         /// Bytes needed.
         need: u64,
@@ -196,8 +201,8 @@ pub enum Error {
         /// Bytes that are there.
         actual: u64,
     },
-    /// Memory was taken out of a shared array: somebody punched a hole into its file, or cut it and made it longer again.
-    /// What is gone reads as zeros.
+    /// Memory was taken out of a shared array: somebody punched a hole into its file, or cut it and
+    /// made it longer again. What is gone reads as zeros.
     #[error(
         "{path}: lost memory: of {expected} bytes {actual} are still there (fallocate -p, or cut and made longer again); \
          the rest reads as zeros: make the array anew",
@@ -211,7 +216,8 @@ pub enum Error {
         /// Bytes that have it, as far as they are counted: 4,096 or 2 MiB at a time.
         actual: u64,
     },
-    /// The disk that a file was to be written to has not enough room. The half-written file was removed.
+    /// The disk that a file was to be written to has not enough room. The half-written file was
+    /// removed.
     #[error("no room for {path}: {need} bytes needed, {available} available", path = .path.display())]
     DiskFull {
         /// The file that was to be written.
@@ -242,7 +248,9 @@ pub enum Error {
         len: usize,
     },
     /// Inputs whose rows are to be taken together have different numbers of them.
-    #[error("input {input} has {found} rows, and input 0 has {expected}; inputs that are taken together need as many")]
+    #[error(
+        "input {input} has {found} rows, and input 0 has {expected}; inputs that are taken together need as many"
+    )]
     UnequalRows {
         /// Which input, counted from 0.
         input: usize,
@@ -281,7 +289,8 @@ pub enum Error {
         /// The most that it holds.
         max: i128,
     },
-    /// An update in place failed when rows had been changed already: some, or, where an input was found cut at the end, all.
+    /// An update in place failed when rows had been changed already: some, or, where an input was
+    /// found cut at the end, all.
     #[error(
         "the update failed: {source}; {}rows {} are updated, {}all others are as they were",
         if matches!(**source, Error::UnguardedCrash { .. }) { "but for what that may have written, " } else { "" },
@@ -316,7 +325,8 @@ pub enum Error {
     /// A call was made from inside a kernel: a worker never forks workers of its own.
     #[error("rowfork was called from inside a kernel; a worker does not fork workers of its own")]
     InsideWorker,
-    /// A call on a pool was made by a function that the pool's own call had called, in the same thread: it would wait for itself.
+    /// A call on a pool was made by a function that the pool's own call had called, in the same
+    /// thread: it would wait for itself.
     #[error(
         "a call on a pool was made within another call on it, in the same thread (in a progress callback, say); it would wait for \
          itself"
@@ -328,7 +338,8 @@ pub enum Error {
         /// What has happened to it.
         reason: String,
     },
-    /// A kernel of a pool is a closure that captures a value, or a reference to a function. (What captures a reference, or more than a word, does not compile.)
+    /// A kernel of a pool is a closure that captures a value, or a reference to a function. (What
+    /// captures a reference, or more than a word, does not compile.)
     #[error(
         "a kernel of a pool is a closure that captures a value (or a reference to a function), of which the workers have no copy: hand \
          it over with the input (rowfork::param, rowfork::broadcast), or use rowfork::fork()"
@@ -356,7 +367,8 @@ pub enum Error {
     /// Not a single worker could be forked.
     #[error("no worker could be forked: {0} (check ulimit -u, pids.max and free memory)")]
     ForkFailed(#[source] io::Error),
-    /// A worker was forked, but a system call that it needs failed (a seccomp filter, or a limit), or it hung before it was ready.
+    /// A worker was forked, but a system call that it needs failed (a seccomp filter, or a limit),
+    /// or it hung before it was ready.
     #[error("a worker could not do its work: {message}")]
     WorkerSetup {
         /// What failed, and how.
@@ -380,15 +392,16 @@ pub enum Error {
         /// The error's text, cut at 3 KiB.
         message: String,
     },
-    /// Rows that are fatal to every worker that runs them. Under [`Policy::Fail`](crate::Policy::Fail) the first that is found
-    /// out; else more than one call goes on without.
+    /// Rows that are fatal to every worker that runs them. Under
+    /// [`Policy::Fail`](crate::Policy::Fail) the first that is found out; else more than one call
+    /// goes on without.
     #[error("{}", Poisoned(.rows))]
     PoisonedRows {
         /// The rows, in order.
         rows: Vec<FailedRow>,
     },
-    /// A worker died of something that may have written anywhere before, and the kernel runs unguarded, so no row can be
-    /// vouched for.
+    /// A worker died of something that may have written anywhere before, and the kernel runs
+    /// unguarded, so no row can be vouched for.
     #[error(
         "{}; it may have written to any row before, so no row can be vouched for: run the call with guard(true)",
         Unguarded { row: *row, worker: *worker, cause, runs: *runs }
@@ -416,7 +429,8 @@ pub enum Error {
         rows_done: usize,
         /// Rows in all.
         rows_total: usize,
-        /// Threads of the caller at the fork; a lock that another of them held then is held for ever in a worker.
+        /// Threads of the caller at the fork; a lock that another of them held then is held for
+        /// ever in a worker.
         caller_threads: usize,
     },
     /// The call was cancelled.
@@ -427,8 +441,9 @@ pub enum Error {
         /// Rows in all.
         rows_total: usize,
     },
-    /// A worker does not die of SIGKILL: it hangs in the operating system (a lost network drive, a broken device). It may still
-    /// write to the output of the call, which must not be used any more.
+    /// A worker does not die of SIGKILL: it hangs in the operating system (a lost network drive, a
+    /// broken device). It may still write to the output of the call, which must not be used any
+    /// more.
     #[error(
         "worker {pid} is not dead {waited:?} after SIGKILL: it hangs in the operating system; the output of the call must not be used, as it may still change"
     )]
@@ -467,7 +482,9 @@ pub enum Error {
         cause: DeathCause,
     },
     /// The control block was overwritten (by a stray store of a kernel), twice.
-    #[error("the control block was overwritten in block {block}; a kernel writes where it must not")]
+    #[error(
+        "the control block was overwritten in block {block}; a kernel writes where it must not"
+    )]
     ControlCorrupted {
         /// The block whose word is nonsense.
         block: usize,
@@ -507,7 +524,11 @@ struct Torn<'a>(&'a [Range<usize>]);
 
 impl fmt::Display for Torn<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.is_empty() { Ok(()) } else { write!(f, "{} may be half updated, ", Ranges(self.0)) }
+        if self.0.is_empty() {
+            Ok(())
+        } else {
+            write!(f, "{} may be half updated, ", Ranges(self.0))
+        }
     }
 }
 
@@ -543,6 +564,10 @@ impl fmt::Display for Unguarded<'_> {
         if let Some(row) = self.row {
             write!(f, " on row {row}")?;
         }
-        if self.runs > 1 { write!(f, ", as others did in each of {} runs", self.runs) } else { Ok(()) }
+        if self.runs > 1 {
+            write!(f, ", as others did in each of {} runs", self.runs)
+        } else {
+            Ok(())
+        }
     }
 }

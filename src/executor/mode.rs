@@ -16,9 +16,10 @@ use crate::error::Result;
 #[allow(private_bounds, reason = "nobody outside is to implement it")]
 pub trait Mode: sealed::Run {}
 
-/// A kernel that workers of this kind can run: any for those that are forked for the call; for those that are there before
-/// it one that captures nothing, or a function pointer. (Hence what the compiler says of others: that a closure is not
-/// `Copy`, or borrows what does not live for ever. Hand over with the input what it captures: [`param`](crate::param),
+/// A kernel that workers of this kind can run: any for those that are forked for the call; for
+/// those that are there before it one that captures nothing, or a function pointer. (Hence what the
+/// compiler says of others: that a closure is not `Copy`, or borrows what does not live for ever.
+/// Hand over with the input what it captures: [`param`](crate::param),
 /// [`broadcast`](crate::broadcast).)
 ///
 /// Sealed.
@@ -62,10 +63,12 @@ impl<'k, K> Given<'k, K> {
     }
 }
 
-/// What a worker that has no copy of the caller is to run: makes of the packed words what is run on blocks, and has it run.
+/// What a worker that has no copy of the caller is to run: makes of the packed words what is run on
+/// blocks, and has it run.
 ///
 /// # Safety
-/// The words are those that were packed with this function, and what the unpacker was given stays as long as it runs.
+/// The words are those that were packed with this function, and what the unpacker was given stays
+/// as long as it runs.
 pub(crate) type Entry = unsafe fn(&mut Unpacker<'_>, Desk<'_>) -> Result<()>;
 
 /// A worker's place in a call: given what is run on a block, it works until nothing is left.
@@ -84,8 +87,8 @@ pub(crate) mod sealed {
         /// At most so many workers at a time, for so many blocks.
         fn workers_for(&self, options: &Options<'_>, n_blocks: usize) -> usize;
 
-        /// Whether a call of a kernel of ours that reads and writes so many bytes, which nobody else can take away, is better
-        /// done by the caller.
+        /// Whether a call of a kernel of ours that reads and writes so many bytes, which nobody
+        /// else can take away, is better done by the caller.
         fn is_small(&self, _bytes: u64) -> bool {
             false
         }
@@ -103,8 +106,9 @@ pub(crate) mod sealed {
             Ok(())
         }
 
-        /// Runs a call, from the first worker to the last. What is run on a block comes from `body` for workers that are copies
-        /// of the caller; for others `pack` writes down what they make it of.
+        /// Runs a call, from the first worker to the last. What is run on a block comes from `body`
+        /// for workers that are copies of the caller; for others `pack` writes down what they make
+        /// it of.
         fn run<'s, B: Fn(&mut Claim<'_>, &Station<'_>) -> ControlFlow<()>>(
             &self,
             options: &Options<'_>,

@@ -1,54 +1,62 @@
-//! Tiers one and two: a sum in two or three running terms that are exact by construction, at five or eight additions a
-//! term of the row, and hence the speed of memory. Ordinary rows end in the first.
+//! Tiers one and two: a sum in two or three running terms that are exact by construction, at five
+//! or eight additions a term of the row, and hence the speed of memory. Ordinary rows end in the
+//! first.
 //!
-//! Called by `rows.rs` for rows on end, and by the dispatcher for single ones. What is not proved is told to be so; there is no
-//! look for NaN and infinities: they leave the anchor's window like any term that is too large.
+//! Called by `rows.rs` for rows on end, and by the dispatcher for single ones. What is not proved
+//! is told to be so; there is no look for NaN and infinities: they leave the anchor's window like
+//! any term that is too large.
 //!
 //! # Algorithm
-//! An *anchor* is a number so large beside the terms that adding them never changes its exponent. A running term starts
-//! from the anchor; what is added to it is rounded to the anchor's unit, and `x - ((s + x) - s)` is what the rounding took,
-//! exactly. That goes to a second running term with an anchor of its own some forty bits further down, and what is rounded
-//! there to a third. If the last one rounds nothing, as the second with practically all data, the running terms together
-//! *are* the sum, and one addition of two rounds it. Sums of lanes are exact, too, so it does not matter how terms are
-//! shared among them.
+//! An *anchor* is a number so large beside the terms that adding them never changes its exponent. A
+//! running term starts from the anchor; what is added to it is rounded to the anchor's unit, and
+//! `x - ((s + x) - s)` is what the rounding took, exactly. That goes to a second running term with
+//! an anchor of its own some forty bits further down, and what is rounded there to a third. If the
+//! last one rounds nothing, as the second with practically all data, the running terms together
+//! *are* the sum, and one addition of two rounds it. Sums of lanes are exact, too, so it does not
+//! matter how terms are shared among them.
 //!
-//! After Ogita, Rump and Oishi ("Accurate floating-point summation part I: faithful rounding", 2008: extraction of high
-//! parts) and Demmel and Nguyen ("Fast reproducible floating-point summation", 2013: running sums that start from 1.5
-//! times a power of two). What is ours: the anchor is guessed from the rows before, one logical operation finds out if
-//! the guess was wrong, and one more whether anything was dropped.
+//! After Ogita, Rump and Oishi ("Accurate floating-point summation part I: faithful rounding",
+//! 2008: extraction of high parts) and Demmel and Nguyen ("Fast reproducible floating-point
+//! summation", 2013: running sums that start from 1.5 times a power of two). What is ours: the
+//! anchor is guessed from the rows before, one logical operation finds out if the guess was wrong,
+//! and one more whether anything was dropped.
 //!
 //! # Proof
-//! Write `M` for the anchor, `(1 + 1/2 + 1/8) 2^k`, and `ulp = 2^(k-52)`, the distance of doubles in `2^k .. 2^(k+1)`. The
-//! *window* is `1.5 * 2^k .. 1.75 * 2^k`: the doubles that agree with `M` in their first 14 bits, all within `2^(k-3)` of it.
-//! Let `n` be the number of terms of a piece.
+//! Write `M` for the anchor, `(1 + 1/2 + 1/8) 2^k`, and `ulp = 2^(k-52)`, the distance of doubles
+//! in `2^k .. 2^(k+1)`. The *window* is `1.5 * 2^k .. 1.75 * 2^k`: the doubles that agree with `M`
+//! in their first 14 bits, all within `2^(k-3)` of it. Let `n` be the number of terms of a piece.
 //!
-//! 1. *An addition in the window loses nothing.* Let `s` and `t = fl(s + x)` lie in it. Then `q = t - s` is a multiple of
-//!    `ulp` below `2^53 ulp`: a double, so `fl(t - s) = q`. And `r = x - q = (s + x) - t` is the rounding error of an addition,
-//!    hence a double (nothing overflows): `fl(x - q) = r`. So `x = q + r` exactly, and `|r| <= ulp / 2`.
-//! 2. *The window is looked at.* The first 14 bits of all `t` are compared with those of `M`, and what differs is collected.
-//!    If nothing did, step 1 holds for all terms: (sum of a lane's terms) `= (s - M) + (sum of its r)`, and `s - M` is exact,
-//!    as `q` was. An infinity or a NaN differs.
-//! 3. *Lanes add up exactly.* Each `s - M` is a multiple of `ulp` of at most `2^(k-3)`, so the sums of up to [`MOST_LANES`] of
-//!    them are multiples of at most `2^(k+1) = 2^53 ulp`: doubles.
-//! 4. *The next running term* is the same for the `r`, with `k' = k - 51 + ceil(log2 n)`. All `r` of the piece together are at
-//!    most `n 2^(k-53) <= 2^(k'-2)`, and what they are rounded by adds next to nothing: so no lane of it gets as far as where
-//!    the unit changes, and sums of lanes are multiples of it of at most `2^k'`. There is nothing to look at. A third follows
-//!    the second in the same way.
-//! 5. *The last running term* `c` drops what it rounds, at most half its unit, `2^(k'-53)`, of each term: of the piece
-//!    no more than `n 2^(k'-53)`, [`Anchor::most_dropped`]. If `fl(c + r) - c = r` for all terms nothing was dropped, and the
-//!    sum of the piece *is* that of its running terms. (Bits are compared, but for the sign: should `r` and the change of `c`
-//!    differ in that alone, both are zero. Else the change were at least `2^(k'-52)`, and the error, at most half of
-//!    that, twice the change.)
-//! 6. *Rounding.* If two running terms dropped nothing, `fl(s + c)` is the answer, rounded once. Else the proof in
-//!    [`certificate`](super::certificate), or for three terms and for longer rows that in
-//!    [`three_term`](super::three_term), takes over with that bound.
+//! 1. *An addition in the window loses nothing.* Let `s` and `t = fl(s + x)` lie in it. Then
+//!    `q = t - s` is a multiple of `ulp` below `2^53 ulp`: a double, so `fl(t - s) = q`. And
+//!    `r = x - q = (s + x) - t` is the rounding error of an addition, hence a double (nothing
+//!    overflows): `fl(x - q) = r`. So `x = q + r` exactly, and `|r| <= ulp / 2`.
+//! 2. *The window is looked at.* The first 14 bits of all `t` are compared with those of `M`, and
+//!    what differs is collected. If nothing did, step 1 holds for all terms: (sum of a lane's
+//!    terms) `= (s - M) + (sum of its r)`, and `s - M` is exact, as `q` was. An infinity or a NaN
+//!    differs.
+//! 3. *Lanes add up exactly.* Each `s - M` is a multiple of `ulp` of at most `2^(k-3)`, so the sums
+//!    of up to [`MOST_LANES`] of them are multiples of at most `2^(k+1) = 2^53 ulp`: doubles.
+//! 4. *The next running term* is the same for the `r`, with `k' = k - 51 + ceil(log2 n)`. All `r`
+//!    of the piece together are at most `n 2^(k-53) <= 2^(k'-2)`, and what they are rounded by adds
+//!    next to nothing: so no lane of it gets as far as where the unit changes, and sums of lanes
+//!    are multiples of it of at most `2^k'`. There is nothing to look at. A third follows the
+//!    second in the same way.
+//! 5. *The last running term* `c` drops what it rounds, at most half its unit, `2^(k'-53)`, of each
+//!    term: of the piece no more than `n 2^(k'-53)`, [`Anchor::most_dropped`]. If
+//!    `fl(c + r) - c = r` for all terms nothing was dropped, and the sum of the piece *is* that of
+//!    its running terms. (Bits are compared, but for the sign: should `r` and the change of `c`
+//!    differ in that alone, both are zero. Else the change were at least `2^(k'-52)`, and the
+//!    error, at most half of that, twice the change.)
+//! 6. *Rounding.* If two running terms dropped nothing, `fl(s + c)` is the answer, rounded once.
+//!    Else the proof in [`certificate`](super::certificate), or for three terms and for longer rows
+//!    that in [`three_term`](super::three_term), takes over with that bound.
 //! 7. *Signed zeros.* `x - x` is +0.0, and so are `s - M` and `s + c` where they are zero.
 //!
-//! The answer being the correctly rounded one, it does not depend on the anchor, on the number of lanes or on how rows
-//! are grouped.
+//! The answer being the correctly rounded one, it does not depend on the anchor, on the number of
+//! lanes or on how rows are grouped.
 
-use super::result::{Goal, Term};
 use super::lanes::Lanes;
+use super::result::{Goal, Term};
 use super::three_term::ThreeTerm;
 use super::vector::Vector;
 
@@ -61,15 +69,18 @@ pub(super) const MAGNITUDE_BITS: u64 = u64::MAX >> 1;
 /// See step 3 of the proof.
 const MOST_LANES: usize = 16;
 
-/// Anchors lie well inside of where they would overflow when lanes are added up, or have a third term that is subnormal.
-/// Rows of terms beyond some 2^985, or with bits below some 2^-900, are left to fixed point.
+/// Anchors lie well inside of where they would overflow when lanes are added up, or have a third
+/// term that is subnormal. Rows of terms beyond some 2^985, or with bits below some 2^-900, are
+/// left to fixed point.
 const LEAST_EXPONENT: i32 = -800;
 const MOST_EXPONENT: i32 = 1000;
 
-/// So many bits an anchor has to spare when it is chosen, so that other rows may be a little larger.
+/// So many bits an anchor has to spare when it is chosen, so that other rows may be a little
+/// larger.
 const SPARE_BITS: i32 = 1;
 
-/// Where the running terms start: `M`, `M'` and `M''` of the proof, for pieces of at most so many terms.
+/// Where the running terms start: `M`, `M'` and `M''` of the proof, for pieces of at most so many
+/// terms.
 #[derive(Clone, Copy, PartialEq)]
 pub(super) struct Anchor {
     exponent: i32,
@@ -78,9 +89,9 @@ pub(super) struct Anchor {
 }
 
 impl Anchor {
-    /// An anchor for pieces of `n_terms` terms like those of `sample`, and surely for these, with so many to a lane.
-    /// (Unless they are out of its range. If they are large or not finite they will stray; if they are tiny nothing is
-    /// proved.)
+    /// An anchor for pieces of `n_terms` terms like those of `sample`, and surely for these, with
+    /// so many to a lane. (Unless they are out of its range. If they are large or not finite they
+    /// will stray; if they are tiny nothing is proved.)
     #[inline(always)]
     fn of<E: Term, const N: usize>(sample: &[E], n_terms: usize, n_lane_terms: usize) -> Self {
         let (chunks, tail) = sample.as_chunks::<N>();
@@ -90,7 +101,8 @@ impl Anchor {
         }
         // Passes over NaN, as do the lanes.
         let tail = tail.iter().map(|x| x.widen());
-        let largest = lanes.0.into_iter().chain(tail).fold(0.0_f64, |largest, x| largest.max(x.abs()));
+        let largest =
+            lanes.0.into_iter().chain(tail).fold(0.0_f64, |largest, x| largest.max(x.abs()));
         let exponent = exponent(largest);
         let log = |n: usize| n.next_power_of_two().ilog2().cast_signed();
         // Below 2^(exponent + 1) each, those of a lane together at most 2^(k - 3).
@@ -145,7 +157,8 @@ impl Anchor {
     }
 }
 
-/// The exponent of `x` as its bits have it: -1023 for zero and subnormals, 1024 for infinity and NaN.
+/// The exponent of `x` as its bits have it: -1023 for zero and subnormals, 1024 for infinity and
+/// NaN.
 #[inline(always)]
 fn exponent(x: f64) -> i32 {
     let biased = (x.abs().to_bits() >> 52) as i32;
@@ -159,8 +172,8 @@ fn power_of_two(k: i32) -> f64 {
     f64::from_bits(u64::from((k + 1023).cast_unsigned()) << 52)
 }
 
-/// `T` running terms of every lane; the bits in which the first ever differed from its anchor; those in which the change
-/// of the last ever differed from what was added to it.
+/// `T` running terms of every lane; the bits in which the first ever differed from its anchor;
+/// those in which the change of the last ever differed from what was added to it.
 #[derive(Clone, Copy)]
 pub(super) struct Running<V, const T: usize> {
     pub(super) terms: [V; T],
@@ -228,7 +241,8 @@ impl<V, const T: usize> Running<V, T> {
             strayed: self.strayed.or(other.strayed),
             inexact: self.inexact.or(other.inexact),
         };
-        // No closure, as of `from_fn`: it is not always inlined, and then compiled for the baseline.
+        // No closure, as of `from_fn`: it is not always inlined, and then compiled for the
+        // baseline.
         for ((sum, other), start) in sum.terms.iter_mut().zip(other.terms).zip(starts.terms) {
             *sum = (*sum - start) + (other - start);
         }
@@ -260,7 +274,8 @@ pub(super) fn accumulate<E: Term, V: Vector<N>, const N: usize, const T: usize>(
     even.sum(odd, starts)
 }
 
-/// The sum of a piece in `T` terms and a bound of what they lack; `None` if the piece strays from the anchor.
+/// The sum of a piece in `T` terms and a bound of what they lack; `None` if the piece strays from
+/// the anchor.
 #[inline(always)]
 fn sum_piece<E: Term, V: Vector<N>, const N: usize, const T: usize>(
     proof: V::Proof,
@@ -268,13 +283,14 @@ fn sum_piece<E: Term, V: Vector<N>, const N: usize, const T: usize>(
     anchor: Anchor,
 ) -> Option<([f64; T], f64)> {
     let all = accumulate::<E, V, N, T>(proof, piece, &Starts::new(proof, anchor));
-    let dropped = if all.inexact.has_none_of(MAGNITUDE_BITS) { 0.0 } else { anchor.most_dropped::<T>() };
+    let dropped =
+        if all.inexact.has_none_of(MAGNITUDE_BITS) { 0.0 } else { anchor.most_dropped::<T>() };
     let terms = all.terms.map(|term| term.to_array().iter().sum());
     all.strayed.has_none_of(WINDOW_BITS).then_some((terms, dropped))
 }
 
-/// What is wanted of one row by `T` running terms, or `None` if they do not prove it. Every piece is tried with `anchor`,
-/// if there is one; it is left as the last one needed it.
+/// What is wanted of one row by `T` running terms, or `None` if they do not prove it. Every piece
+/// is tried with `anchor`, if there is one; it is left as the last one needed it.
 #[inline(always)]
 pub(super) fn sum_row<E: Term, V: Vector<N>, const N: usize, const T: usize>(
     proof: V::Proof,

@@ -1,22 +1,24 @@
 //! Which instructions the kernels are compiled to, and the choice among them, made once.
 //!
-//! Called by the engine and by [`exact_sum`](super::exact_sum). The algorithms are generic and know no instruction set;
-//! here, and only here, they are compiled several times. To add one, add a variant of [`Isa`] and a line to the table.
+//! Called by the engine and by [`exact_sum`](super::exact_sum). The algorithms are generic and know
+//! no instruction set; here, and only here, they are compiled several times. To add one, add a
+//! variant of [`Isa`] and a line to the table.
 //!
 //! # Safety
-//! A function with `#[target_feature]` may run only where the processor has the feature. A [`Kernel`] of some [`Isa`]
-//! comes only from [`Kernel::new`], which asks the processor: *the value is the proof*.
+//! A function with `#[target_feature]` may run only where the processor has the feature. A
+//! [`Kernel`] of some [`Isa`] comes only from [`Kernel::new`], which asks the processor: *the value
+//! is the proof*.
 #![allow(unsafe_code, reason = "calling a #[target_feature] function is unsafe; see # Safety")]
 
 use std::hint::black_box;
 use std::sync::OnceLock;
 
 use super::anchored::Anchor;
-use super::result::Rounded;
 use super::integers::Integer;
 use super::lanes::Lanes;
 use super::means::{Mean, Weights};
 use super::overflow::Overflow;
+use super::result::Rounded;
 #[cfg(target_arch = "x86_64")]
 use super::vector::{Avx2, Avx512, F64x4, F64x8};
 use super::{anchored, fallback, integers, means, plain, rows, single_precision};
@@ -27,7 +29,8 @@ use crate::sys::fpu::DefaultFpu;
 pub(crate) enum Isa {
     /// What the target guarantees: SSE2 on x86-64, NEON on `AArch64`.
     Scalar,
-    /// 256-bit vectors, and fused multiplication and addition, which all processors that have them have but for a few.
+    /// 256-bit vectors, and fused multiplication and addition, which all processors that have them
+    /// have but for a few.
     #[cfg(target_arch = "x86_64")]
     Avx2,
     /// 512-bit vectors.
@@ -53,14 +56,16 @@ impl Isa {
     }
 }
 
-/// The row kernels for one instruction set that this processor has. The bits they return do not depend on which.
+/// The row kernels for one instruction set that this processor has. The bits they return do not
+/// depend on which.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Kernel {
     isa: Isa,
 }
 
 impl Kernel {
-    /// The kernels for `isa`, or `None` if the processor lacks it. The only place a `Kernel` is made.
+    /// The kernels for `isa`, or `None` if the processor lacks it. The only place a `Kernel` is
+    /// made.
     pub(crate) fn new(isa: Isa) -> Option<Self> {
         let available = match isa {
             Isa::Scalar => true,
@@ -76,12 +81,12 @@ impl Kernel {
         available.then_some(Self { isa })
     }
 
-    /// The best kernels this processor has, or those that `ROWFORK_ISA` (`scalar`, `avx2`, `avx512`) names, if it has
-    /// them.
+    /// The best kernels this processor has, or those that `ROWFORK_ISA` (`scalar`, `avx2`,
+    /// `avx512`) names, if it has them.
     ///
     /// # Fork safety
-    /// Reads the environment the first time and takes a lock for it: the parent calls this before it forks and hands
-    /// the value, which is `Copy`, to its workers.
+    /// Reads the environment the first time and takes a lock for it: the parent calls this before
+    /// it forks and hands the value, which is `Copy`, to its workers.
     pub(crate) fn get() -> Self {
         static CHOSEN: OnceLock<Kernel> = OnceLock::new();
         *CHOSEN.get_or_init(|| Self::choose(&std::env::var("ROWFORK_ISA").unwrap_or_default()))
@@ -90,7 +95,9 @@ impl Kernel {
     /// The kernels of that name if this processor has them, else its best.
     pub(super) fn choose(name: &str) -> Self {
         let named = Isa::ALL.iter().copied().filter(|isa| isa.name() == name).find_map(Self::new);
-        named.or_else(|| Isa::ALL.iter().rev().copied().find_map(Self::new)).unwrap_or(Self { isa: Isa::Scalar })
+        named
+            .or_else(|| Isa::ALL.iter().rev().copied().find_map(Self::new))
+            .unwrap_or(Self { isa: Isa::Scalar })
     }
 
     /// Which instructions these are.
@@ -129,8 +136,9 @@ struct Compiled {
     tiers_f32: [Tier<f32>; 2],
 }
 
-/// Compiles the kernels under the given attributes: for vectors of so many doubles, and where loops are left to the
-/// compiler for lanes of so many, which is one vector of 512 bits or two of the others.
+/// Compiles the kernels under the given attributes: for vectors of so many doubles, and where loops
+/// are left to the compiler for lanes of so many, which is one vector of 512 bits or two of the
+/// others.
 macro_rules! compile {
     (
         $name:ident,
@@ -144,7 +152,8 @@ macro_rules! compile {
 
             const N: usize = $n;
 
-            /// Whether a fused multiplication and addition is one instruction. (Of plain code none is made.)
+            /// Whether a fused multiplication and addition is one instruction. (Of plain code none
+            /// is made.)
             const FUSED: bool = $fused;
 
             $(#[$feature])?
@@ -321,15 +330,17 @@ impl Kernel {
         }
     }
 
-    /// The correctly rounded sum of each row: `rows` holds `out.len()` rows of `n_columns` doubles, one after the
-    /// other. Allocates nothing, takes no lock, and does not depend on the caller's rounding mode, FTZ or DAZ.
+    /// The correctly rounded sum of each row: `rows` holds `out.len()` rows of `n_columns` doubles,
+    /// one after the other. Allocates nothing, takes no lock, and does not depend on the caller's
+    /// rounding mode, FTZ or DAZ.
     ///
     /// # Panics
     /// If `rows` is not of that length.
     pub(crate) fn row_sums(self, rows: &[f64], n_columns: usize, out: &mut [f64]) {
         assert_shape(rows, n_columns, out);
         let _fpu = DefaultFpu::new();
-        // Hidden from the compiler so that nothing of it is moved across the guard: see `DefaultFpu`.
+        // Hidden from the compiler so that nothing of it is moved across the guard: see
+        // `DefaultFpu`.
         let row_sums = black_box(self.compiled().row_sums);
         // SAFETY: `self` is the proof that the processor has the instructions.
         unsafe { row_sums(rows, n_columns, out) };
@@ -343,7 +354,8 @@ impl Kernel {
         unsafe { sum(row) }
     }
 
-    /// The double nearest the mean of each row, NaN for rows of no elements; the rest as for [`Kernel::row_sums`].
+    /// The double nearest the mean of each row, NaN for rows of no elements; the rest as for
+    /// [`Kernel::row_sums`].
     pub(crate) fn row_means(self, rows: &[f64], n_columns: usize, out: &mut [f64]) {
         assert_shape(rows, n_columns, out);
         let _fpu = DefaultFpu::new();
@@ -353,8 +365,8 @@ impl Kernel {
         unsafe { row_means(rows, n_columns, out) };
     }
 
-    /// The double nearest the dot product of `vector` and each row, which has as many elements; the rest as for
-    /// [`Kernel::row_sums`].
+    /// The double nearest the dot product of `vector` and each row, which has as many elements; the
+    /// rest as for [`Kernel::row_sums`].
     pub(crate) fn row_dots(self, rows: &[f64], vector: &[f64], out: &mut [f64]) {
         assert_shape(rows, vector.len(), out);
         let _fpu = DefaultFpu::new();
@@ -371,8 +383,8 @@ impl Kernel {
         unsafe { weigh(weights) }
     }
 
-    /// The double nearest the weighted mean of each row, which has as many elements as there are weights; the rest as
-    /// for [`Kernel::row_sums`].
+    /// The double nearest the weighted mean of each row, which has as many elements as there are
+    /// weights; the rest as for [`Kernel::row_sums`].
     pub(crate) fn row_weighted_means(self, rows: &[f64], weights: Weights<'_>, out: &mut [f64]) {
         assert_shape(rows, weights.len(), out);
         let _fpu = DefaultFpu::new();
@@ -422,7 +434,8 @@ impl Kernel {
         unsafe { row_sums(rows, n_columns, out) }
     }
 
-    /// The number of bytes other than zero in each row; shapes and panics as for [`Kernel::row_sums`].
+    /// The number of bytes other than zero in each row; shapes and panics as for
+    /// [`Kernel::row_sums`].
     pub(crate) fn row_counts(self, rows: &[u8], n_columns: usize, out: &mut [u64]) {
         assert_shape(rows, n_columns, out);
         let row_counts = self.compiled().row_counts;
@@ -449,5 +462,9 @@ impl Kernel {
 
 #[track_caller]
 fn assert_shape<X, Y>(rows: &[X], n_columns: usize, out: &[Y]) {
-    assert_eq!(Some(rows.len()), n_columns.checked_mul(out.len()), "rows x columns is not the length of the data");
+    assert_eq!(
+        Some(rows.len()),
+        n_columns.checked_mul(out.len()),
+        "rows x columns is not the length of the data"
+    );
 }

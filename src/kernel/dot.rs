@@ -1,38 +1,49 @@
-//! First tier of dot products and weighted means: a compensated sum with a measured bound of its error.
+//! First tier of dot products and weighted means: a compensated sum with a measured bound of its
+//! error.
 //!
-//! Called by the dispatcher. What this tier cannot prove, NaN and infinities among it, goes to `ratio.rs`.
+//! Called by the dispatcher. What this tier cannot prove, NaN and infinities among it, goes to
+//! `ratio.rs`.
 //!
 //! # Algorithm
-//! Per lane and term: `TwoProduct` into `p + e` (Ogita, Rump, Oishi, "Accurate sum and dot product", 2005; the sum of
-//! the weights has no product, and `e = 0`); `TwoSum` of `p` into `s`. There are two ways on, and both end with `T = s + c + D` for the exact
-//! sum `T`, and a bound of `|D|`. `TwoSum` is exact, and so is `TwoProduct` but for underflow, which loses at most
-//! 2^-1004 per product, so `D` is that, and what the steps below lose. `u = 2^-53`.
+//! Per lane and term: `TwoProduct` into `p + e` (Ogita, Rump, Oishi, "Accurate sum and dot
+//! product", 2005; the sum of the weights has no product, and `e = 0`); `TwoSum` of `p` into `s`.
+//! There are two ways on, and both end with `T = s + c + D` for the exact sum `T`, and a bound of
+//! `|D|`. `TwoSum` is exact, and so is `TwoProduct` but for underflow, which loses at most 2^-1004
+//! per product, so `D` is that, and what the steps below lose. `u = 2^-53`.
 //!
-//! [`Quick`] adds the error of `s` and `e` up, plainly, to `t`, adds `t`, plainly, to `c`, and its magnitude to `a`. [`Careful`]
-//! adds both to `c` by `TwoSum`, and the magnitudes of what *that* loses to `a`. It costs twice as much for products, half as
-//! much more for sums, and where it loses nothing it knows that: sums half-way between two doubles are then decided. For dot
+//! [`Quick`] adds the error of `s` and `e` up, plainly, to `t`, adds `t`, plainly, to `c`, and its
+//! magnitude to `a`. [`Careful`] adds both to `c` by `TwoSum`, and the magnitudes of what *that*
+//! loses to `a`. It costs twice as much for products, half as much more for sums, and where it
+//! loses nothing it knows that: sums half-way between two doubles are then decided. For dot
 //! products of integers or with equal factors it comes second, for the sum of weights first.
 //!
 //! # Proof of the bounds
 //! Quick:
 //!
-//! 1. `t = fl(e1 + e)` loses at most `u |t|`, all of them together at most `u A`, `A` being the exact sum of all `|t|`.
-//! 2. `c` after `j` steps is at most `A (1 + u)^j`, so a step loses at most `u A (1 + u)^j`, and `k` steps `k u A (1 + u)^k`.
-//! 3. [`Quick::merge`] adds two lanes' `s` by `TwoSum`, whose error goes to `c` and to `a` as any `t`, and two plain additions
-//!    to `c` lose at most `2 u A (1 + u)^(k + 2)`, `A` now being that of both. So if each lane had lost `k u A`, both together
-//!    have lost `(k + 2) u A`; after no more than `m` merges one upon another, `|D| <= (k + 1 + 2 m) u A (1 + u)^(k + 2 m)`.
-//!    There are at most `N` everywhere below: that of even and odd, then `log2 N` or `N - 1` for the lanes.
-//! 4. `a` is `A` rounded in as many additions: `A <= a (1 - u)^-(k + 2 m)`. Rows are shorter than 2^43, so the powers are
-//!    below 1.01. The bound is `2 (k + 16 + 2 m) u a`, which also pays for its own roundings. If it underflows, it loses
-//!    2^-1075: then either `a` is at least 2^-1022, and that is less than `u a`, or all `t` and `c` are below 2^-1021, where
-//!    additions are exact, and `D` is the underflows alone.
+//! 1. `t = fl(e1 + e)` loses at most `u |t|`, all of them together at most `u A`, `A` being the
+//!    exact sum of all `|t|`.
+//! 2. `c` after `j` steps is at most `A (1 + u)^j`, so a step loses at most `u A (1 + u)^j`, and
+//!    `k` steps `k u A (1 + u)^k`.
+//! 3. [`Quick::merge`] adds two lanes' `s` by `TwoSum`, whose error goes to `c` and to `a` as any
+//!    `t`, and two plain additions to `c` lose at most `2 u A (1 + u)^(k + 2)`, `A` now being that
+//!    of both. So if each lane had lost `k u A`, both together have lost `(k + 2) u A`; after no
+//!    more than `m` merges one upon another, `|D| <= (k + 1 + 2 m) u A (1 + u)^(k + 2 m)`. There
+//!    are at most `N` everywhere below: that of even and odd, then `log2 N` or `N - 1` for the
+//!    lanes.
+//! 4. `a` is `A` rounded in as many additions: `A <= a (1 - u)^-(k + 2 m)`. Rows are shorter than
+//!    2^43, so the powers are below 1.01. The bound is `2 (k + 16 + 2 m) u a`, which also pays for
+//!    its own roundings. If it underflows, it loses 2^-1075: then either `a` is at least 2^-1022,
+//!    and that is less than `u a`, or all `t` and `c` are below 2^-1021, where additions are exact,
+//!    and `D` is the underflows alone.
 //!
-//! Careful: `|D|` is at most the exact sum of the magnitudes that went into `a`, each of which passed through at most
-//! `2 k + 4 m` additions that lose a factor of at most `1 - u`. The bound is `a (1 + 2 (2 k + 16 + 4 m) u)`; the double rounding
-//! in it is paid for by the `16`. (A subnormal `a` is exact, and the product at least that, as rounding is monotone.)
+//! Careful: `|D|` is at most the exact sum of the magnitudes that went into `a`, each of which
+//! passed through at most `2 k + 4 m` additions that lose a factor of at most `1 - u`. The bound is
+//! `a (1 + 2 (2 k + 16 + 4 m) u)`; the double rounding in it is paid for by the `16`. (A subnormal
+//! `a` is exact, and the product at least that, as rounding is monotone.)
 //!
-//! If anything overflows or is not finite, some error of a `TwoSum` or `e` is infinite or NaN, then `c` is, then `a` with
-//! the next step or the sum `h + l` of `s` and `c`, and nothing is proved of such an [`Interval`].
+//! If anything overflows or is not finite, some error of a `TwoSum` or `e` is infinite or NaN, then
+//! `c` is, then `a` with the next step or the sum `h + l` of `s` and `c`, and nothing is proved of
+//! such an [`Interval`].
 
 use super::interval::Interval;
 use super::lanes::{Lanes, last_terms, two_sum};
@@ -166,10 +177,14 @@ impl<const N: usize> Sum<N> for Careful<N> {
     }
 }
 
-/// What is known of the sum in a lane that has these parts, of `n_terms` terms, `steps` of which at most were pushed in one
-/// lane.
+/// What is known of the sum in a lane that has these parts, of `n_terms` terms, `steps` of which at
+/// most were pushed in one lane.
 #[inline(always)]
-fn interval<const N: usize, S: Sum<N>, T: Terms>([s, c, a]: [f64; 3], n_terms: usize, steps: usize) -> Interval {
+fn interval<const N: usize, S: Sum<N>, T: Terms>(
+    [s, c, a]: [f64; 3],
+    n_terms: usize,
+    steps: usize,
+) -> Interval {
     Interval::of_sum(s, c, S::bound(a, steps) + n_terms as f64 * T::UNDERFLOW)
 }
 
@@ -178,8 +193,14 @@ pub(super) trait Terms: Copy {
     /// More than underflow may lose of a term.
     const UNDERFLOW: f64;
 
-    /// Adds the terms of the elements `x`. `partners` takes from a vector, as long as the row, those at the same places.
-    fn push<const N: usize>(self, sum: &mut impl Sum<N>, x: Lanes<N>, partners: impl FnOnce(&[f64]) -> Lanes<N>);
+    /// Adds the terms of the elements `x`. `partners` takes from a vector, as long as the row,
+    /// those at the same places.
+    fn push<const N: usize>(
+        self,
+        sum: &mut impl Sum<N>,
+        x: Lanes<N>,
+        partners: impl FnOnce(&[f64]) -> Lanes<N>,
+    );
 }
 
 /// The elements themselves.
@@ -190,12 +211,18 @@ impl Terms for Elements {
     const UNDERFLOW: f64 = 0.0;
 
     #[inline(always)]
-    fn push<const N: usize>(self, sum: &mut impl Sum<N>, x: Lanes<N>, _: impl FnOnce(&[f64]) -> Lanes<N>) {
+    fn push<const N: usize>(
+        self,
+        sum: &mut impl Sum<N>,
+        x: Lanes<N>,
+        _: impl FnOnce(&[f64]) -> Lanes<N>,
+    ) {
         sum.push(x, None);
     }
 }
 
-/// Their products with the elements of a vector. `FUSED`: see [`two_product`](super::product::two_product).
+/// Their products with the elements of a vector. `FUSED`: see
+/// [`two_product`](super::product::two_product).
 #[derive(Clone, Copy)]
 pub(super) struct Products<'v, const FUSED: bool>(pub(super) &'v [f64]);
 
@@ -204,13 +231,19 @@ impl<const FUSED: bool> Terms for Products<'_, FUSED> {
     const UNDERFLOW: f64 = f64::from_bits(20 << 52);
 
     #[inline(always)]
-    fn push<const N: usize>(self, sum: &mut impl Sum<N>, x: Lanes<N>, partners: impl FnOnce(&[f64]) -> Lanes<N>) {
+    fn push<const N: usize>(
+        self,
+        sum: &mut impl Sum<N>,
+        x: Lanes<N>,
+        partners: impl FnOnce(&[f64]) -> Lanes<N>,
+    ) {
         let (p, e) = two_products::<FUSED, N>(x, partners(self.0));
         sum.push(p, Some(e));
     }
 }
 
-/// All terms of one row, shared among the lanes of two sums: an addition waits for the last one to the same sum.
+/// All terms of one row, shared among the lanes of two sums: an addition waits for the last one to
+/// the same sum.
 #[inline(always)]
 fn accumulate<const N: usize, S: Sum<N>, T: Terms>(row: &[f64], terms: T) -> S {
     let (mut even, mut odd) = (S::ZERO, S::ZERO);
@@ -224,9 +257,12 @@ fn accumulate<const N: usize, S: Sum<N>, T: Terms>(row: &[f64], terms: T) -> S {
         terms.push(&mut even, Lanes(*x), |vector| Lanes(vector.as_chunks().0[chunks.len() - 1]));
     }
     if !tail.is_empty() {
-        // The zeros that come with them are added, or multiplied with each other, and change nothing.
+        // The zeros that come with them are added, or multiplied with each other, and change
+        // nothing.
         let from = chunks.len() * N;
-        terms.push(&mut odd, Lanes(last_terms(row, tail)), |vector| Lanes(last_terms(vector, &vector[from..])));
+        terms.push(&mut odd, Lanes(last_terms(row, tail)), |vector| {
+            Lanes(last_terms(vector, &vector[from..]))
+        });
     }
     even.merge(odd)
 }
@@ -234,15 +270,23 @@ fn accumulate<const N: usize, S: Sum<N>, T: Terms>(row: &[f64], terms: T) -> S {
 /// What is known of the sum of one row.
 #[inline(always)]
 pub(super) fn sum_row<const N: usize, S: Sum<N>, T: Terms>(row: &[f64], terms: T) -> Interval {
-    interval::<N, S, T>(accumulate::<N, S, T>(row, terms).combined().first(), row.len(), row.len() / N + 1)
+    interval::<N, S, T>(
+        accumulate::<N, S, T>(row, terms).combined().first(),
+        row.len(),
+        row.len() / N + 1,
+    )
 }
 
-/// What is known of the dot product of two rows if no trouble is spared. Where no product underflows no margin is left for
-/// that, so that zero, as of rows of zeros, is known for certain.
+/// What is known of the dot product of two rows if no trouble is spared. Where no product
+/// underflows no margin is left for that, so that zero, as of rows of zeros, is known for certain.
 #[inline(always)]
-pub(super) fn dot_carefully<const N: usize, const FUSED: bool>(row: &[f64], vector: &[f64]) -> Interval {
+pub(super) fn dot_carefully<const N: usize, const FUSED: bool>(
+    row: &[f64],
+    vector: &[f64],
+) -> Interval {
     // 2^-960: see `two_product`.
-    let is_exact = |(&x, &y): (&f64, &f64)| x == 0.0 || y == 0.0 || (x * y).abs() >= f64::from_bits(63 << 52);
+    let is_exact =
+        |(&x, &y): (&f64, &f64)| x == 0.0 || y == 0.0 || (x * y).abs() >= f64::from_bits(63 << 52);
     let (n, steps) = (row.len(), row.len() / N + 1);
     let sum = accumulate::<N, Careful<N>, _>(row, Products::<FUSED>(vector)).combined().first();
     if row.iter().zip(vector).all(is_exact) {
@@ -262,8 +306,8 @@ pub(super) trait Conclusion: Copy {
     fn of(self, sum: Interval) -> f64;
 }
 
-/// A number for each row of `n_columns` doubles in `rows`: what is concluded from the sum of its terms, or else `refine` of
-/// the row itself.
+/// A number for each row of `n_columns` doubles in `rows`: what is concluded from the sum of its
+/// terms, or else `refine` of the row itself.
 ///
 /// `N` rows at a time, so that their lanes are combined, and conclusions drawn, side by side.
 #[inline(always)]
@@ -293,7 +337,8 @@ pub(super) fn rows<V: Vector<N>, const N: usize, S: Sum<N>, T: Terms>(
         let [s, c, a] = sum.parts();
         let mut found = [0.0; N];
         for (i, found) in found.iter_mut().enumerate() {
-            *found = conclusion.of(interval::<N, S, T>([s.0[i], c.0[i], a.0[i]], n_columns, n_columns));
+            *found =
+                conclusion.of(interval::<N, S, T>([s.0[i], c.0[i], a.0[i]], n_columns, n_columns));
         }
         *results = found;
         let mut all = true;
@@ -312,8 +357,8 @@ pub(super) fn rows<V: Vector<N>, const N: usize, S: Sum<N>, T: Terms>(
     }
 }
 
-/// The sum of row `i` of `N` in lane `i`, for short rows: column after column, so that there is nothing to combine but the
-/// sum of every other column with that of the rest.
+/// The sum of row `i` of `N` in lane `i`, for short rows: column after column, so that there is
+/// nothing to combine but the sum of every other column with that of the rest.
 #[inline(always)]
 fn row_per_lane<V: Vector<N>, const N: usize, S: Sum<N>, T: Terms>(
     proof: V::Proof,
@@ -340,14 +385,16 @@ fn row_per_lane<V: Vector<N>, const N: usize, S: Sum<N>, T: Terms>(
             let at = j + 2 * k;
             terms.push(&mut even, Lanes(x.to_array()), |vector| Lanes([vector[at]; N]));
             // Of a column too many, zeros by zero are added.
-            terms.push(&mut odd, Lanes(y.to_array()), |vector| Lanes([vector.get(at + 1).copied().unwrap_or(0.0); N]));
+            terms.push(&mut odd, Lanes(y.to_array()), |vector| {
+                Lanes([vector.get(at + 1).copied().unwrap_or(0.0); N])
+            });
         }
     }
     even.merge(odd)
 }
 
-/// The sum of row `i` of `N` in lane `i`, for longer rows: memory is read in order; then lane `j` of all rows at once is
-/// merged into the total.
+/// The sum of row `i` of `N` in lane `i`, for longer rows: memory is read in order; then lane `j`
+/// of all rows at once is merged into the total.
 #[inline(always)]
 fn row_after_row<V: Vector<N>, const N: usize, S: Sum<N>, T: Terms>(
     proof: V::Proof,
@@ -355,7 +402,8 @@ fn row_after_row<V: Vector<N>, const N: usize, S: Sum<N>, T: Terms>(
     n_columns: usize,
     terms: T,
 ) -> S {
-    // Apart, not side by side: of 24 doubles in a row the compiler makes vectors of half the length.
+    // Apart, not side by side: of 24 doubles in a row the compiler makes vectors of half the
+    // length.
     let mut parts = [[V::splat(proof, 0.0); N]; 3];
     for (i, row) in group.chunks_exact(n_columns).enumerate().take(N) {
         for (part, lanes) in parts.iter_mut().zip(accumulate::<N, S, T>(row, terms).parts()) {

@@ -1,4 +1,5 @@
-//! The way down for a row that the first tier could not prove: tier two, then what is not finite, then tier three.
+//! The way down for a row that the first tier could not prove: tier two, then what is not finite,
+//! then tier three.
 //!
 //! Reached for a row in a thousand or fewer of ordinary data, but for every row with a NaN in it.
 
@@ -9,7 +10,11 @@ use super::vector::Vector;
 
 /// The sum of any row, whatever is in it; `anchor` is one for this row.
 #[inline(always)]
-pub(super) fn sum_row<V: Vector<N>, const N: usize>(proof: V::Proof, row: &[f64], anchor: Option<Anchor>) -> f64 {
+pub(super) fn sum_row<V: Vector<N>, const N: usize>(
+    proof: V::Proof,
+    row: &[f64],
+    anchor: Option<Anchor>,
+) -> f64 {
     #[cfg(test)]
     super::tests::count_refined(1);
     if let Some(sum) = anchored::sum_row::<f64, V, N, 3>(proof, row, Rounded, &mut { anchor }) {
@@ -19,14 +24,17 @@ pub(super) fn sum_row<V: Vector<N>, const N: usize>(proof: V::Proof, row: &[f64]
         .unwrap_or_else(|| superaccumulator::sum_finite(row))
 }
 
-/// The sum of a row with a NaN or an infinity in it, as IEEE 754 gives it for any order of the terms; else `None`. The row
-/// comes in blocks of [`BLOCK`] terms.
+/// The sum of a row with a NaN or an infinity in it, as IEEE 754 gives it for any order of the
+/// terms; else `None`. The row comes in blocks of [`BLOCK`] terms.
 ///
-/// Always the same NaN: which of several NaN an addition hands on depends on the instruction and the operand order.
+/// Always the same NaN: which of several NaN an addition hands on depends on the instruction and
+/// the operand order.
 ///
 /// A block is gone through to its end whatever is found: so the compiler makes vectors of it.
 #[inline(always)]
-pub(super) fn sum_if_not_finite(blocks: impl Iterator<Item = impl Iterator<Item = f64>>) -> Option<f64> {
+pub(super) fn sum_if_not_finite(
+    blocks: impl Iterator<Item = impl Iterator<Item = f64>>,
+) -> Option<f64> {
     let (mut plus, mut minus, mut nan) = (false, false, false);
     for block in blocks {
         for value in block {

@@ -2,13 +2,15 @@
 
 use super::Kernel;
 
-/// The double nearest the exact sum of `values`, ties to even: correctly rounded, like Python's `math.fsum`, at the
-/// speed of memory.
+/// The double nearest the exact sum of `values`, ties to even: correctly rounded, like Python's
+/// `math.fsum`, at the speed of memory.
 ///
-/// The exact sum has one nearest double, so the bits do not depend on the order of the values, the machine, its vector
-/// instructions, or the rounding mode and flush-to-zero setting of the calling thread.
+/// The exact sum has one nearest double, so the bits do not depend on the order of the values, the
+/// machine, its vector instructions, or the rounding mode and flush-to-zero setting of the calling
+/// thread.
 ///
-/// Unlike `math.fsum`, partial sums may overflow: `[1e308, 1e308, -1e308]` gives `1e308`. As with IEEE 754 addition:
+/// Unlike `math.fsum`, partial sums may overflow: `[1e308, 1e308, -1e308]` gives `1e308`. As with
+/// IEEE 754 addition:
 ///
 /// | values | sum |
 /// |---|---|
@@ -27,26 +29,30 @@ use super::Kernel;
 /// ```
 ///
 /// # Method
-/// Three tiers, each giving an answer only if it is proved. First two running sums that start from a number so large that
-/// additions to it are exact but for a remainder, which the second takes (Ogita, Rump and Oishi, "Accurate
-/// floating-point summation part I", 2008; Demmel and Nguyen, "Fast reproducible floating-point summation", 2013); if
-/// the second drops nothing, their sum is exact and is rounded once, as for practically all ordinary data, and else a
-/// bound of what it dropped decides whether the rounding is certain. Then the same with three, rounded to odd (Boldo and
-/// Melquiond 2008). Else fixed point over the whole range of doubles (Kulisch; Neal, "Fast exact summation using small and
-/// large superaccumulators", 2015).
+/// Three tiers, each giving an answer only if it is proved. First two running sums that start from
+/// a number so large that additions to it are exact but for a remainder, which the second takes
+/// (Ogita, Rump and Oishi, "Accurate floating-point summation part I", 2008; Demmel and Nguyen,
+/// "Fast reproducible floating-point summation", 2013); if the second drops nothing, their sum is
+/// exact and is rounded once, as for practically all ordinary data, and else a bound of what it
+/// dropped decides whether the rounding is certain. Then the same with three, rounded to odd (Boldo
+/// and Melquiond 2008). Else fixed point over the whole range of doubles (Kulisch; Neal, "Fast
+/// exact summation using small and large superaccumulators", 2015).
 ///
 /// # Fork safety
-/// Safe in kernels of rowfork's operations. The first call in a process reads `ROWFORK_ISA` from the environment, under a
-/// lock that another thread may hold while the program forks by itself: such a program calls this once before.
+/// Safe in kernels of rowfork's operations. The first call in a process reads `ROWFORK_ISA` from
+/// the environment, under a lock that another thread may hold while the program forks by itself:
+/// such a program calls this once before.
 #[must_use]
 pub fn exact_sum(values: &[f64]) -> f64 {
     Kernel::get().sum(values)
 }
 
-/// The double nearest the exact mean of `values`, ties to even: their exact sum over their number, rounded once.
+/// The double nearest the exact mean of `values`, ties to even: their exact sum over their number,
+/// rounded once.
 ///
-/// The sum may be beyond the range of doubles, and the mean subnormal. As with [`exact_sum`](crate::exact_sum) the bits depend
-/// on nothing but the values, not on their order either.
+/// The sum may be beyond the range of doubles, and the mean subnormal. As with
+/// [`exact_sum`](crate::exact_sum) the bits depend on nothing but the values, not on their order
+/// either.
 ///
 /// | values | mean |
 /// |---|---|
@@ -62,9 +68,9 @@ pub fn exact_sum(values: &[f64]) -> f64 {
 /// ```
 ///
 /// # Method
-/// The sum by the tiers of [`exact_sum`](crate::exact_sum), its quotient with the remainder, and a bound of what is missing.
-/// Where that leaves more than one double, fixed point and long division. The proofs are in `src/kernel/anchored.rs` and
-/// `src/kernel/interval.rs`.
+/// The sum by the tiers of [`exact_sum`](crate::exact_sum), its quotient with the remainder, and a
+/// bound of what is missing. Where that leaves more than one double, fixed point and long division.
+/// The proofs are in `src/kernel/anchored.rs` and `src/kernel/interval.rs`.
 ///
 /// # Fork safety
 /// As for [`exact_sum`](crate::exact_sum).
@@ -73,8 +79,8 @@ pub fn exact_mean(values: &[f64]) -> f64 {
     one(|kernel, mean| kernel.row_means(values, values.len(), mean))
 }
 
-/// The double nearest the exact dot product of `a` and `b`, the sum of `a[j] * b[j]`, ties to even: no product and no sum is
-/// rounded before.
+/// The double nearest the exact dot product of `a` and `b`, the sum of `a[j] * b[j]`, ties to even:
+/// no product and no sum is rounded before.
 ///
 /// Neither overflow nor underflow on the way matters, and the bits depend on nothing but the pairs.
 ///
@@ -92,8 +98,8 @@ pub fn exact_mean(values: &[f64]) -> f64 {
 /// ```
 ///
 /// # Method
-/// T. Ogita, S. Rump, S. Oishi, "Accurate sum and dot product" (2005), with a bound of the error that is measured; fixed point
-/// where that leaves more than one double.
+/// T. Ogita, S. Rump, S. Oishi, "Accurate sum and dot product" (2005), with a bound of the error
+/// that is measured; fixed point where that leaves more than one double.
 ///
 /// # Panics
 /// If the lengths differ.
@@ -106,8 +112,8 @@ pub fn exact_dot(a: &[f64], b: &[f64]) -> f64 {
     one(|kernel, dot| kernel.row_dots(a, b, dot))
 }
 
-/// The double nearest the exact weighted mean of `values`, ties to even: their exact dot product with `weights` over the exact
-/// sum of these, rounded once.
+/// The double nearest the exact weighted mean of `values`, ties to even: their exact dot product
+/// with `weights` over the exact sum of these, rounded once.
 ///
 /// Weights may be of either sign, and need not have the sum 1.
 ///
@@ -135,15 +141,18 @@ pub fn exact_weighted_mean(values: &[f64], weights: &[f64]) -> f64 {
     one(|kernel, mean| kernel.row_weighted_means(values, kernel.weigh(weights), mean))
 }
 
-/// The plain sum of `values`, rounded at every addition, in an order that is fixed: the same bits on every machine,
-/// though not those of [`exact_sum`](crate::exact_sum), and not for another order of the values.
+/// The plain sum of `values`, rounded at every addition, in an order that is fixed: the same bits
+/// on every machine, though not those of [`exact_sum`](crate::exact_sum), and not for another order
+/// of the values.
 ///
-/// Sixteen lanes begin with +0.0. Sixteen values at a time are added to them, value `i` of these to lane `i`; of what is left
-/// eight, if there are as many, to lanes 0 to 7, then four to lanes 0 to 3, two to 0 and 1, one to lane 0. Then lane `i + 8`
-/// is added to lane `i` for `i < 8`, lane `i + 4` to lane `i` for `i < 4`, and so on until one is left. A sum that is NaN
-/// is always the same one.
+/// Sixteen lanes begin with +0.0. Sixteen values at a time are added to them, value `i` of these to
+/// lane `i`; of what is left eight, if there are as many, to lanes 0 to 7, then four to lanes 0 to
+/// 3, two to 0 and 1, one to lane 0. Then lane `i + 8` is added to lane `i` for `i < 8`, lane
+/// `i + 4` to lane `i` for `i < 4`, and so on until one is left. A sum that is NaN is always the
+/// same one.
 ///
-/// The error is at most some `n / 16 + 8` times 2^-53 of the sum of the magnitudes; partial sums may overflow.
+/// The error is at most some `n / 16 + 8` times 2^-53 of the sum of the magnitudes; partial sums
+/// may overflow.
 ///
 /// ```
 /// # use rowfork::fast_sum;
@@ -158,8 +167,8 @@ pub fn fast_sum(values: &[f64]) -> f64 {
     one(|kernel, sum| kernel.row_plain_sums(values, values.len(), sum))
 }
 
-/// [`exact_mean`] of each row of a slice, several at a time: for those who bring threads of their own, as
-/// [`exact_row_sums`](crate::exact_row_sums) is.
+/// [`exact_mean`] of each row of a slice, several at a time: for those who bring threads of their
+/// own, as [`exact_row_sums`](crate::exact_row_sums) is.
 ///
 /// `rows` holds `means.len()` rows of `n_columns` doubles, one after the other.
 ///
@@ -215,7 +224,8 @@ pub fn instructions() -> &'static str {
     Kernel::get().isa().name()
 }
 
-/// The tier that settles the exact sum of these values, 1 to 3: for benches that tell how many rows get that far.
+/// The tier that settles the exact sum of these values, 1 to 3: for benches that tell how many rows
+/// get that far.
 #[cfg(feature = "failpoints")]
 #[doc(hidden)]
 #[must_use]

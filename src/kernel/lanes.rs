@@ -1,12 +1,13 @@
-//! A handful of doubles that the compiler keeps in vector registers, and the one error-free transformation that
-//! everything here rests on.
+//! A handful of doubles that the compiler keeps in vector registers, and the one error-free
+//! transformation that everything here rests on.
 //!
-//! Used by the tiers in this directory only. There are no intrinsics: every operation is a loop of a length known to
-//! the compiler, and the *caller* decides, by its `#[target_feature]`, which instructions that becomes. Hence
-//! `#[inline(always)]` on all of it; a function that is not inlined into such a caller would be compiled for the
-//! baseline, and be slow, not wrong.
+//! Used by the tiers in this directory only. There are no intrinsics: every operation is a loop of
+//! a length known to the compiler, and the *caller* decides, by its `#[target_feature]`, which
+//! instructions that becomes. Hence `#[inline(always)]` on all of it; a function that is not
+//! inlined into such a caller would be compiled for the baseline, and be slow, not wrong.
 //!
-//! Rust never contracts `a * b + c` and never reorders additions, which is what makes [`two_sum`] sound.
+//! Rust never contracts `a * b + c` and never reorders additions, which is what makes [`two_sum`]
+//! sound.
 
 use std::ops::{Add, Sub};
 
@@ -76,10 +77,11 @@ impl<const N: usize> Sub for Lanes<N> {
     }
 }
 
-/// The terms of `tail`, with which `row` ends and which are fewer than `N`, and zeros, in any order.
+/// The terms of `tail`, with which `row` ends and which are fewer than `N`, and zeros, in any
+/// order.
 ///
-/// Where the row allows it zeros are blended into its last `N` terms, for a copy of variable length costs more than the
-/// additions.
+/// Where the row allows it zeros are blended into its last `N` terms, for a copy of variable length
+/// costs more than the additions.
 #[inline(always)]
 pub(super) fn last_terms<T: Copy + Default, const N: usize>(row: &[T], tail: &[T]) -> [T; N] {
     let mut last = [T::default(); N];
@@ -95,11 +97,13 @@ pub(super) fn last_terms<T: Copy + Default, const N: usize>(row: &[T], tail: &[T
     last
 }
 
-/// Knuth's `TwoSum`: `(s, e)` with `s = fl(a + b)` and `s + e = a + b` exactly, whatever the magnitudes of `a` and `b`.
+/// Knuth's `TwoSum`: `(s, e)` with `s = fl(a + b)` and `s + e = a + b` exactly, whatever the
+/// magnitudes of `a` and `b`.
 ///
-/// Exact for subnormals too, because an addition of doubles never underflows. If anything overflows, or an operand is
-/// not finite, `e` is NaN or infinite (Boldo, Graillat, Muller 2017: besides `s` itself only a step next to
-/// `f64::MAX` can overflow); it is never a finite number that is wrong.
+/// Exact for subnormals too, because an addition of doubles never underflows. If anything
+/// overflows, or an operand is not finite, `e` is NaN or infinite (Boldo, Graillat, Muller 2017:
+/// besides `s` itself only a step next to `f64::MAX` can overflow); it is never a finite number
+/// that is wrong.
 #[inline(always)]
 pub(super) fn two_sum<T: Copy + Add<Output = T> + Sub<Output = T>>(a: T, b: T) -> (T, T) {
     let s = a + b;

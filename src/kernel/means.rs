@@ -1,16 +1,18 @@
-//! Dot products, means and weighted means of rows: the first tiers, the last one, and which question each is asked.
+//! Dot products, means and weighted means of rows: the first tiers, the last one, and which
+//! question each is asked.
 //!
 //! Called by the dispatcher, which compiles it for every instruction set.
 
 use super::anchored::{self, Anchor};
 use super::dot::{self, Careful, Conclusion, Elements, Products, Quick};
-use super::result::Goal;
 use super::interval::{Interval, mean_of};
 use super::ratio;
+use super::result::Goal;
 use super::three_term::ThreeTerm;
 use super::vector::Vector;
 
-/// The weights of a weighted mean, weighed: made by [`Kernel::weigh`](super::Kernel::weigh), once for many rows.
+/// The weights of a weighted mean, weighed: made by [`Kernel::weigh`](super::Kernel::weigh), once
+/// for many rows.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Weights<'w> {
     values: &'w [f64],
@@ -39,7 +41,10 @@ pub(super) struct Mean<const FUSED: bool>(pub(super) usize);
 
 impl<const FUSED: bool> Goal<f64> for Mean<FUSED> {
     #[inline(always)]
-    fn of_exact<V: Vector<N>, const N: usize, const T: usize>(self, terms: [V; T]) -> Option<[f64; N]> {
+    fn of_exact<V: Vector<N>, const N: usize, const T: usize>(
+        self,
+        terms: [V; T],
+    ) -> Option<[f64; N]> {
         const { assert!(T == 2, "two make an interval") };
         let count = Interval::of_count(self.0)?;
         let (s, c) = (terms[0].to_array(), terms[1].to_array());
@@ -78,7 +83,8 @@ pub(super) fn refine_mean<V: Vector<N>, const N: usize, const FUSED: bool>(
     row: &[f64],
     anchor: Option<Anchor>,
 ) -> f64 {
-    let proved = anchored::sum_row::<f64, V, N, 3>(proof, row, Mean::<FUSED>(row.len()), &mut { anchor });
+    let proved =
+        anchored::sum_row::<f64, V, N, 3>(proof, row, Mean::<FUSED>(row.len()), &mut { anchor });
     proved.unwrap_or_else(|| {
         count_for_tests();
         ratio::mean(row)
@@ -145,7 +151,10 @@ pub(super) fn refine_dot<const N: usize, const FUSED: bool>(row: &[f64], vector:
 
 /// The weighted mean of any row, likewise.
 #[inline(always)]
-pub(super) fn refine_weighted_mean<const N: usize, const FUSED: bool>(row: &[f64], weights: Weights<'_>) -> f64 {
+pub(super) fn refine_weighted_mean<const N: usize, const FUSED: bool>(
+    row: &[f64],
+    weights: Weights<'_>,
+) -> f64 {
     let proved = dot::dot_carefully::<N, FUSED>(row, weights.values).over::<FUSED>(weights.total);
     proved.unwrap_or_else(|| {
         count_for_tests();

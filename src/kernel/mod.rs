@@ -1,7 +1,7 @@
 //! Kernels: pure functions of slices. They know nothing of processes, segments or blocks.
 //!
-//! Called by the engine, which obtains a [`Kernel`] before it forks and hands it to the workers. Nothing here
-//! allocates, locks or does a system call, [`Kernel::get`] excepted.
+//! Called by the engine, which obtains a [`Kernel`] before it forks and hands it to the workers.
+//! Nothing here allocates, locks or does a system call, [`Kernel::get`] excepted.
 //!
 //! | file | what |
 //! |---|---|
@@ -25,15 +25,17 @@
 //! | `plain.rs` | the plain sum, in a fixed order |
 //! | `summand.rs` | the element types, for callers generic over them |
 
-#![expect(clippy::inline_always, reason = "what is not inlined is compiled for the baseline: see lanes.rs")]
+#![expect(
+    clippy::inline_always,
+    reason = "what is not inlined is compiled for the baseline: see lanes.rs"
+)]
 
 mod anchored;
 mod certificate;
 mod dispatch;
 mod dot;
-mod wide_int;
+mod fallback;
 mod functions;
-mod result;
 mod integers;
 mod interval;
 mod lanes;
@@ -42,19 +44,21 @@ mod overflow;
 mod plain;
 mod product;
 mod ratio;
-mod fallback;
+mod result;
 mod rows;
 mod single_precision;
 mod summand;
 mod superaccumulator;
 mod three_term;
 mod vector;
+mod wide_int;
 
 #[cfg(test)]
 mod tests;
 
 pub use functions::{
-    exact_dot, exact_mean, exact_row_dots, exact_row_means, exact_sum, exact_weighted_mean, fast_row_sums, fast_sum,
+    exact_dot, exact_mean, exact_row_dots, exact_row_means, exact_sum, exact_weighted_mean,
+    fast_row_sums, fast_sum,
 };
 #[cfg(feature = "failpoints")]
 pub use functions::{instructions, tier_of_exact_sum};

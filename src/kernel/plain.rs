@@ -1,14 +1,16 @@
-//! The plain sum: one addition per element, in an order that is fixed, so that its bits are the same for every instruction
-//! set all the same. For those who want speed and know their data; exact sums are elsewhere.
+//! The plain sum: one addition per element, in an order that is fixed, so that its bits are the
+//! same for every instruction set all the same. For those who want speed and know their data; exact
+//! sums are elsewhere.
 //!
 //! # The order
-//! Sixteen lanes begin with +0.0. Sixteen elements at a time are added to them, element `i` of these to lane `i`; of what is
-//! left eight, if there are as many, to lanes 0 to 7, then four to lanes 0 to 3, two to 0 and 1, one to lane 0. Then lane
-//! `i + 8` is added to lane `i` for all `i < 8`, lane `i + 4` to lane `i` for `i < 4`, and so on until one is left. A NaN
-//! is the one NaN.
+//! Sixteen lanes begin with +0.0. Sixteen elements at a time are added to them, element `i` of
+//! these to lane `i`; of what is left eight, if there are as many, to lanes 0 to 7, then four to
+//! lanes 0 to 3, two to 0 and 1, one to lane 0. Then lane `i + 8` is added to lane `i` for all
+//! `i < 8`, lane `i + 4` to lane `i` for `i < 4`, and so on until one is left. A NaN is the one
+//! NaN.
 
-use super::lanes::Lanes;
 use super::fallback::CANONICAL_NAN;
+use super::lanes::Lanes;
 
 /// Four chains of 256 bits hide the latency of an addition. Part of the order, so the same for all.
 const LANES: usize = 16;

@@ -1,4 +1,5 @@
-//! What is summed, and what is wanted of a sum: the two sides on which the anchored sums are generic.
+//! What is summed, and what is wanted of a sum: the two sides on which the anchored sums are
+//! generic.
 //!
 //! Implemented here for doubles, in `single_precision.rs` for floats, in `means.rs` for means.
 
@@ -8,8 +9,8 @@ use super::vector::Vector;
 
 /// What is summed: doubles, or floats as doubles.
 pub(super) trait Term: Copy + Default + PartialEq {
-    /// A longer row is summed in pieces of so many terms, each of which may have an anchor of its own: the more terms, the
-    /// worse the bound of what is missing.
+    /// A longer row is summed in pieces of so many terms, each of which may have an anchor of its
+    /// own: the more terms, the worse the bound of what is missing.
     const PIECE: usize;
 
     /// Rows up to this long are summed one per lane.
@@ -53,13 +54,18 @@ impl Term for f64 {
 
 /// What is wanted of a sum: itself, rounded once, or its mean.
 pub(super) trait Goal<E>: Copy {
-    /// That of the sum in each lane, which is exactly that of its terms; `None` if not all can be told.
-    fn of_exact<V: Vector<N>, const N: usize, const T: usize>(self, terms: [V; T]) -> Option<[E; N]>;
+    /// That of the sum in each lane, which is exactly that of its terms; `None` if not all can be
+    /// told.
+    fn of_exact<V: Vector<N>, const N: usize, const T: usize>(
+        self,
+        terms: [V; T],
+    ) -> Option<[E; N]>;
 
     /// That of a sum in so many terms, if no more than `dropped` is missing and it is proved.
     fn of_terms<const T: usize>(self, terms: [f64; T], dropped: f64) -> Option<E>;
 
-    /// The same of three terms, no magnitude in what was dropped having gone through more additions.
+    /// The same of three terms, no magnitude in what was dropped having gone through more
+    /// additions.
     fn of_total(self, total: ThreeTerm, additions: usize) -> Option<E>;
 }
 
@@ -69,7 +75,10 @@ pub(super) struct Rounded;
 
 impl Goal<f64> for Rounded {
     #[inline(always)]
-    fn of_exact<V: Vector<N>, const N: usize, const T: usize>(self, terms: [V; T]) -> Option<[f64; N]> {
+    fn of_exact<V: Vector<N>, const N: usize, const T: usize>(
+        self,
+        terms: [V; T],
+    ) -> Option<[f64; N]> {
         const { assert!(T == 2, "one addition can round") };
         Some((terms[0] + terms[1]).to_array())
     }

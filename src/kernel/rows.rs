@@ -1,15 +1,18 @@
-//! Rows on end, several at a time: short ones a row to a lane, longer ones one after the other and their lanes side by side.
+//! Rows on end, several at a time: short ones a row to a lane, longer ones one after the other and
+//! their lanes side by side.
 //!
-//! Called by the dispatcher for blocks of rows. The arithmetic, and why it is exact, is in `anchored.rs`. A row that two
-//! tiers cannot vouch for goes to the closure `refine`, which always knows.
+//! Called by the dispatcher for blocks of rows. The arithmetic, and why it is exact, is in
+//! `anchored.rs`. A row that two tiers cannot vouch for goes to the closure `refine`, which always
+//! knows.
 
 use super::anchored::{Anchor, MAGNITUDE_BITS, Running, Starts, WINDOW_BITS, accumulate, sum_row};
 use super::result::{Goal, Term};
 use super::vector::Vector;
 use crate::sys::prefetch::prefetch;
 
-/// Results of rows up to this long are stored past the caches: else each line of them is read from memory before it is
-/// written, and that counts beside so little input. (1 GiB of 8 columns: 0.95 of the ceiling in place of 0.78.)
+/// Results of rows up to this long are stored past the caches: else each line of them is read from
+/// memory before it is written, and that counts beside so little input. (1 GiB of 8 columns: 0.95
+/// of the ceiling in place of 0.78.)
 const STREAMED: usize = 128;
 
 /// But not of less than so many bytes of rows: their results may be read again soon.
@@ -28,10 +31,11 @@ impl<V: Vector<N>, const N: usize> Drop for Fence<V, N> {
 /// How far ahead memory is asked for, in bytes: for its latency at full speed and some more.
 pub(super) const AHEAD: usize = 4096;
 
-/// What is wanted of each row of `n_columns` terms in `rows`, by `T` running terms or by `U`; `refine` tells it of a row of
-/// which these cannot.
+/// What is wanted of each row of `n_columns` terms in `rows`, by `T` running terms or by `U`;
+/// `refine` tells it of a row of which these cannot.
 ///
-/// `N` rows at a time, so that their lanes are added up side by side; with the anchor of the rows before.
+/// `N` rows at a time, so that their lanes are added up side by side; with the anchor of the rows
+/// before.
 #[inline(always)]
 pub(super) fn each<E: Term, V: Vector<N>, const N: usize, const T: usize, const U: usize>(
     proof: V::Proof,
@@ -55,9 +59,13 @@ pub(super) fn each<E: Term, V: Vector<N>, const N: usize, const T: usize, const 
     let mut anchor = None;
     if n_grouped > 0 {
         let _fence = Fence::<V, N>(proof);
-        let mut starts = Starts::<V, T>::new::<N>(proof, Anchor::of_group::<E, N>(&rows[..n_columns], n_columns));
+        let mut starts = Starts::<V, T>::new::<N>(
+            proof,
+            Anchor::of_group::<E, N>(&rows[..n_columns], n_columns),
+        );
         for (group, results) in grouped_rows.chunks_exact(N * n_columns).zip(groups) {
-            let group = sum_group::<E, V, N, T, U>(proof, group, n_columns, goal, &mut starts, &refine);
+            let group =
+                sum_group::<E, V, N, T, U>(proof, group, n_columns, goal, &mut starts, &refine);
             if streams {
                 E::stream::<V, N>(proof, group, results);
             } else {
@@ -71,7 +79,8 @@ pub(super) fn each<E: Term, V: Vector<N>, const N: usize, const T: usize, const 
     }
 }
 
-/// What is wanted of one row; first with the anchor of those before, then with its own, which is left for those after.
+/// What is wanted of one row; first with the anchor of those before, then with its own, which is
+/// left for those after.
 #[inline(always)]
 fn sum_or_refine<E: Term, V: Vector<N>, const N: usize, const T: usize>(
     proof: V::Proof,
@@ -95,8 +104,8 @@ fn sum_or_refine<E: Term, V: Vector<N>, const N: usize, const T: usize>(
     refine(row, own)
 }
 
-/// What is wanted of `N` rows; first with the anchor of those before, then with their own, which is left for those after,
-/// then by tier two, which has `U` running terms.
+/// What is wanted of `N` rows; first with the anchor of those before, then with their own, which is
+/// left for those after, then by tier two, which has `U` running terms.
 #[inline(always)]
 fn sum_group<E: Term, V: Vector<N>, const N: usize, const T: usize, const U: usize>(
     proof: V::Proof,
@@ -119,7 +128,8 @@ fn sum_group<E: Term, V: Vector<N>, const N: usize, const T: usize, const U: usi
     let mut results = all.each::<E, N>(goal, own);
     let in_window = all.strayed.has_none_of(WINDOW_BITS);
     if in_window && results.iter().any(Option::is_none) {
-        let more = accumulate_group::<E, V, N, U>(proof, group, n_columns, &Starts::new::<N>(proof, own));
+        let more =
+            accumulate_group::<E, V, N, U>(proof, group, n_columns, &Starts::new::<N>(proof, own));
         for (result, more) in results.iter_mut().zip(more.each::<E, N>(goal, own)) {
             #[cfg(test)]
             super::tests::count_refined(usize::from(result.is_none() && more.is_some()));
@@ -138,7 +148,8 @@ fn sum_group<E: Term, V: Vector<N>, const N: usize, const T: usize, const U: usi
     known
 }
 
-/// The running terms of row `i` in lane `i`, but for `strayed`, which is that of some row in any lane.
+/// The running terms of row `i` in lane `i`, but for `strayed`, which is that of some row in any
+/// lane.
 #[inline(always)]
 fn accumulate_group<E: Term, V: Vector<N>, const N: usize, const T: usize>(
     proof: V::Proof,
@@ -179,7 +190,9 @@ impl<V, const T: usize> Running<V, T> {
         let mut results = [None; N];
         if self.strayed.has_none_of(WINDOW_BITS) {
             let terms = self.terms.map(V::to_array);
-            for (i, (result, inexact)) in results.iter_mut().zip(self.inexact.to_array()).enumerate() {
+            for (i, (result, inexact)) in
+                results.iter_mut().zip(self.inexact.to_array()).enumerate()
+            {
                 let is_exact = inexact.to_bits() & MAGNITUDE_BITS == 0;
                 let dropped = if is_exact { 0.0 } else { anchor.most_dropped::<T>() };
                 *result = goal.of_terms(terms.map(|term| term[i]), dropped);
@@ -189,7 +202,8 @@ impl<V, const T: usize> Running<V, T> {
     }
 }
 
-/// The sum of row `i` of `N` in lane `i`, for short rows: column after column, so that there are no lanes to add up.
+/// The sum of row `i` of `N` in lane `i`, for short rows: column after column, so that there are no
+/// lanes to add up.
 #[inline(always)]
 fn row_per_lane<E: Term, V: Vector<N>, const N: usize, const T: usize>(
     proof: V::Proof,
@@ -199,8 +213,8 @@ fn row_per_lane<E: Term, V: Vector<N>, const N: usize, const T: usize>(
 ) -> Running<V, T> {
     let group = &group[..N * n_columns];
     let (mut even, mut odd) = (starts.running(), starts.running());
-    // The rows of a group are `N` interleaved streams, which at some strides run at a third of the speed of memory.
-    // Asking for what lies ahead in order mends that.
+    // The rows of a group are `N` interleaved streams, which at some strides run at a third of the
+    // speed of memory. Asking for what lies ahead in order mends that.
     let ask_ahead = |column: usize| {
         for i in 0..N {
             prefetch(group.as_ptr().wrapping_add((column + i) * N).wrapping_byte_add(AHEAD));
@@ -210,7 +224,8 @@ fn row_per_lane<E: Term, V: Vector<N>, const N: usize, const T: usize>(
     for j in (0..n_tiled).step_by(N) {
         let mut tile = [starts.nothing; N];
         for (i, row) in tile.iter_mut().enumerate() {
-            *row = E::load(proof, group[i * n_columns + j..].first_chunk().expect("N columns more"));
+            *row =
+                E::load(proof, group[i * n_columns + j..].first_chunk().expect("N columns more"));
         }
         ask_ahead(j);
         for [x, y] in V::transposed(tile).as_chunks::<2>().0 {
@@ -233,8 +248,8 @@ fn row_per_lane<E: Term, V: Vector<N>, const N: usize, const T: usize>(
     even.sum(odd, starts)
 }
 
-/// The sum of row `i` of `N` in lane `i`, for longer rows: memory is read in order, which it rewards; then the lanes of
-/// all rows are added up at once.
+/// The sum of row `i` of `N` in lane `i`, for longer rows: memory is read in order, which it
+/// rewards; then the lanes of all rows are added up at once.
 #[inline(always)]
 fn row_after_row<E: Term, V: Vector<N>, const N: usize, const T: usize>(
     proof: V::Proof,

@@ -1,29 +1,33 @@
 //! Exact row sums of single-precision floats: the `f32` nearest the exact sum, rounded once.
 //!
-//! Called by the dispatcher. A float is a double with 29 bits to spare, so the anchored sums of doubles do with one running
-//! term where those of doubles need two; it is exact for most data, and where it is not, its error hardly ever matters
-//! to a float. Two running terms are tier two, fixed point is tier three.
+//! Called by the dispatcher. A float is a double with 29 bits to spare, so the anchored sums of
+//! doubles do with one running term where those of doubles need two; it is exact for most data, and
+//! where it is not, its error hardly ever matters to a float. Two running terms are tier two, fixed
+//! point is tier three.
 //!
 //! # Proof of the rounding
-//! A sum known exactly as one double is rounded by the conversion to `f32`, once. With a bound `F` of what is missing, the
-//! ends `fl(s - M) <= T <= fl(s + M)` hold (see [`certificate`](super::certificate)), rounding is monotone,
-//! and if both ends give the same float, so does `T`.
+//! A sum known exactly as one double is rounded by the conversion to `f32`, once. With a bound `F`
+//! of what is missing, the ends `fl(s - M) <= T <= fl(s + M)` hold (see
+//! [`certificate`](super::certificate)), rounding is monotone, and if both ends give the same
+//! float, so does `T`.
 //!
-//! Where the sum is known as `h + t`, two doubles, to round it to a double first would be wrong if that fell on the
-//! middle between two floats. So it is rounded **to odd** (if inexact, to the neighbour whose last bit is set): every
-//! `f32`, every such middle, even among subnormals, and the threshold of overflow, `2^128 - 2^103`, is a double whose
-//! last bit is *not* set, as all have 25 bits or fewer and are far above the smallest double. So the rounded `h + t` is
-//! one of these only if the exact one is the same, and is on the same side of all others, no double lying in between.
+//! Where the sum is known as `h + t`, two doubles, to round it to a double first would be wrong if
+//! that fell on the middle between two floats. So it is rounded **to odd** (if inexact, to the
+//! neighbour whose last bit is set): every `f32`, every such middle, even among subnormals, and the
+//! threshold of overflow, `2^128 - 2^103`, is a double whose last bit is *not* set, as all have 25
+//! bits or fewer and are far above the smallest double. So the rounded `h + t` is one of these only
+//! if the exact one is the same, and is on the same side of all others, no double lying in between.
 //!
-//! *Zero is positive.* All sums are multiples of 2^-149, and where anything is missing it is bounded by more than that (else
-//! the unit of the running term were less than 2^-149, and nothing missing): no end is -0.0 while the sum is zero.
+//! *Zero is positive.* All sums are multiples of 2^-149, and where anything is missing it is
+//! bounded by more than that (else the unit of the running term were less than 2^-149, and nothing
+//! missing): no end is -0.0 while the sum is zero.
 
 #![expect(clippy::cast_possible_truncation, reason = "rounding to f32 is the purpose")]
 
 use super::anchored::{Anchor, sum_row};
 use super::certificate::margin;
-use super::result::{Goal, Rounded, Term};
 use super::fallback::{BLOCK, sum_if_not_finite};
+use super::result::{Goal, Rounded, Term};
 use super::superaccumulator::{Rounding, Superaccumulator};
 use super::three_term::ThreeTerm;
 use super::vector::Vector;
@@ -55,7 +59,10 @@ impl Term for f32 {
 
 impl Goal<f32> for Rounded {
     #[inline(always)]
-    fn of_exact<V: Vector<N>, const N: usize, const T: usize>(self, terms: [V; T]) -> Option<[f32; N]> {
+    fn of_exact<V: Vector<N>, const N: usize, const T: usize>(
+        self,
+        terms: [V; T],
+    ) -> Option<[f32; N]> {
         const { assert!(T == 1, "rounded by the conversion alone") };
         let (mut rounded, sums) = ([0.0; N], terms[0].to_array());
         for (rounded, sum) in rounded.iter_mut().zip(&sums) {
@@ -82,9 +89,14 @@ impl Goal<f32> for Rounded {
     }
 }
 
-/// The sum of any row, whatever is in it, that one running term cannot vouch for; `anchor` is one for this row.
+/// The sum of any row, whatever is in it, that one running term cannot vouch for; `anchor` is one
+/// for this row.
 #[inline(always)]
-pub(super) fn refine<V: Vector<N>, const N: usize>(proof: V::Proof, row: &[f32], anchor: Option<Anchor>) -> f32 {
+pub(super) fn refine<V: Vector<N>, const N: usize>(
+    proof: V::Proof,
+    row: &[f32],
+    anchor: Option<Anchor>,
+) -> f32 {
     #[cfg(test)]
     super::tests::count_refined(1);
     if let Some(sum) = sum_row::<f32, V, N, 2>(proof, row, Rounded, &mut { anchor }) {

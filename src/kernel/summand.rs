@@ -1,31 +1,44 @@
 //! The element types whose rows have exact sums, for callers that are generic over them.
 //!
-//! Called by the engine. Which algorithm and which instructions a type gets is the business of `dispatch.rs`.
+//! Called by the engine. Which algorithm and which instructions a type gets is the business of
+//! `dispatch.rs`.
 
 use super::dispatch::Kernel;
 use super::overflow::Overflow;
 
 /// An element type whose rows have exact sums.
 pub(crate) trait Summand: Copy + Send + Sync + 'static {
-    /// For floats their own type, the sum being rounded once; for integers 64 bits with the sign of the terms.
+    /// For floats their own type, the sum being rounded once; for integers 64 bits with the sign of
+    /// the terms.
     type Sum: Copy + Send + Sync + 'static;
 
-    /// The sum of each row: `rows` holds `sums.len()` rows of `n_columns` elements, one after the other. Allocates
-    /// nothing, takes no lock, and does not depend on the caller's rounding mode, FTZ or DAZ.
+    /// The sum of each row: `rows` holds `sums.len()` rows of `n_columns` elements, one after the
+    /// other. Allocates nothing, takes no lock, and does not depend on the caller's rounding mode,
+    /// FTZ or DAZ.
     ///
     /// # Errors
-    /// The first row whose sum does not fit; those before it are summed, those after it left alone. Only integers of 64
-    /// bits come to that, but for rows of 2^31 elements.
+    /// The first row whose sum does not fit; those before it are summed, those after it left alone.
+    /// Only integers of 64 bits come to that, but for rows of 2^31 elements.
     ///
     /// # Panics
     /// If `rows` is not of that length.
-    fn row_sums(kernel: Kernel, rows: &[Self], n_columns: usize, sums: &mut [Self::Sum]) -> Result<(), Overflow>;
+    fn row_sums(
+        kernel: Kernel,
+        rows: &[Self],
+        n_columns: usize,
+        sums: &mut [Self::Sum],
+    ) -> Result<(), Overflow>;
 }
 
 impl Summand for f64 {
     type Sum = Self;
 
-    fn row_sums(kernel: Kernel, rows: &[Self], n_columns: usize, sums: &mut [Self]) -> Result<(), Overflow> {
+    fn row_sums(
+        kernel: Kernel,
+        rows: &[Self],
+        n_columns: usize,
+        sums: &mut [Self],
+    ) -> Result<(), Overflow> {
         kernel.row_sums(rows, n_columns, sums);
         Ok(())
     }
@@ -34,7 +47,12 @@ impl Summand for f64 {
 impl Summand for f32 {
     type Sum = Self;
 
-    fn row_sums(kernel: Kernel, rows: &[Self], n_columns: usize, sums: &mut [Self]) -> Result<(), Overflow> {
+    fn row_sums(
+        kernel: Kernel,
+        rows: &[Self],
+        n_columns: usize,
+        sums: &mut [Self],
+    ) -> Result<(), Overflow> {
         kernel.row_sums_f32(rows, n_columns, sums);
         Ok(())
     }

@@ -1,26 +1,30 @@
-//! The scalar end of the anchored sums where two running terms are not enough: three terms that hold the sum of a row or
-//! of its pieces, and their rounding. As elsewhere the answer is either proved or withheld.
+//! The scalar end of the anchored sums where two running terms are not enough: three terms that
+//! hold the sum of a row or of its pieces, and their rounding. As elsewhere the answer is either
+//! proved or withheld.
 //!
-//! Called for single rows, of which longer ones have several pieces, and for what tier one leaves of several.
+//! Called for single rows, of which longer ones have several pieces, and for what tier one leaves
+//! of several.
 //!
 //! # Proof of the certificate
-//! What is pushed goes by `TwoSum` into `s`, its error into `c`, and that of the latter into `b` (Klein, "A generalized
-//! Kahan-Babuska-summation-algorithm", 2006); `F` is the sum of the magnitudes of what `b` drops and of what was missing
-//! before. So the exact sum is `T = s + c + b + D`, `|D| <= F` up to the rounding inside `F`, which [`margin`] covers. Passes of
-//! `TwoSum` then turn `s + c + b` into `h + t + r`, exactly, so that
+//! What is pushed goes by `TwoSum` into `s`, its error into `c`, and that of the latter into `b`
+//! (Klein, "A generalized Kahan-Babuska-summation-algorithm", 2006); `F` is the sum of the
+//! magnitudes of what `b` drops and of what was missing before. So the exact sum is
+//! `T = s + c + b + D`, `|D| <= F` up to the rounding inside `F`, which [`margin`] covers. Passes
+//! of `TwoSum` then turn `s + c + b` into `h + t + r`, exactly, so that
 //! `h + (t + y_lo) <= T <= h + (t + y_hi)` with doubles `y_lo <= r - F` and `y_hi >= r + F`.
 //!
-//! A plain `fl(t + y)` would lose `y` where it matters, next to a tie. So it is rounded **to odd** (if inexact, to the
-//! neighbour whose last bit is set): `w = RO(t + y)`, and `fl(h + w)` equals the rounding of the exact `h + t + y`
-//! provided that `|w| <= |h| / 16` (after Boldo and Melquiond, "Emulation of FMA and correctly rounded sums", 2008).
-//! For suppose a midpoint `m` between two doubles separated `h + w` from `h + t + y`, or met `h + w`, and `w` is inexact.
-//! All of this is near `h`, within a quarter, so `q = m - h` is a multiple of `ulp(h)/4` and at most `|h|/8`, thus itself
-//! a double (were `ulp(h)/4` below 2^-1074, then `t + y` would be subnormal, hence exact). No double lies strictly
-//! between `t + y` and its rounding, so `q = w`. But the last bit of `w` is set, so `ulp(w) >= ulp(h)/4`, so
-//! `|w| >= |h|/8`: a contradiction.
+//! A plain `fl(t + y)` would lose `y` where it matters, next to a tie. So it is rounded **to odd**
+//! (if inexact, to the neighbour whose last bit is set): `w = RO(t + y)`, and `fl(h + w)` equals
+//! the rounding of the exact `h + t + y` provided that `|w| <= |h| / 16` (after Boldo and
+//! Melquiond, "Emulation of FMA and correctly rounded sums", 2008). For suppose a midpoint `m`
+//! between two doubles separated `h + w` from `h + t + y`, or met `h + w`, and `w` is inexact. All
+//! of this is near `h`, within a quarter, so `q = m - h` is a multiple of `ulp(h)/4` and at most
+//! `|h|/8`, thus itself a double (were `ulp(h)/4` below 2^-1074, then `t + y` would be subnormal,
+//! hence exact). No double lies strictly between `t + y` and its rounding, so `q = w`. But the last
+//! bit of `w` is set, so `ulp(w) >= ulp(h)/4`, so `|w| >= |h|/8`: a contradiction.
 //!
-//! Rounding to odd and to nearest are both monotone, so if both ends give the same double, `T` rounds to it.
-//! Any overflow or NaN makes some comparison below false.
+//! Rounding to odd and to nearest are both monotone, so if both ends give the same double, `T`
+//! rounds to it. Any overflow or NaN makes some comparison below false.
 
 #![expect(clippy::many_single_char_names, reason = "the letters of the proof above")]
 
@@ -78,8 +82,8 @@ impl ThreeTerm {
         Interval { h, l: t, margin }
     }
 
-    /// Both ends of the interval in which the sum lies, rounded to odd, for sums that will be rounded to fewer bits;
-    /// additions as for [`ThreeTerm::nearest`].
+    /// Both ends of the interval in which the sum lies, rounded to odd, for sums that will be
+    /// rounded to fewer bits; additions as for [`ThreeTerm::nearest`].
     #[inline(always)]
     pub(super) fn bounds_to_odd(self, additions: usize) -> (f64, f64) {
         let (h, t, r) = self.normalized();
@@ -88,13 +92,14 @@ impl ThreeTerm {
         (add_to_odd(h, t - margin), add_to_odd(h, t + margin))
     }
 
-    /// The double nearest the sum, or `None` if three terms do not prove it; no magnitude in `dropped` having gone
-    /// through more than so many additions.
+    /// The double nearest the sum, or `None` if three terms do not prove it; no magnitude in
+    /// `dropped` having gone through more than so many additions.
     #[inline(always)]
     pub(super) fn nearest(self, additions: usize) -> Option<f64> {
         let (h, t, r) = self.normalized();
         if self.dropped == 0.0 && r == 0.0 {
-            // Two doubles hold the sum: one rounding. The sum of -0.0 and -0.0 cannot occur, as `s` never is -0.0.
+            // Two doubles hold the sum: one rounding. The sum of -0.0 and -0.0 cannot occur, as `s`
+            // never is -0.0.
             let sum = h + t;
             return (!sum.is_nan()).then_some(sum);
         }
@@ -103,7 +108,8 @@ impl ThreeTerm {
         let high = add_to_odd(t, r + margin);
         let room = h.abs() / 16.0;
         let sum = h + low;
-        (low.abs() <= room && high.abs() <= room && sum.to_bits() == (h + high).to_bits()).then_some(sum)
+        (low.abs() <= room && high.abs() <= room && sum.to_bits() == (h + high).to_bits())
+            .then_some(sum)
     }
 }
 

@@ -1,16 +1,22 @@
-//! A vector register full of doubles, as the anchored sums need it: one small trait, an implementation for each
-//! instruction set, and a portable one. As in the memchr crate, the algorithm is written once over it.
+//! A vector register full of doubles, as the anchored sums need it: one small trait, an
+//! implementation for each instruction set, and a portable one. As in the memchr crate, the
+//! algorithm is written once over it.
 //!
-//! Used by `anchored.rs`, `rows.rs` and `dot.rs`. Most of the other kernels are loops that the compiler turns into vectors by itself ([`Lanes`]);
-//! here that fails for two things, the transposition of short rows and masked loads at their ends.
+//! Used by `anchored.rs`, `rows.rs` and `dot.rs`. Most of the other kernels are loops that the
+//! compiler turns into vectors by itself ([`Lanes`]); here that fails for two things, the
+//! transposition of short rows and masked loads at their ends.
 //!
 //! # Safety
-//! An intrinsic may run only where the processor has the instruction. *The value is the proof*: a vector is made only
-//! from a [`Vector::Proof`] or from other vectors, and a proof only by `here`, which has the `#[target_feature]` in
-//! question, so that only a function compiled for it can call it without `unsafe`. Loads read from references, no more
-//! than these span. What is streamed may be touched by nobody before a fence in the same thread: the one caller fences
-//! before it returns, reads none of it until then, and gets there by a guard, should anything panic.
-#![allow(unsafe_code, reason = "intrinsics are called outside functions with their #[target_feature]; see # Safety")]
+//! An intrinsic may run only where the processor has the instruction. *The value is the proof*: a
+//! vector is made only from a [`Vector::Proof`] or from other vectors, and a proof only by `here`,
+//! which has the `#[target_feature]` in question, so that only a function compiled for it can call
+//! it without `unsafe`. Loads read from references, no more than these span. What is streamed may
+//! be touched by nobody before a fence in the same thread: the one caller fences before it returns,
+//! reads none of it until then, and gets there by a guard, should anything panic.
+#![allow(
+    unsafe_code,
+    reason = "intrinsics are called outside functions with their #[target_feature]; see # Safety"
+)]
 
 use std::array::from_fn;
 use std::ops::{Add, Sub};
@@ -18,7 +24,9 @@ use std::ops::{Add, Sub};
 use super::lanes::Lanes;
 
 /// `N` doubles, whose bits can be looked at, too.
-pub(super) trait Vector<const N: usize>: Copy + Add<Output = Self> + Sub<Output = Self> {
+pub(super) trait Vector<const N: usize>:
+    Copy + Add<Output = Self> + Sub<Output = Self>
+{
     /// That this processor has the instructions.
     type Proof: Copy;
 
@@ -36,8 +44,8 @@ pub(super) trait Vector<const N: usize>: Copy + Add<Output = Self> + Sub<Output 
 
     fn to_array(self) -> [f64; N];
 
-    /// Stores the values past the caches if their place allows it, for output that nobody reads soon. [`Vector::fence`] must
-    /// follow before anybody does.
+    /// Stores the values past the caches if their place allows it, for output that nobody reads
+    /// soon. [`Vector::fence`] must follow before anybody does.
     #[inline(always)]
     fn stream(_: Self::Proof, values: [f64; N], to: &mut [f64; N]) {
         *to = values;
@@ -101,7 +109,9 @@ impl<const N: usize> Vector<N> for Lanes<N> {
 
     #[inline(always)]
     fn or_different(self, a: Self, b: Self) -> Self {
-        Self(from_fn(|i| f64::from_bits(self.0[i].to_bits() | (a.0[i].to_bits() ^ b.0[i].to_bits()))))
+        Self(from_fn(|i| {
+            f64::from_bits(self.0[i].to_bits() | (a.0[i].to_bits() ^ b.0[i].to_bits()))
+        }))
     }
 
     #[inline(always)]
@@ -125,7 +135,10 @@ pub(super) use x86_64::{Avx2, Avx512, F64x4, F64x8};
 
 #[cfg(target_arch = "x86_64")]
 mod x86_64 {
-    #![expect(clippy::multiple_unsafe_ops_per_block, reason = "one fact makes all of them sound: see # Safety above")]
+    #![expect(
+        clippy::multiple_unsafe_ops_per_block,
+        reason = "one fact makes all of them sound: see # Safety above"
+    )]
 
     #[allow(clippy::wildcard_imports, reason = "intrinsics bring their name space with them")]
     use std::arch::x86_64::*;
@@ -187,9 +200,13 @@ mod x86_64 {
         #[inline(always)]
         fn load_short(_: Avx2, terms: &[f64]) -> Self {
             const MASKS: [i64; 8] = [-1, -1, -1, -1, 0, 0, 0, 0];
-            let mask: &[i64; 4] = MASKS[4 - terms.len().min(4)..].first_chunk().expect("four of eight");
-            // SAFETY: the proof was handed over; the mask selects as many doubles as the slice has, no others are read.
-            Self(unsafe { _mm256_maskload_pd(terms.as_ptr(), _mm256_loadu_si256(mask.as_ptr().cast())) })
+            let mask: &[i64; 4] =
+                MASKS[4 - terms.len().min(4)..].first_chunk().expect("four of eight");
+            // SAFETY: the proof was handed over; the mask selects as many doubles as the slice has,
+            // no others are read.
+            Self(unsafe {
+                _mm256_maskload_pd(terms.as_ptr(), _mm256_loadu_si256(mask.as_ptr().cast()))
+            })
         }
 
         #[inline(always)]
@@ -201,9 +218,16 @@ mod x86_64 {
         #[inline(always)]
         fn load_short_f32(_: Avx2, terms: &[f32]) -> Self {
             const MASKS: [i32; 8] = [-1, -1, -1, -1, 0, 0, 0, 0];
-            let mask: &[i32; 4] = MASKS[4 - terms.len().min(4)..].first_chunk().expect("four of eight");
-            // SAFETY: the proof was handed over; the mask selects as many floats as the slice has, no others are read.
-            Self(unsafe { _mm256_cvtps_pd(_mm_maskload_ps(terms.as_ptr(), _mm_loadu_si128(mask.as_ptr().cast()))) })
+            let mask: &[i32; 4] =
+                MASKS[4 - terms.len().min(4)..].first_chunk().expect("four of eight");
+            // SAFETY: the proof was handed over; the mask selects as many floats as the slice has,
+            // no others are read.
+            Self(unsafe {
+                _mm256_cvtps_pd(_mm_maskload_ps(
+                    terms.as_ptr(),
+                    _mm_loadu_si128(mask.as_ptr().cast()),
+                ))
+            })
         }
 
         #[inline(always)]
@@ -217,7 +241,8 @@ mod x86_64 {
         #[inline(always)]
         fn stream(_: Avx2, values: [f64; 4], to: &mut [f64; 4]) {
             if to.as_ptr().addr().is_multiple_of(32) {
-                // SAFETY: the proof was handed over, and the reference spans four doubles on a multiple of their size.
+                // SAFETY: the proof was handed over, and the reference spans four doubles on a
+                // multiple of their size.
                 unsafe { _mm256_stream_pd(to.as_mut_ptr(), _mm256_loadu_pd(values.as_ptr())) };
             } else {
                 *to = values;
@@ -227,7 +252,8 @@ mod x86_64 {
         #[inline(always)]
         fn stream_f32(_: Avx2, values: [f32; 4], to: &mut [f32; 4]) {
             if to.as_ptr().addr().is_multiple_of(16) {
-                // SAFETY: the proof was handed over, and the reference spans four floats on a multiple of their size.
+                // SAFETY: the proof was handed over, and the reference spans four floats on a
+                // multiple of their size.
                 unsafe { _mm_stream_ps(to.as_mut_ptr(), _mm_loadu_ps(values.as_ptr())) };
             } else {
                 *to = values;
@@ -255,15 +281,22 @@ mod x86_64 {
         #[inline(always)]
         fn has_none_of(self, mask: u64) -> bool {
             // SAFETY: this value is the proof.
-            unsafe { _mm256_testz_si256(_mm256_castpd_si256(self.0), _mm256_set1_epi64x(mask.cast_signed())) == 1 }
+            unsafe {
+                _mm256_testz_si256(
+                    _mm256_castpd_si256(self.0),
+                    _mm256_set1_epi64x(mask.cast_signed()),
+                ) == 1
+            }
         }
 
         #[inline(always)]
         fn transposed([a, b, c, d]: [Self; 4]) -> [Self; 4] {
             // SAFETY: these values are the proof.
             let columns = unsafe {
-                let (ab_even, ab_odd) = (_mm256_unpacklo_pd(a.0, b.0), _mm256_unpackhi_pd(a.0, b.0));
-                let (cd_even, cd_odd) = (_mm256_unpacklo_pd(c.0, d.0), _mm256_unpackhi_pd(c.0, d.0));
+                let (ab_even, ab_odd) =
+                    (_mm256_unpacklo_pd(a.0, b.0), _mm256_unpackhi_pd(a.0, b.0));
+                let (cd_even, cd_odd) =
+                    (_mm256_unpacklo_pd(c.0, d.0), _mm256_unpackhi_pd(c.0, d.0));
                 [
                     _mm256_permute2f128_pd::<0x20>(ab_even, cd_even),
                     _mm256_permute2f128_pd::<0x20>(ab_odd, cd_odd),
@@ -335,7 +368,8 @@ mod x86_64 {
         #[inline(always)]
         fn load_short(_: Avx512, terms: &[f64]) -> Self {
             let mask = first_lanes(terms.len());
-            // SAFETY: the proof was handed over; the mask selects as many doubles as the slice has, no others are read.
+            // SAFETY: the proof was handed over; the mask selects as many doubles as the slice has,
+            // no others are read.
             Self(unsafe { _mm512_maskz_loadu_pd(mask, terms.as_ptr()) })
         }
 
@@ -348,7 +382,8 @@ mod x86_64 {
         #[inline(always)]
         fn load_short_f32(_: Avx512, terms: &[f32]) -> Self {
             let mask = first_lanes(terms.len());
-            // SAFETY: the proof was handed over; the mask selects as many floats as the slice has, no others are read.
+            // SAFETY: the proof was handed over; the mask selects as many floats as the slice has,
+            // no others are read.
             Self(unsafe { _mm512_cvtps_pd(_mm256_maskz_loadu_ps(mask, terms.as_ptr())) })
         }
 
@@ -363,7 +398,8 @@ mod x86_64 {
         #[inline(always)]
         fn stream(_: Avx512, values: [f64; 8], to: &mut [f64; 8]) {
             if to.as_ptr().addr().is_multiple_of(64) {
-                // SAFETY: the proof was handed over, and the reference spans eight doubles on a multiple of their size.
+                // SAFETY: the proof was handed over, and the reference spans eight doubles on a
+                // multiple of their size.
                 unsafe { _mm512_stream_pd(to.as_mut_ptr(), _mm512_loadu_pd(values.as_ptr())) };
             } else {
                 *to = values;
@@ -373,7 +409,8 @@ mod x86_64 {
         #[inline(always)]
         fn stream_f32(_: Avx512, values: [f32; 8], to: &mut [f32; 8]) {
             if to.as_ptr().addr().is_multiple_of(32) {
-                // SAFETY: the proof was handed over, and the reference spans eight floats on a multiple of their size.
+                // SAFETY: the proof was handed over, and the reference spans eight floats on a
+                // multiple of their size.
                 unsafe { _mm256_stream_ps(to.as_mut_ptr(), _mm256_loadu_ps(values.as_ptr())) };
             } else {
                 *to = values;
@@ -409,7 +446,12 @@ mod x86_64 {
         #[inline(always)]
         fn has_none_of(self, mask: u64) -> bool {
             // SAFETY: this value is the proof.
-            unsafe { _mm512_test_epi64_mask(_mm512_castpd_si512(self.0), _mm512_set1_epi64(mask.cast_signed())) == 0 }
+            unsafe {
+                _mm512_test_epi64_mask(
+                    _mm512_castpd_si512(self.0),
+                    _mm512_set1_epi64(mask.cast_signed()),
+                ) == 0
+            }
         }
 
         #[inline(always)]
@@ -424,11 +466,19 @@ mod x86_64 {
                 });
                 let pairs: [_; 8] = from_fn(|i| {
                     let (a, b) = (singles[i & !2], singles[i | 2]);
-                    if i & 2 == 0 { _mm512_shuffle_f64x2::<0x88>(a, b) } else { _mm512_shuffle_f64x2::<0xdd>(a, b) }
+                    if i & 2 == 0 {
+                        _mm512_shuffle_f64x2::<0x88>(a, b)
+                    } else {
+                        _mm512_shuffle_f64x2::<0xdd>(a, b)
+                    }
                 });
                 from_fn(|i| {
                     let (a, b) = (pairs[i & !4], pairs[i | 4]);
-                    if i & 4 == 0 { _mm512_shuffle_f64x2::<0x88>(a, b) } else { _mm512_shuffle_f64x2::<0xdd>(a, b) }
+                    if i & 4 == 0 {
+                        _mm512_shuffle_f64x2::<0x88>(a, b)
+                    } else {
+                        _mm512_shuffle_f64x2::<0xdd>(a, b)
+                    }
                 })
             };
             columns.map(Self)

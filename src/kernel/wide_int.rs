@@ -1,16 +1,17 @@
-//! Integers of thousands of bits on the stack: sums in fixed point, and their rounding, alone or over one another.
+//! Integers of thousands of bits on the stack: sums in fixed point, and their rounding, alone or
+//! over one another.
 //!
-//! Used by the last tiers only (`superaccumulator.rs`, `ratio.rs`): slow, never wrong, one rounding. Knows no doubles
-//! but as results. Nothing is allocated, for it runs in forked children.
+//! Used by the last tiers only (`superaccumulator.rs`, `ratio.rs`): slow, never wrong, one
+//! rounding. Knows no doubles but as results. Nothing is allocated, for it runs in forked children.
 
 /// Words of a [`Magnitude`]: what the widest accumulator, that of products, fills.
 const WORDS: usize = 68;
 
 const LOW_32: i64 = 0xffff_ffff;
 
-/// The integer `sum(limbs[k] * 2^(32 k))`. A limb is an `i64` of which 32 bits are its own and the rest room for
-/// carries, so limbs can be negated without looking at the neighbours; [`Fixed::propagate`] then puts the carries where they
-/// belong.
+/// The integer `sum(limbs[k] * 2^(32 k))`. A limb is an `i64` of which 32 bits are its own and the
+/// rest room for carries, so limbs can be negated without looking at the neighbours;
+/// [`Fixed::propagate`] then puts the carries where they belong.
 #[derive(Clone)]
 pub(super) struct Fixed<const LIMBS: usize> {
     pub(super) limbs: [i64; LIMBS],
@@ -19,7 +20,8 @@ pub(super) struct Fixed<const LIMBS: usize> {
 impl<const LIMBS: usize> Fixed<LIMBS> {
     pub(super) const ZERO: Self = Self { limbs: [0; LIMBS] };
 
-    /// Brings every limb but the last into `0..2^32`; the last one then carries the sign of the whole.
+    /// Brings every limb but the last into `0..2^32`; the last one then carries the sign of the
+    /// whole.
     pub(super) fn propagate(&mut self) {
         let mut carry = 0;
         for limb in &mut self.limbs[..LIMBS - 1] {
@@ -37,7 +39,9 @@ impl<const LIMBS: usize> Fixed<LIMBS> {
         let mut carry = 0;
         for (k, limb) in self.limbs[..LIMBS - 1].iter_mut().enumerate() {
             carry += i128::from(*limb);
-            if let (Some(positive), Some(negative)) = (bins.positive().get(k), bins.negative().get(k)) {
+            if let (Some(positive), Some(negative)) =
+                (bins.positive().get(k), bins.negative().get(k))
+            {
                 carry += positive.cast_signed() - negative.cast_signed();
             }
             *limb = (carry & i128::from(LOW_32)) as i64;
@@ -65,12 +69,14 @@ impl<const LIMBS: usize> Fixed<LIMBS> {
     }
 }
 
-/// Terms are shifted by less than 32 bits in 128, and are below 2^64 before: so many of them leave a bin below 2^112.
+/// Terms are shifted by less than 32 bits in 128, and are below 2^64 before: so many of them leave
+/// a bin below 2^112.
 pub(super) const MOST_TERMS: usize = 1 << 14;
 
-/// Where terms are added up on their way to a [`Fixed`]: bin `k` counts multiples of `2^(32 k)`, like limb `k`. With 128 bits to
-/// a bin whole terms go in, and their carries stay there. Terms of either sign have bins of their own, so that no sign is
-/// looked at, and where signs alternate one store waits less often for the one before.
+/// Where terms are added up on their way to a [`Fixed`]: bin `k` counts multiples of `2^(32 k)`,
+/// like limb `k`. With 128 bits to a bin whole terms go in, and their carries stay there. Terms of
+/// either sign have bins of their own, so that no sign is looked at, and where signs alternate one
+/// store waits less often for the one before.
 pub(super) struct Bins<const BINS: usize> {
     bins: [[u128; BINS]; 2],
 }
@@ -81,7 +87,8 @@ impl<const BINS: usize> Bins<BINS> {
     /// Adds the term `+-significand * 2^position`. No bin may get more than [`MOST_TERMS`].
     #[inline(always)]
     pub(super) fn add(&mut self, negative: bool, significand: u64, position: usize) {
-        self.bins[usize::from(negative)][position / 32] += u128::from(significand) << (position % 32);
+        self.bins[usize::from(negative)][position / 32] +=
+            u128::from(significand) << (position % 32);
     }
 
     fn positive(&self) -> &[u128; BINS] {
@@ -93,8 +100,8 @@ impl<const BINS: usize> Bins<BINS> {
     }
 }
 
-/// An integer that is not negative, of any size up to some 4000 bits, **left-aligned**: the first bit of the first word is its
-/// leading bit, so that two of them can be divided as they are.
+/// An integer that is not negative, of any size up to some 4000 bits, **left-aligned**: the first
+/// bit of the first word is its leading bit, so that two of them can be divided as they are.
 pub(super) struct Magnitude {
     /// The most significant first.
     words: [u64; WORDS],
@@ -105,10 +112,16 @@ pub(super) struct Magnitude {
 }
 
 impl Magnitude {
-    #[expect(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "lengths of a few thousand bits")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_possible_wrap,
+        reason = "lengths of a few thousand bits"
+    )]
     fn of_limbs(limbs: &[i64]) -> Self {
         const { assert!(2 * WORDS < 1 << 16) };
-        debug_assert!(limbs.len() <= 2 * WORDS && limbs.iter().all(|limb| (0..=LOW_32).contains(limb)));
+        debug_assert!(
+            limbs.len() <= 2 * WORDS && limbs.iter().all(|limb| (0..=LOW_32).contains(limb))
+        );
         let mut words = [0; WORDS];
         let Some(top) = limbs.iter().rposition(|&limb| limb != 0) else {
             return Self { words, used: 0, n_bits: 0 };
@@ -147,9 +160,9 @@ impl Magnitude {
 
     /// The double nearest `self / divisor * 2^scale`; the divisor is not zero.
     ///
-    /// Long division, bit by bit. Both are left-aligned, so their quotient as fractions lies between 1/2 and 2, and 56
-    /// bits of it hold at least 55 from its leading one: more than a double has, and what is left is only asked whether
-    /// it is zero.
+    /// Long division, bit by bit. Both are left-aligned, so their quotient as fractions lies
+    /// between 1/2 and 2, and 56 bits of it hold at least 55 from its leading one: more than a
+    /// double has, and what is left is only asked whether it is zero.
     pub(super) fn over(&self, divisor: &Self, scale: i32) -> f64 {
         debug_assert!(!divisor.is_zero());
         if self.is_zero() {
@@ -158,7 +171,8 @@ impl Magnitude {
         let used = self.used.max(divisor.used);
         let mut rest = self.words;
         let (rest, divisor_words) = (&mut rest[..used], &divisor.words[..used]);
-        // The bit above the first word: what is left is below twice the divisor, so there is no other.
+        // The bit above the first word: what is left is below twice the divisor, so there is no
+        // other.
         let mut above = false;
         let mut quotient = 0;
         for _ in 0..56 {
@@ -196,9 +210,13 @@ fn double(a: &mut [u64]) -> bool {
     carry
 }
 
-/// The double nearest `(leading + f) * 2^weight`, ties to even, where `f` is between 0 and 1, and zero unless there is
-/// `more`. Such a fraction needs at least 54 bits in `leading`.
-#[expect(clippy::cast_possible_wrap, clippy::cast_sign_loss, reason = "exponents and numbers of bits, all small")]
+/// The double nearest `(leading + f) * 2^weight`, ties to even, where `f` is between 0 and 1, and
+/// zero unless there is `more`. Such a fraction needs at least 54 bits in `leading`.
+#[expect(
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    reason = "exponents and numbers of bits, all small"
+)]
 fn round(leading: u64, more: bool, weight: i32) -> f64 {
     let exponent = leading.ilog2() as i32 + weight;
     if exponent > 1023 {
@@ -223,7 +241,7 @@ fn round(leading: u64, more: bool, weight: i32) -> f64 {
 /// `significand * 2^last`: below 2^53 (2^52 for subnormals), or just that, by a carry.
 #[expect(clippy::cast_sign_loss, reason = "`last` is at least -1074")]
 fn assemble(significand: u64, last: i32) -> f64 {
-    // The leading bit counts one into the exponent field, as does a carry; a subnormal has none. MAX and a carry make
-    // infinity.
+    // The leading bit counts one into the exponent field, as does a carry; a subnormal has none.
+    // MAX and a carry make infinity.
     f64::from_bits((((last + 1074) as u64) << 52) + significand)
 }

@@ -5,29 +5,31 @@ use std::ops::Range;
 use ndarray::{ArrayViewMut, IntoDimension};
 
 use super::input::sealed::RowAccess;
+use super::run::{Plan, Task, check, check_shape, or_leave_word, run, stacked, with_new_output};
 use super::transform::{Larger, block_view};
 use super::{KernelReturn, Rows};
-use super::run::{Plan, Task, check, check_shape, or_leave_word, run, stacked, with_new_output};
 use crate::array::{Element, SharedArray};
+use crate::engine::args::Shape;
 use crate::engine::control::Station;
+use crate::engine::report::{Output, Report};
 use crate::error::Result;
 use crate::executor::Executor;
 use crate::executor::mode::{Given, KernelFor, Mode};
-use crate::engine::args::Shape;
-use crate::engine::report::{Output, Report};
 
 impl<M: Mode> Executor<'_, M> {
-    /// Calls `kernel` for blocks of rows on end, with a [`Block`](crate::Block) of the input and the rows of the output to
-    /// fill, in workers: for functions that are quick on many rows at once, such as a matrix product or ndarray's
-    /// operations along an axis. `row_shape` is the shape of the output's rows: a width, `()` for one value per row,
-    /// `(height, width)` for images.
+    /// Calls `kernel` for blocks of rows on end, with a [`Block`](crate::Block) of the input and
+    /// the rows of the output to fill, in workers: for functions that are quick on many rows at
+    /// once, such as a matrix product or ndarray's operations along an axis. `row_shape` is the
+    /// shape of the output's rows: a width, `()` for one value per row, `(height, width)` for
+    /// images.
     ///
-    /// A block has 64 KiB to 4 MiB of rows, or [`block_rows`](Self::block_rows) of them. Where the cuts lie is not promised,
-    /// and the last block may be shorter: each row of the output should depend on its own row of the input alone, up to
-    /// its last bit.
+    /// A block has 64 KiB to 4 MiB of rows, or [`block_rows`](Self::block_rows) of them. Where the
+    /// cuts lie is not promised, and the last block may be shorter: each row of the output should
+    /// depend on its own row of the input alone, up to its last bit.
     ///
     /// # Errors
-    /// As [`transform_rows`](Self::transform_rows); the row that is named is the first of its block.
+    /// As [`transform_rows`](Self::transform_rows); the row that is named is the first of its
+    /// block.
     ///
     /// # Fork safety
     /// See [`fork()`](crate::fork()) and [`Pool`](crate::Pool).
@@ -61,13 +63,13 @@ impl<M: Mode> Executor<'_, M> {
         with_new_output(dim, |output| self.map_blocks_into(input, row_shape, output, kernel))
     }
 
-    /// As [`map_blocks`](Self::map_blocks), into an output that is there already, of as many rows as the input and of rows of
-    /// shape `row_shape`.
+    /// As [`map_blocks`](Self::map_blocks), into an output that is there already, of as many rows
+    /// as the input and of rows of shape `row_shape`.
     ///
     /// # Errors
-    /// As [`map_blocks`](Self::map_blocks), and [`WrongShape`](crate::Error::WrongShape) for an output of another shape. On an
-    /// error the output holds some new rows, perhaps a block half-written for each worker, and what it held before in the
-    /// others.
+    /// As [`map_blocks`](Self::map_blocks), and [`WrongShape`](crate::Error::WrongShape) for an
+    /// output of another shape. On an error the output holds some new rows, perhaps a block
+    /// half-written for each worker, and what it held before in the others.
     pub fn map_blocks_into<T: Element, I: Rows, S: IntoDimension, R: KernelReturn<Value = ()>>(
         &self,
         input: I,

@@ -12,15 +12,16 @@ use ndarray::{ArrayView, Dimension};
 use super::input::sealed::{RowAccess, RowCheck, Source};
 use super::input::{Rows, warn_of_name};
 use crate::array::{Element, Selection};
-use crate::error::Result;
 use crate::engine::args::{Packet, Plain, Portable, Unpacker, pack_view, unpack_view};
 use crate::engine::report::Warning;
+use crate::error::Result;
 use crate::segment::Pages;
 
-/// A value that is the same for every row, beside the rows: how a kernel of a [`Pool`](crate::Pool), which captures nothing, gets its
-/// parameters. It is any plain data ([`Pod`]): a number, an array like `[f64; 3]`, a `#[repr(C)]` struct that derives it;
-/// not `bool` or `char`, some of whose bits mean nothing. The kernel gets a copy for each row: what is larger than some
-/// numbers is better [`broadcast`].
+/// A value that is the same for every row, beside the rows: how a kernel of a
+/// [`Pool`](crate::Pool), which captures nothing, gets its parameters. It is any plain data
+/// ([`Pod`]): a number, an array like `[f64; 3]`, a `#[repr(C)]` struct that derives it; not `bool`
+/// or `char`, some of whose bits mean nothing. The kernel gets a copy for each row: what is larger
+/// than some numbers is better [`broadcast`].
 ///
 /// ```
 /// use rowfork::{Pool, SharedArray, param};
@@ -37,8 +38,8 @@ pub fn param<P: Pod>(value: P) -> Param<P> {
     Param(value)
 }
 
-/// A shared array, or a part of one, that is the same for every row: a table to look things up in, weights, a model. The kernel
-/// gets a view of all of it with each row, and nothing is copied.
+/// A shared array, or a part of one, that is the same for every row: a table to look things up in,
+/// weights, a model. The kernel gets a view of all of it with each row, and nothing is copied.
 ///
 /// ```
 /// use rowfork::{Pool, SharedArray, broadcast};
@@ -51,7 +52,9 @@ pub fn param<P: Pod>(value: P) -> Param<P> {
 /// # Ok::<(), rowfork::Error>(())
 /// ```
 #[must_use]
-pub fn broadcast<'a, A: Element, D: Dimension>(array: impl Into<Selection<'a, A, D>>) -> Broadcast<'a, A, D> {
+pub fn broadcast<'a, A: Element, D: Dimension>(
+    array: impl Into<Selection<'a, A, D>>,
+) -> Broadcast<'a, A, D> {
     Broadcast(array.into())
 }
 

@@ -1,11 +1,12 @@
 //! `fold_rows`: all rows to one value, or to one array.
 //!
-//! The rows are cut into at most 64 groups, by their number alone. Workers fold each group from the identity into an
-//! accumulator of its own, in shared memory; then one worker combines these in order. So the order of all operations, and
-//! with it every bit of the result, depends on nothing but the number of rows.
+//! The rows are cut into at most 64 groups, by their number alone. Workers fold each group from the
+//! identity into an accumulator of its own, in shared memory; then one worker combines these in
+//! order. So the order of all operations, and with it every bit of the result, depends on nothing
+//! but the number of rows.
 //!
-//! The last step is a call of its own, not the caller's work: the function that combines is the user's, and a crash in it
-//! must not be the caller's.
+//! The last step is a call of its own, not the caller's work: the function that combines is the
+//! user's, and a crash in it must not be the caller's.
 
 use std::ops::{ControlFlow, Range};
 use std::time::Instant;
@@ -14,19 +15,19 @@ use bytemuck::Pod;
 use ndarray::{ArrayRef, ArrayView, ArrayViewMut, CowArray, Dimension, Ix1, Ix2};
 
 use super::input::tasks;
-use super::{KernelReturn, Rows};
 use super::run::{Plan, Task, check, check_shape, each_row, run, with_new_output};
+use super::{KernelReturn, Rows};
 use crate::array::{Element, SharedArray};
+use crate::engine::args::{Carried, Plain, Shape};
 use crate::engine::blocks::RowBlocks;
 use crate::engine::control::Station;
+use crate::engine::report::{Output, Report};
 use crate::error::{Error, FailedRow, Result};
 use crate::executor::Executor;
 use crate::executor::mode::{Given, KernelFor, Mode};
-use crate::engine::args::{Carried, Plain, Shape};
-use crate::engine::report::{Output, Report};
 
-/// Accumulators that different workers write to all the time lie so far apart: two cache lines, which processors fetch in
-/// pairs.
+/// Accumulators that different workers write to all the time lie so far apart: two cache lines,
+/// which processors fetch in pairs.
 const APART_BYTES: usize = 128;
 
 const FITS: &str = "as many elements as the shape has";
@@ -51,15 +52,26 @@ fn row_of<'v, A>(matrix: &'v ArrayView<'_, A, Ix2>, row: usize) -> &'v [A] {
 
 /// A fold has something to fold into.
 fn check_accumulator(shape: &[usize], bytes: usize) -> Result<()> {
-    if bytes > 0 { Ok(()) } else { Err(Error::EmptyAccumulator { shape: shape.to_vec(), found: bytes, needed: 1 }) }
+    if bytes > 0 {
+        Ok(())
+    } else {
+        Err(Error::EmptyAccumulator { shape: shape.to_vec(), found: bytes, needed: 1 })
+    }
 }
 
 /// The groups none of whose rows were run: nothing has been written for them.
-fn missing_groups<'a>(groups: &'a RowBlocks, report: &'a Report) -> impl Iterator<Item = usize> + 'a {
+fn missing_groups<'a>(
+    groups: &'a RowBlocks,
+    report: &'a Report,
+) -> impl Iterator<Item = usize> + 'a {
     let missing = |rows: &Range<usize>| {
-        report.missing_rows.iter().any(|missing| missing.start <= rows.start && rows.end <= missing.end)
+        report
+            .missing_rows
+            .iter()
+            .any(|missing| missing.start <= rows.start && rows.end <= missing.end)
     };
-    (0..groups.len()).filter(move |&group| groups.get(group).is_some_and(|group| missing(&group.rows())))
+    (0..groups.len())
+        .filter(move |&group| groups.get(group).is_some_and(|group| missing(&group.rows())))
 }
 
 /// The first row of a group; past the last one, the end.
@@ -76,19 +88,27 @@ fn rows_of(groups: &RowBlocks) -> impl Fn(Range<usize>) -> Range<usize> {
 fn in_rows(error: Error, groups: &RowBlocks) -> Error {
     let first_row = |group| first_row(groups, group);
     match error {
-        Error::KernelFailed { row, message } => Error::KernelFailed { row: first_row(row), message },
+        Error::KernelFailed { row, message } => {
+            Error::KernelFailed { row: first_row(row), message }
+        }
         Error::KernelPanicked { row, message, location } => {
             Error::KernelPanicked { row: first_row(row), message, location }
         }
         Error::PoisonedRows { rows } => Error::PoisonedRows {
-            rows: rows.into_iter().map(|failed| FailedRow { row: first_row(failed.row), ..failed }).collect(),
+            rows: rows
+                .into_iter()
+                .map(|failed| FailedRow { row: first_row(failed.row), ..failed })
+                .collect(),
         },
         Error::UnguardedCrash { row, worker, cause, runs } => {
             Error::UnguardedCrash { row: row.map(first_row), worker, cause, runs }
         }
-        Error::DeadlineExceeded { limit, caller_threads, .. } => {
-            Error::DeadlineExceeded { limit, rows_done: 0, rows_total: groups.n_rows(), caller_threads }
-        }
+        Error::DeadlineExceeded { limit, caller_threads, .. } => Error::DeadlineExceeded {
+            limit,
+            rows_done: 0,
+            rows_total: groups.n_rows(),
+            caller_threads,
+        },
         Error::Cancelled { .. } => Error::Cancelled { rows_done: 0, rows_total: groups.n_rows() },
         Error::WorkersKeepDying { deaths, cause, .. } => {
             Error::WorkersKeepDying { deaths, rows: 0..groups.n_rows(), cause }
@@ -98,27 +118,29 @@ fn in_rows(error: Error, groups: &RowBlocks) -> Error {
 }
 
 impl<M: Mode> Executor<'_, M> {
-    /// Folds all rows into one value: `fold` takes a row into an accumulator that began as `identity`, `combine` takes one
-    /// accumulator into another. For accumulators that are arrays (column sums) see
-    /// [`fold_rows_array`](Self::fold_rows_array).
+    /// Folds all rows into one value: `fold` takes a row into an accumulator that began as
+    /// `identity`, `combine` takes one accumulator into another. For accumulators that are arrays
+    /// (column sums) see [`fold_rows_array`](Self::fold_rows_array).
     ///
-    /// The accumulator is any [`Pod`] type: a number, an array like `[f64; 3]`, a `#[repr(C)]` struct that
-    /// derives it. `identity` must be neutral to `combine`, for it begins each of up to 64 groups of rows. The groups
-    /// follow from the number of rows alone and are combined in order, so the result has the same bits for every
-    /// number of workers, every option and every machine of the same arithmetic. `fold` and `combine` may return
-    /// `()` or a `Result`.
+    /// The accumulator is any [`Pod`] type: a number, an array like `[f64; 3]`, a `#[repr(C)]`
+    /// struct that derives it. `identity` must be neutral to `combine`, for it begins each of up to
+    /// 64 groups of rows. The groups follow from the number of rows alone and are combined in
+    /// order, so the result has the same bits for every number of workers, every option and every
+    /// machine of the same arithmetic. `fold` and `combine` may return `()` or a `Result`.
     ///
-    /// Where the [policy](Self::policy) is to fill, rows that cannot be had are left out, and groups that were not run when time
-    /// was over; [`missing_rows`](Output::missing_rows) tells which. A group is not divided, since the result depends on the
-    /// cut: a row is poisoned when three workers in a row have died on it. `combine` has to work.
+    /// Where the [policy](Self::policy) is to fill, rows that cannot be had are left out, and
+    /// groups that were not run when time was over; [`missing_rows`](Output::missing_rows) tells
+    /// which. A group is not divided, since the result depends on the cut: a row is poisoned when
+    /// three workers in a row have died on it. `combine` has to work.
     ///
     /// # Errors
-    /// As [`map_rows`](Self::map_rows); [`EmptyAccumulator`](crate::Error::EmptyAccumulator) for a type of no bytes. When
-    /// `combine` fails, the row that is named is the first of the group that was to be taken in.
+    /// As [`map_rows`](Self::map_rows); [`EmptyAccumulator`](crate::Error::EmptyAccumulator) for a
+    /// type of no bytes. When `combine` fails, the row that is named is the first of the group that
+    /// was to be taken in.
     ///
     /// # Fork safety
-    /// See [`fork()`](crate::fork()) and [`Pool`](crate::Pool). It is two calls: to fold, and by one worker to combine; on a pool that of another
-    /// thread may come between.
+    /// See [`fork()`](crate::fork()) and [`Pool`](crate::Pool). It is two calls: to fold, and by
+    /// one worker to combine; on a pool that of another thread may come between.
     ///
     /// # Examples
     /// ```
@@ -147,11 +169,17 @@ impl<M: Mode> Executor<'_, M> {
         Ok(Output::new(value, report))
     }
 
-    /// As [`fold_rows`](Self::fold_rows), into a value that is there already. On an error it is as it was.
+    /// As [`fold_rows`](Self::fold_rows), into a value that is there already. On an error it is as
+    /// it was.
     ///
     /// # Errors
     /// As [`fold_rows`](Self::fold_rows).
-    pub fn fold_rows_into<I: Rows, T: Pod, R: KernelReturn<Value = ()>, C: KernelReturn<Value = ()>>(
+    pub fn fold_rows_into<
+        I: Rows,
+        T: Pod,
+        R: KernelReturn<Value = ()>,
+        C: KernelReturn<Value = ()>,
+    >(
         &self,
         input: I,
         identity: T,
@@ -163,7 +191,8 @@ impl<M: Mode> Executor<'_, M> {
         check(self, &input)?;
         check_accumulator(&[], size_of::<T>())?;
         let groups = RowBlocks::fold_groups(input.n_rows());
-        // As bytes: an accumulator need not be an element, and the parts of a segment need not be aligned to it.
+        // As bytes: an accumulator need not be an element, and the parts of a segment need not be
+        // aligned to it.
         let mut parts = SharedArray::<u8, Ix2>::output(Ix2(groups.len(), size_of::<T>()))?;
         let mut whole = SharedArray::<u8, Ix1>::output(Ix1(size_of::<T>()))?;
         let given = Given::to(self.mode(), &fold);
@@ -171,7 +200,9 @@ impl<M: Mode> Executor<'_, M> {
             let Task { input, kernel: fold, extra: Plain(identity) } = task;
             Ok(move |rows: Range<usize>, part: &mut [u8], station: &Station<'_>| {
                 let mut accumulator = identity;
-                each_row(&input, rows, station, |_, row| fold(&mut accumulator, row).into_result())?;
+                each_row(&input, rows, station, |_, row| {
+                    fold(&mut accumulator, row).into_result()
+                })?;
                 part.copy_from_slice(bytemuck::bytes_of(&accumulator));
                 ControlFlow::Continue(())
             })
@@ -180,14 +211,29 @@ impl<M: Mode> Executor<'_, M> {
             parts.view_mut().row_mut(group).assign(&ArrayView::from(bytemuck::bytes_of(&identity)));
         }
         if groups.len() < 2 {
-            *output = if groups.len() == 0 { identity } else { bytemuck::pod_read_unaligned(parts.as_slice()) };
-            return Ok(Report { bytes_written: size_of::<T>() as u64, output_pages: whole.pages(), ..folded });
+            *output = if groups.len() == 0 {
+                identity
+            } else {
+                bytemuck::pod_read_unaligned(parts.as_slice())
+            };
+            return Ok(Report {
+                bytes_written: size_of::<T>() as u64,
+                output_pages: whole.pages(),
+                ..folded
+            });
         }
         let given = Given::to(self.mode(), &combine);
-        let combined =
-            run(self, &&parts, &mut whole, Plan::Whole(since), given, (), |Task { input, kernel: combine, .. }| {
+        let combined = run(
+            self,
+            &&parts,
+            &mut whole,
+            Plan::Whole(since),
+            given,
+            (),
+            |Task { input, kernel: combine, .. }| {
                 Ok(move |groups: Range<usize>, whole: &mut [u8], station: &Station<'_>| {
-                    let part = |group: usize| -> T { bytemuck::pod_read_unaligned(row_of(&input, group)) };
+                    let part =
+                        |group: usize| -> T { bytemuck::pod_read_unaligned(row_of(&input, group)) };
                     let mut accumulator = part(0);
                     each_row(&tasks(groups.end), 1..groups.end, station, |_, group| {
                         combine(&mut accumulator, &part(group)).into_result()
@@ -195,23 +241,26 @@ impl<M: Mode> Executor<'_, M> {
                     whole.copy_from_slice(bytemuck::bytes_of(&accumulator));
                     ControlFlow::Continue(())
                 })
-            });
+            },
+        );
         let combined = combined.map_err(|error| in_rows(error, &groups))?;
         *output = bytemuck::pod_read_unaligned(whole.as_slice());
         Ok(folded.followed_by(&combined, rows_of(&groups)))
     }
 
-    /// Folds all rows into one array of the shape of `identity`: as [`fold_rows`](Self::fold_rows), with accumulators that
-    /// are arrays in shared memory, so that no worker holds one of its own. There are as many as groups, at most 64;
-    /// with 1,000,000 columns of doubles they take 512 MB while the call runs, and an error about memory speaks of them all.
+    /// Folds all rows into one array of the shape of `identity`: as [`fold_rows`](Self::fold_rows),
+    /// with accumulators that are arrays in shared memory, so that no worker holds one of its own.
+    /// There are as many as groups, at most 64; with 1,000,000 columns of doubles they take 512 MB
+    /// while the call runs, and an error about memory speaks of them all.
     ///
     /// # Errors
-    /// As [`fold_rows`](Self::fold_rows), [`EmptyAccumulator`](crate::Error::EmptyAccumulator) for an identity without
-    /// elements, and [`ShmFull`](crate::Error::ShmFull) and the like where the accumulators find no room.
+    /// As [`fold_rows`](Self::fold_rows), [`EmptyAccumulator`](crate::Error::EmptyAccumulator) for
+    /// an identity without elements, and [`ShmFull`](crate::Error::ShmFull) and the like where the
+    /// accumulators find no room.
     ///
     /// # Fork safety
-    /// See [`fork()`](crate::fork()) and [`Pool`](crate::Pool). It is two calls: to fold, and by one worker to combine; on a pool that of another
-    /// thread may come between.
+    /// See [`fork()`](crate::fork()) and [`Pool`](crate::Pool). It is two calls: to fold, and by
+    /// one worker to combine; on a pool that of another thread may come between.
     ///
     /// # Examples
     /// ```
@@ -244,15 +293,17 @@ impl<M: Mode> Executor<'_, M> {
     {
         check(self, &input)?;
         check_accumulator(identity.shape(), identity.len().saturating_mul(size_of::<A>()))?;
-        with_new_output(identity.raw_dim(), |output| self.fold_rows_array_into(input, identity, output, fold, combine))
+        with_new_output(identity.raw_dim(), |output| {
+            self.fold_rows_array_into(input, identity, output, fold, combine)
+        })
     }
 
-    /// As [`fold_rows_array`](Self::fold_rows_array), into an array that is there already, of the shape of `identity`. What it
-    /// holds does not enter the fold.
+    /// As [`fold_rows_array`](Self::fold_rows_array), into an array that is there already, of the
+    /// shape of `identity`. What it holds does not enter the fold.
     ///
     /// # Errors
-    /// As [`fold_rows_array`](Self::fold_rows_array), and [`WrongShape`](crate::Error::WrongShape) for an output of another
-    /// shape. On an error the output may hold some of the result.
+    /// As [`fold_rows_array`](Self::fold_rows_array), and [`WrongShape`](crate::Error::WrongShape)
+    /// for an output of another shape. On an error the output may hold some of the result.
     pub fn fold_rows_array_into<I, A, D, R, C>(
         &self,
         input: I,
@@ -277,16 +328,21 @@ impl<M: Mode> Executor<'_, M> {
         let groups = RowBlocks::fold_groups(input.n_rows());
         let part_len = dim.size().next_multiple_of(APART_BYTES / size_of::<A>());
         let mut parts = SharedArray::<A, Ix2>::output(Ix2(groups.len(), part_len))?;
-        // A view anew for every row: the kernel may turn it round, and the next row must not see that.
+        // A view anew for every row: the kernel may turn it round, and the next row must not see
+        // that.
         let (given, identity) = (Given::to(self.mode(), &fold), Carried(identity.view()));
-        let folded = run(self, &input, &mut parts, Plan::Groups, given, identity.clone(), |task| {
-            let Task { input, kernel: fold, extra: Carried(identity) } = task;
-            Ok(move |rows: Range<usize>, part: &mut [A], station: &Station<'_>| {
-                let mut accumulator = shaped_mut(&identity.raw_dim(), &mut part[..identity.len()]);
-                accumulator.assign(&identity);
-                each_row(&input, rows, station, |_, row| fold(&mut accumulator.view_mut(), row).into_result())
-            })
-        })?;
+        let folded =
+            run(self, &input, &mut parts, Plan::Groups, given, identity.clone(), |task| {
+                let Task { input, kernel: fold, extra: Carried(identity) } = task;
+                Ok(move |rows: Range<usize>, part: &mut [A], station: &Station<'_>| {
+                    let mut accumulator =
+                        shaped_mut(&identity.raw_dim(), &mut part[..identity.len()]);
+                    accumulator.assign(&identity);
+                    each_row(&input, rows, station, |_, row| {
+                        fold(&mut accumulator.view_mut(), row).into_result()
+                    })
+                })
+            })?;
         let Carried(identity) = identity;
         for group in missing_groups(&groups, &folded) {
             let mut parts = parts.view_mut();
@@ -299,7 +355,8 @@ impl<M: Mode> Executor<'_, M> {
             } else {
                 shaped(&dim, &parts.as_slice()[..dim.size()]).into()
             };
-            // The caller itself writes, so not by way of memory that somebody may cut under its hands.
+            // The caller itself writes, so not by way of memory that somebody may cut under its
+            // hands.
             output.segment().write_at(0, bytes_of(&whole))?;
             let bytes_written = identity.len() as u64 * size_of::<A>() as u64;
             return Ok(Report { bytes_written, output_pages: output.pages(), ..folded });

@@ -12,14 +12,15 @@ pub(super) use self::sealed::RowCheck;
 use super::release_pages::Trail;
 use super::{Block, Row};
 use crate::array::{Element, MappedArray, Selection, SharedArray};
-use crate::error::Result;
 use crate::engine::args::{Packet, Unpacker, pack_view, unpack_view};
 use crate::engine::report::{Output, Warning};
+use crate::error::Result;
 use crate::segment::{Pages, Segment};
 
-/// The input of an operation: `&array` (or the `&output` of another call), a [`Selection`] of one, or a tuple of two to
-/// nine of these whose rows are taken together, as in `(&prices, volumes.columns(..3)?)`. They may differ in everything
-/// but the number of rows. What is the same for every row stands beside them: [`param`](crate::param) and
+/// The input of an operation: `&array` (or the `&output` of another call), a [`Selection`] of one,
+/// or a tuple of two to nine of these whose rows are taken together, as in
+/// `(&prices, volumes.columns(..3)?)`. They may differ in everything but the number of rows. What
+/// is the same for every row stands beside them: [`param`](crate::param) and
 /// [`broadcast`](crate::broadcast); and [`tasks`] are rows without an array.
 ///
 /// Sealed.
@@ -42,7 +43,9 @@ use crate::segment::{Pages, Segment};
             nine of these"
 )]
 #[allow(private_bounds, reason = "nobody outside is to implement it")]
-pub trait Rows: sealed::Source<View: sealed::RowAccess<Row = Self::Row, Block = Self::Block>> {
+pub trait Rows:
+    sealed::Source<View: sealed::RowAccess<Row = Self::Row, Block = Self::Block>>
+{
     /// What a kernel gets of one row: a [`Row`], or a tuple of them.
     type Row;
 
@@ -58,9 +61,9 @@ pub trait Rows: sealed::Source<View: sealed::RowAccess<Row = Self::Row, Block = 
 pub(super) mod sealed {
     use std::ops::Range;
 
-    use crate::error::{Error, Result};
     use crate::engine::args::{Packet, Unpacker};
     use crate::engine::report::Warning;
+    use crate::error::{Error, Result};
     use crate::rows::release_pages::Trail;
     use crate::segment::Pages;
 
@@ -78,7 +81,11 @@ pub(super) mod sealed {
             let &found = shape.first().ok_or(Error::NoRows { input })?;
             self.n_parts += 1;
             let expected = *self.n_rows.get_or_insert(found);
-            if found == expected { Ok(()) } else { Err(Error::UnequalRows { input, expected, found }) }
+            if found == expected {
+                Ok(())
+            } else {
+                Err(Error::UnequalRows { input, expected, found })
+            }
         }
     }
 
@@ -159,10 +166,12 @@ impl<'a, A: Element, D: RemoveAxis> sealed::RowAccess for ArrayView<'a, A, D> {
     }
 
     fn leave_trail(&self, trail: &mut Trail) {
-        let row_bytes =
-            self.shape().iter().zip(self.strides()).skip(1).try_fold(size_of::<A>(), |bytes, (&n, &stride)| {
+        let row_bytes = self.shape().iter().zip(self.strides()).skip(1).try_fold(
+            size_of::<A>(),
+            |bytes, (&n, &stride)| {
                 Some(bytes + n.saturating_sub(1) * usize::try_from(stride).ok()? * size_of::<A>())
-            });
+            },
+        );
         let stride = self.strides().first().and_then(|&stride| usize::try_from(stride).ok());
         if let (Some(row_bytes), Some(stride), false) = (row_bytes, stride, self.is_empty()) {
             trail.add(self.as_ptr().addr(), stride * size_of::<A>(), row_bytes);
@@ -363,8 +372,8 @@ side_by_side!(A 0, B 1, C 2, D 3, E 4, F 5, G 6);
 side_by_side!(A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7);
 side_by_side!(A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7, I 8);
 
-/// `n` rows that hold nothing but their index: what [`run_tasks`](crate::Executor::run_tasks) works on, for
-/// those who have something to hand to a task.
+/// `n` rows that hold nothing but their index: what [`run_tasks`](crate::Executor::run_tasks) works
+/// on, for those who have something to hand to a task.
 ///
 /// ```
 /// let squares = rowfork::fork().map_rows((rowfork::tasks(10), rowfork::param(0.5)), |(i, scale)| scale * (i * i) as f64)?;

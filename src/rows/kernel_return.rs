@@ -7,9 +7,10 @@ use crate::array::{Bool, Element};
 
 /// What a kernel may return: a value, or a `Result` whose error ends the call and names the row.
 ///
-/// A value is an [`Element`], a `bool` (stored as [`Bool`]), a `usize` or `isize` (stored as `u64` and `i64`) where the
-/// operation makes one per row, and `()` where the kernel writes to what it is given. The error is anything that can be
-/// displayed; where nothing tells its type, as in `Ok(1.0)` alone, say it: `Ok::<_, String>(1.0)`.
+/// A value is an [`Element`], a `bool` (stored as [`Bool`]), a `usize` or `isize` (stored as `u64`
+/// and `i64`) where the operation makes one per row, and `()` where the kernel writes to what it is
+/// given. The error is anything that can be displayed; where nothing tells its type, as in
+/// `Ok(1.0)` alone, say it: `Ok::<_, String>(1.0)`.
 #[diagnostic::on_unimplemented(
     message = "a kernel cannot return `{Self}`",
     label = "the kernel returns this",

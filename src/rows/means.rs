@@ -1,4 +1,5 @@
-//! `row_means`, `row_dot`, `row_weighted_means`, `row_sums_fast`: kernels of our own over rows of doubles.
+//! `row_means`, `row_dot`, `row_weighted_means`, `row_sums_fast`: kernels of our own over rows of
+//! doubles.
 //!
 //! # Safety
 //! Weights are packed and unpacked here as they come; what that asks for is said in `args`.
@@ -13,32 +14,34 @@ use ndarray::{ArrayView1, Ix1, RemoveAxis};
 use super::reader::RowReader;
 use super::run::{Plan, Task, check, check_shape, run, with_new_output};
 use crate::array::{Selection, SharedArray};
+use crate::engine::args::{Carried, Packet, Portable, Unpacker};
 use crate::engine::control::Station;
+use crate::engine::report::{Output, Report};
 use crate::error::{Error, Result};
 use crate::executor::Executor;
 use crate::executor::mode::{Given, Mode};
 use crate::kernel::{Kernel, Weights};
-use crate::engine::args::{Carried, Packet, Portable, Unpacker};
-use crate::engine::report::{Output, Report};
 
 impl<M: Mode> Executor<'_, M> {
-    /// The exact mean of each row: the double nearest to the exact sum of its elements over their number, rounded once. See
-    /// [`exact_mean`](crate::exact_mean) for NaN, infinities and zeros. The same bits, therefore, for every number of
-    /// workers, block size, machine and crash.
+    /// The exact mean of each row: the double nearest to the exact sum of its elements over their
+    /// number, rounded once. See [`exact_mean`](crate::exact_mean) for NaN, infinities and zeros.
+    /// The same bits, therefore, for every number of workers, block size, machine and crash.
     ///
-    /// `input` is an array of `f64` or a [part](Selection) of one, of shape `(rows, columns)` or of more axes, over all of which but the
-    /// first the mean is then taken. The result has shape `(rows,)` and is nameless until
-    /// [published](SharedArray::publish). Rows of no elements have the mean NaN. Where the elements of a row do not lie
-    /// on end (every other column), each worker holds a copy of one row at a time, or of some short ones.
+    /// `input` is an array of `f64` or a [part](Selection) of one, of shape `(rows, columns)` or of
+    /// more axes, over all of which but the first the mean is then taken. The result has shape
+    /// `(rows,)` and is nameless until [published](SharedArray::publish). Rows of no elements have
+    /// the mean NaN. Where the elements of a row do not lie on end (every other column), each
+    /// worker holds a copy of one row at a time, or of some short ones.
     ///
-    /// Only rows of `f64` have it. Of other elements [`map_rows`](Self::map_rows) makes doubles, as below, exactly for all but
-    /// integers from 2<sup>53</sup> on.
+    /// Only rows of `f64` have it. Of other elements [`map_rows`](Self::map_rows) makes doubles, as
+    /// below, exactly for all but integers from 2<sup>53</sup> on.
     ///
     /// # Errors
     /// Those of [`row_sums`](Self::row_sums), but for sums that overflow.
     ///
     /// # Fork safety
-    /// Workers run no code but rowfork's own, which takes no lock: safe to call from a program of many threads.
+    /// Workers run no code but rowfork's own, which takes no lock: safe to call from a program of
+    /// many threads.
     ///
     /// # Examples
     /// ```
@@ -68,8 +71,9 @@ impl<M: Mode> Executor<'_, M> {
     /// As [`row_means`](Self::row_means), into an output of shape `(rows,)` that is there already.
     ///
     /// # Errors
-    /// As [`row_means`](Self::row_means), and [`WrongShape`](crate::Error::WrongShape) for an output of another length. On an
-    /// error the output holds the means of some rows and what it held before in the others.
+    /// As [`row_means`](Self::row_means), and [`WrongShape`](crate::Error::WrongShape) for an
+    /// output of another length. On an error the output holds the means of some rows and what it
+    /// held before in the others.
     pub fn row_means_into<'s, D: RemoveAxis>(
         &self,
         input: impl Into<Selection<'s, f64, D>>,
@@ -80,21 +84,24 @@ impl<M: Mode> Executor<'_, M> {
         })
     }
 
-    /// The exact dot product of each row with a vector: the double nearest to the sum of the exact products, rounded once. See
-    /// [`exact_dot`](crate::exact_dot) for NaN, infinities and zeros. The same bits for every number of workers, block size,
-    /// machine and crash.
+    /// The exact dot product of each row with a vector: the double nearest to the sum of the exact
+    /// products, rounded once. See [`exact_dot`](crate::exact_dot) for NaN, infinities and zeros.
+    /// The same bits for every number of workers, block size, machine and crash.
     ///
-    /// `input` is an array of `f64` or a [part](Selection) of one, of shape `(rows, columns)`, or of more axes, whose rows then count as
-    /// their elements in C order. `vector` has as many elements as a row, and is a slice, a `Vec` or an ndarray of one
-    /// axis, by reference, in memory of the caller's own (workers read it where it is), or the `view()` of a shared array.
-    /// The result has shape `(rows,)`. Where the elements of a row do not lie on end, each worker holds a copy of one row at a time, or of some short ones.
+    /// `input` is an array of `f64` or a [part](Selection) of one, of shape `(rows, columns)`, or
+    /// of more axes, whose rows then count as their elements in C order. `vector` has as many
+    /// elements as a row, and is a slice, a `Vec` or an ndarray of one axis, by reference, in
+    /// memory of the caller's own (workers read it where it is), or the `view()` of a shared array.
+    /// The result has shape `(rows,)`. Where the elements of a row do not lie on end, each worker
+    /// holds a copy of one row at a time, or of some short ones.
     ///
     /// # Errors
-    /// [`WrongShape`](crate::Error::WrongShape) for a vector of another length; those of [`row_sums`](Self::row_sums), but for
-    /// sums that overflow.
+    /// [`WrongShape`](crate::Error::WrongShape) for a vector of another length; those of
+    /// [`row_sums`](Self::row_sums), but for sums that overflow.
     ///
     /// # Fork safety
-    /// Workers run no code but rowfork's own, which takes no lock: safe to call from a program of many threads.
+    /// Workers run no code but rowfork's own, which takes no lock: safe to call from a program of
+    /// many threads.
     ///
     /// # Examples
     /// ```
@@ -127,8 +134,9 @@ impl<M: Mode> Executor<'_, M> {
     /// As [`row_dot`](Self::row_dot), into an output of shape `(rows,)` that is there already.
     ///
     /// # Errors
-    /// As [`row_dot`](Self::row_dot), and [`WrongShape`](crate::Error::WrongShape) for an output of another length. On an error
-    /// the output holds the dot products of some rows and what it held before in the others.
+    /// As [`row_dot`](Self::row_dot), and [`WrongShape`](crate::Error::WrongShape) for an output of
+    /// another length. On an error the output holds the dot products of some rows and what it held
+    /// before in the others.
     pub fn row_dot_into<'s, 'v, D: RemoveAxis>(
         &self,
         input: impl Into<Selection<'s, f64, D>>,
@@ -139,23 +147,32 @@ impl<M: Mode> Executor<'_, M> {
         check(self, &input)?;
         check_len("vector", &input, &vector)?;
         let vector = on_end(&vector);
-        each_piece(self, &input, output, Carried(ArrayView1::from(&*vector)), |Carried(vector), rows, _, dots| {
-            Kernel::get().row_dots(rows, elements_of(vector), dots);
-        })
+        each_piece(
+            self,
+            &input,
+            output,
+            Carried(ArrayView1::from(&*vector)),
+            |Carried(vector), rows, _, dots| {
+                Kernel::get().row_dots(rows, elements_of(vector), dots);
+            },
+        )
     }
 
-    /// The exact weighted mean of each row: the double nearest to its exact dot product with `weights` over the exact sum of
-    /// these, rounded once. See [`exact_weighted_mean`](crate::exact_weighted_mean) for weights whose sum is zero (NaN or an
-    /// infinity, no error), NaN, infinities and zeros. The same bits for every number of workers, block size, machine and
-    /// crash.
+    /// The exact weighted mean of each row: the double nearest to its exact dot product with
+    /// `weights` over the exact sum of these, rounded once. See
+    /// [`exact_weighted_mean`](crate::exact_weighted_mean) for weights whose sum is zero (NaN or an
+    /// infinity, no error), NaN, infinities and zeros. The same bits for every number of workers,
+    /// block size, machine and crash.
     ///
-    /// Shapes and memory are those of [`row_dot`](Self::row_dot). The weights may be of either sign and have any sum.
+    /// Shapes and memory are those of [`row_dot`](Self::row_dot). The weights may be of either sign
+    /// and have any sum.
     ///
     /// # Errors
     /// Those of [`row_dot`](Self::row_dot).
     ///
     /// # Fork safety
-    /// Workers run no code but rowfork's own, which takes no lock: safe to call from a program of many threads.
+    /// Workers run no code but rowfork's own, which takes no lock: safe to call from a program of
+    /// many threads.
     ///
     /// # Examples
     /// ```
@@ -175,14 +192,18 @@ impl<M: Mode> Executor<'_, M> {
         let (input, weights) = (input.into(), weights.into());
         check(self, &input)?;
         check_len("array of weights", &input, &weights)?;
-        with_new_output(Ix1(input.n_rows()), |output| self.row_weighted_means_into(input, weights, output))
+        with_new_output(Ix1(input.n_rows()), |output| {
+            self.row_weighted_means_into(input, weights, output)
+        })
     }
 
-    /// As [`row_weighted_means`](Self::row_weighted_means), into an output of shape `(rows,)` that is there already.
+    /// As [`row_weighted_means`](Self::row_weighted_means), into an output of shape `(rows,)` that
+    /// is there already.
     ///
     /// # Errors
-    /// As [`row_weighted_means`](Self::row_weighted_means), and [`WrongShape`](crate::Error::WrongShape) for an output of
-    /// another length. On an error the output holds the means of some rows and what it held before in the others.
+    /// As [`row_weighted_means`](Self::row_weighted_means), and
+    /// [`WrongShape`](crate::Error::WrongShape) for an output of another length. On an error the
+    /// output holds the means of some rows and what it held before in the others.
     pub fn row_weighted_means_into<'s, 'v, D: RemoveAxis>(
         &self,
         input: impl Into<Selection<'s, f64, D>>,
@@ -199,20 +220,24 @@ impl<M: Mode> Executor<'_, M> {
         })
     }
 
-    /// The plain sum of each row, rounded at every addition, in the order that [`fast_sum`](crate::fast_sum) documents: one
-    /// addition per element, and the same bits for every number of workers, block size, machine and crash all the
-    /// same. For those who know their data. [`row_sums`](Self::row_sums) is exact; where it waits for memory rather than for
-    /// the processor, as it mostly does on arrays larger than the caches, there is little or nothing to be gained here.
+    /// The plain sum of each row, rounded at every addition, in the order that
+    /// [`fast_sum`](crate::fast_sum) documents: one addition per element, and the same bits for
+    /// every number of workers, block size, machine and crash all the same. For those who know
+    /// their data. [`row_sums`](Self::row_sums) is exact; where it waits for memory rather than for
+    /// the processor, as it mostly does on arrays larger than the caches, there is little or
+    /// nothing to be gained here.
     ///
-    /// `input` is an array of `f64` or a [part](Selection) of one, of shape `(rows, columns)` or of more axes, whose elements are
-    /// then summed over all but the first, in C order. The result has shape `(rows,)`. Rows of no elements have the sum 0.
-    /// Where the elements of a row do not lie on end, each worker holds a copy of one row at a time, or of some short ones.
+    /// `input` is an array of `f64` or a [part](Selection) of one, of shape `(rows, columns)` or of
+    /// more axes, whose elements are then summed over all but the first, in C order. The result has
+    /// shape `(rows,)`. Rows of no elements have the sum 0. Where the elements of a row do not lie
+    /// on end, each worker holds a copy of one row at a time, or of some short ones.
     ///
     /// # Errors
     /// Those of [`row_sums`](Self::row_sums), but for sums that overflow.
     ///
     /// # Fork safety
-    /// Workers run no code but rowfork's own, which takes no lock: safe to call from a program of many threads.
+    /// Workers run no code but rowfork's own, which takes no lock: safe to call from a program of
+    /// many threads.
     ///
     /// # Examples
     /// ```
@@ -231,11 +256,13 @@ impl<M: Mode> Executor<'_, M> {
         with_new_output(Ix1(input.n_rows()), |output| self.row_sums_fast_into(input, output))
     }
 
-    /// As [`row_sums_fast`](Self::row_sums_fast), into an output of shape `(rows,)` that is there already.
+    /// As [`row_sums_fast`](Self::row_sums_fast), into an output of shape `(rows,)` that is there
+    /// already.
     ///
     /// # Errors
-    /// As [`row_sums_fast`](Self::row_sums_fast), and [`WrongShape`](crate::Error::WrongShape) for an output of another
-    /// length. On an error the output holds the sums of some rows and what it held before in the others.
+    /// As [`row_sums_fast`](Self::row_sums_fast), and [`WrongShape`](crate::Error::WrongShape) for
+    /// an output of another length. On an error the output holds the sums of some rows and what it
+    /// held before in the others.
     pub fn row_sums_fast_into<'s, D: RemoveAxis>(
         &self,
         input: impl Into<Selection<'s, f64, D>>,
@@ -268,8 +295,9 @@ fn elements_of<'v>(vector: &'v ArrayView1<'_, f64>) -> &'v [f64] {
     vector.as_slice().expect("on end")
 }
 
-/// One call of a kernel of ours, which gets what else it needs, rows on end, their length and as many elements of the output. (The
-/// instructions are chosen before any fork: the choice reads the environment.)
+/// One call of a kernel of ours, which gets what else it needs, rows on end, their length and as
+/// many elements of the output. (The instructions are chosen before any fork: the choice reads the
+/// environment.)
 fn each_piece<M: Mode, D: RemoveAxis, X: Portable>(
     executor: &Executor<'_, M>,
     input: &Selection<'_, f64, D>,
@@ -279,16 +307,29 @@ fn each_piece<M: Mode, D: RemoveAxis, X: Portable>(
 ) -> Result<Report> {
     check(executor, input)?;
     check_shape(&Ix1(input.n_rows()), output)?;
-    run(executor, input, output, Plan::BuiltIn, Given::NONE, extra, move |Task { input, extra, .. }| {
-        let rows_of = RowReader::new(input)?;
-        Ok(move |rows: Range<usize>, results: &mut [f64], station: &Station<'_>| {
-            let start = rows.start;
-            rows_of.pieces(rows, station, |piece, elements| {
-                kernel(&extra, elements, rows_of.row_len(), &mut results[piece.start - start..piece.end - start]);
-                Ok::<(), (usize, Infallible)>(())
+    run(
+        executor,
+        input,
+        output,
+        Plan::BuiltIn,
+        Given::NONE,
+        extra,
+        move |Task { input, extra, .. }| {
+            let rows_of = RowReader::new(input)?;
+            Ok(move |rows: Range<usize>, results: &mut [f64], station: &Station<'_>| {
+                let start = rows.start;
+                rows_of.pieces(rows, station, |piece, elements| {
+                    kernel(
+                        &extra,
+                        elements,
+                        rows_of.row_len(),
+                        &mut results[piece.start - start..piece.end - start],
+                    );
+                    Ok::<(), (usize, Infallible)>(())
+                })
             })
-        })
-    })
+        },
+    )
 }
 
 /// Refuses a vector of another length than the rows.
@@ -304,7 +345,8 @@ fn check_len<D: RemoveAxis>(
     Err(Error::WrongShape { what, expected: vec![expected], found: vec![vector.len()] })
 }
 
-/// The elements of a vector on end: as they lie where they do, else copied, before any worker is forked.
+/// The elements of a vector on end: as they lie where they do, else copied, before any worker is
+/// forked.
 fn on_end<'v>(vector: &'v ArrayView1<'_, f64>) -> Cow<'v, [f64]> {
     vector.as_slice().map_or_else(|| Cow::Owned(vector.to_vec()), Cow::Borrowed)
 }

@@ -1,5 +1,5 @@
-//! The public operations over the rows of shared arrays. Each turns its kernel into a function of a won block and hands
-//! it to an executor.
+//! The public operations over the rows of shared arrays. Each turns its kernel into a function of a
+//! won block and hands it to an executor.
 //!
 //! | file | what |
 //! |---|---|
@@ -16,7 +16,10 @@
 //! | `reader.rs` | rows on end for the kernels of our own |
 //! | `release_pages.rs` | rows in files on a disk, let go of once read |
 //! | `output.rs` | the part of the output that belongs to a won block |
-#![expect(clippy::needless_pass_by_value, reason = "inputs are references, or parts that read best made in place")]
+#![expect(
+    clippy::needless_pass_by_value,
+    reason = "inputs are references, or parts that read best made in place"
+)]
 
 mod blocks;
 mod broadcast;

@@ -8,9 +8,9 @@
 //! | in place, guarded | a copy of some rows | by `pwrite`, when these are done and the old ones saved |
 //!
 //! # Safety
-//! Workers write to the output through a shared closure, so plain borrows cannot say who may write where. A
-//! [`Claim`] can: it is the proof that its block belongs to this process alone, and borrowing it mutably keeps a second
-//! slice of the same block from existing.
+//! Workers write to the output through a shared closure, so plain borrows cannot say who may write
+//! where. A [`Claim`] can: it is the proof that its block belongs to this process alone, and
+//! borrowing it mutably keeps a second slice of the same block from existing.
 #![allow(unsafe_code, reason = "gives out the part of the output that a claim stands for")]
 
 use std::cell::RefCell;
@@ -23,13 +23,13 @@ use std::os::unix::fs::FileExt;
 use ndarray::Dimension;
 
 use crate::array::{Element, SharedArray};
+use crate::engine::args::{Packet, Unpacker};
 use crate::engine::blocks::{RowBlock, RowBlocks};
 use crate::engine::control::{Claim, MessageKind, Saved, Station};
+use crate::engine::undo::{Spare, SpareRoom};
 use crate::error::{Error, Result};
 use crate::failpoints;
-use crate::engine::args::{Packet, Unpacker};
 use crate::segment::Segment;
-use crate::engine::undo::{Spare, SpareRoom};
 
 /// How many elements of the output belong to what. Two units never share one.
 #[derive(Debug, Clone, Copy)]
@@ -80,7 +80,12 @@ impl<'a, T: Element> Target<'a, T> {
     }
 
     /// The output is what the rows are read from.
-    pub(super) fn in_place(mut self, workers: usize, blocks: &RowBlocks, guarded: bool) -> Result<Self> {
+    pub(super) fn in_place(
+        mut self,
+        workers: usize,
+        blocks: &RowBlocks,
+        guarded: bool,
+    ) -> Result<Self> {
         let row_bytes = self.len / blocks.n_rows().max(1) * size_of::<T>();
         if row_bytes > 0 {
             let block_rows = blocks.get(0).map_or(0, |block| block.rows().len());
@@ -108,10 +113,18 @@ impl<'a, T: Element> Target<'a, T> {
         output.into_iter().chain(self.spare.as_ref().map(Spare::segment)).collect()
     }
 
-    /// As a worker has it that is a copy of this process. Its memory is had before the fork, since workers allocate nothing.
+    /// As a worker has it that is a copy of this process. Its memory is had before the fork, since
+    /// workers allocate nothing.
     pub(super) fn for_workers(&self) -> Result<BlockTarget<'a, T>> {
         let room = self.spare.as_ref().map(Spare::room);
-        BlockTarget::new(self.start, self.len, self.segment.data_in_file(), self.share, room, self.gathered)
+        BlockTarget::new(
+            self.start,
+            self.len,
+            self.segment.data_in_file(),
+            self.share,
+            room,
+            self.gathered,
+        )
     }
 
     /// Writes down what a worker needs to know that is none.
@@ -132,14 +145,15 @@ impl<'a, T: Element> Target<'a, T> {
         packet.size(self.gathered.map_or(0, |len| len + 1));
     }
 
-    /// When no worker that had it lives: puts back what the dead worker of a slot had saved, the first of `rows`.
+    /// When no worker that had it lives: puts back what the dead worker of a slot had saved, the
+    /// first of `rows`.
     pub(super) fn restore(&self, rows: &Range<usize>, slot: u16) -> Result<()> {
         let (Some(spare), Share::PerRow(len)) = (&self.spare, self.share) else { return Ok(()) };
         self.segment.write_at(rows.start * len * size_of::<T>(), spare.saved(rows, slot))
     }
 
-    /// When no worker lives: has `value` in every element of these rows. By system call: a page that somebody has taken away
-    /// must not kill the caller.
+    /// When no worker lives: has `value` in every element of these rows. By system call: a page
+    /// that somebody has taken away must not kill the caller.
     pub(super) fn fill_rows(&self, rows: &[Range<usize>], value: T) -> Result<()> {
         const PIECE: usize = 64 << 10;
         let Share::PerRow(len) = self.share else { return Ok(()) };
@@ -150,7 +164,10 @@ impl<'a, T: Element> Target<'a, T> {
             let mut part = rows.start * len..rows.end * len;
             while !part.is_empty() {
                 let piece = part.len().min(PIECE);
-                self.segment.write_at(part.start * size_of::<T>(), bytemuck::cast_slice(&values[..piece]))?;
+                self.segment.write_at(
+                    part.start * size_of::<T>(),
+                    bytemuck::cast_slice(&values[..piece]),
+                )?;
                 part.start += piece;
             }
         }
@@ -216,7 +233,8 @@ impl<'a, T: Element> BlockTarget<'a, T> {
                 let (first, per_row) = (rows.start, self.per_row(&rows, claim));
                 let part = self.part_mut(claim);
                 spare.pieces(rows).try_for_each(|piece| {
-                    let values = &mut part[(piece.start - first) * per_row..(piece.end - first) * per_row];
+                    let values =
+                        &mut part[(piece.start - first) * per_row..(piece.end - first) * per_row];
                     spare.save(piece.start, bytemuck::cast_slice(values), station);
                     kernel(piece, values)
                 })
@@ -238,7 +256,8 @@ impl<'a, T: Element> BlockTarget<'a, T> {
                     buffer.clear();
                     buffer.extend_from_slice(old);
                     kernel(piece.clone(), &mut buffer)?;
-                    // The kernel, which might spoil what is saved, does not run again before that is of no use any more.
+                    // The kernel, which might spoil what is saved, does not run again before that
+                    // is of no use any more.
                     spare.save(piece.start, bytemuck::cast_slice(old), station);
                     or_give_up(self.publish(part.start, &buffer), station)?;
                     // The last rows are done when the unit is.
@@ -263,16 +282,20 @@ impl<'a, T: Element> BlockTarget<'a, T> {
         let part = self.checked(self.share.of(claim.block()));
         // SAFETY: in bounds, as checked.
         let start = unsafe { self.start.add(part.start) };
-        // SAFETY: initialised memory of `output`, which is borrowed for 'a; no other slice of these elements exists, in
-        // this process because `claim` is borrowed mutably, in others because the claim was won, and because the shares
-        // of two units are disjoint, as their rows and their numbers are.
+        // SAFETY: initialised memory of `output`, which is borrowed for 'a; no other slice of these
+        // elements exists, in this process because `claim` is borrowed mutably, in others because
+        // the claim was won, and because the shares of two units are disjoint, as their rows and
+        // their numbers are.
         unsafe { std::slice::from_raw_parts_mut(start, part.len()) }
     }
 
     /// Some of the elements that belong to a won block, as they are.
     fn part<'c>(&self, claim: &'c Claim<'_>, part: Range<usize>) -> &'c [T] {
         let own = self.share.of(claim.block());
-        assert!(own.start <= part.start && part.end <= own.end, "elements {part:?} of a block's {own:?}");
+        assert!(
+            own.start <= part.start && part.end <= own.end,
+            "elements {part:?} of a block's {own:?}"
+        );
         let part = self.checked(part);
         // SAFETY: in bounds, as checked.
         let start = unsafe { self.start.add(part.start) };
@@ -288,7 +311,8 @@ impl<'a, T: Element> BlockTarget<'a, T> {
     /// Writes values to the output by system call. Neither locks nor allocates.
     ///
     /// # Errors
-    /// That of `pwrite`; `UnexpectedEof` where somebody has cut the file, which a write would make long again.
+    /// That of `pwrite`; `UnexpectedEof` where somebody has cut the file, which a write would make
+    /// long again.
     fn publish(&self, at: usize, values: &[T]) -> io::Result<()> {
         let (file, data) = self.file;
         let start = data + (at * size_of::<T>()) as u64;
@@ -316,6 +340,10 @@ fn or_give_up(outcome: io::Result<()>, station: &Station<'_>) -> ControlFlow<()>
     let Err(error) = outcome else { return ControlFlow::Continue(()) };
     // The number, not its text: looking that up takes a lock and allocates.
     let errno = error.raw_os_error().unwrap_or(0);
-    station.leave_message(MessageKind::Setup, format_args!("pwrite to a segment: errno {errno}"), "");
+    station.leave_message(
+        MessageKind::Setup,
+        format_args!("pwrite to a segment: errno {errno}"),
+        "",
+    );
     ControlFlow::Break(())
 }

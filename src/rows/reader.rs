@@ -1,4 +1,5 @@
-//! The rows of a part of an array for the kernels of ours, which take rows on end: as they lie, or gathered.
+//! The rows of a part of an array for the kernels of ours, which take rows on end: as they lie, or
+//! gathered.
 //!
 //! Used by the operations with a kernel of rowfork's own, in the workers.
 
@@ -13,11 +14,12 @@ use crate::array::Element;
 use crate::engine::control::Station;
 use crate::error::{Error, Result};
 
-/// Bytes of input between two notes of the row that a worker is at, some 50 us. (Every 64 KiB costs 3 %.)
+/// Bytes of input between two notes of the row that a worker is at, some 50 us. (Every 64 KiB costs
+/// 3 %.)
 const NOTE_BYTES: usize = 1 << 20;
 
-/// Rows that do not lie on end are gathered into a buffer of this size, which stays in the first cache, or of one row: the
-/// result of a row is rounded once, so it is taken of the whole row.
+/// Rows that do not lie on end are gathered into a buffer of this size, which stays in the first
+/// cache, or of one row: the result of a row is rounded once, so it is taken of the whole row.
 const GATHER_BYTES: usize = 16 << 10;
 
 /// From here on a row by itself is as quick as several gathered.
@@ -27,7 +29,8 @@ const LONG_ROW_BYTES: usize = 2 << 10;
 pub(super) struct RowReader<'v, A: Element, D: Dimension> {
     input: ArrayView<'v, A, D>,
     row_len: usize,
-    /// Every worker writes to a copy of its own. Its memory is had before the fork, since workers allocate nothing.
+    /// Every worker writes to a copy of its own. Its memory is had before the fork, since workers
+    /// allocate nothing.
     buffer: RefCell<Vec<A>>,
 }
 
@@ -55,8 +58,8 @@ impl<'v, A: Element, D: RemoveAxis> RowReader<'v, A, D> {
         (GATHER_BYTES / (row_len * size_of::<A>()).max(1)).max(1)
     }
 
-    /// Calls `kernel` with some rows on end at a time and their place, in order. When it fails, with the number of the
-    /// row within these and a word about it, the station tells both.
+    /// Calls `kernel` with some rows on end at a time and their place, in order. When it fails,
+    /// with the number of the row within these and a word about it, the station tells both.
     pub(super) fn pieces<E: fmt::Display>(
         &self,
         rows: Range<usize>,
@@ -82,14 +85,16 @@ impl<'v, A: Element, D: RemoveAxis> RowReader<'v, A, D> {
         }
         let gathered = Self::gathered_rows(self.row_len);
         let mut buffer = self.buffer.borrow_mut();
-        stepped(rows.clone(), if row_bytes >= LONG_ROW_BYTES { 1 } else { gathered }).try_for_each(|piece| {
-            let within = piece.start - rows.start..piece.end - rows.start;
-            let part = block.slice_axis(Axis(0), Slice::from(within));
-            match part.as_slice() {
-                Some(elements) => kernel(piece, elements),
-                None => kernel(piece, gather(&part, &mut buffer)),
-            }
-        })
+        stepped(rows.clone(), if row_bytes >= LONG_ROW_BYTES { 1 } else { gathered }).try_for_each(
+            |piece| {
+                let within = piece.start - rows.start..piece.end - rows.start;
+                let part = block.slice_axis(Axis(0), Slice::from(within));
+                match part.as_slice() {
+                    Some(elements) => kernel(piece, elements),
+                    None => kernel(piece, gather(&part, &mut buffer)),
+                }
+            },
+        )
     }
 }
 
@@ -99,12 +104,16 @@ fn stepped(rows: Range<usize>, step: usize) -> impl Iterator<Item = Range<usize>
 }
 
 /// The elements of `part` in C order, in `buffer`, which has room for them.
-fn gather<'b, A: Element, D: Dimension>(part: &ArrayView<'_, A, D>, buffer: &'b mut Vec<A>) -> &'b [A] {
+fn gather<'b, A: Element, D: Dimension>(
+    part: &ArrayView<'_, A, D>,
+    buffer: &'b mut Vec<A>,
+) -> &'b [A] {
     if buffer.len() < part.len() {
         buffer.resize(part.len(), A::zeroed());
     }
     let elements = &mut buffer[..part.len()];
-    let mut copy = ArrayViewMut::from_shape(part.raw_dim(), &mut *elements).expect("as many elements as the part");
+    let mut copy = ArrayViewMut::from_shape(part.raw_dim(), &mut *elements)
+        .expect("as many elements as the part");
     copy.assign(part);
     elements
 }

@@ -1,4 +1,5 @@
-//! Where the rows of a call lie in files on a disk, so that workers can let go of what they have read.
+//! Where the rows of a call lie in files on a disk, so that workers can let go of what they have
+//! read.
 
 use std::ops::Range;
 
@@ -7,7 +8,8 @@ use crate::sys::file_pages;
 /// More inputs than a tuple has are let be.
 const MAX: usize = 9;
 
-/// Of each input that lies in such a file: where row 0 begins, how far it is to the next, and how long one is, in bytes.
+/// Of each input that lies in such a file: where row 0 begins, how far it is to the next, and how
+/// long one is, in bytes.
 #[derive(Debug, Default)]
 pub(crate) struct Trail([Option<[usize; 3]>; MAX]);
 
@@ -25,7 +27,9 @@ impl Trail {
     pub(super) fn let_go(&self, rows: &Range<usize>) {
         for [address, stride, row_bytes] in self.0.iter().map_while(|part| *part) {
             if let Some(last) = rows.end.checked_sub(1).filter(|_| !rows.is_empty()) {
-                file_pages::let_go(&(address + rows.start * stride..address + last * stride + row_bytes));
+                file_pages::let_go(
+                    &(address + rows.start * stride..address + last * stride + row_bytes),
+                );
             }
         }
     }

@@ -1,15 +1,17 @@
 //! What kernels are called with: [`Row`], [`RowMut`] and [`Block`].
 
-use std::ops::{Add, AddAssign, Deref, DerefMut, Div, DivAssign, Mul, MulAssign, Neg, Range, Sub, SubAssign};
+use std::ops::{
+    Add, AddAssign, Deref, DerefMut, Div, DivAssign, Mul, MulAssign, Neg, Range, Sub, SubAssign,
+};
 
 use ndarray::linalg::Dot;
 use ndarray::{
-    Array, Array1, ArrayBase, ArrayRef, ArrayView, ArrayViewMut, Data, DataMut, Dimension, IntoNdProducer, Ix0, Ix1,
-    Ix2, LinalgScalar,
+    Array, Array1, ArrayBase, ArrayRef, ArrayView, ArrayViewMut, Data, DataMut, Dimension,
+    IntoNdProducer, Ix0, Ix1, Ix2, LinalgScalar,
 };
 
-/// One row: the elements at index [`Row::index`] of axis 0, as an ndarray view (to which it dereferences) of one dimension
-/// less than the array.
+/// One row: the elements at index [`Row::index`] of axis 0, as an ndarray view (to which it
+/// dereferences) of one dimension less than the array.
 ///
 /// ```
 /// use rowfork::SharedArray;
@@ -75,8 +77,9 @@ impl<A: LinalgScalar> Dot<Row<'_, A, Ix1>> for ArrayRef<A, Ix2> {
     }
 }
 
-/// One row to change in place: the elements at index [`RowMut::index`] of axis 0, as a mutable ndarray view, to which it
-/// dereferences. What [`update_rows`](crate::Executor::update_rows) calls its kernel with.
+/// One row to change in place: the elements at index [`RowMut::index`] of axis 0, as a mutable
+/// ndarray view, to which it dereferences. What [`update_rows`](crate::Executor::update_rows) calls
+/// its kernel with.
 #[derive(Debug)]
 pub struct RowMut<'a, A, D: Dimension> {
     index: usize,
@@ -138,8 +141,9 @@ impl<'r, A, D: Dimension> IntoNdProducer for &'r mut RowMut<'_, A, D> {
     }
 }
 
-/// Several rows on end: those of [`Block::row_range`], as an ndarray view (to which it dereferences) of as many dimensions as
-/// the array. What [`map_blocks`](crate::Executor::map_blocks) calls its kernel with.
+/// Several rows on end: those of [`Block::row_range`], as an ndarray view (to which it
+/// dereferences) of as many dimensions as the array. What
+/// [`map_blocks`](crate::Executor::map_blocks) calls its kernel with.
 #[derive(Debug, Clone)]
 pub struct Block<'a, A, D: Dimension> {
     rows: Range<usize>,
@@ -164,8 +168,9 @@ impl<'a, A, D: Dimension> Block<'a, A, D> {
     }
 }
 
-/// What a view of ndarray's can do by reference, and what is lost when it is wrapped: iteration, `Zip`, and the operators
-/// `&row * 2.0`, `&row - &other`, `&row - &array`, `&array - &row`, `*sums += &row`, with ndarray's broadcasting.
+/// What a view of ndarray's can do by reference, and what is lost when it is wrapped: iteration,
+/// `Zip`, and the operators `&row * 2.0`, `&row - &other`, `&row - &array`, `&array - &row`,
+/// `*sums += &row`, with ndarray's broadcasting.
 macro_rules! like_a_view {
     ($wrapper:ident) => {
         impl<'a, A, D: Dimension> Deref for $wrapper<'a, A, D> {
@@ -304,15 +309,27 @@ mod tests {
             (&row + 1.0, &row * &other, &other - &row),
             (array![4.0, 5.0], array![30.0, 80.0], array![7.0, 16.0])
         );
-        assert_eq!((&row - &row, -&row, 2.0 * &row), (array![0.0, 0.0], array![-3.0, -4.0], array![6.0, 8.0]));
-        assert_eq!((&row + &other.view(), &row / other.clone()), (array![13.0, 24.0], array![0.3, 0.2]));
-        assert_eq!((m.dot(&row), row.dot(&row), row.dot(&other)), (array![11.0, 25.0], 25.0, 110.0));
+        assert_eq!(
+            (&row - &row, -&row, 2.0 * &row),
+            (array![0.0, 0.0], array![-3.0, -4.0], array![6.0, 8.0])
+        );
+        assert_eq!(
+            (&row + &other.view(), &row / other.clone()),
+            (array![13.0, 24.0], array![0.3, 0.2])
+        );
+        assert_eq!(
+            (m.dot(&row), row.dot(&row), row.dot(&other)),
+            (array![11.0, 25.0], 25.0, 110.0)
+        );
         let mut sums = Array1::zeros(2);
         let mut view = sums.view_mut();
         view += &row;
         view -= &row;
         Zip::from(&mut sums).and(&row).for_each(|sum, x| *sum += x);
-        assert_eq!((sums, (&row).into_iter().sum::<f64>(), row.into_iter().count()), (array![3.0, 4.0], 7.0, 2));
+        assert_eq!(
+            (sums, (&row).into_iter().sum::<f64>(), row.into_iter().count()),
+            (array![3.0, 4.0], 7.0, 2)
+        );
     }
 
     #[test]
@@ -326,7 +343,10 @@ mod tests {
         for x in &mut row {
             *x += 0.5;
         }
-        assert_eq!(((&row).into_iter().count(), row.index(), row.to_vec()), (2, 0, vec![2.4, 3.45]));
+        assert_eq!(
+            ((&row).into_iter().count(), row.index(), row.to_vec()),
+            (2, 0, vec![2.4, 3.45])
+        );
     }
 
     #[test]
@@ -342,6 +362,9 @@ mod tests {
         sums += &block;
         assert_eq!((sums, 2.0 * &block), (m.clone(), 2.0 * &m));
         let bytes = array![[1_u8, 2], [3, 4]];
-        assert_eq!((2 * &Row::new(0, bytes.row(0)), &Block::new(0..2, bytes.view()) / 2), (array![2, 4], &bytes / 2));
+        assert_eq!(
+            (2 * &Row::new(0, bytes.row(0)), &Block::new(0..2, bytes.view()) / 2),
+            (array![2, 4], &bytes / 2)
+        );
     }
 }

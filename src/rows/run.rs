@@ -1,8 +1,9 @@
-//! One call of an operation: checks, the plan, the run by whatever workers the executor has, the fill of missing rows, the
-//! report.
+//! One call of an operation: checks, the plan, the run by whatever workers the executor has, the
+//! fill of missing rows, the report.
 //!
 //! # Safety
-//! [`entry`] unpacks in a worker what [`run`] has packed, with the same types: each is the only one of its kind.
+//! [`entry`] unpacks in a worker what [`run`] has packed, with the same types: each is the only one
+//! of its kind.
 #![allow(unsafe_code, reason = "unpacks a call in workers that are no copies of the caller")]
 
 use std::fmt;
@@ -12,24 +13,24 @@ use std::time::Instant;
 
 use ndarray::Dimension;
 
+use super::Rows;
 use super::input::sealed::{RowAccess, RowCheck};
 use super::input::warn_of_name;
 use super::output::{BlockTarget, Share, Target};
-use super::Rows;
 use super::release_pages::Trail;
 use crate::array::{Element, SharedArray};
+use crate::engine::args::{Portable, Unpacker, from_word};
 use crate::engine::blocks::{Cut, RowBlocks};
 use crate::engine::call::Call;
 use crate::engine::control::{Claim, MessageKind, Slot, Station};
+use crate::engine::decide::Division;
+use crate::engine::options::Options;
+use crate::engine::policy::Policy;
+use crate::engine::report::{Output, Report};
 use crate::error::{Error, Result};
 use crate::executor::Executor;
 use crate::executor::mode::{Desk, Entry, Given, Mode};
 use crate::kernel::Kernel;
-use crate::engine::options::Options;
-use crate::engine::args::{Portable, Unpacker, from_word};
-use crate::engine::policy::Policy;
-use crate::engine::report::{Output, Report};
-use crate::engine::decide::Division;
 
 /// How rows are cut into blocks, what of the output belongs to a block, and who wrote the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,7 +45,8 @@ pub(super) enum Plan {
     InPlace,
     /// A part of the output for every fold group.
     Groups,
-    /// The whole output for all rows together: the last step of a larger operation, which began then.
+    /// The whole output for all rows together: the last step of a larger operation, which began
+    /// then.
     Whole(Instant),
 }
 
@@ -52,7 +54,9 @@ impl Plan {
     /// What of an output of `len` elements belongs to whom.
     fn share(self, n_rows: usize, len: usize) -> Share {
         match self {
-            Self::Rows | Self::Blocks | Self::BuiltIn | Self::InPlace => Share::PerRow(len / n_rows.max(1)),
+            Self::Rows | Self::Blocks | Self::BuiltIn | Self::InPlace => {
+                Share::PerRow(len / n_rows.max(1))
+            }
             Self::Groups => Share::PerBlock(len / RowBlocks::fold_groups(n_rows).len().max(1)),
             Self::Whole(_) => Share::PerBlock(len),
         }
@@ -78,18 +82,20 @@ impl Plan {
 
 /// What an operation works with in a worker: the rows, the user's kernel, and what else it needs.
 ///
-/// An operation is a function from this to a function of a block. It captures nothing, so that a worker which is no copy of
-/// the caller has it, too.
+/// An operation is a function from this to a function of a block. It captures nothing, so that a
+/// worker which is no copy of the caller has it, too.
 pub(super) struct Task<'t, V, K, X> {
     pub(super) input: V,
     pub(super) kernel: &'t K,
     pub(super) extra: X,
 }
 
-/// One call: checks that the inputs fit each other, runs on the rows of every block and the elements of the output that belong to
-/// it what `operation` makes of the task, fills the rows that are missing, and reports.
+/// One call: checks that the inputs fit each other, runs on the rows of every block and the
+/// elements of the output that belong to it what `operation` makes of the task, fills the rows that
+/// are missing, and reports.
 ///
-/// A segment that somebody else has truncated is reported as that, not as the memory fault that it causes.
+/// A segment that somebody else has truncated is reported as that, not as the memory fault that it
+/// causes.
 pub(super) fn run<'t, M, I, T, D, K, X, O, B>(
     executor: &Executor<'_, M>,
     inputs: &'t I,
@@ -110,7 +116,8 @@ where
 {
     let (options, mode) = (executor.options(), executor.mode());
     check(executor, inputs)?;
-    // Chosen before the fork, since the choice reads the environment under a lock, and a user's kernel may sum, too.
+    // Chosen before the fork, since the choice reads the environment under a lock, and a user's
+    // kernel may sum, too.
     Kernel::get();
     let fill = fill_value::<T>(options, plan)?;
     let n_rows = inputs.n_rows();
@@ -120,7 +127,8 @@ where
     if plan == Plan::BuiltIn
         && mode.is_small((n_rows * input_row_bytes + output_bytes) as u64)
         && inputs.is_out_of_reach()
-        && let Some(report) = in_the_caller(options, inputs, output, given.kernel, &extra, operation)
+        && let Some(report) =
+            in_the_caller(options, inputs, output, given.kernel, &extra, operation)
     {
         mode.note_small();
         return Ok(report);
@@ -128,7 +136,8 @@ where
     let in_place = plan == Plan::InPlace;
     let guarded = options.guard && plan != Plan::BuiltIn;
     let cut = plan.cut(n_rows, input_row_bytes, output_bytes / n_rows.max(1));
-    let blocks = if guarded { Cut::guarded_blocks } else { Cut::blocks }(&cut, n_rows, options.block_rows);
+    let blocks =
+        if guarded { Cut::guarded_blocks } else { Cut::blocks }(&cut, n_rows, options.block_rows);
     let workers = mode.workers_for(options, blocks.len());
     let output_pages = output.pages();
     let mut target = Target::new(output, share);
@@ -138,7 +147,8 @@ where
     if guarded {
         target = target.guarded(&blocks)?;
     }
-    let out_of_reach = mode.is_quick() && inputs.is_out_of_reach() && target.segment().is_out_of_reach();
+    let out_of_reach =
+        mode.is_quick() && inputs.is_out_of_reach() && target.segment().is_out_of_reach();
     let check_lengths = || {
         if out_of_reach {
             return Ok(()); // there is nobody who could have done anything to them
@@ -149,7 +159,8 @@ where
     check_lengths()?;
     let restore = |rows: Range<usize>, slot: u16| target.restore(&rows, slot);
     let call = Call {
-        bytes_read: n_rows as u64 * input_row_bytes as u64 + if in_place { output_bytes as u64 } else { 0 },
+        bytes_read: n_rows as u64 * input_row_bytes as u64
+            + if in_place { output_bytes as u64 } else { 0 },
         bytes_written: output_bytes as u64,
         input_pages: if in_place { output_pages } else { inputs.pages() },
         output_pages,
@@ -191,12 +202,16 @@ where
     }
     match check_lengths() {
         Ok(()) => ran,
-        Err(truncated) => Err(truncated_error(truncated, ran, in_place && target.segment().check_length().is_ok())),
+        Err(truncated) => Err(truncated_error(
+            truncated,
+            ran,
+            in_place && target.segment().check_length().is_ok(),
+        )),
     }
 }
 
-/// A small call of a kernel of ours, whose memory nobody can take away, done here and now. `None` where something is asked for
-/// that takes a whole call: then workers do it.
+/// A small call of a kernel of ours, whose memory nobody can take away, done here and now. `None`
+/// where something is asked for that takes a whole call: then workers do it.
 fn in_the_caller<'t, I, T, D, K, X, O, B>(
     options: &Options<'_>,
     inputs: &I,
@@ -295,7 +310,8 @@ fn is_unkillable(error: &Error) -> bool {
     }
 }
 
-/// The rows that a fill value goes to: what is missing. Rows of an array of the caller's own that were not run are as they were.
+/// The rows that a fill value goes to: what is missing. Rows of an array of the caller's own that
+/// were not run are as they were.
 fn rows_to_fill(report: &Report, in_place: bool) -> Vec<Range<usize>> {
     if in_place {
         report.failed_rows.iter().map(|failed| failed.row..failed.row + 1).collect()
@@ -315,8 +331,8 @@ fn fill_value<T: Element>(options: &Options<'_>, plan: Plan) -> Result<Option<T>
     }
 }
 
-/// Whatever became of the call: an array that is shorter now is the news. What is said of rows changed in place holds while
-/// they are there.
+/// Whatever became of the call: an array that is shorter now is the news. What is said of rows
+/// changed in place holds while they are there.
 fn truncated_error(truncated: Error, ran: Result<Report>, rows_are_there: bool) -> Error {
     match ran {
         Err(Error::UpdateInterrupted { updated, torn, .. }) if rows_are_there => {
@@ -330,8 +346,8 @@ fn truncated_error(truncated: Error, ran: Result<Report>, rows_are_there: bool) 
     }
 }
 
-/// Calls `kernel` for some rows of `inputs`, in order, each with its place among them, and leaves word of the first that
-/// fails.
+/// Calls `kernel` for some rows of `inputs`, in order, each with its place among them, and leaves
+/// word of the first that fails.
 pub(super) fn each_row<V: RowAccess, E: fmt::Display>(
     inputs: &V,
     rows: Range<usize>,
@@ -349,7 +365,10 @@ pub(super) fn each_row<V: RowAccess, E: fmt::Display>(
 }
 
 /// A kernel's failure goes into the slot, as one of the row that the slot is at.
-pub(super) fn or_leave_word<E: fmt::Display>(outcome: Result<(), E>, station: &Station<'_>) -> ControlFlow<()> {
+pub(super) fn or_leave_word<E: fmt::Display>(
+    outcome: Result<(), E>,
+    station: &Station<'_>,
+) -> ControlFlow<()> {
     match outcome {
         Ok(()) => ControlFlow::Continue(()),
         Err(error) => {
@@ -369,7 +388,10 @@ pub(super) fn check<M: Mode>(executor: &Executor<'_, M>, inputs: &impl Rows) -> 
 }
 
 /// Refuses an output of another shape.
-pub(super) fn check_shape<T: Element, D: Dimension>(dim: &D, output: &SharedArray<T, D>) -> Result<()> {
+pub(super) fn check_shape<T: Element, D: Dimension>(
+    dim: &D,
+    output: &SharedArray<T, D>,
+) -> Result<()> {
     let (expected, found) = (dim.slice(), output.shape());
     if expected == found {
         return Ok(());

@@ -8,17 +8,18 @@ use super::reader::RowReader;
 use super::run::{Plan, Task, check, check_shape, run, with_new_output};
 use crate::array::{Bool, Element, Selection, SharedArray};
 use crate::engine::control::Station;
+use crate::engine::report::{Output, Report};
 use crate::error::{DeathCause, Error, Result};
 use crate::executor::Executor;
 use crate::executor::mode::{Given, Mode};
 use crate::kernel::{Kernel, Overflow};
-use crate::engine::report::{Output, Report};
 
-/// The exact sum of each row of a slice, in the calling thread: what [`Executor::row_sums`] runs in its workers, for those
-/// who bring threads of their own.
+/// The exact sum of each row of a slice, in the calling thread: what [`Executor::row_sums`] runs in
+/// its workers, for those who bring threads of their own.
 ///
-/// `rows` holds `sums.len()` rows of `n_columns` elements, one after the other. As fast as several rows at a time allow,
-/// which for short rows is a good deal faster than [`exact_sum`](crate::exact_sum) row by row.
+/// `rows` holds `sums.len()` rows of `n_columns` elements, one after the other. As fast as several
+/// rows at a time allow, which for short rows is a good deal faster than
+/// [`exact_sum`](crate::exact_sum) row by row.
 ///
 /// # Panics
 /// If `rows.len()` is not `n_columns * sums.len()`.
@@ -38,7 +39,8 @@ pub fn exact_row_sums(rows: &[f64], n_columns: usize, sums: &mut [f64]) {
     Kernel::get().row_sums(rows, n_columns, sums);
 }
 
-/// An element type whose rows [`Executor::row_sums`] adds up, and the type of the sums. Implemented for every [`Element`].
+/// An element type whose rows [`Executor::row_sums`] adds up, and the type of the sums. Implemented
+/// for every [`Element`].
 ///
 /// | elements | sums | |
 /// |---|---|---|
@@ -51,9 +53,14 @@ pub trait Summand: Element {
     /// The type of the sums.
     type Sum: Element;
 
-    /// The sums of rows on end; stops at the first that does not fit, with its place and the exact sum.
+    /// The sums of rows on end; stops at the first that does not fit, with its place and the exact
+    /// sum.
     #[doc(hidden)]
-    fn sum_rows(rows: &[Self], n_columns: usize, sums: &mut [Self::Sum]) -> Result<(), (usize, i128)>;
+    fn sum_rows(
+        rows: &[Self],
+        n_columns: usize,
+        sums: &mut [Self::Sum],
+    ) -> Result<(), (usize, i128)>;
 }
 
 macro_rules! summands {
@@ -81,27 +88,33 @@ impl Summand for Bool {
 }
 
 impl<M: Mode> Executor<'_, M> {
-    /// The exact sum of each row, rounded once to the type of the sums: for doubles the double nearest to the exact sum of
-    /// the row's elements, as Python's `math.fsum` (see [`exact_sum`](crate::exact_sum) for NaN, infinities and zeros);
-    /// for `f32` the nearest `f32`; for integers the sum itself, as `i64` or `u64` (see [`Summand`]). The same bits,
-    /// therefore, for every number of workers, block size, machine and crash.
+    /// The exact sum of each row, rounded once to the type of the sums: for doubles the double
+    /// nearest to the exact sum of the row's elements, as Python's `math.fsum` (see
+    /// [`exact_sum`](crate::exact_sum) for NaN, infinities and zeros); for `f32` the nearest `f32`;
+    /// for integers the sum itself, as `i64` or `u64` (see [`Summand`]). The same bits, therefore,
+    /// for every number of workers, block size, machine and crash.
     ///
-    /// `input` is an array or a [part](Selection) of one, of shape `(rows, columns)` or of more axes, whose elements are
-    /// then summed over all but the first. The result has shape `(rows,)` and is nameless until
-    /// [published](SharedArray::publish). Rows of no elements have the sum 0. Where the elements of a row do
-    /// not lie on end (every other column), each worker holds a copy of one row at a time, or of some short ones.
+    /// `input` is an array or a [part](Selection) of one, of shape `(rows, columns)` or of more
+    /// axes, whose elements are then summed over all but the first. The result has shape `(rows,)`
+    /// and is nameless until [published](SharedArray::publish). Rows of no elements have the sum 0.
+    /// Where the elements of a row do not lie on end (every other column), each worker holds a copy
+    /// of one row at a time, or of some short ones.
     ///
     /// # Errors
-    /// [`SumOverflow`](crate::Error::SumOverflow) with the lowest row of integers whose sum does not fit;
-    /// those of the options; [`ShmFull`](crate::Error::ShmFull) and the like where the output cannot be made;
-    /// [`ForkFailed`](crate::Error::ForkFailed), [`WorkerSetup`](crate::Error::WorkerSetup) or [`Os`](crate::Error::Os)
-    /// where no worker can be had; [`Truncated`](crate::Error::Truncated) and [`HolesPunched`](crate::Error::HolesPunched) where another process has cut
-    /// an array or taken memory out of it;
-    /// [`PoisonedRows`](crate::Error::PoisonedRows), [`WorkersKeepDying`](crate::Error::WorkersKeepDying) or
-    /// [`ControlCorrupted`](crate::Error::ControlCorrupted) where somebody kills, or writes to, what is not theirs.
+    /// [`SumOverflow`](crate::Error::SumOverflow) with the lowest row of integers whose sum does
+    /// not fit; those of the options; [`ShmFull`](crate::Error::ShmFull) and the like where the
+    /// output cannot be made; [`ForkFailed`](crate::Error::ForkFailed),
+    /// [`WorkerSetup`](crate::Error::WorkerSetup) or [`Os`](crate::Error::Os) where no worker can
+    /// be had; [`Truncated`](crate::Error::Truncated) and
+    /// [`HolesPunched`](crate::Error::HolesPunched) where another process has cut an array or taken
+    /// memory out of it; [`PoisonedRows`](crate::Error::PoisonedRows),
+    /// [`WorkersKeepDying`](crate::Error::WorkersKeepDying) or
+    /// [`ControlCorrupted`](crate::Error::ControlCorrupted) where somebody kills, or writes to,
+    /// what is not theirs.
     ///
     /// # Fork safety
-    /// Workers run no code but rowfork's own, which takes no lock: safe to call from a program of many threads.
+    /// Workers run no code but rowfork's own, which takes no lock: safe to call from a program of
+    /// many threads.
     ///
     /// # Examples
     /// ```
@@ -125,12 +138,13 @@ impl<M: Mode> Executor<'_, M> {
         with_new_output(Ix1(input.n_rows()), |output| self.row_sums_into(input, output))
     }
 
-    /// As [`row_sums`](Self::row_sums), into an output of shape `(rows,)` that is there already: repeated calls then
-    /// place nothing.
+    /// As [`row_sums`](Self::row_sums), into an output of shape `(rows,)` that is there already:
+    /// repeated calls then place nothing.
     ///
     /// # Errors
-    /// As [`row_sums`](Self::row_sums), and [`WrongShape`](crate::Error::WrongShape) for an output of another length. On
-    /// an error the output holds the sums of some rows and what it held before in the others.
+    /// As [`row_sums`](Self::row_sums), and [`WrongShape`](crate::Error::WrongShape) for an output
+    /// of another length. On an error the output holds the sums of some rows and what it held
+    /// before in the others.
     pub fn row_sums_into<'s, A: Summand, D: RemoveAxis>(
         &self,
         input: impl Into<Selection<'s, A, D>>,
@@ -139,16 +153,17 @@ impl<M: Mode> Executor<'_, M> {
         let input = input.into();
         check(self, &input)?;
         check_shape(&Ix1(input.n_rows()), output)?;
-        let summed = run(self, &input, output, Plan::BuiltIn, Given::NONE, (), |Task { input, .. }| {
-            let rows_of = RowReader::new(input)?;
-            Ok(move |rows: Range<usize>, sums: &mut [A::Sum], station: &Station<'_>| {
-                let start = rows.start;
-                rows_of.pieces(rows, station, |piece, elements| {
-                    let sums = &mut sums[piece.start - start..piece.end - start];
-                    A::sum_rows(elements, rows_of.row_len(), sums)
+        let summed =
+            run(self, &input, output, Plan::BuiltIn, Given::NONE, (), |Task { input, .. }| {
+                let rows_of = RowReader::new(input)?;
+                Ok(move |rows: Range<usize>, sums: &mut [A::Sum], station: &Station<'_>| {
+                    let start = rows.start;
+                    rows_of.pieces(rows, station, |piece, elements| {
+                        let sums = &mut sums[piece.start - start..piece.end - start];
+                        A::sum_rows(elements, rows_of.row_len(), sums)
+                    })
                 })
-            })
-        });
+            });
         summed.map(with_overflows_in_words::<A>).map_err(overflow::<A>)
     }
 }

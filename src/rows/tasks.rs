@@ -2,22 +2,23 @@
 
 use ndarray::Ix1;
 
+use super::KernelReturn;
 use super::input::tasks;
-use super::{KernelReturn};
 use super::run::{check, with_new_output};
 use crate::array::{Element, SharedArray};
+use crate::engine::report::{Output, Report};
 use crate::error::Result;
 use crate::executor::Executor;
 use crate::executor::mode::{KernelFor, Mode};
-use crate::engine::report::{Output, Report};
 
 impl<M: Mode> Executor<'_, M> {
-    /// Calls `task` with each of 0, 1, ... `n_tasks - 1`, in workers, and gives the values in order: an array of shape
-    /// `(n_tasks,)`.
+    /// Calls `task` with each of 0, 1, ... `n_tasks - 1`, in workers, and gives the values in
+    /// order: an array of shape `(n_tasks,)`.
     ///
-    /// For what has no matrix to work on: simulations, files to read, parameters to try. The answer must follow from the
-    /// task's number alone, not from the worker or the order: seed random numbers with it, and the result is the same for
-    /// any number of workers. What is said of rows in errors and reports is said of tasks. For several values per task use
+    /// For what has no matrix to work on: simulations, files to read, parameters to try. The answer
+    /// must follow from the task's number alone, not from the worker or the order: seed random
+    /// numbers with it, and the result is the same for any number of workers. What is said of rows
+    /// in errors and reports is said of tasks. For several values per task use
     /// [`transform_rows`](Self::transform_rows) over a vector of parameters.
     ///
     /// # Errors
@@ -41,11 +42,12 @@ impl<M: Mode> Executor<'_, M> {
         with_new_output(Ix1(n_tasks), |output| self.run_tasks_into(output, task))
     }
 
-    /// As [`run_tasks`](Self::run_tasks), into an output that is there already: as many tasks as it has elements.
+    /// As [`run_tasks`](Self::run_tasks), into an output that is there already: as many tasks as it
+    /// has elements.
     ///
     /// # Errors
-    /// As [`map_rows`](Self::map_rows). On an error the output holds the values of some tasks and what it held before in the
-    /// others.
+    /// As [`map_rows`](Self::map_rows). On an error the output holds the values of some tasks and
+    /// what it held before in the others.
     pub fn run_tasks_into<R: KernelReturn<Value: Element>>(
         &self,
         output: &mut SharedArray<R::Value, Ix1>,

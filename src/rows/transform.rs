@@ -4,31 +4,33 @@ use std::ops::Range;
 
 use ndarray::{ArrayViewMut, Axis, Dimension, IntoDimension};
 
-use super::{KernelReturn, Rows};
 use super::run::{Plan, Task, check, check_shape, each_row, run, stacked, with_new_output};
+use super::{KernelReturn, Rows};
 use crate::array::{Element, SharedArray};
+use crate::engine::args::Shape;
 use crate::engine::control::Station;
+use crate::engine::report::{Output, Report};
 use crate::error::Result;
 use crate::executor::Executor;
 use crate::executor::mode::{Given, KernelFor, Mode};
-use crate::engine::args::Shape;
-use crate::engine::report::{Output, Report};
 
 /// One axis more than a shape given as `S`.
 pub(super) type Larger<S> = <<S as IntoDimension>::Dim as Dimension>::Larger;
 
 impl<M: Mode> Executor<'_, M> {
-    /// Calls `kernel` for every row with the row and a row of the output to fill, in workers. `row_shape` is the shape
-    /// of the output's rows: a width, or `(height, width)` for images. The output has the rows of the input as axis 0,
-    /// and is nameless until [published](SharedArray::publish).
+    /// Calls `kernel` for every row with the row and a row of the output to fill, in workers.
+    /// `row_shape` is the shape of the output's rows: a width, or `(height, width)` for images. The
+    /// output has the rows of the input as axis 0, and is nameless until
+    /// [published](SharedArray::publish).
     ///
-    /// The output may have any element type, which follows from what the kernel does with it, or is said:
-    /// `transform_rows::<f32, _, _, _>(...)`. The kernel must write all of its row, and not read it before: a row that is
-    /// run again after a death holds what the dead worker wrote, and under [guard](Self::guard) it holds zeros. For the rest see [`map_rows`](Self::map_rows).
+    /// The output may have any element type, which follows from what the kernel does with it, or is
+    /// said: `transform_rows::<f32, _, _, _>(...)`. The kernel must write all of its row, and not
+    /// read it before: a row that is run again after a death holds what the dead worker wrote, and
+    /// under [guard](Self::guard) it holds zeros. For the rest see [`map_rows`](Self::map_rows).
     ///
     /// # Errors
-    /// As [`map_rows`](Self::map_rows). A kernel that assigns a row of another shape panics, which is
-    /// [`KernelPanicked`](crate::Error::KernelPanicked).
+    /// As [`map_rows`](Self::map_rows). A kernel that assigns a row of another shape panics, which
+    /// is [`KernelPanicked`](crate::Error::KernelPanicked).
     ///
     /// # Fork safety
     /// See [`fork()`](crate::fork()) and [`Pool`](crate::Pool).
@@ -51,7 +53,8 @@ impl<M: Mode> Executor<'_, M> {
         &self,
         input: I,
         row_shape: S,
-        kernel: impl Fn(I::Row, &mut ArrayViewMut<'_, T, <Larger<S> as Dimension>::Smaller>) -> R + KernelFor<M>,
+        kernel: impl Fn(I::Row, &mut ArrayViewMut<'_, T, <Larger<S> as Dimension>::Smaller>) -> R
+        + KernelFor<M>,
     ) -> Result<Output<SharedArray<T, Larger<S>>>> {
         check(self, &input)?;
         let row_shape = row_shape.into_dimension();
@@ -59,19 +62,25 @@ impl<M: Mode> Executor<'_, M> {
         with_new_output(dim, |output| self.transform_rows_into(input, row_shape, output, kernel))
     }
 
-    /// As [`transform_rows`](Self::transform_rows), into an output that is there already, of as many rows as the input and of
-    /// rows of shape `row_shape`.
+    /// As [`transform_rows`](Self::transform_rows), into an output that is there already, of as
+    /// many rows as the input and of rows of shape `row_shape`.
     ///
     /// # Errors
-    /// As [`transform_rows`](Self::transform_rows), and [`WrongShape`](crate::Error::WrongShape) for an output of another
-    /// shape. On an error the output holds some new rows, perhaps one half-written for each worker, and what it held before
-    /// in the others.
-    pub fn transform_rows_into<T: Element, I: Rows, S: IntoDimension, R: KernelReturn<Value = ()>>(
+    /// As [`transform_rows`](Self::transform_rows), and [`WrongShape`](crate::Error::WrongShape)
+    /// for an output of another shape. On an error the output holds some new rows, perhaps one
+    /// half-written for each worker, and what it held before in the others.
+    pub fn transform_rows_into<
+        T: Element,
+        I: Rows,
+        S: IntoDimension,
+        R: KernelReturn<Value = ()>,
+    >(
         &self,
         input: I,
         row_shape: S,
         output: &mut SharedArray<T, Larger<S>>,
-        kernel: impl Fn(I::Row, &mut ArrayViewMut<'_, T, <Larger<S> as Dimension>::Smaller>) -> R + KernelFor<M>,
+        kernel: impl Fn(I::Row, &mut ArrayViewMut<'_, T, <Larger<S> as Dimension>::Smaller>) -> R
+        + KernelFor<M>,
     ) -> Result<Report> {
         check(self, &input)?;
         let dim = stacked(input.n_rows(), &row_shape.into_dimension());

@@ -6,33 +6,36 @@ use ndarray::{Axis, RemoveAxis};
 
 use super::input::sealed::RowCheck;
 use super::input::tasks;
+use super::run::{Plan, Task, each_row, run};
 use super::transform::block_view;
 use super::{KernelReturn, RowMut, Rows};
-use super::run::{Plan, Task, each_row, run};
 use crate::array::{Element, SharedArray};
+use crate::engine::args::Shape;
 use crate::engine::control::Station;
+use crate::engine::report::Report;
 use crate::error::Result;
 use crate::executor::Executor;
 use crate::executor::mode::{Given, KernelFor, Mode};
-use crate::engine::args::Shape;
-use crate::engine::report::Report;
 
 impl<M: Mode> Executor<'_, M> {
-    /// Calls `kernel` for every row with a [`RowMut`] to change in place, in workers. There is no second array: the
-    /// memory stays that of the input. It is always all rows of an array; a kernel that is to change some of the columns
-    /// slices its row.
+    /// Calls `kernel` for every row with a [`RowMut`] to change in place, in workers. There is no
+    /// second array: the memory stays that of the input. It is always all rows of an array; a
+    /// kernel that is to change some of the columns slices its row.
     ///
-    /// A worker saves some rows (8 KiB of them, or one) before it lets the kernel at them. When it dies they are put back and run
-    /// again: the array becomes what it would be without the death. When the call fails, they are put back: every row is
-    /// either new or as it was, and the error says which are new. Not so where a crash (SIGSEGV, SIGABRT, ...) may have written
-    /// to other rows, which ends the call, unless it is [guarded](Self::guard).
+    /// A worker saves some rows (8 KiB of them, or one) before it lets the kernel at them. When it
+    /// dies they are put back and run again: the array becomes what it would be without the death.
+    /// When the call fails, they are put back: every row is either new or as it was, and the error
+    /// says which are new. Not so where a crash (SIGSEGV, SIGABRT, ...) may have written to other
+    /// rows, which ends the call, unless it is [guarded](Self::guard).
     ///
-    /// Where the [policy](Self::policy) is to fill, rows that fail hold the value; rows that were not run when the call ended early
-    /// are as they were, so that they can be updated later. `missing_rows` of the report names both.
+    /// Where the [policy](Self::policy) is to fill, rows that fail hold the value; rows that were
+    /// not run when the call ended early are as they were, so that they can be updated later.
+    /// `missing_rows` of the report names both.
     ///
     /// # Errors
     /// As [`map_rows`](Self::map_rows), but once any row is new the error is
-    /// [`UpdateInterrupted`](crate::Error::UpdateInterrupted) with the rows, and the former as its source.
+    /// [`UpdateInterrupted`](crate::Error::UpdateInterrupted) with the rows, and the former as its
+    /// source.
     ///
     /// # Fork safety
     /// See [`fork()`](crate::fork()) and [`Pool`](crate::Pool).
@@ -67,15 +70,16 @@ impl<M: Mode> Executor<'_, M> {
                     let start = rows.start;
                     let mut block = block_view(&dim, rows.len(), values);
                     each_row(&tasks(rows.end), rows, station, |at, _| {
-                        kernel(&mut RowMut::new(start + at, block.index_axis_mut(Axis(0), at))).into_result()
+                        kernel(&mut RowMut::new(start + at, block.index_axis_mut(Axis(0), at)))
+                            .into_result()
                     })
                 })
             },
         )
     }
 
-    /// As [`update_rows`](Self::update_rows), with the rows of other arrays beside: `inputs` is what
-    /// [`map_rows`](Self::map_rows) takes, with as many rows as `array`.
+    /// As [`update_rows`](Self::update_rows), with the rows of other arrays beside: `inputs` is
+    /// what [`map_rows`](Self::map_rows) takes, with as many rows as `array`.
     ///
     /// # Errors
     /// As [`update_rows`](Self::update_rows).
@@ -113,7 +117,11 @@ impl<M: Mode> Executor<'_, M> {
                     let start = rows.start;
                     let mut block = block_view(&dim, rows.len(), values);
                     each_row(&input, rows, station, |at, (_, others)| {
-                        kernel(&mut RowMut::new(start + at, block.index_axis_mut(Axis(0), at)), others).into_result()
+                        kernel(
+                            &mut RowMut::new(start + at, block.index_axis_mut(Axis(0), at)),
+                            others,
+                        )
+                        .into_result()
                     })
                 })
             },

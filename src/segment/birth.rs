@@ -1,8 +1,8 @@
-//! Birth of a segment: nameless first, whole before anybody sees it, named last. An error or a SIGKILL at any instant
-//! leaves nothing behind, and no one ever reads a half-made segment.
+//! Birth of a segment: nameless first, whole before anybody sees it, named last. An error or a
+//! SIGKILL at any instant leaves nothing behind, and no one ever reads a half-made segment.
 //!
-//! Where a file without a name is impossible (no `O_TMPFILE`, no `/proc`), `Newborn::visible` makes a visible one
-//! and takes it away again on every path that does not end in a segment.
+//! Where a file without a name is impossible (no `O_TMPFILE`, no `/proc`), `Newborn::visible` makes
+//! a visible one and takes it away again on every path that does not end in a segment.
 
 use std::fs::{File, Metadata, Permissions};
 use std::hash::{BuildHasher, RandomState};
@@ -16,15 +16,16 @@ use shared_memory::{ShmemConf, ShmemError};
 use super::handle::Segment;
 use super::header::{self, DATA_OFFSET};
 use super::mapping::Mapped;
+use super::metadata::{LASTING, VOLATILE};
 use super::name::{self, SHM_DIR, os};
 use super::reserve::{self, Fill, Pages};
-use super::metadata::{LASTING, VOLATILE};
 use super::{claim_name, preflight, reserve_in_child, shortage};
 use crate::error::{Error, Result};
 use crate::sys::file;
 use crate::sys::memory::Access;
 
-/// Makes a segment for an array of `shape`, of elements that NumPy calls `descr`, filled by `content` (zeros without).
+/// Makes a segment for an array of `shape`, of elements that NumPy calls `descr`, filled by
+/// `content` (zeros without).
 pub(crate) fn birth(
     name: Option<&str>,
     descr: &str,
@@ -46,14 +47,18 @@ pub(crate) fn birth(
     preflight::check_room(file, total as u64)?;
     file.set_len(total as u64).map_err(|e| shortage::shm_error(file, total as u64, e))?;
     let len = NonZeroUsize::new(total).ok_or_else(overflow)?;
-    let mapping = Mapped::new(file, len, Access::Write, name::label(name)).map_err(os("map", Path::new(SHM_DIR)))?;
+    let mapping = Mapped::new(file, len, Access::Write, name::label(name))
+        .map_err(os("map", Path::new(SHM_DIR)))?;
     file::lock_shared(file).map_err(os("lock", Path::new(SHM_DIR)))?;
     let huge = huge_pages_allowed();
     if let Some(brink) = brink {
-        reserve_in_child::reserve(file, total as u64, brink, || reserve::reserve_only(file, &mapping, huge))?;
+        reserve_in_child::reserve(file, total as u64, brink, || {
+            reserve::reserve_only(file, &mapping, huge)
+        })?;
     }
     let pages = reserve::reserve(file, &mapping, huge, content)?;
-    file.write_all_at(&header::of_segment(descr, shape), 0).map_err(os("write to", Path::new(SHM_DIR)))?;
+    file.write_all_at(&header::of_segment(descr, shape), 0)
+        .map_err(os("write to", Path::new(SHM_DIR)))?;
     newborn.named(name, mapping, pages)
 }
 
@@ -68,13 +73,15 @@ struct Newborn {
     visible: Visible,
 }
 
-/// The name that a newborn has already, where a nameless file is impossible. Its drop takes the name away.
+/// The name that a newborn has already, where a nameless file is impossible. Its drop takes the
+/// name away.
 struct Visible(Option<(String, Metadata)>);
 
 impl Newborn {
     fn new(name: Option<&str>, total: usize) -> Result<Self> {
         let nameless_works = name.is_none() || Path::new("/proc/self/fd").exists();
-        let refused = match nameless_works.then(|| file::open_nameless(Path::new(SHM_DIR), LASTING)) {
+        let refused = match nameless_works.then(|| file::open_nameless(Path::new(SHM_DIR), LASTING))
+        {
             Some(Ok(file)) => return Ok(Self { file, visible: Visible(None) }),
             Some(Err(error)) => error,
             None => io::ErrorKind::Unsupported.into(),
@@ -103,19 +110,25 @@ impl Newborn {
                 return Err(error);
             }
         };
-        // Its drop would unlink by name, in any process that inherited it; ours looks at pid and inode first.
+        // Its drop would unlink by name, in any process that inherited it; ours looks at pid and
+        // inode first.
         made.set_owner(false);
         drop(made);
-        let as_made = |meta: &Metadata| meta.is_file() && meta.uid() == name::our_uid() && meta.len() == total as u64;
+        let as_made = |meta: &Metadata| {
+            meta.is_file() && meta.uid() == name::our_uid() && meta.len() == total as u64
+        };
         let first_seen = std::fs::symlink_metadata(&path).ok().filter(as_made);
         // A umask may have taken our own permissions; the name is ours, so is the file.
         let opened = std::fs::set_permissions(&path, Permissions::from_mode(LASTING))
             .map_err(os("change the mode of", &path))
             .and_then(|()| name::open_regular(name, true));
         match opened {
-            Ok((file, meta)) if as_made(&meta) => Ok(Self { file, visible: Visible(Some((name.to_owned(), meta))) }),
+            Ok((file, meta)) if as_made(&meta) => {
+                Ok(Self { file, visible: Visible(Some((name.to_owned(), meta))) })
+            }
             // Replaced under our hands: not ours to remove.
-            Ok(_) => Err(claim_name::in_use(name)?.unwrap_or_else(|| os("make", &path)(io::ErrorKind::NotFound.into()))),
+            Ok(_) => Err(claim_name::in_use(name)?
+                .unwrap_or_else(|| os("make", &path)(io::ErrorKind::NotFound.into()))),
             Err(error) => {
                 drop(Visible(first_seen.map(|meta| (name.to_owned(), meta))));
                 Err(error)
@@ -127,7 +140,9 @@ impl Newborn {
     fn named(mut self, name: Option<&str>, mapping: Mapped, pages: Pages) -> Result<Segment> {
         if let Some(name) = name {
             let path = name::path(name);
-            self.file.set_permissions(Permissions::from_mode(VOLATILE)).map_err(os("change the mode of", &path))?;
+            self.file
+                .set_permissions(Permissions::from_mode(VOLATILE))
+                .map_err(os("change the mode of", &path))?;
             if self.visible.0.is_none() {
                 claim_name::link(&self.file, name)?;
             }

@@ -1,5 +1,5 @@
-//! How large a segment can be here and now, for whoever would know before making one: the questions of `preflight`, asked of no
-//! segment in particular.
+//! How large a segment can be here and now, for whoever would know before making one: the questions
+//! of `preflight`, asked of no segment in particular.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,8 @@ use crate::sys::{file, limits};
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Room {
-    /// The largest segment that would not be refused, in bytes, header included: the least of all that follows.
+    /// The largest segment that would not be refused, in bytes, header included: the least of all
+    /// that follows.
     pub bytes: u64,
     /// Bytes of `/dev/shm` that are free; `u64::MAX` if it has no limit of its own.
     pub shm_available: u64,
@@ -24,10 +25,12 @@ pub struct Room {
     pub memory: Option<MemoryRoom>,
     /// The largest file that this process may make (`RLIMIT_FSIZE`), if that is limited, in bytes.
     pub file_size: Option<u64>,
-    /// The address space that this process may still take (`RLIMIT_AS`), if that is limited, in bytes.
+    /// The address space that this process may still take (`RLIMIT_AS`), if that is limited, in
+    /// bytes.
     pub address_space: Option<u64>,
-    /// The control group around this process that dies as a whole when one of its processes takes more memory than there is
-    /// (`memory.oom.group`): a kernel that does so ends the caller, too, and not its worker alone.
+    /// The control group around this process that dies as a whole when one of its processes takes
+    /// more memory than there is (`memory.oom.group`): a kernel that does so ends the caller, too,
+    /// and not its worker alone.
     pub dies_whole: Option<PathBuf>,
 }
 
@@ -43,8 +46,8 @@ pub struct MemoryRoom {
     pub group: Option<PathBuf>,
 }
 
-/// How large a segment can be now, and what limits it. An estimate: others take memory, too. The making of an array asks again and
-/// has the last word.
+/// How large a segment can be now, and what limits it. An estimate: others take memory, too. The
+/// making of an array asks again and has the last word.
 ///
 /// ```
 /// use rowfork::{SharedArray, segment};

@@ -1,4 +1,5 @@
-//! Taking a name: whether it is free, once what killed programs have left is removed, and giving it to a file.
+//! Taking a name: whether it is free, once what killed programs have left is removed, and giving it
+//! to a file.
 
 use std::fs::File;
 use std::io;
@@ -11,8 +12,9 @@ use super::sweep;
 use crate::error::{Error, Result};
 use crate::sys::file;
 
-/// Whether an array could be given this name now: it may be one, and nothing stands there, once what killed programs have left is
-/// [swept](super::sweep()). For who would know before the work rather than after.
+/// Whether an array could be given this name now: it may be one, and nothing stands there, once
+/// what killed programs have left is [swept](super::sweep()). For who would know before the work
+/// rather than after.
 ///
 /// ```
 /// use rowfork::{Error, segment};
@@ -20,16 +22,16 @@ use crate::sys::file;
 /// ```
 ///
 /// # Errors
-/// [`InvalidName`](Error::InvalidName); [`NameInUse`](Error::NameInUse) if anything at all stands there, whoever owns it;
-/// [`Os`](Error::Os).
+/// [`InvalidName`](Error::InvalidName); [`NameInUse`](Error::NameInUse) if anything at all stands
+/// there, whoever owns it; [`Os`](Error::Os).
 pub fn check_free(name: &str) -> Result<()> {
     let name = validated(name)?;
     sweep_once();
     in_use(name)?.map_or(Ok(()), Err)
 }
 
-/// Sweeps once per process; a second thread waits until it is done. Never in a forked child, where it may be for ever
-/// that another thread of the parent was at it.
+/// Sweeps once per process; a second thread waits until it is done. Never in a forked child, where
+/// it may be for ever that another thread of the parent was at it.
 fn sweep_once() {
     static SWEPT: Once = Once::new();
     if at_home() {

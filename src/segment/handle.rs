@@ -31,15 +31,20 @@ pub(crate) struct Segment {
     maker: Option<u32>,
     data_offset: usize,
     pages: Option<Pages>,
-    /// Whether all of it had memory when it was made or attached to, by the file system's own count: not every one
-    /// counts.
+    /// Whether all of it had memory when it was made or attached to, by the file system's own
+    /// count: not every one counts.
     had_memory: bool,
     /// A process that does not die may still write to it.
     abandoned: AtomicBool,
 }
 
 impl Segment {
-    pub(super) fn made_here(file: File, mapping: Mapped, name: Option<String>, pages: Pages) -> Self {
+    pub(super) fn made_here(
+        file: File,
+        mapping: Mapped,
+        name: Option<String>,
+        pages: Pages,
+    ) -> Self {
         let mut segment = Self::mapped(file, mapping, name, DATA_OFFSET);
         (segment.maker, segment.pages) = (Some(std::process::id()), Some(pages));
         segment
@@ -62,7 +67,18 @@ impl Segment {
         let had_memory = file.metadata().is_ok_and(|meta| has_memory(&meta, len));
         let abandoned = AtomicBool::new(false);
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
-        Self { id, mapping, file, name, file_path: None, maker: None, data_offset, pages: None, had_memory, abandoned }
+        Self {
+            id,
+            mapping,
+            file,
+            name,
+            file_path: None,
+            maker: None,
+            data_offset,
+            pages: None,
+            had_memory,
+            abandoned,
+        }
     }
 
     /// What tells it from every other segment that this process has or had.
@@ -93,8 +109,8 @@ impl Segment {
         self.mapping.at(self.data_offset)
     }
 
-    /// The open file, and where in it the data start: what a worker writes by system call, and not through a mapping that may
-    /// be read-only.
+    /// The open file, and where in it the data start: what a worker writes by system call, and not
+    /// through a mapping that may be read-only.
     pub(crate) fn data_in_file(&self) -> (&File, u64) {
         (&self.file, self.data_offset as u64)
     }
@@ -109,9 +125,9 @@ impl Segment {
         self.pages
     }
 
-    /// `Truncated` if somebody has cut the file since, `HolesPunched` if it has lost memory that it had: by a hole, or
-    /// because it was cut and made longer again. What was touched since has memory again, and is not told from what
-    /// always had it.
+    /// `Truncated` if somebody has cut the file since, `HolesPunched` if it has lost memory that it
+    /// had: by a hole, or because it was cut and made longer again. What was touched since has
+    /// memory again, and is not told from what always had it.
     ///
     /// And `Abandoned` if a worker that did not die may yet write to it.
     pub(crate) fn check_length(&self) -> Result<()> {
@@ -127,12 +143,17 @@ impl Segment {
             return Err(Error::Truncated { path: self.path(), expected, actual: meta.len() });
         }
         if self.had_memory && !has_memory(&meta, expected) {
-            return Err(Error::HolesPunched { path: self.path(), expected, actual: meta.blocks() * BLOCK });
+            return Err(Error::HolesPunched {
+                path: self.path(),
+                expected,
+                actual: meta.blocks() * BLOCK,
+            });
         }
         Ok(())
     }
 
-    /// Whether nobody but this process and its workers can reach it: it was made here and has no name.
+    /// Whether nobody but this process and its workers can reach it: it was made here and has no
+    /// name.
     pub(crate) fn is_out_of_reach(&self) -> bool {
         self.name.is_none() && self.maker.is_some() && !self.abandoned.load(Ordering::Relaxed)
     }
@@ -147,14 +168,14 @@ impl Segment {
         self.abandoned.store(true, Ordering::Relaxed);
     }
 
-    /// Whether this process may write as far as the end of it: the limit on file sizes counts inside of a file, too, and the
-    /// answer to a write beyond it is a signal.
+    /// Whether this process may write as far as the end of it: the limit on file sizes counts
+    /// inside of a file, too, and the answer to a write beyond it is a signal.
     pub(crate) fn check_writable(&self) -> Result<()> {
         preflight::check_file_size_limit(self.mapping.map().len() as u64)
     }
 
-    /// Writes data bytes at `offset` (header not counted) by way of the file, so that a segment that somebody cuts at
-    /// this very moment is no SIGBUS for the caller.
+    /// Writes data bytes at `offset` (header not counted) by way of the file, so that a segment
+    /// that somebody cuts at this very moment is no SIGBUS for the caller.
     pub(crate) fn write_at(&self, offset: usize, bytes: &[u8]) -> Result<()> {
         self.check_length()?;
         let at = (self.data_offset + offset) as u64;
@@ -166,10 +187,11 @@ impl Segment {
         self.check_length() // cut in between, it is longer again, and not what it was
     }
 
-    /// Whether it had a name that does not lead to it any more: somebody else has removed it (`rm`, or logind's
-    /// `RemoveIPC` at the last logout), and perhaps put another file in its place.
+    /// Whether it had a name that does not lead to it any more: somebody else has removed it (`rm`,
+    /// or logind's `RemoveIPC` at the last logout), and perhaps put another file in its place.
     pub(crate) fn name_is_gone(&self) -> bool {
-        let leads_here = |name: &String| self.file.metadata().is_ok_and(|meta| name::leads_to(name, &meta));
+        let leads_here =
+            |name: &String| self.file.metadata().is_ok_and(|meta| name::leads_to(name, &meta));
         self.name.as_ref().is_some_and(|name| !leads_here(name))
     }
 
@@ -183,16 +205,22 @@ impl Segment {
         let path = name::path(name);
         if let Some(elsewhere) = &self.file_path {
             let no_segment = format!("its memory are the pages of {}", elsewhere.display());
-            return Err(os("name", &path)(io::Error::new(io::ErrorKind::CrossesDevices, no_segment)));
+            return Err(os("name", &path)(io::Error::new(
+                io::ErrorKind::CrossesDevices,
+                no_segment,
+            )));
         }
-        self.file.set_permissions(Permissions::from_mode(VOLATILE)).map_err(os("change the mode of", &path))?;
+        self.file
+            .set_permissions(Permissions::from_mode(VOLATILE))
+            .map_err(os("change the mode of", &path))?;
         link(&self.file, name)?;
         self.mapping.relabel(name::label(Some(name)));
         self.name = Some(name.to_owned());
         Ok(())
     }
 
-    /// Lets a named segment outlive its maker. What is not volatile lasts already, and may be somebody else's.
+    /// Lets a named segment outlive its maker. What is not volatile lasts already, and may be
+    /// somebody else's.
     pub(crate) fn persist(&mut self) -> Result<()> {
         if self.name.is_none() {
             return Err(Error::Nameless);
@@ -200,19 +228,24 @@ impl Segment {
         if !is_volatile(&self.file.metadata().map_err(os("examine", &self.path()))?) {
             return Ok(());
         }
-        self.file.set_permissions(Permissions::from_mode(LASTING)).map_err(os("change the mode of", &self.path()))
+        self.file
+            .set_permissions(Permissions::from_mode(LASTING))
+            .map_err(os("change the mode of", &self.path()))
     }
 }
 
 impl Drop for Segment {
-    /// The maker's handle takes the name away, unless the segment was made to last: the file's mode says so, whoever
-    /// changed it. A forked child has another pid; a name that leads elsewhere by now is not ours.
+    /// The maker's handle takes the name away, unless the segment was made to last: the file's mode
+    /// says so, whoever changed it. A forked child has another pid; a name that leads elsewhere by
+    /// now is not ours.
     fn drop(&mut self) {
         if self.mapping.is_ours() {
             registry::tell_that_it_is_gone(self.id);
         }
         let Some(name) = &self.name else { return };
-        if self.maker != Some(std::process::id()) && !failpoints::is_on("whoever drops takes the name away") {
+        if self.maker != Some(std::process::id())
+            && !failpoints::is_on("whoever drops takes the name away")
+        {
             return;
         }
         let Ok(meta) = self.file.metadata() else { return };

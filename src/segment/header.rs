@@ -1,11 +1,13 @@
-//! The `.npy` header: what we write (version 1.0, data at byte 4096) and what NumPy may have written.
-//! Format: <https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html>. Pure: no file, no memory map.
+//! The `.npy` header: what we write (version 1.0, data at byte 4096) and what NumPy may have
+//! written. Format: <https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html>. Pure:
+//! no file, no memory map.
 
 use crate::error::HeaderError;
 
 /// Where data start in every segment that rowfork makes: on a page of their own.
 pub(crate) const DATA_OFFSET: usize = 4096;
-/// The longest header that is read. NumPy itself refuses more than 10,000 bytes unless told otherwise.
+/// The longest header that is read. NumPy itself refuses more than 10,000 bytes unless told
+/// otherwise.
 pub(super) const MAX_HEADER: u64 = 1 << 20;
 /// As much of a file as is needed to learn how long its header is, in any version.
 pub(super) const PRELUDE: usize = 12;
@@ -30,8 +32,8 @@ pub(super) fn of_segment(descr: &str, shape: &[usize]) -> Vec<u8> {
     with_prefix(&(text + &" ".repeat(spaces)))
 }
 
-/// The header of a file on disk, byte for byte as `np.save` writes it: room for axis 0 to grow to 21 digits, then spaces
-/// up to a multiple of 64 (and 64 of them where it is one already).
+/// The header of a file on disk, byte for byte as `np.save` writes it: room for axis 0 to grow to
+/// 21 digits, then spaces up to a multiple of 64 (and 64 of them where it is one already).
 pub(crate) fn of_file(descr: &str, shape: &[usize]) -> Vec<u8> {
     let mut text = dictionary(descr, shape);
     if let Some(rows) = shape.first() {
@@ -57,7 +59,10 @@ fn with_prefix(text: &str) -> Vec<u8> {
 }
 
 /// Where the header's text starts and ends, from the first bytes of a file.
-pub(super) fn extent(prelude: &[u8], file_bytes: u64) -> Result<std::ops::Range<usize>, HeaderError> {
+pub(super) fn extent(
+    prelude: &[u8],
+    file_bytes: u64,
+) -> Result<std::ops::Range<usize>, HeaderError> {
     if !prelude.starts_with(MAGIC) {
         return Err(HeaderError::BadMagic { found: prelude[..prelude.len().min(6)].to_vec() });
     }
@@ -115,38 +120,53 @@ pub(super) fn parse(text: &[u8], data_offset: usize) -> Result<Header, HeaderErr
     let fortran_order = fortran_order.ok_or(HeaderError::MissingKey { key: "fortran_order" })?;
     let shape = shape.ok_or(HeaderError::MissingKey { key: "shape" })?;
     match descr.as_bytes() {
-        [b'|' | b'<' | b'>' | b'=', b'O', ..] | [b'O', ..] => return Err(HeaderError::ObjectDtype { descr }),
+        [b'|' | b'<' | b'>' | b'=', b'O', ..] | [b'O', ..] => {
+            return Err(HeaderError::ObjectDtype { descr });
+        }
         [b'>', ..] => return Err(HeaderError::BigEndian { descr }),
         _ => {}
     }
-    if fortran_order { Err(HeaderError::FortranOrder) } else { Ok(Header { descr, shape, data_offset }) }
+    if fortran_order {
+        Err(HeaderError::FortranOrder)
+    } else {
+        Ok(Header { descr, shape, data_offset })
+    }
 }
 
 impl Header {
-    /// The axis lengths, and the number of data bytes for elements of `element_bytes`, if it fits the address space.
-    /// Axes of length 0 are left out of the check as they are in ndarray's: the others must fit even so.
+    /// The axis lengths, and the number of data bytes for elements of `element_bytes`, if it fits
+    /// the address space. Axes of length 0 are left out of the check as they are in ndarray's: the
+    /// others must fit even so.
     pub(super) fn size(&self, element_bytes: usize) -> Result<(Vec<usize>, usize), HeaderError> {
         let overflow = || HeaderError::ShapeOverflow { shape: self.shape.clone(), element_bytes };
-        let axes: Vec<usize> =
-            self.shape.iter().map(|&n| usize::try_from(n)).collect::<Result<_, _>>().map_err(|_| overflow())?;
+        let axes: Vec<usize> = self
+            .shape
+            .iter()
+            .map(|&n| usize::try_from(n))
+            .collect::<Result<_, _>>()
+            .map_err(|_| overflow())?;
         let bytes = data_bytes(&axes, element_bytes).ok_or_else(overflow)?;
         Ok((axes, bytes))
     }
 }
 
-/// Bytes of an array, `None` if it and a header do not fit the address space together, or if it has more axes than
-/// NumPy knows.
+/// Bytes of an array, `None` if it and a header do not fit the address space together, or if it has
+/// more axes than NumPy knows.
 pub(crate) fn data_bytes(shape: &[usize], element_bytes: usize) -> Option<usize> {
     if shape.len() > 64 {
         return None;
     }
-    let spanned = shape.iter().filter(|&&n| n != 0).try_fold(element_bytes, |bytes, &n| bytes.checked_mul(n))?;
+    let spanned = shape
+        .iter()
+        .filter(|&&n| n != 0)
+        .try_fold(element_bytes, |bytes, &n| bytes.checked_mul(n))?;
     // Twice the largest header: mapping adds a huge page of slack for alignment.
     isize::try_from(spanned.checked_add(8 << 20)?).ok()?;
     Some(if shape.contains(&0) { 0 } else { spanned })
 }
 
-/// A cursor over the dictionary: exactly the literals that NumPy writes, with any spacing that Python allows.
+/// A cursor over the dictionary: exactly the literals that NumPy writes, with any spacing that
+/// Python allows.
 struct Reader<'a> {
     text: &'a [u8],
     at: usize,
@@ -158,7 +178,11 @@ impl<'a> Reader<'a> {
     }
 
     fn skip_space(&mut self) {
-        while self.text.get(self.at).is_some_and(|b| matches!(b, b' ' | b'\t' | b'\n' | b'\r' | 0x0c)) {
+        while self
+            .text
+            .get(self.at)
+            .is_some_and(|b| matches!(b, b' ' | b'\t' | b'\n' | b'\r' | 0x0c))
+        {
             self.at += 1;
         }
     }
@@ -191,7 +215,9 @@ impl<'a> Reader<'a> {
 
     fn string(&mut self) -> Result<&'a str, HeaderError> {
         self.skip_space();
-        let Some(&quote @ (b'\'' | b'"')) = self.text.get(self.at) else { return self.malformed("a string") };
+        let Some(&quote @ (b'\'' | b'"')) = self.text.get(self.at) else {
+            return self.malformed("a string");
+        };
         self.at += 1;
         // Nobody writes control characters there; who prints what was read need not think of them.
         let string = self.run(|b| b != quote && b != b'\\' && !b.is_ascii_control());
@@ -223,7 +249,9 @@ impl<'a> Reader<'a> {
             let start = self.at;
             let digits = self.run(|b| b.is_ascii_digit());
             // With a zero before it a number is none to Python 3, and octal to Python 2.
-            let Some(length) = digits.parse().ok().filter(|_| digits == "0" || !digits.starts_with('0')) else {
+            let Some(length) =
+                digits.parse().ok().filter(|_| digits == "0" || !digits.starts_with('0'))
+            else {
                 return Err(HeaderError::Malformed { at: start, expected: "an axis length" });
             };
             self.at += usize::from(self.text.get(self.at) == Some(&b'L'));
@@ -231,7 +259,11 @@ impl<'a> Reader<'a> {
             if !self.take(b',') {
                 self.expect(b')', "',' or ')'")?;
                 // `(3)` is a number to Python, not a tuple.
-                return if shape.len() == 1 { self.malformed("',' after a single axis") } else { Ok(shape) };
+                return if shape.len() == 1 {
+                    self.malformed("',' after a single axis")
+                } else {
+                    Ok(shape)
+                };
             }
         }
     }
@@ -267,8 +299,8 @@ impl<'a> Reader<'a> {
 mod tests {
     use super::*;
     use crate::error::HeaderError::{
-        BadMagic, BadVersion, BeyondFile, BigEndian, DuplicateKey, FortranOrder, Malformed, MissingKey, NotAscii,
-        ObjectDtype, TooLong, UnknownKey,
+        BadMagic, BadVersion, BeyondFile, BigEndian, DuplicateKey, FortranOrder, Malformed,
+        MissingKey, NotAscii, ObjectDtype, TooLong, UnknownKey,
     };
     use proptest::prelude::*;
 
@@ -343,21 +375,46 @@ mod tests {
         let rest = "'fortran_order': False, 'shape': (3,)";
         let descr = |descr: &str| parsed(&format!("{{'descr': {descr}, {rest}}}"));
         assert_eq!(parsed(&format!("{{{rest}}}")), Err(MissingKey { key: "descr" }));
-        assert_eq!(parsed("{'descr': '<f8', 'shape': (3,)}"), Err(MissingKey { key: "fortran_order" }));
-        assert_eq!(parsed("{'descr': '<f8', 'fortran_order': False}"), Err(MissingKey { key: "shape" }));
-        assert_eq!(parsed(&format!("{{'colour': 1, {rest}}}")), Err(UnknownKey { key: "colour".to_owned() }));
-        assert_eq!(parsed("{'shape': (), 'shape': ()}"), Err(DuplicateKey { key: "shape".to_owned() }));
-        assert_eq!(parsed("{'descr': '<f8', 'fortran_order': True, 'shape': (3, 4)}"), Err(FortranOrder));
+        assert_eq!(
+            parsed("{'descr': '<f8', 'shape': (3,)}"),
+            Err(MissingKey { key: "fortran_order" })
+        );
+        assert_eq!(
+            parsed("{'descr': '<f8', 'fortran_order': False}"),
+            Err(MissingKey { key: "shape" })
+        );
+        assert_eq!(
+            parsed(&format!("{{'colour': 1, {rest}}}")),
+            Err(UnknownKey { key: "colour".to_owned() })
+        );
+        assert_eq!(
+            parsed("{'shape': (), 'shape': ()}"),
+            Err(DuplicateKey { key: "shape".to_owned() })
+        );
+        assert_eq!(
+            parsed("{'descr': '<f8', 'fortran_order': True, 'shape': (3, 4)}"),
+            Err(FortranOrder)
+        );
         assert_eq!(descr("'>f8'"), Err(BigEndian { descr: ">f8".to_owned() }));
         assert_eq!(descr("'|O'"), Err(ObjectDtype { descr: "|O".to_owned() }));
         assert_eq!(descr("'<é'"), Err(NotAscii { byte: 0xc3, at: 12 }));
-        assert_eq!(descr("[('x', '<f8'), ('y]', '<i4', (2,))]").unwrap().descr, "[('x', '<f8'), ('y]', '<i4', (2,))]");
+        assert_eq!(
+            descr("[('x', '<f8'), ('y]', '<i4', (2,))]").unwrap().descr,
+            "[('x', '<f8'), ('y]', '<i4', (2,))]"
+        );
     }
 
     #[test]
     fn nothing_that_is_read_moves_the_cursor_of_a_terminal() {
         let rest = "'fortran_order': False, 'shape': (3,)";
-        for text in ["'>f8\x16'", "'>f8\r'", "\"<f8\x1b[2J\"", "'\0'", "[('x',\x1b[2J '<f8')]", "[('x\x7f', '<f8')]"] {
+        for text in [
+            "'>f8\x16'",
+            "'>f8\r'",
+            "\"<f8\x1b[2J\"",
+            "'\0'",
+            "[('x',\x1b[2J '<f8')]",
+            "[('x\x7f', '<f8')]",
+        ] {
             let found = parsed(&format!("{{'descr': {text}, {rest}}}"));
             assert!(matches!(found, Err(Malformed { .. })), "{text:?}: {found:?}");
         }
@@ -369,21 +426,35 @@ mod tests {
     fn the_prelude_is_checked_against_the_file() {
         let prelude = |version: [u8; 2], len: &[u8]| [MAGIC, &version[..], len].concat();
         assert_eq!(extent(b"", 0), Err(BadMagic { found: vec![] }));
-        assert_eq!(extent(b"PK\x03\x04aaaaaaaa", 99), Err(BadMagic { found: b"PK\x03\x04aa".to_vec() }));
+        assert_eq!(
+            extent(b"PK\x03\x04aaaaaaaa", 99),
+            Err(BadMagic { found: b"PK\x03\x04aa".to_vec() })
+        );
         assert_eq!(extent(MAGIC, 6), Err(BeyondFile { end: 10, file_bytes: 6 }));
-        assert_eq!(extent(&prelude([2, 0], &[1, 0]), 10), Err(BeyondFile { end: 12, file_bytes: 10 }));
+        assert_eq!(
+            extent(&prelude([2, 0], &[1, 0]), 10),
+            Err(BeyondFile { end: 12, file_bytes: 10 })
+        );
         assert_eq!(extent(&prelude([4, 0], &[0; 4]), 99), Err(BadVersion { major: 4, minor: 0 }));
         assert_eq!(extent(&prelude([1, 1], &[0; 4]), 99), Err(BadVersion { major: 1, minor: 1 }));
-        assert_eq!(extent(&prelude([1, 0], &[118, 0, 0, 0]), 127), Err(BeyondFile { end: 128, file_bytes: 127 }));
+        assert_eq!(
+            extent(&prelude([1, 0], &[118, 0, 0, 0]), 127),
+            Err(BeyondFile { end: 128, file_bytes: 127 })
+        );
         assert_eq!(extent(&prelude([1, 0], &[118, 0, 0, 0]), 128), Ok(10..128));
         assert_eq!(extent(&prelude([3, 0], &[116, 0, 0, 0]), 128), Ok(12..128));
         let len = u64::from(u32::MAX);
-        assert_eq!(extent(&prelude([2, 0], &[255; 4]), u64::MAX), Err(TooLong { len, limit: MAX_HEADER }));
+        assert_eq!(
+            extent(&prelude([2, 0], &[255; 4]), u64::MAX),
+            Err(TooLong { len, limit: MAX_HEADER })
+        );
     }
 
     #[test]
     fn sizes_beyond_the_address_space_are_refused() {
-        let size = |shape: &[u64]| Header { descr: String::new(), shape: shape.to_vec(), data_offset: 0 }.size(8);
+        let size = |shape: &[u64]| {
+            Header { descr: String::new(), shape: shape.to_vec(), data_offset: 0 }.size(8)
+        };
         assert_eq!(size(&[3, 4]), Ok((vec![3, 4], 96)));
         assert_eq!(size(&[]), Ok((vec![], 8)));
         assert_eq!(size(&[0, 1 << 40]), Ok((vec![0, 1 << 40], 0)));

@@ -2,8 +2,9 @@
 //! A mapping that is in the registry for as long as it lives.
 //!
 //! # Safety
-//! Slices are made from the mapped range only, after a bounds check, and never while the same bytes are lent out
-//! mutably: [`Mapped::bytes_mut_unchecked`] leaves that to its caller, who says why at the call.
+//! Slices are made from the mapped range only, after a bounds check, and never while the same bytes
+//! are lent out mutably: [`Mapped::bytes_mut_unchecked`] leaves that to its caller, who says why at
+//! the call.
 
 use std::fs::File;
 use std::io;
@@ -27,7 +28,12 @@ pub(super) struct Mapped {
 
 impl Mapped {
     /// Maps the first `len` bytes of `file` at a 2 MiB aligned address, out of core dumps.
-    pub(super) fn new(file: &File, len: NonZeroUsize, access: Access, label: Arc<str>) -> io::Result<Self> {
+    pub(super) fn new(
+        file: &File,
+        len: NonZeroUsize,
+        access: Access,
+        label: Arc<str>,
+    ) -> io::Result<Self> {
         let mut registry = registry::lock();
         let map = Map::shared(file, len, access)?;
         map.keep_out_of_core_dumps()?;
@@ -53,7 +59,11 @@ impl Mapped {
 
     /// The pointer to the byte at `offset`, which may be the end.
     pub(super) fn at(&self, offset: usize) -> NonNull<u8> {
-        assert!(offset <= self.map.len(), "offset {offset} is beyond a mapping of {} bytes", self.map.len());
+        assert!(
+            offset <= self.map.len(),
+            "offset {offset} is beyond a mapping of {} bytes",
+            self.map.len()
+        );
         // SAFETY: inside the mapping or one past its end, by the assertion above.
         unsafe { self.map.start().add(offset) }
     }
@@ -62,9 +72,16 @@ impl Mapped {
     ///
     /// # Safety
     /// Nobody else may hold a reference to any byte of `range` while the slice lives.
-    #[expect(clippy::mut_from_ref, reason = "disjoint parts are lent to several threads; the caller vouches for it")]
+    #[expect(
+        clippy::mut_from_ref,
+        reason = "disjoint parts are lent to several threads; the caller vouches for it"
+    )]
     pub(super) unsafe fn bytes_mut_unchecked(&self, range: Range<usize>) -> &mut [u8] {
-        assert!(range.start <= range.end && range.end <= self.map.len(), "{range:?} of {} bytes", self.map.len());
+        assert!(
+            range.start <= range.end && range.end <= self.map.len(),
+            "{range:?} of {} bytes",
+            self.map.len()
+        );
         // SAFETY: in the mapping by the assertion above; exclusive by the caller's promise.
         unsafe { std::slice::from_raw_parts_mut(self.at(range.start).as_ptr(), range.len()) }
     }

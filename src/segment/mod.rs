@@ -1,9 +1,11 @@
-//! Segments: POSIX shared-memory objects under `/dev/shm` whose bytes are a `.npy` file. Birth, attach, huge pages,
-//! list, remove, sweep. Knows bytes, shapes and names, not element types; `array` puts those on top.
+//! Segments: POSIX shared-memory objects under `/dev/shm` whose bytes are a `.npy` file. Birth,
+//! attach, huge pages, list, remove, sweep. Knows bytes, shapes and names, not element types;
+//! `array` puts those on top.
 //!
-//! A segment is *volatile* (mode 01600: the sticky bit says that it belongs to its maker and goes with it) or
-//! *lasting* (0600). Everyone attached holds a shared `flock` for life; only who wins the exclusive one may sweep.
-//! `docs/SEGMENT.md` has the layout byte by byte, and how to read it from NumPy and C.
+//! A segment is *volatile* (mode 01600: the sticky bit says that it belongs to its maker and goes
+//! with it) or *lasting* (0600). Everyone attached holds a shared `flock` for life; only who wins
+//! the exclusive one may sweep. `docs/SEGMENT.md` has the layout byte by byte, and how to read it
+//! from NumPy and C.
 
 mod attach;
 mod birth;
@@ -25,6 +27,7 @@ mod sweep;
 
 pub(crate) use self::attach::{attach, map_draft, map_file};
 pub(crate) use self::birth::birth;
+pub use self::capacity::{MemoryRoom, Room, room};
 pub use self::claim_name::check_free;
 pub(crate) use self::handle::Segment;
 pub(crate) use self::header::{DATA_OFFSET, data_bytes, of_file as npy_file_header};
@@ -34,5 +37,4 @@ pub(crate) use self::npy::{Layout, NpyFile, Wanted};
 pub(crate) use self::preflight::{check_address_space, check_memory};
 pub use self::reserve::Pages;
 pub(crate) use self::reserve::{Fill, take_room};
-pub use self::capacity::{MemoryRoom, Room, room};
 pub use self::sweep::{SegmentInfo, find_processes, info, list, remove, sweep};

@@ -13,7 +13,8 @@ use crate::sys::file;
 /// Where named shared memory lives on Linux.
 pub(crate) const SHM_DIR: &str = "/dev/shm";
 
-/// The name without the leading slash that `shm_open` asks for, if it can be a file name under `/dev/shm`.
+/// The name without the leading slash that `shm_open` asks for, if it can be a file name under
+/// `/dev/shm`.
 pub(crate) fn validated(name: &str) -> Result<&str> {
     let bare = name.strip_prefix('/').unwrap_or(name);
     let invalid = |reason| Err(Error::InvalidName { name: name.to_owned(), reason });
@@ -50,15 +51,25 @@ pub(crate) fn os(action: &'static str, path: &Path) -> impl FnOnce(io::Error) ->
 /// Opens the regular file called `name`; whatever else stands there is refused by kind.
 pub(super) fn open_regular(name: &str, write: bool) -> Result<(File, Metadata)> {
     let path = path(name);
-    let wrong_kind = |kind: FileType| Error::NotRegular { name: name.to_owned(), kind: kind_name(kind) };
+    let wrong_kind =
+        |kind: FileType| Error::NotRegular { name: name.to_owned(), kind: kind_name(kind) };
     let file = match file::open_existing(&path, write) {
         Ok(file) => file,
         Err(error) => {
             return Err(match std::fs::symlink_metadata(&path) {
-                Err(gone) if gone.kind() == io::ErrorKind::NotFound => Error::NameNotFound { name: name.to_owned() },
+                Err(gone) if gone.kind() == io::ErrorKind::NotFound => {
+                    Error::NameNotFound { name: name.to_owned() }
+                }
                 Ok(meta) if !meta.is_file() => wrong_kind(meta.file_type()),
-                Ok(meta) if error.kind() == io::ErrorKind::PermissionDenied && meta.uid() != our_uid() => {
-                    Error::NotOurs { name: name.to_owned(), owner_uid: meta.uid(), our_uid: our_uid() }
+                Ok(meta)
+                    if error.kind() == io::ErrorKind::PermissionDenied
+                        && meta.uid() != our_uid() =>
+                {
+                    Error::NotOurs {
+                        name: name.to_owned(),
+                        owner_uid: meta.uid(),
+                        our_uid: our_uid(),
+                    }
                 }
                 _ => os("open", &path)(error),
             });
@@ -73,8 +84,8 @@ pub(crate) fn our_uid() -> u32 {
     nix::unistd::geteuid().as_raw()
 }
 
-/// Whether some process is attached. The lock is free for an instant only to be looked at, so one look that finds
-/// it taken may have met another onlooker: hence as many as [`LOOKS`].
+/// Whether some process is attached. The lock is free for an instant only to be looked at, so one
+/// look that finds it taken may have met another onlooker: hence as many as [`LOOKS`].
 pub(super) fn is_live(file: &File) -> bool {
     (0..LOOKS).all(|look| {
         if look > 0 {
@@ -103,7 +114,8 @@ pub(super) fn is_locked(file: &File) -> bool {
 /// Whether `name` still leads to the very file that `meta` describes.
 pub(super) fn leads_to(name: &str, meta: &Metadata) -> bool {
     let path = path(name);
-    file::leads_to(&path, meta) || (failpoints::is_on("names, not inodes") && std::fs::symlink_metadata(path).is_ok())
+    file::leads_to(&path, meta)
+        || (failpoints::is_on("names, not inodes") && std::fs::symlink_metadata(path).is_ok())
 }
 
 /// What stands there instead of a file, in a word.

@@ -1,6 +1,6 @@
-//! `.npy` files that are there already, segments or not: opened, header read and checked against what is wanted and
-//! against the file's length, data read by `pread`. No length that a file claims is believed before it is compared
-//! with the length that the file has.
+//! `.npy` files that are there already, segments or not: opened, header read and checked against
+//! what is wanted and against the file's length, data read by `pread`. No length that a file claims
+//! is believed before it is compared with the length that the file has.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -41,7 +41,8 @@ pub struct NpyInfo {
     pub dtype: String,
     /// Where in the file the data begin, in bytes.
     pub data_offset: usize,
-    /// Length of the file in bytes. Whether that is enough for the shape is found out when the file is opened for use.
+    /// Length of the file in bytes. Whether that is enough for the shape is found out when the file
+    /// is opened for use.
     pub bytes: u64,
 }
 
@@ -49,7 +50,8 @@ impl NpyInfo {
     /// Of any file.
     ///
     /// # Errors
-    /// [`NotAFile`](Error::NotAFile), [`Npy`](Error::Npy), [`Os`](Error::Os) if it cannot be opened or read.
+    /// [`NotAFile`](Error::NotAFile), [`Npy`](Error::Npy), [`Os`](Error::Os) if it cannot be opened
+    /// or read.
     pub fn of_file(path: impl AsRef<Path>) -> Result<Self> {
         NpyFile::open_path(path.as_ref()).map(NpyFile::into_info)
     }
@@ -57,8 +59,9 @@ impl NpyInfo {
     /// Of what stands in `/dev/shm` under `name`, whoever made it. A link is not followed.
     ///
     /// # Errors
-    /// [`InvalidName`](Error::InvalidName), [`NameNotFound`](Error::NameNotFound), [`NotRegular`](Error::NotRegular),
-    /// [`NotOurs`](Error::NotOurs), [`Npy`](Error::Npy), [`Os`](Error::Os).
+    /// [`InvalidName`](Error::InvalidName), [`NameNotFound`](Error::NameNotFound),
+    /// [`NotRegular`](Error::NotRegular), [`NotOurs`](Error::NotOurs), [`Npy`](Error::Npy),
+    /// [`Os`](Error::Os).
     pub fn of_segment(name: &str) -> Result<Self> {
         NpyFile::open_name(name::validated(name)?, false).map(NpyFile::into_info)
     }
@@ -104,7 +107,11 @@ impl NpyFile {
             return Err(refused(kind_name(meta.file_type())));
         }
         // It may have been exchanged since: do not wait for a fifo, and look again.
-        let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(os("open", path))?;
+        let file = OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_NONBLOCK)
+            .open(path)
+            .map_err(os("open", path))?;
         let meta = file.metadata().map_err(os("examine", path))?;
         if !meta.is_file() {
             return Err(refused(kind_name(meta.file_type())));
@@ -148,7 +155,11 @@ impl NpyFile {
         // `=` and no mark at all mean the byte order of the machine, which is little endian.
         let bare = |descr: &str| descr.strip_prefix(['<', '=', '|']).unwrap_or(descr).to_owned();
         if bare(descr) != bare(wanted.descr) {
-            return Err(Error::WrongDtype { path: self.path.clone(), expected: wanted.descr, found: descr.clone() });
+            return Err(Error::WrongDtype {
+                path: self.path.clone(),
+                expected: wanted.descr,
+                found: descr.clone(),
+            });
         }
         let (axes, data_bytes) = self.header.size(wanted.size).map_err(npy)?;
         if let Some(expected) = wanted.axes
@@ -170,11 +181,13 @@ impl NpyFile {
         if layout.data_offset.is_multiple_of(wanted.align) {
             return Ok(layout);
         }
-        let source = HeaderError::Misaligned { data_offset: layout.data_offset, align: wanted.align };
+        let source =
+            HeaderError::Misaligned { data_offset: layout.data_offset, align: wanted.align };
         Err(Error::Npy { path: self.path.clone(), source })
     }
 
-    /// Reads the data from `offset` (header not counted) on into `bytes`; never a signal if the file shrinks.
+    /// Reads the data from `offset` (header not counted) on into `bytes`; never a signal if the
+    /// file shrinks.
     pub(crate) fn read_data(&self, layout: &Layout, offset: usize, bytes: &mut [u8]) -> Result<()> {
         let at = (layout.data_offset + offset) as u64;
         let had = read_up_to(&self.file, bytes, at).map_err(os("read", &self.path))?;
@@ -188,7 +201,9 @@ impl NpyFile {
     /// Reads all data, in parallel, into memory that is best not touched yet.
     pub(crate) fn read_all(&self, layout: &Layout, bytes: &mut [u8]) -> Result<()> {
         memory::prefer_huge_pages(bytes);
-        parallel::each_chunk(bytes, HUGE_PAGE, |offset, chunk| self.read_data(layout, offset, chunk))
+        parallel::each_chunk(bytes, HUGE_PAGE, |offset, chunk| {
+            self.read_data(layout, offset, chunk)
+        })
     }
 }
 

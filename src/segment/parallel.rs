@@ -9,7 +9,11 @@ use crate::error::Result;
 use crate::sys::process;
 
 /// Runs `work` on `whole` cut into pieces, on rayon's threads where that pays and is possible.
-pub(super) fn each_piece(whole: Range<usize>, piece: usize, work: impl Fn(Range<usize>) -> Result<()> + Sync) -> Result<()> {
+pub(super) fn each_piece(
+    whole: Range<usize>,
+    piece: usize,
+    work: impl Fn(Range<usize>) -> Result<()> + Sync,
+) -> Result<()> {
     let range = |i: usize| whole.start + i * piece..whole.end.min(whole.start + (i + 1) * piece);
     let pieces = whole.len().div_ceil(piece);
     if pieces < 2 || !at_home() {
@@ -30,13 +34,15 @@ pub(super) fn each_chunk(
     bytes.par_chunks_mut(chunk).enumerate().try_for_each(|(i, part)| work(i * chunk, part))
 }
 
-/// Whether this is the process that used segments first, where rayon's threads live and locks are let go of. In a
-/// forked child they are not, and waiting for them would take for ever. A worker of ours is a child even if its parent
-/// has never got here: the host may have used rayon by itself.
+/// Whether this is the process that used segments first, where rayon's threads live and locks are
+/// let go of. In a forked child they are not, and waiting for them would take for ever. A worker of
+/// ours is a child even if its parent has never got here: the host may have used rayon by itself.
 pub(super) fn at_home() -> bool {
     static HOME: AtomicU32 = AtomicU32::new(0);
     let here = std::process::id();
     // Relaxed: one word, and a forked child gets its copy with all else.
-    let home = HOME.compare_exchange(0, here, Ordering::Relaxed, Ordering::Relaxed).unwrap_or_else(|home| home);
+    let home = HOME
+        .compare_exchange(0, here, Ordering::Relaxed, Ordering::Relaxed)
+        .unwrap_or_else(|home| home);
     (home == 0 || home == here) && !process::is_forked_child()
 }

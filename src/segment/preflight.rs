@@ -1,5 +1,6 @@
-//! What can be known before memory is asked for: each question is one that the kernel answers with a signal, or with an
-//! errno that says nothing. Called by birth and attach, and by whoever copies a segment into memory of its own.
+//! What can be known before memory is asked for: each question is one that the kernel answers with
+//! a signal, or with an errno that says nothing. Called by birth and attach, and by whoever copies
+//! a segment into memory of its own.
 
 use std::fs::File;
 use std::io;
@@ -19,8 +20,8 @@ pub(super) fn check_file_size_limit(total: u64) -> Result<()> {
     if beyond { Err(Error::FileSizeLimit { need: total, limit }) } else { Ok(()) }
 }
 
-/// Beyond `RLIMIT_AS` a mapping is `ENOMEM`, like so much else: this says which limit it was. For a segment of `len`
-/// bytes, with what its mapping takes for a while to lie at a multiple of 2 MiB.
+/// Beyond `RLIMIT_AS` a mapping is `ENOMEM`, like so much else: this says which limit it was. For a
+/// segment of `len` bytes, with what its mapping takes for a while to lie at a multiple of 2 MiB.
 pub(super) fn check_mapping(len: usize) -> Result<()> {
     check_address_space(memory::room_for_mapping(len).unwrap_or(len) as u64)
 }
@@ -35,8 +36,8 @@ pub(crate) fn check_address_space(need: u64) -> Result<()> {
     }
 }
 
-/// Beyond its control group's memory, or the machine's, a process is killed rather than told. Looking takes longer
-/// than a small birth does, and a small birth is not what goes beyond.
+/// Beyond its control group's memory, or the machine's, a process is killed rather than told.
+/// Looking takes longer than a small birth does, and a small birth is not what goes beyond.
 ///
 /// What passes may still be a reservation that comes near to what is left: [`Brink`].
 pub(crate) fn check_memory(need: u64) -> Result<Option<Brink>> {
@@ -48,8 +49,9 @@ pub(crate) fn check_memory(need: u64) -> Result<Option<Brink>> {
     }
 }
 
-/// A control group's limit on memory that a reservation comes near to: if others take more meanwhile, the kernel kills
-/// one process of the group. The reservation is then a child's business: see `reserve_in_child`.
+/// A control group's limit on memory that a reservation comes near to: if others take more
+/// meanwhile, the kernel kills one process of the group. The reservation is then a child's
+/// business: see `reserve_in_child`.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Brink {
     /// The control group's directory.
@@ -61,11 +63,13 @@ fn verdict(need: u64, room: MemoryRoom) -> Result<Option<Brink>> {
     let kept = if room.victim == Victim::TheWholeGroup { margin(need) } else { 0 };
     let available = room.available.saturating_sub(kept);
     if need > available {
-        let limit = if kept == 0 { room.limit } else { format!("{}: {kept} more {SPARED}", room.limit) };
+        let limit =
+            if kept == 0 { room.limit } else { format!("{}: {kept} more {SPARED}", room.limit) };
         return Err(Error::MemoryLimit { need, available, limit });
     }
-    // Up to half of the room, others would have to take as much again as we do, in the time that it takes us: not worth
-    // a fork, and a reservation by one process where several threads could share the work.
+    // Up to half of the room, others would have to take as much again as we do, in the time that it
+    // takes us: not worth a fork, and a reservation by one process where several threads could
+    // share the work.
     let near = need > room.available / 2;
     // A worker is itself the process that the kernel kills first.
     let near = near && room.victim == Victim::OfTheGroup && !process::is_forked_child();
@@ -84,8 +88,9 @@ pub(super) fn most(room: &MemoryRoom) -> u64 {
 const SPARED: &str = "are left alone, since memory.oom.group is set: beyond the limit the kernel kills every process of \
                       the group (Kubernetes: singleProcessOOMKill)";
 
-/// What a reservation leaves alone where a kill is everybody's end. A process that looks at small pages needs page tables of
-/// 1/512 of them: 1/16 is enough for a caller and 31 workers. The rest is for what others take in the meantime.
+/// What a reservation leaves alone where a kill is everybody's end. A process that looks at small
+/// pages needs page tables of 1/512 of them: 1/16 is enough for a caller and 31 workers. The rest
+/// is for what others take in the meantime.
 fn margin(need: u64) -> u64 {
     need / 16 + (32 << 20)
 }
@@ -135,7 +140,10 @@ mod tests {
     fn the_most_there_is_room_for_passes_and_little_more_does_not() {
         for victim in [Victim::OfTheMachine, Victim::OfTheGroup, Victim::TheWholeGroup] {
             let most = most(&group_of_100_mib(victim));
-            assert!(of_100_mib(victim, most).is_ok() && of_100_mib(victim, most + 32).is_err(), "{victim:?}: {most}");
+            assert!(
+                of_100_mib(victim, most).is_ok() && of_100_mib(victim, most + 32).is_err(),
+                "{victim:?}: {most}"
+            );
         }
         let none = MemoryRoom { available: MIB, ..group_of_100_mib(Victim::TheWholeGroup) };
         assert_eq!(most(&none), 0);
@@ -145,8 +153,14 @@ mod tests {
     fn a_group_that_dies_as_a_whole_is_left_a_margin_and_the_error_says_why() {
         assert_eq!(of_100_mib(Victim::TheWholeGroup, 64 * MIB).unwrap(), None, "64 + 4 + 32");
         let refused = of_100_mib(Victim::TheWholeGroup, 64 * MIB + 16).unwrap_err();
-        assert!(matches!(refused, Error::MemoryLimit { available, .. } if available == 64 * MIB - 1), "{refused}");
+        assert!(
+            matches!(refused, Error::MemoryLimit { available, .. } if available == 64 * MIB - 1),
+            "{refused}"
+        );
         let text = refused.to_string();
-        assert!(text.contains("/group: 37748737 more are left alone, since memory.oom.group is set"), "{text}");
+        assert!(
+            text.contains("/group: 37748737 more are left alone, since memory.oom.group is set"),
+            "{text}"
+        );
     }
 }

@@ -1,11 +1,11 @@
-//! The table of all segment mappings of this process. Every map and unmap happens under its lock, so whoever holds
-//! the lock across `fork` knows exactly what the child has inherited.
+//! The table of all segment mappings of this process. Every map and unmap happens under its lock,
+//! so whoever holds the lock across `fork` knows exactly what the child has inherited.
 //!
 //! # Fork safety
-//! The engine takes [`lock`] before it forks and drops its [`Guard`] in the parent *and* in the child: in both the
-//! mutex is free again, and in the child [`Guard::mappings`] needs no lock and allocates nothing. In a child forked
-//! by anybody else another thread may have held the lock for ever: dropping a segment there uses [`try_lock`] and
-//! leaks an address range rather than hang.
+//! The engine takes [`lock`] before it forks and drops its [`Guard`] in the parent *and* in the
+//! child: in both the mutex is free again, and in the child [`Guard::mappings`] needs no lock and
+//! allocates nothing. In a child forked by anybody else another thread may have held the lock for
+//! ever: dropping a segment there uses [`try_lock`] and leaks an address range rather than hang.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -63,8 +63,8 @@ pub(super) fn tell_that_it_is_gone(id: u64) {
 #[derive(Debug)]
 pub(crate) struct Guard(MutexGuard<'static, Vec<Mapping>>);
 
-/// Locks the registry. A panic under the lock leaves a whole table (each change is one push or one `swap_remove`),
-/// so poison is ignored.
+/// Locks the registry. A panic under the lock leaves a whole table (each change is one push or one
+/// `swap_remove`), so poison is ignored.
 pub(crate) fn lock() -> Guard {
     Guard(TABLE.lock().unwrap_or_else(PoisonError::into_inner))
 }

@@ -1,13 +1,15 @@
 #![allow(unsafe_code, reason = "lends disjoint chunks of a fresh mapping to several threads")]
 //! Giving a fresh segment its memory, and filling it while that memory is still warm in the cache.
 //!
-//! From 2 MiB up this happens in parallel, chunk by chunk: one page is allocated (a full tmpfs says `ENOSPC` here, no
-//! signal), then `MADV_COLLAPSE` turns the otherwise empty 2 MiB into one huge page. Where that is refused the chunk
-//! is allocated with small pages, again with a clean `ENOSPC`. Allocating everything first would spoil it: the small
-//! pages would be made only to be copied and thrown away.
+//! From 2 MiB up this happens in parallel, chunk by chunk: one page is allocated (a full tmpfs says
+//! `ENOSPC` here, no signal), then `MADV_COLLAPSE` turns the otherwise empty 2 MiB into one huge
+//! page. Where that is refused the chunk is allocated with small pages, again with a clean
+//! `ENOSPC`. Allocating everything first would spoil it: the small pages would be made only to be
+//! copied and thrown away.
 //!
 //! # Safety
-//! Chunks are disjoint ranges of a mapping that nobody else has a pointer into: the segment is being born.
+//! Chunks are disjoint ranges of a mapping that nobody else has a pointer into: the segment is
+//! being born.
 
 use std::fs::File;
 use std::io;
@@ -21,8 +23,8 @@ use super::parallel::{at_home, each_piece};
 use super::shortage::shm_error;
 use super::{preflight, reserve_in_child};
 use crate::error::{Error, Result};
-use crate::sys::memory::{HUGE_PAGE, SMALL_PAGE};
 use crate::sys::file;
+use crate::sys::memory::{HUGE_PAGE, SMALL_PAGE};
 
 /// What one thread fills at a time where chunks are too few to keep all threads busy.
 const SMALL_PIECE: usize = 32 << 10;
@@ -39,7 +41,10 @@ pub struct Pages {
 impl Pages {
     /// Of both together.
     pub(crate) fn and(self, other: Self) -> Self {
-        Self { huge_bytes: self.huge_bytes + other.huge_bytes, small_bytes: self.small_bytes + other.small_bytes }
+        Self {
+            huge_bytes: self.huge_bytes + other.huge_bytes,
+            small_bytes: self.small_bytes + other.small_bytes,
+        }
     }
 }
 
@@ -47,12 +52,18 @@ impl Pages {
 pub(crate) type Fill<'a> = dyn Fn(usize, &mut [u8]) -> Result<()> + Sync + 'a;
 
 /// Reserves all of `mapping` and fills it. The first error stops the other threads.
-pub(super) fn reserve(file: &File, mapping: &Mapped, huge: bool, content: Option<&Fill<'_>>) -> Result<Pages> {
+pub(super) fn reserve(
+    file: &File,
+    mapping: &Mapped,
+    huge: bool,
+    content: Option<&Fill<'_>>,
+) -> Result<Pages> {
     let total = mapping.map().len();
-    // Asked in this order: the last question starts rayon's threads, which a small array has no use for, and whose
-    // home must be known by then.
+    // Asked in this order: the last question starts rayon's threads, which a small array has no use
+    // for, and whose home must be known by then.
     let alone = !at_home();
-    let too_few = alone || total < HUGE_PAGE || total.div_ceil(HUGE_PAGE) < 4 * rayon::current_num_threads();
+    let too_few =
+        alone || total < HUGE_PAGE || total.div_ceil(HUGE_PAGE) < 4 * rayon::current_num_threads();
     let piece = if too_few { SMALL_PIECE } else { HUGE_PAGE };
     if total < HUGE_PAGE || !huge {
         allocate_all(file, 0..total as u64).map_err(|e| shm_error(file, total as u64, e))?;
@@ -66,14 +77,17 @@ pub(super) fn reserve(file: &File, mapping: &Mapped, huge: bool, content: Option
         if reserve_chunk(file, mapping, &chunk).map_err(|e| shm_error(file, total as u64, e))? {
             huge_pages.fetch_add(1, Ordering::Relaxed); // a count; read after the threads have been joined
         }
-        content.map_or(Ok(()), |fill| each_piece(chunk, piece, |range| fill_piece(mapping, range, fill)))
+        content.map_or(Ok(()), |fill| {
+            each_piece(chunk, piece, |range| fill_piece(mapping, range, fill))
+        })
     })?;
     let huge_bytes = huge_pages.into_inner() as usize * HUGE_PAGE;
     Ok(Pages { huge_bytes, small_bytes: total - huge_bytes })
 }
 
-/// Gives all of `mapping` memory by system calls alone, in order, and the page tables to reach it by: all that the limit on
-/// memory has to allow for before [`reserve`] can fill it. For a child to do.
+/// Gives all of `mapping` memory by system calls alone, in order, and the page tables to reach it
+/// by: all that the limit on memory has to allow for before [`reserve`] can fill it. For a child to
+/// do.
 pub(super) fn reserve_only(file: &File, mapping: &Mapped, huge: bool) -> io::Result<()> {
     let total = mapping.map().len();
     for start in (0..total).step_by(HUGE_PAGE) {
@@ -88,8 +102,9 @@ pub(super) fn reserve_only(file: &File, mapping: &Mapped, huge: bool) -> io::Res
     Ok(())
 }
 
-/// Gives a range of a file small pages, where it has none. In steps: a signal that interrupts an older kernel costs
-/// one step only. An error leaves the steps before it as they are by then: allocated.
+/// Gives a range of a file small pages, where it has none. In steps: a signal that interrupts an
+/// older kernel costs one step only. An error leaves the steps before it as they are by then:
+/// allocated.
 pub(super) fn allocate_all(file: &File, Range { start, end }: Range<u64>) -> io::Result<()> {
     const STEP: u64 = 64 << 20;
     let mut at = start;
@@ -100,9 +115,9 @@ pub(super) fn allocate_all(file: &File, Range { start, end }: Range<u64>) -> io:
     Ok(())
 }
 
-/// Gives a file that is no segment, all of whose `len` bytes will be written to, its room: on a disk, or in memory, of which there
-/// may be a limit. `false` where the file system takes none ahead, or says that it has and has not (a sparse file is all that some
-/// make).
+/// Gives a file that is no segment, all of whose `len` bytes will be written to, its room: on a
+/// disk, or in memory, of which there may be a limit. `false` where the file system takes none
+/// ahead, or says that it has and has not (a sparse file is all that some make).
 pub(crate) fn take_room(file: &File, len: u64, full: impl Fn(io::Error) -> Error) -> Result<bool> {
     let allocate = || allocate_all(file, 0..len);
     let brink = if file::is_in_memory(file) { preflight::check_memory(len)? } else { None };
@@ -121,7 +136,8 @@ pub(crate) fn take_room(file: &File, len: u64, full: impl Fn(io::Error) -> Error
 fn reserve_chunk(file: &File, mapping: &Mapped, chunk: &Range<usize>) -> io::Result<bool> {
     if chunk.len() == HUGE_PAGE {
         file::allocate(file, chunk.start as u64, SMALL_PAGE as u64)?;
-        // Whatever the reason (no huge page free, a kernel before 6.1, memory limits): small pages will do.
+        // Whatever the reason (no huge page free, a kernel before 6.1, memory limits): small pages
+        // will do.
         if mapping.map().collapse(chunk.start).is_ok() {
             return Ok(true);
         }

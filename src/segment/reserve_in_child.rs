@@ -1,14 +1,16 @@
 #![allow(unsafe_code, reason = "forks")]
 //! Reserving memory where the kernel may kill for it.
 //!
-//! At the limit of a control group neither `fallocate` nor a page fault says no: the kernel kills a process of the group, and
-//! that may be the caller. So where an array would take a large part of the room that is left, a forked child reserves its
-//! memory, as the process that the kernel kills first. What the child gets is the file's, not the child's, so the parent
-//! finds all of it there; and if the child is killed, the parent lives to tell.
+//! At the limit of a control group neither `fallocate` nor a page fault says no: the kernel kills a
+//! process of the group, and that may be the caller. So where an array would take a large part of
+//! the room that is left, a forked child reserves its memory, as the process that the kernel kills
+//! first. What the child gets is the file's, not the child's, so the parent finds all of it there;
+//! and if the child is killed, the parent lives to tell.
 //!
 //! # Safety
-//! The child makes system calls only, on descriptors and addresses that it has inherited: it takes no lock and allocates
-//! nothing, since the caller may have other threads. It leaves by `_exit`, even if something in it panics.
+//! The child makes system calls only, on descriptors and addresses that it has inherited: it takes
+//! no lock and allocates nothing, since the caller may have other threads. It leaves by `_exit`,
+//! even if something in it panics.
 
 use std::fs::File;
 use std::io;
@@ -25,11 +27,13 @@ use crate::sys::process::{self, ChildFd, Side, exit_now};
 use crate::sys::procfs;
 use crate::sys::shared::SharedPages;
 
-/// What has to be left beside the reservation, or the caller would be killed for the next thing that it does: start
-/// threads to fill the array, touch its own heap, read back its own code. The child takes it, too, and leaves it behind.
+/// What has to be left beside the reservation, or the caller would be killed for the next thing
+/// that it does: start threads to fill the array, touch its own heap, read back its own code. The
+/// child takes it, too, and leaves it behind.
 const ELBOW_ROOM: usize = 4 << 20;
 
-/// How far the child has come, in the one word that it shares with its parent. Above this: the error that it met.
+/// How far the child has come, in the one word that it shares with its parent. Above this: the
+/// error that it met.
 const KILLED: u64 = 0;
 const DONE: u64 = 1;
 const FAILED: u64 = 2;
@@ -37,8 +41,8 @@ const FAILED: u64 = 2;
 /// Has a child do `reservation`, which is to give `file` memory, `need` bytes in all.
 ///
 /// # Errors
-/// `MemoryLimit` if the child was killed, that of the reservation if it failed. What was reserved until then is there: the
-/// caller gives it back.
+/// `MemoryLimit` if the child was killed, that of the reservation if it failed. What was reserved
+/// until then is there: the caller gives it back.
 pub(super) fn reserve(
     file: &File,
     need: u64,
@@ -53,16 +57,24 @@ pub(super) fn reserve(
     match outcome {
         DONE => Ok(()),
         // All that there was, and it was too little: be it by the elbow room.
-        KILLED => Err(Error::MemoryLimit { need, available: taken.min(need.saturating_sub(1)), limit: brink.limit }),
-        errno => Err(failed(taken, io::Error::from_raw_os_error(i32::try_from(errno - FAILED).unwrap_or(libc::EIO)))),
+        KILLED => Err(Error::MemoryLimit {
+            need,
+            available: taken.min(need.saturating_sub(1)),
+            limit: brink.limit,
+        }),
+        errno => Err(failed(
+            taken,
+            io::Error::from_raw_os_error(i32::try_from(errno - FAILED).unwrap_or(libc::EIO)),
+        )),
     }
 }
 
 /// Longer than the largest machine takes to find the memory that it has.
 const PATIENCE: Duration = Duration::from_secs(600);
 
-/// Runs `work` in a child that is the kernel's first victim, and waits for its end. How that came about is read from a
-/// shared word, not from the exit status: that one a host may have taken, by ignoring SIGCHLD or waiting for strangers.
+/// Runs `work` in a child that is the kernel's first victim, and waits for its end. How that came
+/// about is read from a shared word, not from the exit status: that one a host may have taken, by
+/// ignoring SIGCHLD or waiting for strangers.
 fn by_a_child(work: impl FnOnce() -> io::Result<()>) -> io::Result<u64> {
     let pages = SharedPages::new(ELBOW_ROOM)?;
     let words = pages.slice_of::<AtomicU64>(0, ELBOW_ROOM / size_of::<AtomicU64>());
@@ -76,14 +88,17 @@ fn by_a_child(work: impl FnOnce() -> io::Result<()>) -> io::Result<u64> {
                 procfs::prefer_as_oom_victim();
                 if parent_lives { work() } else { Ok(()) }
             });
-            // All orderings are relaxed: read after this process has ended, which orders everything.
+            // All orderings are relaxed: read after this process has ended, which orders
+            // everything.
             words
                 .iter()
                 .step_by(SMALL_PAGE / size_of::<AtomicU64>())
                 .for_each(|word| word.store(KILLED, Ordering::Relaxed));
             let code = match worked {
                 Ok(()) => DONE,
-                Err(error) => FAILED + u64::try_from(error.raw_os_error().unwrap_or(libc::EIO)).unwrap_or(0),
+                Err(error) => {
+                    FAILED + u64::try_from(error.raw_os_error().unwrap_or(libc::EIO)).unwrap_or(0)
+                }
             };
             outcome.store(code, Ordering::Relaxed);
             exit_now(0)
@@ -101,7 +116,8 @@ fn by_a_child(work: impl FnOnce() -> io::Result<()>) -> io::Result<u64> {
                         return Err(io::ErrorKind::TimedOut.into());
                     }
                 }
-                // No descriptor free, or somebody else has reaped it already: then there is nothing to wait for.
+                // No descriptor free, or somebody else has reaped it already: then there is nothing
+                // to wait for.
                 Err(_) => process::reap_by_pid(child, PATIENCE),
             }
             Ok(outcome.load(Ordering::Relaxed))

@@ -8,8 +8,8 @@ use super::name::SHM_DIR;
 use crate::error::Error;
 use crate::sys::file;
 
-/// Names a failed reservation of `need` bytes for a segment that is being born: what it had taken until then is given
-/// back with it.
+/// Names a failed reservation of `need` bytes for a segment that is being born: what it had taken
+/// until then is given back with it.
 pub(super) fn shm_error(file: &File, need: u64, source: io::Error) -> Error {
     let taken = file.metadata().map_or(0, |meta| meta.blocks() * 512);
     shm_error_beside(file, need, taken, source)

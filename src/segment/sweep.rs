@@ -1,5 +1,6 @@
-//! Listing, removing, and sweeping up after programs that were killed. Acts on descriptors and inodes, never on what
-//! a name happens to point at; everything in `/dev/shm` that is not a segment by its layout is left alone.
+//! Listing, removing, and sweeping up after programs that were killed. Acts on descriptors and
+//! inodes, never on what a name happens to point at; everything in `/dev/shm` that is not a segment
+//! by its layout is left alone.
 
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
@@ -31,8 +32,8 @@ pub struct SegmentInfo {
     pub volatile: bool,
     /// Whether some process is attached.
     pub live: bool,
-    /// When it was made, where the kernel remembers that (on `/dev/shm` from Linux 6.6 on), or else last written to by system
-    /// call or cut.
+    /// When it was made, where the kernel remembers that (on `/dev/shm` from Linux 6.6 on), or else
+    /// last written to by system call or cut.
     pub made: SystemTime,
     /// The processes that have it mapped, NumPy's too, in order of their ids; empty until
     /// [looked for](find_processes). Those of other users show only to root.
@@ -41,12 +42,13 @@ pub struct SegmentInfo {
     file: (u64, u64),
 }
 
-/// What stands in `/dev/shm` under `name`, if it is a segment that rowfork made. Who has it mapped is in it, too.
+/// What stands in `/dev/shm` under `name`, if it is a segment that rowfork made. Who has it mapped
+/// is in it, too.
 ///
 /// # Errors
 /// [`InvalidName`](crate::Error::InvalidName), [`NameNotFound`](crate::Error::NameNotFound),
-/// [`NotRegular`](crate::Error::NotRegular), [`NotOurs`](crate::Error::NotOurs); [`Npy`](crate::Error::Npy) if it is
-/// somebody else's file.
+/// [`NotRegular`](crate::Error::NotRegular), [`NotOurs`](crate::Error::NotOurs);
+/// [`Npy`](crate::Error::Npy) if it is somebody else's file.
 pub fn info(name: &str) -> Result<SegmentInfo> {
     let name = name::validated(name)?;
     let npy = open_segment(name)?;
@@ -80,8 +82,8 @@ pub fn find_processes(segments: &mut [SegmentInfo]) {
     }
 }
 
-/// All segments that this process may read, sorted by name: regular `.npy` files in `/dev/shm` whose data start at
-/// byte 4096. What NumPy or others made is not among them.
+/// All segments that this process may read, sorted by name: regular `.npy` files in `/dev/shm`
+/// whose data start at byte 4096. What NumPy or others made is not among them.
 ///
 /// ```
 /// let name = format!("rowfork-doc-list-{}", std::process::id());
@@ -143,9 +145,10 @@ fn described(name: &str, npy: NpyFile) -> SegmentInfo {
 /// ```
 ///
 /// # Errors
-/// [`InUse`](crate::Error::InUse) if a process is attached; [`NameNotFound`](crate::Error::NameNotFound),
-/// [`InvalidName`](crate::Error::InvalidName), [`NotRegular`](crate::Error::NotRegular),
-/// [`NotOurs`](crate::Error::NotOurs); [`Npy`](crate::Error::Npy) if it is not a segment that rowfork made.
+/// [`InUse`](crate::Error::InUse) if a process is attached;
+/// [`NameNotFound`](crate::Error::NameNotFound), [`InvalidName`](crate::Error::InvalidName),
+/// [`NotRegular`](crate::Error::NotRegular), [`NotOurs`](crate::Error::NotOurs);
+/// [`Npy`](crate::Error::Npy) if it is not a segment that rowfork made.
 pub fn remove(name: &str) -> Result<()> {
     let name = name::validated(name)?;
     let npy = open_segment(name)?;
@@ -165,15 +168,16 @@ pub fn remove(name: &str) -> Result<()> {
 
 /// Removes what killed programs left behind: dead volatile segments of this user. Says which.
 ///
-/// Runs by itself before a process (but for a worker) gives its first name. Lasting segments, those in use, those of other
-/// users, and everything that is not a rowfork segment are never touched.
+/// Runs by itself before a process (but for a worker) gives its first name. Lasting segments, those
+/// in use, those of other users, and everything that is not a rowfork segment are never touched.
 ///
 /// # Errors
 /// [`Os`](crate::Error::Os) if `/dev/shm` cannot be read.
 pub fn sweep() -> Result<Vec<String>> {
     let mut swept = names()?;
     swept.retain(|name| {
-        let ours = |meta: &Metadata| meta.is_file() && meta.uid() == name::our_uid() && is_volatile(meta);
+        let ours =
+            |meta: &Metadata| meta.is_file() && meta.uid() == name::our_uid() && is_volatile(meta);
         // Most files are not ours, and are not even opened.
         if !std::fs::symlink_metadata(name::path(name)).is_ok_and(|meta| ours(&meta)) {
             return false;
@@ -184,8 +188,8 @@ pub fn sweep() -> Result<Vec<String>> {
     Ok(swept)
 }
 
-/// Unlinks `name` if it still leads to this file and nobody is attached. The lock is held over the unlink, and
-/// whoever attaches looks again once it has the lock.
+/// Unlinks `name` if it still leads to this file and nobody is attached. The lock is held over the
+/// unlink, and whoever attaches looks again once it has the lock.
 fn unlink_unused(name: &str, npy: &NpyFile) -> Result<bool> {
     if npy.file.try_lock().is_err() {
         return Ok(false);
@@ -204,7 +208,10 @@ fn open_segment(name: &str) -> Result<NpyFile> {
     if data_offset == DATA_OFFSET {
         return Ok(npy);
     }
-    Err(Error::Npy { path: npy.path, source: HeaderError::NotSegment { data_offset, expected: DATA_OFFSET } })
+    Err(Error::Npy {
+        path: npy.path,
+        source: HeaderError::NotSegment { data_offset, expected: DATA_OFFSET },
+    })
 }
 
 /// All names in `/dev/shm` that can be a segment's.

@@ -1,5 +1,5 @@
-//! A pair of connected sockets for messages of one size, each with a descriptor if need be: between a pool's caller, its
-//! zygote and its workers. Neither side ever waits for the other to read.
+//! A pair of connected sockets for messages of one size, each with a descriptor if need be: between
+//! a pool's caller, its zygote and its workers. Neither side ever waits for the other to read.
 //!
 //! Allocates nothing: both sides may be forked children.
 
@@ -9,8 +9,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
-    SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
 };
 
 /// Words of a message.
@@ -36,16 +36,19 @@ pub(crate) enum Received {
 }
 
 impl Channel {
-    /// Both ends. A stream, since the kernel lets few datagrams wait: what is sent in one piece of this size stays in one.
+    /// Both ends. A stream, since the kernel lets few datagrams wait: what is sent in one piece of
+    /// this size stays in one.
     ///
     /// # Errors
     /// Too many descriptors.
     pub(crate) fn pair() -> io::Result<(Self, Self)> {
-        let (one, other) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+        let (one, other) =
+            socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
         Ok((Self(one), Self(other)))
     }
 
-    /// Sends a message, and a descriptor with it. `false` when the other side has read too little for there to be room.
+    /// Sends a message, and a descriptor with it. `false` when the other side has read too little
+    /// for there to be room.
     ///
     /// # Errors
     /// That of `sendmsg`: the other end is closed, or too many descriptors are under way.
@@ -58,7 +61,12 @@ impl Channel {
         }
         let bytes: &[u8] = bytemuck::cast_slice(message);
         let sent = rustix::io::retry_on_intr(|| {
-            sendmsg(&self.0, &[IoSlice::new(bytes)], &mut control, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)
+            sendmsg(
+                &self.0,
+                &[IoSlice::new(bytes)],
+                &mut control,
+                SendFlags::DONTWAIT | SendFlags::NOSIGNAL,
+            )
         });
         match sent {
             Ok(MESSAGE_BYTES) => Ok(true),
@@ -73,7 +81,8 @@ impl Channel {
         let mut message = Message::default();
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
-        let flags = if wait { RecvFlags::WAITALL } else { RecvFlags::DONTWAIT } | RecvFlags::CMSG_CLOEXEC;
+        let flags =
+            if wait { RecvFlags::WAITALL } else { RecvFlags::DONTWAIT } | RecvFlags::CMSG_CLOEXEC;
         let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut message);
         let received = recvmsg(&self.0, &mut [IoSliceMut::new(bytes)], &mut control, flags);
         let fd = control.drain().find_map(|message| match message {
@@ -110,7 +119,9 @@ mod tests {
         assert!(here.send(&[2; MESSAGE_WORDS], None).unwrap());
         assert!(here.send(&[3; MESSAGE_WORDS], Some(file.as_fd())).unwrap());
         for (word, with_fd) in [(1, true), (2, false), (3, true)] {
-            let Received::Message(message, fd) = there.receive(true) else { panic!("no message {word}") };
+            let Received::Message(message, fd) = there.receive(true) else {
+                panic!("no message {word}")
+            };
             assert_eq!((message, fd.is_some()), ([word; MESSAGE_WORDS], with_fd));
             let inode = |file: &File| file.metadata().unwrap().ino();
             assert!(fd.is_none_or(|fd| inode(&fd.into()) == inode(&file)));

@@ -1,4 +1,5 @@
-//! A flag that is raised from anywhere: another thread, another process, a signal handler. `poll` sees it.
+//! A flag that is raised from anywhere: another thread, another process, a signal handler. `poll`
+//! sees it.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};

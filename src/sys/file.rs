@@ -1,5 +1,6 @@
-//! Files in shared memory: what `std::fs` lacks. Called by `segment` only; knows nothing of names or layouts.
-//! (`std` already has `fchmod`, `flock`, `ftruncate`, `pread` and `unlink` as methods of `File` and `fs`.)
+//! Files in shared memory: what `std::fs` lacks. Called by `segment` only; knows nothing of names
+//! or layouts. (`std` already has `fchmod`, `flock`, `ftruncate`, `pread` and `unlink` as methods
+//! of `File` and `fs`.)
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io;
@@ -23,7 +24,8 @@ pub(crate) fn is_in_memory(file: &File) -> bool {
     fstatfs(file).is_ok_and(|fs| fs.filesystem_type() == TMPFS_MAGIC)
 }
 
-/// Whether the answer to [`open_nameless`] says that there are no such files here, rather than that one cannot be had.
+/// Whether the answer to [`open_nameless`] says that there are no such files here, rather than that
+/// one cannot be had.
 pub(crate) fn cannot_be_nameless(error: &io::Error) -> bool {
     use libc::{EINVAL, EISDIR, ENOENT, ENOSYS, EOPNOTSUPP};
     matches!(error.raw_os_error(), None | Some(EOPNOTSUPP | EISDIR | EINVAL | ENOENT | ENOSYS))
@@ -31,12 +33,17 @@ pub(crate) fn cannot_be_nameless(error: &io::Error) -> bool {
 
 /// Opens what is there: a link is not followed (`ELOOP`), a fifo is not waited for.
 pub(crate) fn open_existing(path: &Path, write: bool) -> io::Result<File> {
-    OpenOptions::new().read(true).write(write).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)
+    OpenOptions::new()
+        .read(true)
+        .write(write)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+        .open(path)
 }
 
 /// Whether a path leads to the very file that `meta` describes, links not followed.
 pub(crate) fn leads_to(path: &Path, meta: &Metadata) -> bool {
-    std::fs::symlink_metadata(path).is_ok_and(|there| (there.dev(), there.ino()) == (meta.dev(), meta.ino()))
+    std::fs::symlink_metadata(path)
+        .is_ok_and(|there| (there.dev(), there.ino()) == (meta.dev(), meta.ino()))
 }
 
 /// Gives every page of the range memory of its own, or `ENOSPC` with nothing changed.
@@ -60,7 +67,8 @@ pub(crate) fn lock_shared(file: &File) -> io::Result<()> {
     }
 }
 
-/// The holes in a range of a file, in order. On tmpfs what is allocated but was never written or read counts as one.
+/// The holes in a range of a file, in order. On tmpfs what is allocated but was never written or
+/// read counts as one.
 pub(crate) fn holes(file: &File, range: Range<u64>) -> io::Result<Vec<Range<u64>>> {
     let mut found = Vec::new();
     let mut at = range.start;
@@ -93,16 +101,26 @@ pub(crate) fn punch(file: &File, range: &Range<u64>) -> io::Result<()> {
 /// Gives an open file without a name the name `path`; `EEXIST` if that is taken. Atomic.
 pub(crate) fn link(file: &File, path: &Path) -> io::Result<()> {
     let by_proc = format!("/proc/self/fd/{}", file.as_raw_fd());
-    match nix::unistd::linkat(AT_FDCWD, by_proc.as_str(), AT_FDCWD, path, AtFlags::AT_SYMLINK_FOLLOW) {
-        // No /proc here. Linux 6.10 lets the maker of a file link it by descriptor; before, only root.
-        Err(Errno::ENOENT) => nix::unistd::linkat(file, "", AT_FDCWD, path, AtFlags::AT_EMPTY_PATH)?,
+    match nix::unistd::linkat(
+        AT_FDCWD,
+        by_proc.as_str(),
+        AT_FDCWD,
+        path,
+        AtFlags::AT_SYMLINK_FOLLOW,
+    ) {
+        // No /proc here. Linux 6.10 lets the maker of a file link it by descriptor; before, only
+        // root.
+        Err(Errno::ENOENT) => {
+            nix::unistd::linkat(file, "", AT_FDCWD, path, AtFlags::AT_EMPTY_PATH)?
+        }
         answer => answer?,
     }
     Ok(())
 }
 
-/// The right to change which bytes of a file have memory: an exclusive lock on its first byte that belongs to the open file
-/// (`F_OFD_SETLKW`), apart from its `flock`. Let go on drop, and with the descriptor.
+/// The right to change which bytes of a file have memory: an exclusive lock on its first byte that
+/// belongs to the open file (`F_OFD_SETLKW`), apart from its `flock`. Let go on drop, and with the
+/// descriptor.
 #[derive(Debug)]
 pub(crate) struct FillLock<'a>(&'a File);
 
@@ -145,7 +163,10 @@ pub(crate) struct Room {
 pub(crate) fn room(file: &File) -> io::Result<Room> {
     let stat = nix::sys::statvfs::fstatvfs(file)?;
     let unit = stat.fragment_size();
-    Ok(Room { available: stat.blocks_available().saturating_mul(unit), total: stat.blocks().saturating_mul(unit) })
+    Ok(Room {
+        available: stat.blocks_available().saturating_mul(unit),
+        total: stat.blocks().saturating_mul(unit),
+    })
 }
 
 fn to_off(value: u64) -> io::Result<libc::off_t> {

@@ -1,11 +1,13 @@
 //! Mappings of files on a disk, and letting go of their pages once they have been read.
 //!
-//! A page of such a file belongs to the system's cache, whoever has it mapped; but a worker that went through a large file would
-//! have all of it mapped in the end, which the system counts as that process's own where no other has the page mapped, and finds
-//! harder to give to somebody else. So workers unmap what they have read, block by block.
+//! A page of such a file belongs to the system's cache, whoever has it mapped; but a worker that
+//! went through a large file would have all of it mapped in the end, which the system counts as
+//! that process's own where no other has the page mapped, and finds harder to give to somebody
+//! else. So workers unmap what they have read, block by block.
 //!
 //! # Safety
-//! Unmapping pages of a read-only shared mapping changes nothing that can be read there: the next look maps them again.
+//! Unmapping pages of a read-only shared mapping changes nothing that can be read there: the next
+//! look maps them again.
 #![allow(unsafe_code, reason = "madvise acts on raw addresses")]
 
 use std::fs::File;
@@ -22,8 +24,9 @@ const MAX: usize = 64;
 /// A file that is smaller stays mapped: it may well be read again.
 const LEAST: usize = 16 << 20;
 
-/// Start and end of every such mapping of this process; a forked child has a copy. Changed under the registry's lock, which is held
-/// across a fork, or by a worker of a pool, which has one thread.
+/// Start and end of every such mapping of this process; a forked child has a copy. Changed under
+/// the registry's lock, which is held across a fork, or by a worker of a pool, which has one
+/// thread.
 static MAPPINGS: [[AtomicUsize; 2]; MAX] = [const { [const { AtomicUsize::new(0) }; 2] }; MAX];
 
 /// How many there are: mostly none, which is known at one look.
@@ -35,7 +38,9 @@ pub(crate) fn add(file: &File, range: &Range<usize>) {
     if range.len() < LEAST || file::is_in_memory(file) {
         return;
     }
-    if let Some([start, end]) = MAPPINGS.iter().find(|[start, _]| start.load(Ordering::Relaxed) == 0) {
+    if let Some([start, end]) =
+        MAPPINGS.iter().find(|[start, _]| start.load(Ordering::Relaxed) == 0)
+    {
         end.store(range.end, Ordering::Relaxed);
         start.store(range.start, Ordering::Relaxed);
         COUNT.fetch_add(1, Ordering::Relaxed);
@@ -44,7 +49,9 @@ pub(crate) fn add(file: &File, range: &Range<usize>) {
 
 /// Forgets one that is about to be unmapped.
 pub(crate) fn remove(start: usize) {
-    for mapping in MAPPINGS.iter().filter(|[known, _]| start != 0 && known.load(Ordering::Relaxed) == start) {
+    for mapping in
+        MAPPINGS.iter().filter(|[known, _]| start != 0 && known.load(Ordering::Relaxed) == start)
+    {
         for word in mapping {
             word.store(0, Ordering::Relaxed);
         }
@@ -64,7 +71,9 @@ pub(crate) fn contain(address: usize) -> bool {
 
 /// The mapping that holds an address.
 fn holder_of(address: usize) -> Option<Range<usize>> {
-    let range = |[start, end]: &[AtomicUsize; 2]| start.load(Ordering::Relaxed)..end.load(Ordering::Relaxed);
+    let range = |[start, end]: &[AtomicUsize; 2]| {
+        start.load(Ordering::Relaxed)..end.load(Ordering::Relaxed)
+    };
     let holds = |range: &Range<usize>| range.start != 0 && range.contains(&address);
     if COUNT.load(Ordering::Relaxed) > 0 { MAPPINGS.iter().map(range).find(holds) } else { None }
 }
@@ -75,7 +84,8 @@ pub(crate) fn let_go(range: &Range<usize>) {
     if holder_of(range.start).is_some_and(|mapping| range.end <= mapping.end) {
         let address = ptr::with_exposed_provenance_mut(start);
         let len = (range.end - start).next_multiple_of(SMALL_PAGE);
-        // SAFETY: pages of one shared mapping of a file that is only read, as the look has just said: what is in them stays.
+        // SAFETY: pages of one shared mapping of a file that is only read, as the look has just
+        // said: what is in them stays.
         unsafe { libc::madvise(address, len, libc::MADV_DONTNEED) };
     }
 }

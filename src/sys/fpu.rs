@@ -1,19 +1,23 @@
-//! The floating-point control register of the calling thread: rounding mode, flush-to-zero, denormals-are-zero.
+//! The floating-point control register of the calling thread: rounding mode, flush-to-zero,
+//! denormals-are-zero.
 //!
-//! Called by the kernels, which owe the same bits to a caller that computes with FTZ set, and by a worker at birth, for
-//! it inherits the register by `fork`. Touches nothing but that register of this thread.
+//! Called by the kernels, which owe the same bits to a caller that computes with FTZ set, and by a
+//! worker at birth, for it inherits the register by `fork`. Touches nothing but that register of
+//! this thread.
 //!
 //! # Safety
-//! Inline assembly reads and writes MXCSR (x86-64) or FPCR (`AArch64`). Rust assumes the default contents everywhere;
-//! writing the default is therefore always sound, and restoring what was found leaves a caller no worse than before.
+//! Inline assembly reads and writes MXCSR (x86-64) or FPCR (`AArch64`). Rust assumes the default
+//! contents everywhere; writing the default is therefore always sound, and restoring what was found
+//! leaves a caller no worse than before.
 #![allow(unsafe_code, reason = "there is no other way to this register than inline assembly")]
 
-/// Puts the default control word (round to nearest even, subnormals kept, exceptions masked) in force until it is
-/// dropped, then puts back what was found. Writes only if the two differ, which they hardly ever do.
+/// Puts the default control word (round to nearest even, subnormals kept, exceptions masked) in
+/// force until it is dropped, then puts back what was found. Writes only if the two differ, which
+/// they hardly ever do.
 ///
-/// The compiler knows nothing of this register and may move arithmetic across both ends. So whatever the guard is to
-/// cover must be called through a function pointer hidden by [`std::hint::black_box`]: a call of something unknown is
-/// not moved across inline assembly.
+/// The compiler knows nothing of this register and may move arithmetic across both ends. So
+/// whatever the guard is to cover must be called through a function pointer hidden by
+/// [`std::hint::black_box`]: a call of something unknown is not moved across inline assembly.
 #[derive(Debug)]
 pub(crate) struct DefaultFpu {
     found: Option<control::Word>,
@@ -40,7 +44,8 @@ impl Drop for DefaultFpu {
     }
 }
 
-/// Puts the default in force for the rest of this thread's life: for a worker, which nobody returns from.
+/// Puts the default in force for the rest of this thread's life: for a worker, which nobody returns
+/// from.
 pub(crate) fn set_default() {
     std::mem::forget(DefaultFpu::new());
 }
@@ -115,7 +120,8 @@ mod control {
     pub(super) fn write(_: Word) {}
 }
 
-/// Calls `run` with MXCSR set to `word`; returns what it returned and MXCSR as it left it. The register is put back.
+/// Calls `run` with MXCSR set to `word`; returns what it returned and MXCSR as it left it. The
+/// register is put back.
 #[cfg(all(test, target_arch = "x86_64"))]
 pub(crate) fn under<R>(word: u32, run: impl FnOnce() -> R) -> (R, u32) {
     let before = control::read();

@@ -10,7 +10,8 @@ pub(crate) fn wait_while(word: &AtomicU32, value: u32) {
     while word.load(Ordering::Acquire) == value {
         match futex::wait(word, futex::Flags::empty(), value, None) {
             Ok(()) | Err(Errno::INTR | Errno::AGAIN) => {}
-            // Nothing else can come of a valid word; if it does, look again after a breath rather than spin.
+            // Nothing else can come of a valid word; if it does, look again after a breath rather
+            // than spin.
             Err(_) => std::thread::yield_now(),
         }
     }

@@ -1,8 +1,10 @@
-//! What a child that stays has inherited, and is not to keep: descriptors and mappings of its parent.
+//! What a child that stays has inherited, and is not to keep: descriptors and mappings of its
+//! parent.
 //!
 //! # Safety
-//! Raw calls on descriptors and addresses that the parent owns and that nobody in the child uses: the child runs no code of
-//! the parent's but functions that were given to it, and these are told so.
+//! Raw calls on descriptors and addresses that the parent owns and that nobody in the child uses:
+//! the child runs no code of the parent's but functions that were given to it, and these are told
+//! so.
 #![allow(unsafe_code, reason = "replaces descriptors and mappings by number")]
 
 use std::ffi::c_void;
@@ -13,15 +15,18 @@ use std::os::fd::RawFd;
 
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous};
 
-/// Makes every descriptor but the standard three and those to `keep` one of `/dev/null`: pipes and sockets of the parent's are to
-/// close when the parent closes them. (Closed, their numbers would be given out again, and what some function still writes to
-/// a file of the parent's would go elsewhere.) Without `/proc` nothing happens. Allocates nothing.
+/// Makes every descriptor but the standard three and those to `keep` one of `/dev/null`: pipes and
+/// sockets of the parent's are to close when the parent closes them. (Closed, their numbers would
+/// be given out again, and what some function still writes to a file of the parent's would go
+/// elsewhere.) Without `/proc` nothing happens. Allocates nothing.
 ///
 /// # Safety
 /// Nobody in this process is to use any of these descriptors as what it was.
 pub(crate) unsafe fn blank_descriptors(keep: impl Fn(RawFd) -> bool) {
     // SAFETY: a path that ends with a zero byte.
-    let list = unsafe { libc::open(c"/proc/self/fd".as_ptr(), libc::O_RDONLY | libc::O_DIRECTORY | libc::O_CLOEXEC) };
+    let list = unsafe {
+        libc::open(c"/proc/self/fd".as_ptr(), libc::O_RDONLY | libc::O_DIRECTORY | libc::O_CLOEXEC)
+    };
     if list < 0 {
         return;
     }
@@ -30,19 +35,26 @@ pub(crate) unsafe fn blank_descriptors(keep: impl Fn(RawFd) -> bool) {
     let mut entries = [0u64; 512];
     loop {
         // SAFETY: the kernel writes at most as many bytes as `entries` has.
-        let read = unsafe { libc::syscall(libc::SYS_getdents64, list, entries.as_mut_ptr(), size_of_val(&entries)) };
+        let read = unsafe {
+            libc::syscall(libc::SYS_getdents64, list, entries.as_mut_ptr(), size_of_val(&entries))
+        };
         let Ok(read @ 1..) = usize::try_from(read) else { break };
         let mut left: &[u8] = &bytemuck::cast_slice(&entries)[..read];
         // struct linux_dirent64: u64 inode, i64 offset, u16 length of the entry, u8 type, name
         while let [_, .., _] = left
             && let Some(&[low, high]) = left.get(16..18)
         {
-            let (entry, rest) = left.split_at(usize::from(u16::from_ne_bytes([low, high])).clamp(1, left.len()));
+            let (entry, rest) =
+                left.split_at(usize::from(u16::from_ne_bytes([low, high])).clamp(1, left.len()));
             left = rest;
-            let name = entry.get(19..).and_then(|name| name.split(|&byte| byte == 0).next()).unwrap_or_default();
+            let name = entry
+                .get(19..)
+                .and_then(|name| name.split(|&byte| byte == 0).next())
+                .unwrap_or_default();
             let number = std::str::from_utf8(name).ok().and_then(|name| name.parse::<RawFd>().ok());
             if let Some(fd) = number.filter(|&fd| fd > 2 && fd != list && fd != null && !keep(fd)) {
-                // SAFETY: whatever it was, nobody uses it here any more, as the caller promises. Without /dev/null it is closed.
+                // SAFETY: whatever it was, nobody uses it here any more, as the caller promises.
+                // Without /dev/null it is closed.
                 let replaced = unsafe { libc::dup3(null, fd, libc::O_CLOEXEC) };
                 if replaced < 0 {
                     // SAFETY: likewise.
@@ -64,7 +76,8 @@ pub(crate) unsafe fn blank_descriptors(keep: impl Fn(RawFd) -> bool) {
 /// # Safety
 /// `range` is a whole mapping, and touching it is to be a fault from now on.
 pub(crate) unsafe fn vacate(range: &Range<usize>) -> io::Result<()> {
-    let (Some(start), Some(len)) = (NonZeroUsize::new(range.start), NonZeroUsize::new(range.len())) else {
+    let (Some(start), Some(len)) = (NonZeroUsize::new(range.start), NonZeroUsize::new(range.len()))
+    else {
         return Ok(());
     };
     let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_NORESERVE | MapFlags::MAP_FIXED;

@@ -1,4 +1,5 @@
-//! The limits that this process runs under: file size, address space, memory of its control groups, memory of the machine.
+//! The limits that this process runs under: file size, address space, memory of its control groups,
+//! memory of the machine.
 
 use std::fs::read_to_string;
 use std::io;
@@ -8,8 +9,8 @@ use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 
 use super::memory::SMALL_PAGE;
 
-/// The largest file that this process may make (`RLIMIT_FSIZE`), in bytes. Beyond it the kernel does not answer with
-/// an error but with the signal SIGXFSZ, so it has to be asked for first.
+/// The largest file that this process may make (`RLIMIT_FSIZE`), in bytes. Beyond it the kernel
+/// does not answer with an error but with the signal SIGXFSZ, so it has to be asked for first.
 pub(crate) fn file_size() -> io::Result<u64> {
     let (soft, _hard) = getrlimit(Resource::RLIMIT_FSIZE)?;
     Ok(soft)
@@ -24,14 +25,16 @@ pub(crate) struct AddressSpace {
     pub(crate) limit: u64,
 }
 
-/// What the limit on address space (`RLIMIT_AS`) leaves to this process; `None` where there is no limit, which is the
-/// quick answer. Without /proc nobody knows how much of it is in use: then all of it counts as free.
+/// What the limit on address space (`RLIMIT_AS`) leaves to this process; `None` where there is no
+/// limit, which is the quick answer. Without /proc nobody knows how much of it is in use: then all
+/// of it counts as free.
 pub(crate) fn address_space() -> io::Result<Option<AddressSpace>> {
     let (limit, _hard) = getrlimit(Resource::RLIMIT_AS)?;
     if limit == RLIM_INFINITY {
         return Ok(None);
     }
-    let used = read_to_string("/proc/self/statm").ok().and_then(|text| mapped_bytes(&text)).unwrap_or(0);
+    let used =
+        read_to_string("/proc/self/statm").ok().and_then(|text| mapped_bytes(&text)).unwrap_or(0);
     Ok(Some(AddressSpace { available: limit.saturating_sub(used), limit }))
 }
 
@@ -65,16 +68,23 @@ pub(crate) enum Victim {
     TheWholeGroup,
 }
 
-/// The tightest limit on memory, as far as it can be read; `None` where nothing can. Beyond it the kernel does not
-/// answer with an error but kills a process. What others take meanwhile is theirs: an estimate, not a promise.
+/// The tightest limit on memory, as far as it can be read; `None` where nothing can. Beyond it the
+/// kernel does not answer with an error but kills a process. What others take meanwhile is theirs:
+/// an estimate, not a promise.
 pub(crate) fn memory_room() -> Option<MemoryRoom> {
     let machine = read_to_string("/proc/meminfo").ok().and_then(|text| machine_room(&text));
     let groups = read_to_string("/proc/self/cgroup").unwrap_or_default();
-    groups.lines().filter_map(group_of).flat_map(|group| group.rooms()).chain(machine).min_by_key(|room| room.available)
+    groups
+        .lines()
+        .filter_map(group_of)
+        .flat_map(|group| group.rooms())
+        .chain(machine)
+        .min_by_key(|room| room.available)
 }
 
-/// The outermost control group around this process that dies as a whole (`memory.oom.group`) when the kernel kills one of its
-/// processes for want of memory, be it the group's own or the machine's.
+/// The outermost control group around this process that dies as a whole (`memory.oom.group`) when
+/// the kernel kills one of its processes for want of memory, be it the group's own or the
+/// machine's.
 pub(crate) fn group_that_dies_whole() -> Option<PathBuf> {
     let groups = read_to_string("/proc/self/cgroup").unwrap_or_default();
     groups
@@ -89,11 +99,18 @@ fn dies_whole(dir: &Path) -> bool {
 
 /// What `/proc/meminfo` says can be had without killing anybody: shared memory may go to swap.
 fn machine_room(meminfo: &str) -> Option<MemoryRoom> {
-    let kib = |key: &str| meminfo.lines().find_map(|l| l.strip_prefix(key)?.trim().strip_suffix(" kB")?.parse().ok());
+    let kib = |key: &str| {
+        meminfo.lines().find_map(|l| l.strip_prefix(key)?.trim().strip_suffix(" kB")?.parse().ok())
+    };
     let bytes = |memory: u64, swap: &str| (memory + kib(swap).unwrap_or(0)).saturating_mul(1024);
     let available = bytes(kib("MemAvailable:")?, "SwapFree:");
     let total = bytes(kib("MemTotal:").unwrap_or(0), "SwapTotal:").max(available);
-    Some(MemoryRoom { available, total, limit: "the machine's memory".to_owned(), victim: Victim::OfTheMachine })
+    Some(MemoryRoom {
+        available,
+        total,
+        limit: "the machine's memory".to_owned(),
+        victim: Victim::OfTheMachine,
+    })
 }
 
 /// A memory control group, and how its version of the interface calls things.
@@ -113,7 +130,12 @@ fn group_of(line: &str) -> Option<Group> {
     let (mount, limit, usage, reclaimable) = if id == "0" {
         ("/sys/fs/cgroup", "memory.max", "memory.current", "inactive_file ")
     } else if controllers.split(',').any(|controller| controller == "memory") {
-        ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file ")
+        (
+            "/sys/fs/cgroup/memory",
+            "memory.limit_in_bytes",
+            "memory.usage_in_bytes",
+            "total_inactive_file ",
+        )
     } else {
         return None;
     };
@@ -121,12 +143,14 @@ fn group_of(line: &str) -> Option<Group> {
 }
 
 impl Group {
-    /// The room in this group and in each around it, outwards. In a container the path may be the host's, of which nothing is
-    /// visible but its own end, at the mount point: what is not there is passed over.
+    /// The room in this group and in each around it, outwards. In a container the path may be the
+    /// host's, of which nothing is visible but its own end, at the mount point: what is not there
+    /// is passed over.
     fn rooms(&self) -> Vec<MemoryRoom> {
         let mut victim = Victim::OfTheGroup;
         let room = |dir: PathBuf| {
-            // The kernel kills the outermost group that asks for it, from the victim's up to the one at its limit.
+            // The kernel kills the outermost group that asks for it, from the victim's up to the
+            // one at its limit.
             if dies_whole(&dir) {
                 victim = Victim::TheWholeGroup;
             }
@@ -143,7 +167,8 @@ impl Group {
         let number = |file: &str| read_to_string(dir.join(file)).ok()?.trim().parse::<u64>().ok();
         let limit = number(self.limit)?; // `max` is no number
         let stat = read_to_string(dir.join("memory.stat")).unwrap_or_default();
-        let reclaimable = stat.lines().find_map(|l| l.strip_prefix(self.reclaimable)?.parse().ok()).unwrap_or(0);
+        let reclaimable =
+            stat.lines().find_map(|l| l.strip_prefix(self.reclaimable)?.parse().ok()).unwrap_or(0);
         let used = number(self.usage)?.saturating_sub(reclaimable);
         let available = limit.saturating_sub(used);
         Some(MemoryRoom { available, total: limit, limit: dir.display().to_string(), victim })
@@ -178,14 +203,16 @@ mod tests {
         let write = |dir: &Path, limit: &str, usage: &str| {
             std::fs::write(dir.join("memory.max"), limit).unwrap();
             std::fs::write(dir.join("memory.current"), usage).unwrap();
-            std::fs::write(dir.join("memory.stat"), "anon 5\ninactive_file 100\nactive_file 7\n").unwrap();
+            std::fs::write(dir.join("memory.stat"), "anon 5\ninactive_file 100\nactive_file 7\n")
+                .unwrap();
         };
         write(&inner, "max\n", "1000\n");
         write(&dir.path().join("a"), "5000\n", "1000\n");
         write(dir.path(), "9000\n", "9500\n");
         let mut group = group_of("0::/a/b").unwrap();
         group.mount = Box::leak(dir.path().to_owned().into_boxed_path());
-        let rooms: Vec<_> = group.rooms().into_iter().map(|room| (room.available, room.victim)).collect();
+        let rooms: Vec<_> =
+            group.rooms().into_iter().map(|room| (room.available, room.victim)).collect();
         assert_eq!(rooms, [(4100, Victim::OfTheGroup), (0, Victim::OfTheGroup)]);
     }
 
@@ -194,7 +221,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let inner = dir.path().join("a/b");
         std::fs::create_dir_all(&inner).unwrap();
-        for (dir, whole) in [(&*inner, "0\n"), (&dir.path().join("a"), "1\n"), (dir.path(), "0\n")] {
+        for (dir, whole) in [(&*inner, "0\n"), (&dir.path().join("a"), "1\n"), (dir.path(), "0\n")]
+        {
             std::fs::write(dir.join("memory.max"), "5000\n").unwrap();
             std::fs::write(dir.join("memory.current"), "1000\n").unwrap();
             std::fs::write(dir.join("memory.oom.group"), whole).unwrap();

@@ -2,9 +2,9 @@
 //! Mappings of files, and advice on memory. Called by `segment` only.
 //!
 //! # Safety
-//! A [`Map`] is the only owner of the address range that it names: it comes from the kernel in [`Map::shared`] and
-//! goes back in `Drop`; nothing else unmaps. It hands out a pointer, never a reference: what may be read and written
-//! through it, and when, is for the segment to argue.
+//! A [`Map`] is the only owner of the address range that it names: it comes from the kernel in
+//! [`Map::shared`] and goes back in `Drop`; nothing else unmaps. It hands out a pointer, never a
+//! reference: what may be read and written through it, and when, is for the segment to argue.
 
 use std::ffi::c_void;
 use std::fs::File;
@@ -15,13 +15,15 @@ use std::ptr::NonNull;
 
 use nix::sys::mman::{self, MapFlags, MmapAdvise, ProtFlags};
 
-/// The size of a huge page on the machines that this crate runs on, and the unit in which memory is reserved.
+/// The size of a huge page on the machines that this crate runs on, and the unit in which memory is
+/// reserved.
 pub(crate) const HUGE_PAGE: usize = 2 << 20;
 /// The size of a small page.
 pub(crate) const SMALL_PAGE: usize = 4096;
 
-/// The address space that a mapping of `len` bytes takes while it is made: what is large is reserved with 2 MiB more, out
-/// of which an aligned part is cut. `None` beyond what an address can say.
+/// The address space that a mapping of `len` bytes takes while it is made: what is large is
+/// reserved with 2 MiB more, out of which an aligned part is cut. `None` beyond what an address can
+/// say.
 pub(crate) fn room_for_mapping(len: usize) -> Option<usize> {
     len.checked_add(if len < HUGE_PAGE { 0 } else { HUGE_PAGE })
 }
@@ -42,22 +44,30 @@ pub(crate) struct Map {
     len: NonZeroUsize,
 }
 
-// SAFETY: an address range belongs to the process, not to a thread; `munmap` may be called from any. This is the one
-// place that makes `SharedArray` `Send` and `Sync`: it hands out `&[A]` from `&self` and `&mut [A]` from `&mut self`
-// only, as `Vec` does, so threads of this process are kept apart by the borrow checker. Other *processes* are kept
-// apart by other means: workers by the engine's claims, strangers by mode 0600 and by `attach` being `unsafe`.
+// SAFETY: an address range belongs to the process, not to a thread; `munmap` may be called from
+// any. This is the one place that makes `SharedArray` `Send` and `Sync`: it hands out `&[A]` from
+// `&self` and `&mut [A]` from `&mut self` only, as `Vec` does, so threads of this process are kept
+// apart by the borrow checker. Other *processes* are kept apart by other means: workers by the
+// engine's claims, strangers by mode 0600 and by `attach` being `unsafe`.
 unsafe impl Send for Map {}
 // SAFETY: as above; `&Map` gives out an address and a length only.
 unsafe impl Sync for Map {}
 
 impl Map {
-    /// Maps the first `len` bytes of `file`. Address and file offset agree modulo 2 MiB, without which the kernel
-    /// cannot map huge pages.
+    /// Maps the first `len` bytes of `file`. Address and file offset agree modulo 2 MiB, without
+    /// which the kernel cannot map huge pages.
     pub(crate) fn shared(file: &File, len: NonZeroUsize, access: Access) -> io::Result<Self> {
-        let room = room_for_mapping(len.get()).and_then(NonZeroUsize::new).ok_or(nix::errno::Errno::ENOMEM)?;
+        let room = room_for_mapping(len.get())
+            .and_then(NonZeroUsize::new)
+            .ok_or(nix::errno::Errno::ENOMEM)?;
         // SAFETY: a new mapping at an address of the kernel's choice touches no existing one.
         let reserved = unsafe {
-            mman::mmap_anonymous(None, room, ProtFlags::PROT_NONE, MapFlags::MAP_PRIVATE | MapFlags::MAP_NORESERVE)
+            mman::mmap_anonymous(
+                None,
+                room,
+                ProtFlags::PROT_NONE,
+                MapFlags::MAP_PRIVATE | MapFlags::MAP_NORESERVE,
+            )
         }?;
         // Owns the reservation from here on: an early return gives it back.
         let mut whole = Self { start: reserved.cast(), len: room };
@@ -69,7 +79,8 @@ impl Map {
             Access::Write => ProtFlags::PROT_READ | ProtFlags::PROT_WRITE,
         };
         let flags = MapFlags::MAP_SHARED | MapFlags::MAP_FIXED;
-        // SAFETY: the range that MAP_FIXED replaces is our own reservation, to which no pointer exists.
+        // SAFETY: the range that MAP_FIXED replaces is our own reservation, to which no pointer
+        // exists.
         unsafe { mman::mmap(NonZeroUsize::new(whole.address()), len, prot, flags, file, 0) }?;
         Ok(whole)
     }
@@ -77,13 +88,18 @@ impl Map {
     /// Keeps `len` bytes from the first aligned address on and gives back what lies around them.
     fn trimmed(self, len: NonZeroUsize) -> Self {
         let head = self.address().next_multiple_of(HUGE_PAGE) - self.address();
-        // SAFETY: head < HUGE_PAGE, and the reservation is HUGE_PAGE longer than `len`: the result lies inside it.
+        // SAFETY: head < HUGE_PAGE, and the reservation is HUGE_PAGE longer than `len`: the result
+        // lies inside it.
         let start = unsafe { self.start.add(head) };
         let tail_at = head + len.get().next_multiple_of(SMALL_PAGE);
         let kept = Self { start, len };
         unmap(self.start, head);
-        // SAFETY: at most one past the end of the reservation, whose length the kernel rounds up to whole pages.
-        unmap(unsafe { self.start.add(tail_at) }, self.len.get().next_multiple_of(SMALL_PAGE).saturating_sub(tail_at));
+        // SAFETY: at most one past the end of the reservation, whose length the kernel rounds up to
+        // whole pages.
+        unmap(
+            unsafe { self.start.add(tail_at) },
+            self.len.get().next_multiple_of(SMALL_PAGE).saturating_sub(tail_at),
+        );
         std::mem::forget(self); // its range is now `kept` and two holes
         kept
     }
@@ -108,32 +124,44 @@ impl Map {
         self.address()..self.address() + self.len()
     }
 
-    /// Keeps the mapping out of core dumps. A file without a name would be written whole into every one.
+    /// Keeps the mapping out of core dumps. A file without a name would be written whole into every
+    /// one.
     pub(crate) fn keep_out_of_core_dumps(&self) -> io::Result<()> {
         // SAFETY: MADV_DONTDUMP changes no memory; the range is ours.
         unsafe { mman::madvise(self.start.cast(), self.len(), MmapAdvise::MADV_DONTDUMP) }?;
         Ok(())
     }
 
-    /// Turns the 2 MiB at `offset` into one huge page, allocating and zeroing what was a hole (`MADV_COLLAPSE`,
-    /// Linux 6.1; it ignores `huge=` and `shmem_enabled`). Any error means that the pages stay as they were.
+    /// Turns the 2 MiB at `offset` into one huge page, allocating and zeroing what was a hole
+    /// (`MADV_COLLAPSE`, Linux 6.1; it ignores `huge=` and `shmem_enabled`). Any error means that
+    /// the pages stay as they were.
     pub(crate) fn collapse(&self, offset: usize) -> io::Result<()> {
         const MADV_COLLAPSE: libc::c_int = 25;
-        assert!(offset.is_multiple_of(HUGE_PAGE) && offset + HUGE_PAGE <= self.len(), "not a whole chunk: {offset}");
+        assert!(
+            offset.is_multiple_of(HUGE_PAGE) && offset + HUGE_PAGE <= self.len(),
+            "not a whole chunk: {offset}"
+        );
         // SAFETY: the assertion above keeps the address inside the mapping.
         let at = unsafe { self.start.add(offset) };
         // SAFETY: MADV_COLLAPSE keeps the contents; the range is ours by the assertion above.
-        let answer = unsafe { libc::madvise(at.as_ptr().cast::<c_void>(), HUGE_PAGE, MADV_COLLAPSE) };
+        let answer =
+            unsafe { libc::madvise(at.as_ptr().cast::<c_void>(), HUGE_PAGE, MADV_COLLAPSE) };
         if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
 
-    /// Maps the pages of `range`, as if each had been written to (`MADV_POPULATE_WRITE`). Before Linux 5.14 nothing happens.
+    /// Maps the pages of `range`, as if each had been written to (`MADV_POPULATE_WRITE`). Before
+    /// Linux 5.14 nothing happens.
     pub(crate) fn populate(&self, range: Range<usize>) -> io::Result<()> {
-        assert!(range.start.is_multiple_of(SMALL_PAGE) && range.end <= self.len(), "not of this mapping: {range:?}");
+        assert!(
+            range.start.is_multiple_of(SMALL_PAGE) && range.end <= self.len(),
+            "not of this mapping: {range:?}"
+        );
         // SAFETY: the assertion above keeps the address inside the mapping.
         let at = unsafe { self.start.add(range.start) };
         // SAFETY: MADV_POPULATE_WRITE keeps the contents; the range is ours by the assertion above.
-        match unsafe { libc::madvise(at.as_ptr().cast::<c_void>(), range.len(), libc::MADV_POPULATE_WRITE) } {
+        match unsafe {
+            libc::madvise(at.as_ptr().cast::<c_void>(), range.len(), libc::MADV_POPULATE_WRITE)
+        } {
             0 => Ok(()),
             _ => match io::Error::last_os_error() {
                 unknown if unknown.raw_os_error() == Some(libc::EINVAL) => Ok(()),
@@ -149,8 +177,8 @@ impl Drop for Map {
     }
 }
 
-/// Asks for huge pages under memory that is not touched yet: it is filled several times faster. Where they are not to
-/// be had, nothing changes.
+/// Asks for huge pages under memory that is not touched yet: it is filled several times faster.
+/// Where they are not to be had, nothing changes.
 pub(crate) fn prefer_huge_pages(bytes: &mut [u8]) {
     let start = bytes.as_mut_ptr();
     let head = start.align_offset(SMALL_PAGE).min(bytes.len());
@@ -163,7 +191,8 @@ pub(crate) fn prefer_huge_pages(bytes: &mut [u8]) {
     }
 }
 
-/// Gives a range of a [`Map`] back. Only its owner calls this, with what nobody holds a reference to.
+/// Gives a range of a [`Map`] back. Only its owner calls this, with what nobody holds a reference
+/// to.
 fn unmap(start: NonNull<u8>, len: usize) {
     if len > 0 {
         // SAFETY: see the callers: the range belongs to a `Map` that gives it up.

@@ -1,5 +1,5 @@
-//! Floor 0: one thin safe function per system call, so that everything above is safe code or says why not.
-//! An errno stays an errno (`io::Error`); the floor above gives it a name and a way out.
+//! Floor 0: one thin safe function per system call, so that everything above is safe code or says
+//! why not. An errno stays an errno (`io::Error`); the floor above gives it a name and a way out.
 
 pub(crate) mod atomic;
 pub(crate) mod channel;

@@ -1,13 +1,18 @@
 //! A hint to the processor that some memory will be read soon.
 //!
-//! Called by the kernels, in loops whose pattern of access the processor does not foresee by itself.
+//! Called by the kernels, in loops whose pattern of access the processor does not foresee by
+//! itself.
 //!
 //! # Safety
-//! A prefetch reads nothing the program can see and never faults, whatever the address: a mapping that ends there, a
-//! hole, or none at all. So the function is safe to call with any pointer.
-#![allow(unsafe_code, reason = "the intrinsic takes a raw pointer and is therefore declared unsafe")]
+//! A prefetch reads nothing the program can see and never faults, whatever the address: a mapping
+//! that ends there, a hole, or none at all. So the function is safe to call with any pointer.
+#![allow(
+    unsafe_code,
+    reason = "the intrinsic takes a raw pointer and is therefore declared unsafe"
+)]
 
-/// Asks for the cache line of `address`; does nothing where the architecture has no stable way to ask.
+/// Asks for the cache line of `address`; does nothing where the architecture has no stable way to
+/// ask.
 #[inline]
 pub(crate) fn prefetch<T>(address: *const T) {
     #[cfg(target_arch = "x86_64")]

@@ -1,7 +1,8 @@
 //! Making, watching and ending child processes: fork, pidfd, wait.
 //!
 //! # Safety
-//! The one unsafe operation that leaves this module is [`fork`], which says what it asks of its caller.
+//! The one unsafe operation that leaves this module is [`fork`], which says what it asks of its
+//! caller.
 #![allow(unsafe_code, reason = "fork, and raw calls that nix and rustix lack")]
 
 use std::io;
@@ -15,7 +16,9 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus};
 use nix::unistd::ForkResult;
 pub(crate) use nix::unistd::Pid;
 use rustix::io::Errno;
-use rustix::process::{Pid as WaitPid, PidfdFlags, WaitId, WaitIdOptions, WaitIdStatus, WaitOptions};
+use rustix::process::{
+    Pid as WaitPid, PidfdFlags, WaitId, WaitIdOptions, WaitIdStatus, WaitOptions,
+};
 
 use super::signal::BlockedSignals;
 use crate::failpoints;
@@ -32,12 +35,13 @@ pub(crate) enum Side {
 pub(crate) enum Exit {
     Code(i32),
     Signal(i32),
-    /// Somebody else in this process has taken the status, or `SIGCHLD` is ignored, and the kernel does not tell it again.
+    /// Somebody else in this process has taken the status, or `SIGCHLD` is ignored, and the kernel
+    /// does not tell it again.
     Unknown,
 }
 
-/// Forks with all signals blocked. The parent's mask is restored; the child's stays blocked until it has put its
-/// handlers in order.
+/// Forks with all signals blocked. The parent's mask is restored; the child's stays blocked until
+/// it has put its handlers in order.
 ///
 /// libc's `fork`, not a raw system call: it runs the handlers that make malloc usable in the child.
 ///
@@ -45,10 +49,12 @@ pub(crate) enum Exit {
 /// `EAGAIN` (process limit) or `ENOMEM`.
 ///
 /// # Safety
-/// Other threads do not exist in the child, and whatever locks they held are held for ever there. The child must
-/// leave by [`exit_now`], and take no lock that another thread of the parent may hold.
+/// Other threads do not exist in the child, and whatever locks they held are held for ever there.
+/// The child must leave by [`exit_now`], and take no lock that another thread of the parent may
+/// hold.
 pub(crate) unsafe fn fork() -> io::Result<Side> {
-    let blocked = if failpoints::is_on("signals at the fork") { None } else { Some(BlockedSignals::all()?) };
+    let blocked =
+        if failpoints::is_on("signals at the fork") { None } else { Some(BlockedSignals::all()?) };
     // SAFETY: passed on to the caller.
     match unsafe { nix::unistd::fork() }? {
         ForkResult::Parent { child } => Ok(Side::Parent(child)),
@@ -74,13 +80,15 @@ pub(crate) fn exit_now(code: i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
-/// Waits for a child that leaves by itself and that nobody else has been told of; for so long, if it hangs in what the fork has
-/// left it.
+/// Waits for a child that leaves by itself and that nobody else has been told of; for so long, if
+/// it hangs in what the fork has left it.
 pub(crate) fn reap_by_pid(pid: Pid, patience: Duration) {
     let patience = Instant::now() + patience;
     loop {
         match nix::sys::wait::waitpid(pid, Some(WaitPidFlag::WNOHANG)) {
-            Ok(WaitStatus::StillAlive) if Instant::now() < patience => std::thread::sleep(LOOK_AGAIN),
+            Ok(WaitStatus::StillAlive) if Instant::now() < patience => {
+                std::thread::sleep(LOOK_AGAIN)
+            }
             Ok(WaitStatus::StillAlive) => {
                 // Not reaped yet, so the number is its own.
                 let _ = nix::sys::signal::kill(pid, Signal::SIGKILL);
@@ -92,7 +100,8 @@ pub(crate) fn reap_by_pid(pid: Pid, patience: Duration) {
     }
 }
 
-/// The cores that this process may use, by CPU affinity and control group; 1 if that cannot be found out.
+/// The cores that this process may use, by CPU affinity and control group; 1 if that cannot be
+/// found out.
 pub(crate) fn available_cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
@@ -102,10 +111,11 @@ pub(crate) fn own_pid() -> Pid {
     nix::unistd::getpid()
 }
 
-/// In a child: asks to be killed when the thread that forked it ends, and returns whether `parent` still lives.
+/// In a child: asks to be killed when the thread that forked it ends, and returns whether `parent`
+/// still lives.
 ///
-/// The check closes the race with a parent that died before the request. It compares with the parent's pid, not with
-/// 1: an orphan may go to a subreaper.
+/// The check closes the race with a parent that died before the request. It compares with the
+/// parent's pid, not with 1: an orphan may go to a subreaper.
 pub(crate) fn die_with(parent: Pid) -> io::Result<bool> {
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
     Ok(nix::unistd::getppid() == parent || failpoints::is_on("no look for the parent"))
@@ -113,11 +123,12 @@ pub(crate) fn die_with(parent: Pid) -> io::Result<bool> {
 
 /// A child process of ours.
 ///
-/// By a pidfd, a descriptor that cannot come to mean another process; where the kernel, or the sandbox around it, has
-/// none to give, by its number alone. That stays the child's own until somebody has reaped it, which is to be
-/// [`reap`](Self::reap) alone. A host that reaps what is not its own, or ignores `SIGCHLD`, breaks that: so the number
-/// is looked up among our children each time, and before every signal. What is left to go wrong is such a host's own new
-/// child getting the very number between two looks.
+/// By a pidfd, a descriptor that cannot come to mean another process; where the kernel, or the
+/// sandbox around it, has none to give, by its number alone. That stays the child's own until
+/// somebody has reaped it, which is to be [`reap`](Self::reap) alone. A host that reaps what is not
+/// its own, or ignores `SIGCHLD`, breaks that: so the number is looked up among our children each
+/// time, and before every signal. What is left to go wrong is such a host's own new child getting
+/// the very number between two looks.
 #[derive(Debug)]
 pub(crate) struct ChildFd {
     pid: WaitPid,
@@ -125,17 +136,18 @@ pub(crate) struct ChildFd {
 }
 
 impl ChildFd {
-    /// Takes on a child that is known not to have ended yet, or not to have been reaped by anybody else.
+    /// Takes on a child that is known not to have ended yet, or not to have been reaped by anybody
+    /// else.
     ///
     /// # Errors
-    /// Those of `pidfd_open` that are not a refusal (no descriptors, no memory), or `ECHILD` when the id belongs to a
-    /// stranger by now.
+    /// Those of `pidfd_open` that are not a refusal (no descriptors, no memory), or `ECHILD` when
+    /// the id belongs to a stranger by now.
     pub(crate) fn open(pid: Pid) -> io::Result<Self> {
         let pid = WaitPid::from_raw(pid.as_raw()).ok_or(io::ErrorKind::InvalidInput)?;
         let fd = pidfd_of(pid)?;
         let mut child = Self { pid, fd };
-        // The number could have been given to a stranger if somebody else reaped our child. Only our own child can be
-        // waited for.
+        // The number could have been given to a stranger if somebody else reaped our child. Only
+        // our own child can be waited for.
         match child.look() {
             // Linux 5.3 has pidfds, but none to wait for.
             Err(Errno::INVAL) if child.fd.take().is_some() => child.look()?,
@@ -146,17 +158,21 @@ impl ChildFd {
 
     /// Sends SIGKILL. A child that is dead already is no error.
     pub(crate) fn kill(&self) {
-        let sent = self.fd.as_ref().map(|fd| rustix::process::pidfd_send_signal(fd, rustix::process::Signal::KILL));
-        // Without a pidfd, or where a sandbox forbids to use it: by number, and only while that is a living child of
-        // ours. Somebody else's reaping in between could not make it a stranger's: numbers are given out in turn, so one
-        // does not come back at once.
+        let sent = self
+            .fd
+            .as_ref()
+            .map(|fd| rustix::process::pidfd_send_signal(fd, rustix::process::Signal::KILL));
+        // Without a pidfd, or where a sandbox forbids to use it: by number, and only while that is
+        // a living child of ours. Somebody else's reaping in between could not make it a
+        // stranger's: numbers are given out in turn, so one does not come back at once.
         if !matches!(sent, Some(Ok(()) | Err(Errno::SRCH))) && self.has_ended() == Ok(false) {
             let _ = rustix::process::kill_process(self.pid, rustix::process::Signal::KILL);
         }
     }
 
-    /// Waits until the child has ended (at once, when [`wait_for_end`] has said so) and reaps it. "No such child" means
-    /// that somebody else has reaped it, after its end; its pidfd may still know how that was.
+    /// Waits until the child has ended (at once, when [`wait_for_end`] has said so) and reaps it.
+    /// "No such child" means that somebody else has reaped it, after its end; its pidfd may still
+    /// know how that was.
     pub(crate) fn reap(&self) -> Exit {
         match self.wait_id(WaitIdOptions::EXITED) {
             Ok(Some(status)) => exit_of(status.exit_status(), status.terminating_signal()),
@@ -165,8 +181,8 @@ impl ChildFd {
         }
     }
 
-    /// Sleeps until the child has ended, or until `deadline`; whether it has ended. Reaps nothing, and cannot fail: a
-    /// child that cannot be watched counts as alive.
+    /// Sleeps until the child has ended, or until `deadline`; whether it has ended. Reaps nothing,
+    /// and cannot fail: a child that cannot be watched counts as alive.
     pub(crate) fn ends_by(&self, deadline: Instant) -> bool {
         loop {
             match wait_for_end(std::iter::once(self), None, deadline) {
@@ -189,15 +205,15 @@ impl ChildFd {
         self.pid.as_raw_nonzero().get()
     }
 
-    /// Whether the child is stopped (SIGSTOP, SIGTSTP) at this moment. Consumes nothing, but a host that waits for stopped
-    /// children of everybody's may have consumed it: then the answer is no.
+    /// Whether the child is stopped (SIGSTOP, SIGTSTP) at this moment. Consumes nothing, but a host
+    /// that waits for stopped children of everybody's may have consumed it: then the answer is no.
     pub(crate) fn is_stopped(&self) -> bool {
         let options = WaitIdOptions::STOPPED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
         self.wait_id(options).is_ok_and(|status| status.is_some_and(|status| status.stopped()))
     }
 
-    /// Whether the child has ended, reaped or not. The kernel says so after the process has left its memory, as it does
-    /// by the pidfd.
+    /// Whether the child has ended, reaped or not. The kernel says so after the process has left
+    /// its memory, as it does by the pidfd.
     fn has_ended(&self) -> rustix::io::Result<bool> {
         match self.look() {
             Ok(status) => Ok(status.is_some()),
@@ -206,7 +222,8 @@ impl ChildFd {
         }
     }
 
-    /// Its status, if it has ended; `ECHILD` when we have no such child (any more). (NOWAIT: does not reap.)
+    /// Its status, if it has ended; `ECHILD` when we have no such child (any more). (NOWAIT: does
+    /// not reap.)
     fn look(&self) -> rustix::io::Result<Option<WaitIdStatus>> {
         self.wait_id(WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT)
     }
@@ -241,8 +258,9 @@ pub(crate) fn kill_by(pidfd: &OwnedFd) -> io::Result<()> {
     }
 }
 
-/// Whether this answer to `pidfd_open` means that there are no pidfds to be had here: an old kernel, one built without
-/// them, or a seccomp profile older than they are, whatever errno that was written to give.
+/// Whether this answer to `pidfd_open` means that there are no pidfds to be had here: an old
+/// kernel, one built without them, or a seccomp profile older than they are, whatever errno that
+/// was written to give.
 fn is_refusal(error: Errno) -> bool {
     matches!(error, Errno::NOSYS | Errno::PERM | Errno::ACCESS | Errno::INVAL | Errno::NODEV)
 }
@@ -256,10 +274,11 @@ fn exit_of(code: Option<i32>, signal: Option<i32>) -> Exit {
     }
 }
 
-/// How a child ended that somebody else has reaped, or that nobody had to (`SIGCHLD` ignored): from Linux 6.15 on a pidfd
-/// that was open at that time keeps the status.
+/// How a child ended that somebody else has reaped, or that nobody had to (`SIGCHLD` ignored): from
+/// Linux 6.15 on a pidfd that was open at that time keeps the status.
 fn exit_after_reaping(pidfd: &OwnedFd) -> Option<Exit> {
-    // A child that nobody has to wait for is "no such child" from its end on, but has a status a moment later.
+    // A child that nobody has to wait for is "no such child" from its end on, but has a status a
+    // moment later.
     for _ in 0..100 {
         let info = pidfd_info(pidfd, libc::PIDFD_INFO_EXIT).ok()?;
         if info.mask & u64::from(libc::PIDFD_INFO_EXIT) != 0 {
@@ -273,12 +292,14 @@ fn exit_after_reaping(pidfd: &OwnedFd) -> Option<Exit> {
     None
 }
 
-/// `ioctl(PIDFD_GET_INFO)` (Linux 6.13). `ESRCH` when the process is gone and its status was not asked for or not kept.
+/// `ioctl(PIDFD_GET_INFO)` (Linux 6.13). `ESRCH` when the process is gone and its status was not
+/// asked for or not kept.
 fn pidfd_info(pidfd: &OwnedFd, mask: u32) -> io::Result<libc::pidfd_info> {
     // SAFETY: integers alone, for which all zeros are a value.
     let mut info: libc::pidfd_info = unsafe { std::mem::zeroed() };
     info.mask = mask.into();
-    // SAFETY: the kernel writes at most as many bytes as the request's own number says, which are those of `info`.
+    // SAFETY: the kernel writes at most as many bytes as the request's own number says, which are
+    // those of `info`.
     let answer = unsafe { libc::ioctl(pidfd.as_raw_fd(), libc::PIDFD_GET_INFO, &raw mut info) };
     if answer == 0 { Ok(info) } else { Err(io::Error::last_os_error()) }
 }
@@ -293,9 +314,9 @@ pub(crate) fn reap_any() -> Option<(i32, Exit)> {
 /// How long to sleep between two looks at children that have no pidfd.
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
-/// Sleeps until one of `children` has ended, `wake` is readable, a signal has been handled, or `deadline` is there. Returns, per
-/// child, whether it has ended: a pidfd becomes readable after the process has left its memory, so no store of its can
-/// follow.
+/// Sleeps until one of `children` has ended, `wake` is readable, a signal has been handled, or
+/// `deadline` is there. Returns, per child, whether it has ended: a pidfd becomes readable after
+/// the process has left its memory, so no store of its can follow.
 ///
 /// Children with pidfds cost one system call. Those without are looked at every millisecond.
 ///
@@ -308,11 +329,13 @@ pub(crate) fn wait_for_end<'a>(
 ) -> io::Result<Vec<bool>> {
     let children: Vec<&ChildFd> = children.collect();
     let by_fd = children.iter().filter_map(|child| child.fd.as_ref()).map(AsFd::as_fd);
-    let mut polled: Vec<PollFd<'_>> = by_fd.chain(wake).map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
+    let mut polled: Vec<PollFd<'_>> =
+        by_fd.chain(wake).map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
     let all_by_fd = children.iter().all(|child| child.fd.is_some());
     loop {
         let now = Instant::now();
-        let look = |child: &&ChildFd| if child.fd.is_some() { Ok(false) } else { child.has_ended() };
+        let look =
+            |child: &&ChildFd| if child.fd.is_some() { Ok(false) } else { child.has_ended() };
         let mut ended = children.iter().map(look).collect::<rustix::io::Result<Vec<bool>>>()?;
         let until = match (ended.contains(&true), all_by_fd) {
             (true, _) => now,
@@ -392,16 +415,22 @@ mod tests {
             assert!(child.ends_by(Instant::now()), "asked again, after the deadline");
             child.kill();
             assert_eq!(child.reap(), Exit::Signal(libc::SIGKILL));
-            assert_eq!(by_number(Pid::from_raw(child.pid.as_raw_nonzero().get())).reap(), Exit::Unknown, "reaped once");
+            assert_eq!(
+                by_number(Pid::from_raw(child.pid.as_raw_nonzero().get())).reap(),
+                Exit::Unknown,
+                "reaped once"
+            );
         }
     }
 
     #[test]
     fn children_with_and_without_pidfds_are_waited_for_together() {
         for dying in 0..3 {
-            let scripts = (0..3).map(|index| if index == dying { "exit 7" } else { "exec sleep 60" });
+            let scripts =
+                (0..3).map(|index| if index == dying { "exit 7" } else { "exec sleep 60" });
             let ways = [WAYS[1], WAYS[0], WAYS[1]];
-            let children: Vec<ChildFd> = scripts.zip(ways).map(|(script, hold)| hold(child(script))).collect();
+            let children: Vec<ChildFd> =
+                scripts.zip(ways).map(|(script, hold)| hold(child(script))).collect();
             let ended = wait_for_end(children.iter(), None, Instant::now() + LONG).unwrap();
             assert_eq!(ended, [dying == 0, dying == 1, dying == 2]);
             assert_eq!(children[dying].reap(), Exit::Code(7));
@@ -437,15 +466,21 @@ mod tests {
     #[test]
     fn a_stranger_that_has_the_number_is_neither_signalled_nor_waited_for() {
         // A child's child is no child of ours, as good as any stranger.
-        let mut parent =
-            Command::new("sh").args(["-c", "sleep 60 & echo $!; wait $!"]).stdout(Stdio::piped()).spawn().unwrap();
+        let mut parent = Command::new("sh")
+            .args(["-c", "sleep 60 & echo $!; wait $!"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
         let mut line = String::new();
         BufReader::new(parent.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let pid = Pid::from_raw(line.trim().parse().unwrap());
         assert_eq!(ChildFd::open(pid).unwrap_err().raw_os_error(), Some(libc::ECHILD));
         let stranger = by_number(pid);
         stranger.kill();
-        assert!(stranger.ends_by(Instant::now() + LONG), "our child is gone, whoever has the number");
+        assert!(
+            stranger.ends_by(Instant::now() + LONG),
+            "our child is gone, whoever has the number"
+        );
         assert_eq!(stranger.reap(), Exit::Unknown);
         // A SIGKILL would have come first.
         kill(pid, Signal::SIGTERM).unwrap();
@@ -454,7 +489,9 @@ mod tests {
 
     #[test]
     fn a_status_that_somebody_else_has_taken_is_told_by_the_pidfd_where_the_kernel_keeps_it() {
-        for (script, exit) in [("exit 7", Exit::Code(7)), ("exit 0", Exit::Code(0)), ("kill -9 $$", Exit::Signal(9))] {
+        for (script, exit) in
+            [("exit 7", Exit::Code(7)), ("exit 0", Exit::Code(0)), ("kill -9 $$", Exit::Signal(9))]
+        {
             let pid = child(script);
             // Held while it cannot be gone yet: a zombie counts.
             let (open, number) = (ChildFd::open(pid).unwrap(), by_number(pid));

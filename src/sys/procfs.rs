@@ -14,16 +14,17 @@ pub(crate) struct Memory {
     pub(crate) proportional: u64,
 }
 
-/// Makes this process the first that the kernel kills when memory runs out: a worker costs one block, its parent the
-/// program. Raising the score needs no privilege. Without /proc nothing happens.
+/// Makes this process the first that the kernel kills when memory runs out: a worker costs one
+/// block, its parent the program. Raising the score needs no privilege. Without /proc nothing
+/// happens.
 pub(crate) fn prefer_as_oom_victim() {
     if let Ok(mut file) = File::options().write(true).open("/proc/self/oom_score_adj") {
         let _ = file.write_all(b"1000");
     }
 }
 
-/// This process's memory, from `/proc/self/smaps_rollup` (Linux 4.14). A walk over all page tables: a millisecond or more
-/// per GiB of small pages.
+/// This process's memory, from `/proc/self/smaps_rollup` (Linux 4.14). A walk over all page tables:
+/// a millisecond or more per GiB of small pages.
 pub(crate) fn own_memory() -> Option<Memory> {
     let mut text = [0; 2048];
     let mut len = 0;
@@ -37,7 +38,8 @@ pub(crate) fn own_memory() -> Option<Memory> {
     Some(parse_smaps(std::str::from_utf8(&text[..len]).ok()?))
 }
 
-/// How many threads this process has, by the number of entries in `/proc/self/task`; 1 without /proc.
+/// How many threads this process has, by the number of entries in `/proc/self/task`; 1 without
+/// /proc.
 pub(crate) fn thread_count() -> usize {
     let links = std::fs::metadata("/proc/self/task").map_or(0, |meta| meta.nlink());
     usize::try_from(links.saturating_sub(2)).unwrap_or(usize::MAX).max(1)
@@ -61,21 +63,25 @@ pub(crate) fn is_running(pid: i32) -> bool {
 /// The ids of all processes that show here, in order; none without /proc.
 pub(crate) fn process_ids() -> Vec<u32> {
     let entries = std::fs::read_dir("/proc").into_iter().flatten();
-    let mut ids: Vec<u32> = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect();
+    let mut ids: Vec<u32> =
+        entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect();
     ids.sort_unstable();
     ids
 }
 
-/// Device and inode of every file that a process has mapped; none of one that has ended, or may not be looked at.
+/// Device and inode of every file that a process has mapped; none of one that has ended, or may not
+/// be looked at.
 pub(crate) fn mapped_files(pid: u32) -> BTreeSet<(u64, u64)> {
     // As bytes: a path may be no text.
     let maps = std::fs::read(format!("/proc/{pid}/maps")).unwrap_or_default();
     maps.split(|&byte| byte == b'\n').filter_map(parse_mapping).collect()
 }
 
-/// `address perms offset major:minor inode path`, all but the inode in hexadecimal, one blank between them up to there.
+/// `address perms offset major:minor inode path`, all but the inode in hexadecimal, one blank
+/// between them up to there.
 fn parse_mapping(line: &[u8]) -> Option<(u64, u64)> {
-    let mut fields = line.split(u8::is_ascii_whitespace).filter_map(|field| std::str::from_utf8(field).ok());
+    let mut fields =
+        line.split(u8::is_ascii_whitespace).filter_map(|field| std::str::from_utf8(field).ok());
     let (major, minor) = fields.nth(3)?.split_once(':')?;
     let [major, minor] = [major, minor].map(|part| u32::from_str_radix(part, 16));
     let inode = fields.next()?.parse().ok()?;
@@ -85,10 +91,15 @@ fn parse_mapping(line: &[u8]) -> Option<(u64, u64)> {
 fn parse_smaps(text: &str) -> Memory {
     let bytes_of = |field: &str| -> u64 {
         let line = text.lines().find_map(|line| line.strip_prefix(field));
-        let kibibytes = line.and_then(|rest| rest.split_ascii_whitespace().next()).and_then(|n| n.parse::<u64>().ok());
+        let kibibytes = line
+            .and_then(|rest| rest.split_ascii_whitespace().next())
+            .and_then(|n| n.parse::<u64>().ok());
         kibibytes.unwrap_or(0) * 1024
     };
-    Memory { private: bytes_of("Private_Clean:") + bytes_of("Private_Dirty:"), proportional: bytes_of("Pss:") }
+    Memory {
+        private: bytes_of("Private_Clean:") + bytes_of("Private_Dirty:"),
+        proportional: bytes_of("Pss:"),
+    }
 }
 
 #[cfg(test)]

@@ -1,9 +1,10 @@
-//! Anonymous shared memory for the control block: shared with the children of a fork, nameless, gone with its last
-//! process.
+//! Anonymous shared memory for the control block: shared with the children of a fork, nameless,
+//! gone with its last process.
 //!
 //! # Safety
-//! `SharedPages` owns its mapping and unmaps it on drop. It hands out only references to types marked [`AllAtomic`],
-//! so that concurrent stores by other processes are values, never undefined behaviour.
+//! `SharedPages` owns its mapping and unmaps it on drop. It hands out only references to types
+//! marked [`AllAtomic`], so that concurrent stores by other processes are values, never undefined
+//! behaviour.
 #![allow(unsafe_code, reason = "maps memory and gives out typed references into it")]
 
 use std::ffi::c_void;
@@ -21,16 +22,19 @@ use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, mprotect, munmap};
 /// A type that may lie in memory that other processes write to at any time.
 ///
 /// # Safety
-/// Every byte belongs to an atomic integer, or is padding that is never read; every bit pattern is valid.
+/// Every byte belongs to an atomic integer, or is padding that is never read; every bit pattern is
+/// valid.
 pub(crate) unsafe trait AllAtomic: Sync {}
 
 // SAFETY: it is an atomic integer.
 unsafe impl AllAtomic for AtomicU64 {}
 
-/// Makes whole pages of this process's address space read-only: a store to them is a fault from now on.
+/// Makes whole pages of this process's address space read-only: a store to them is a fault from now
+/// on.
 ///
 /// # Safety
-/// `range` is page-aligned and mapped, and nobody is to store to it through a reference that it had before.
+/// `range` is page-aligned and mapped, and nobody is to store to it through a reference that it had
+/// before.
 pub(crate) unsafe fn make_read_only(range: &Range<usize>) -> io::Result<()> {
     // SAFETY: as the caller promises.
     unsafe { protect(range, ProtFlags::PROT_READ) }
@@ -57,11 +61,13 @@ unsafe fn protect(range: &Range<usize>, protection: ProtFlags) -> io::Result<()>
 pub(crate) struct SharedPages {
     start: NonNull<c_void>,
     len: usize,
-    /// The process that keeps it from its children, which have something else there; 0 if none does.
+    /// The process that keeps it from its children, which have something else there; 0 if none
+    /// does.
     kept_by: AtomicU32,
 }
 
-// SAFETY: the memory is reached only through shared references to `AllAtomic` types, which are `Sync`.
+// SAFETY: the memory is reached only through shared references to `AllAtomic` types, which are
+// `Sync`.
 unsafe impl Send for SharedPages {}
 // SAFETY: as above.
 unsafe impl Sync for SharedPages {}
@@ -74,12 +80,14 @@ impl SharedPages {
     pub(crate) fn new(len: usize) -> io::Result<Self> {
         let size = NonZeroUsize::new(len).unwrap_or(NonZeroUsize::MIN);
         let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
-        // SAFETY: a new anonymous mapping at an address of the kernel's choice touches nothing that exists.
+        // SAFETY: a new anonymous mapping at an address of the kernel's choice touches nothing that
+        // exists.
         let start = unsafe { mmap_anonymous(None, size, protection, MapFlags::MAP_SHARED) }?;
         Ok(Self { start, len, kept_by: AtomicU32::new(0) })
     }
 
-    /// Keeps the memory from the children of later forks of this process. Those of earlier ones keep it.
+    /// Keeps the memory from the children of later forks of this process. Those of earlier ones
+    /// keep it.
     pub(crate) fn keep_from_children(&self) {
         self.kept_by.store(std::process::id(), Ordering::Relaxed);
         // SAFETY: a whole mapping, and no later child looks for it.
@@ -96,8 +104,8 @@ impl SharedPages {
         // SAFETY: `offset <= self.len` was just asserted.
         let start = unsafe { self.start.cast::<u8>().add(offset) }.cast::<T>();
         assert!(start.is_aligned(), "slice not aligned in the shared pages");
-        // SAFETY: in bounds and aligned as asserted, zeroed at birth, valid for any bits (`AllAtomic`), and mapped
-        // for as long as `self` is borrowed.
+        // SAFETY: in bounds and aligned as asserted, zeroed at birth, valid for any bits
+        // (`AllAtomic`), and mapped for as long as `self` is borrowed.
         unsafe { std::slice::from_raw_parts(start.as_ptr(), count) }
     }
 }

@@ -1,14 +1,16 @@
 //! Signals: the mask around a fork, and a child's own dispositions.
 //!
 //! # Safety
-//! Installing a handler is unsafe because it runs between any two instructions: [`handle_faults`] asks that its handler
-//! do nothing but atomic stores.
+//! Installing a handler is unsafe because it runs between any two instructions: [`handle_faults`]
+//! asks that its handler do nothing but atomic stores.
 #![allow(unsafe_code, reason = "sigaction takes a function pointer")]
 
 use std::io;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
-use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, pthread_sigmask, sigaction};
+use nix::sys::signal::{
+    SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, pthread_sigmask, sigaction,
+};
 
 /// All signals blocked in this thread, until dropped.
 #[derive(Debug)]
@@ -32,17 +34,21 @@ impl Drop for BlockedSignals {
     }
 }
 
-/// In a child: every signal back to its default, then ignores the ones that a terminal or a shell sends to the whole
-/// group, because the caller alone decides what they mean, and SIGPIPE.
+/// In a child: every signal back to its default, then ignores the ones that a terminal or a shell
+/// sends to the whole group, because the caller alone decides what they mean, and SIGPIPE.
 ///
-/// The caller's handlers are poison in a child: they may write to a pipe shared with it, or wait for threads that are not
-/// there.
+/// The caller's handlers are poison in a child: they may write to a pipe shared with it, or wait
+/// for threads that are not there.
 pub(crate) fn reset_dispositions() {
     let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
     let ignore = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
-    for signal in Signal::iterator().filter(|signal| !matches!(signal, Signal::SIGKILL | Signal::SIGSTOP)) {
-        let ignored =
-            matches!(signal, Signal::SIGINT | Signal::SIGQUIT | Signal::SIGTERM | Signal::SIGHUP | Signal::SIGPIPE);
+    for signal in
+        Signal::iterator().filter(|signal| !matches!(signal, Signal::SIGKILL | Signal::SIGSTOP))
+    {
+        let ignored = matches!(
+            signal,
+            Signal::SIGINT | Signal::SIGQUIT | Signal::SIGTERM | Signal::SIGHUP | Signal::SIGPIPE
+        );
         // SAFETY: no handler of ours is involved; the default and "ignore" are always sound.
         let _ = unsafe { sigaction(signal, if ignored { &ignore } else { &default }) };
     }
@@ -63,8 +69,9 @@ pub(crate) type FaultHandler = fn(i32, usize);
 /// A [`FaultHandler`]; null until one is installed.
 static FAULT_HANDLER: AtomicPtr<()> = AtomicPtr::new(std::ptr::null_mut());
 
-/// In a child: has `handler` called on SIGSEGV and SIGBUS, after which the process dies of that signal as it would have
-/// without. Runs on the thread's alternate stack where there is one, so that it survives a stack overflow.
+/// In a child: has `handler` called on SIGSEGV and SIGBUS, after which the process dies of that
+/// signal as it would have without. Runs on the thread's alternate stack where there is one, so
+/// that it survives a stack overflow.
 ///
 /// # Safety
 /// `handler` must be async-signal-safe: atomic stores, no lock, no allocation.
@@ -74,12 +81,17 @@ pub(crate) unsafe fn handle_faults(handler: FaultHandler) {
     let flags = SaFlags::SA_SIGINFO | SaFlags::SA_ONSTACK | SaFlags::SA_RESETHAND;
     let action = SigAction::new(SigHandler::SigAction(on_fault), flags, SigSet::empty());
     for signal in [Signal::SIGSEGV, Signal::SIGBUS] {
-        // SAFETY: `on_fault` does atomic loads, async-signal-safe calls, and `handler`, which the caller vouches for.
+        // SAFETY: `on_fault` does atomic loads, async-signal-safe calls, and `handler`, which the
+        // caller vouches for.
         let _ = unsafe { sigaction(signal, &action) };
     }
 }
 
-extern "C" fn on_fault(signal: libc::c_int, info: *mut libc::siginfo_t, _context: *mut libc::c_void) {
+extern "C" fn on_fault(
+    signal: libc::c_int,
+    info: *mut libc::siginfo_t,
+    _context: *mut libc::c_void,
+) {
     // SAFETY: the kernel passes a valid siginfo_t with SA_SIGINFO.
     let info = unsafe { &*info };
     if info.si_code > 0 {
@@ -90,8 +102,8 @@ extern "C" fn on_fault(signal: libc::c_int, info: *mut libc::siginfo_t, _context
         let handler = unsafe { std::mem::transmute::<*mut (), FaultHandler>(handler) };
         handler(signal, address);
     } else {
-        // Sent by somebody's kill(): the instruction will not fault again on return, so raise it again.
-        // SAFETY: raise is async-signal-safe.
+        // Sent by somebody's kill(): the instruction will not fault again on return, so raise it
+        // again. SAFETY: raise is async-signal-safe.
         unsafe { libc::raise(signal) };
     }
 }

@@ -1,5 +1,5 @@
-//! Built with `panic = "abort"` by the test beside it: a panic in a worker is an abort there, and still a typed error
-//! here.
+//! Built with `panic = "abort"` by the test beside it: a panic in a worker is an abort there, and
+//! still a typed error here.
 #![allow(clippy::print_stdout, reason = "what the test reads")]
 
 use rowfork::{Error, SharedArray, fork};

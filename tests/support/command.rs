@@ -54,11 +54,18 @@ pub(crate) fn ran(mut command: Command) -> Ran {
     Ran { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
 }
 
-/// A command in a mount namespace with a `/dev/shm` of its own, of so many bytes; `None` where that is not allowed.
+/// A command in a mount namespace with a `/dev/shm` of its own, of so many bytes; `None` where that
+/// is not allowed.
 pub(crate) fn with_shm_of(size: u64, command: &Command) -> Option<Command> {
     let mut inside = Command::new("unshare");
-    let script = format!("mount -t tmpfs -o size={size},mode=1777 rowfork-test /dev/shm && exec \"$0\" \"$@\"");
-    inside.args(["-m", "sh", "-c", &script]).arg(command.get_program()).args(command.get_args()).stdin(Stdio::null());
+    let script = format!(
+        "mount -t tmpfs -o size={size},mode=1777 rowfork-test /dev/shm && exec \"$0\" \"$@\""
+    );
+    inside
+        .args(["-m", "sh", "-c", &script])
+        .arg(command.get_program())
+        .args(command.get_args())
+        .stdin(Stdio::null());
     let probe = Command::new("unshare").args(["-m", "true"]).output();
     probe.is_ok_and(|probe| probe.status.success()).then_some(inside)
 }

@@ -1,14 +1,16 @@
-//! Both executors with one face, so that a test is written once and run on both. What one of them alone can do is not here:
-//! kernels are those that a pool can run, too.
+//! Both executors with one face, so that a test is written once and run on both. What one of them
+//! alone can do is not here: kernels are those that a pool can run, too.
 #![allow(dead_code, reason = "each test binary uses a part")]
 
 use std::fmt;
 
-use ndarray::{ArrayRef, ArrayView, ArrayView1, ArrayViewMut, Dimension, IntoDimension, Ix1, RemoveAxis};
+use ndarray::{
+    ArrayRef, ArrayView, ArrayView1, ArrayViewMut, Dimension, IntoDimension, Ix1, RemoveAxis,
+};
 use rowfork::bytemuck::Pod;
 use rowfork::{
-    Element, Fork, KernelFor, KernelReturn, Output, PerCall, Persistent, Pool, PoolCall, Report, Result, RowMut, Rows,
-    Selection, SharedArray, Summand, fork,
+    Element, Fork, KernelFor, KernelReturn, Output, PerCall, Persistent, Pool, PoolCall, Report,
+    Result, RowMut, Rows, Selection, SharedArray, Summand, fork,
 };
 
 type Vector<A> = SharedArray<A, Ix1>;

@@ -9,7 +9,8 @@ use rowfork::{SharedArray, fork};
 use crate::shared::SharedWord;
 
 pub(crate) fn matrix(n_rows: usize, n_columns: usize) -> SharedArray<f64, Ix2> {
-    SharedArray::from_shape_fn(None, (n_rows, n_columns), |(i, j)| (i * 7 + j) as f64 * 0.1).unwrap()
+    SharedArray::from_shape_fn(None, (n_rows, n_columns), |(i, j)| (i * 7 + j) as f64 * 0.1)
+        .unwrap()
 }
 
 pub(crate) fn bits(array: &SharedArray<f64, Ix1>) -> Vec<u64> {

@@ -5,7 +5,8 @@
 pub(crate) struct Holdings {
     pub(crate) descriptors: usize,
     pub(crate) mappings: usize,
-    /// Its own memory. Pages of its program and libraries come and go with the system's cache, and are nobody's leak.
+    /// Its own memory. Pages of its program and libraries come and go with the system's cache, and
+    /// are nobody's leak.
     pub(crate) anonymous_kib: usize,
 }
 

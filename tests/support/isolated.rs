@@ -1,6 +1,6 @@
-//! Tests that fork, leak-check or take the process apart run each in a process of its own: the test re-runs its own
-//! binary for itself alone, under a watchdog, and that process must end with the descriptors, children and `/dev/shm`
-//! names that it began with.
+//! Tests that fork, leak-check or take the process apart run each in a process of its own: the test
+//! re-runs its own binary for itself alone, under a watchdog, and that process must end with the
+//! descriptors, children and `/dev/shm` names that it began with.
 #![allow(dead_code, reason = "each test binary uses a part")]
 
 use std::collections::BTreeSet;
@@ -47,7 +47,11 @@ pub(crate) fn run(path: &str, body: impl FnOnce()) {
         throw_what_the_environment_says();
         let before = Belongings::of_this_process();
         body();
-        assert_eq!(Belongings::of_this_process(), before, "left behind (descriptors, children, names)");
+        assert_eq!(
+            Belongings::of_this_process(),
+            before,
+            "left behind (descriptors, children, names)"
+        );
         return;
     }
     let (succeeded, output) = output_within(alone(name), WATCHDOG);
@@ -65,18 +69,22 @@ pub(crate) fn run(path: &str, body: impl FnOnce()) {
 /// One test of this binary, in a process of its own.
 fn alone(name: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().expect("own path"));
-    command.args([name, "--exact", "--nocapture", "--include-ignored", "--test-threads=1"]).env(MARK, "1");
+    command
+        .args([name, "--exact", "--nocapture", "--include-ignored", "--test-threads=1"])
+        .env(MARK, "1");
     command
 }
 
-/// Goes without the protection that the environment names, if it does. For players, too, which inherit it.
+/// Goes without the protection that the environment names, if it does. For players, too, which
+/// inherit it.
 pub(crate) fn throw_what_the_environment_says() {
     if let Ok(switch) = std::env::var(WITHOUT) {
         rowfork::failpoints::throw(&switch);
     }
 }
 
-/// Sees that a test of this binary fails without a protection: what a test is worth. Left out where the test itself is.
+/// Sees that a test of this binary fails without a protection: what a test is worth. Left out where
+/// the test itself is.
 pub(crate) fn fails_without(switch: &str, test: &str) {
     let mut command = alone(test);
     command.env(WITHOUT, switch).env("RUST_BACKTRACE", "0");
@@ -89,11 +97,17 @@ pub(crate) fn fails_without(switch: &str, test: &str) {
     assert!(!succeeded, "{test} does not see that this protection is gone: {switch}\n{output}");
 }
 
-/// Sees it for each protection and the test that is to see it, some at a time; names all that are not seen.
+/// Sees it for each protection and the test that is to see it, some at a time; names all that are
+/// not seen.
 pub(crate) fn each_fails_without(table: &[(&str, &str)]) {
     let seen = |(switch, test): &(&str, &str)| {
         let panic = std::panic::catch_unwind(|| fails_without(switch, test)).err()?;
-        Some(panic.downcast_ref::<String>().cloned().unwrap_or_else(|| format!("{test} without {switch}: a panic")))
+        Some(
+            panic
+                .downcast_ref::<String>()
+                .cloned()
+                .unwrap_or_else(|| format!("{test} without {switch}: a panic")),
+        )
     };
     let mut unseen = Vec::new();
     for some in table.chunks(4) {
@@ -105,13 +119,15 @@ pub(crate) fn each_fails_without(table: &[(&str, &str)]) {
     assert!(unseen.is_empty(), "{}", unseen.join("\n"));
 }
 
-/// Runs a command to its end, or to the watchdog's. What a command that has failed has started ends with it.
+/// Runs a command to its end, or to the watchdog's. What a command that has failed has started ends
+/// with it.
 pub(crate) fn output_within(mut command: Command, limit: Duration) -> (bool, String) {
     let (mut reader, writer) = std::io::pipe().expect("pipe");
     let stderr = writer.try_clone().expect("pipe");
     // A group of its own, so that the watchdog ends what the command has started, too.
     command.process_group(0);
-    let mut child = command.stdin(Stdio::null()).stdout(writer).stderr(stderr).spawn().expect("spawn");
+    let mut child =
+        command.stdin(Stdio::null()).stdout(writer).stderr(stderr).spawn().expect("spawn");
     drop(command);
     let output = Arc::new(Mutex::new(Vec::new()));
     let collected = Arc::clone(&output);
@@ -127,8 +143,12 @@ pub(crate) fn output_within(mut command: Command, limit: Duration) -> (bool, Str
         // Not reaped yet: until it is, the number of its group is nobody else's.
         let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
         match waitid(Id::Pid(group), look) {
-            Ok(WaitStatus::StillAlive) | Err(nix::Error::EINTR) if Instant::now() > deadline => break false,
-            Ok(WaitStatus::StillAlive) | Err(nix::Error::EINTR) => std::thread::sleep(Duration::from_millis(2)),
+            Ok(WaitStatus::StillAlive) | Err(nix::Error::EINTR) if Instant::now() > deadline => {
+                break false;
+            }
+            Ok(WaitStatus::StillAlive) | Err(nix::Error::EINTR) => {
+                std::thread::sleep(Duration::from_millis(2))
+            }
             Ok(WaitStatus::Exited(_, 0)) => break true,
             Ok(_) => {
                 let _ = nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGKILL);
@@ -147,7 +167,11 @@ pub(crate) fn output_within(mut command: Command, limit: Duration) -> (bool, Str
         std::thread::sleep(Duration::from_millis(2));
     }
     let output = String::from_utf8_lossy(&output.lock().expect("collected")).into_owned();
-    if in_time { (status.success(), output) } else { (false, format!("WATCHDOG: not done after {limit:?}\n{output}")) }
+    if in_time {
+        (status.success(), output)
+    } else {
+        (false, format!("WATCHDOG: not done after {limit:?}\n{output}"))
+    }
 }
 
 /// A name under /dev/shm that no other test run uses.
@@ -172,7 +196,11 @@ pub(crate) fn children() -> BTreeSet<i32> {
 
 /// The processes whose parent is `parent`, zombies included.
 pub(crate) fn children_of(parent: u32) -> BTreeSet<i32> {
-    processes().into_iter().filter(|process| process.parent == i64::from(parent)).map(|process| process.pid).collect()
+    processes()
+        .into_iter()
+        .filter(|process| process.parent == i64::from(parent))
+        .map(|process| process.pid)
+        .collect()
 }
 
 /// One line of /proc.
@@ -190,7 +218,11 @@ pub(crate) fn processes() -> Vec<Process> {
             let pid: i32 = entry.ok()?.file_name().to_str()?.parse().ok()?;
             let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
             let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
-            Some(Process { pid, state: fields.next()?.chars().next()?, parent: fields.next()?.parse().ok()? })
+            Some(Process {
+                pid,
+                state: fields.next()?.chars().next()?,
+                parent: fields.next()?.parse().ok()?,
+            })
         })
         .collect()
 }
@@ -207,7 +239,11 @@ pub(crate) fn descriptors() -> BTreeSet<String> {
     let list: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
     list.iter()
         .filter_map(|path| {
-            Some(format!("{}: {}", path.file_name()?.display(), std::fs::read_link(path).ok()?.display()))
+            Some(format!(
+                "{}: {}",
+                path.file_name()?.display(),
+                std::fs::read_link(path).ok()?.display()
+            ))
         })
         .collect()
 }

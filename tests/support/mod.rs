@@ -1,5 +1,5 @@
-//! What the integration tests share: names that tell who left them, this test binary as another process, and a
-//! printed reason wherever a test cannot run.
+//! What the integration tests share: names that tell who left them, this test binary as another
+//! process, and a printed reason wherever a test cannot run.
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -19,7 +19,13 @@ pub(crate) struct Names {
 impl Names {
     pub(crate) fn new() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        Self { prefix: format!("rft-{}-{}-", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed)) }
+        Self {
+            prefix: format!(
+                "rft-{}-{}-",
+                std::process::id(),
+                COUNT.fetch_add(1, Ordering::Relaxed)
+            ),
+        }
     }
 
     pub(crate) fn name(&self, tag: &str) -> String {
@@ -27,7 +33,9 @@ impl Names {
     }
 
     pub(crate) fn left(&self) -> Vec<String> {
-        let names = std::fs::read_dir("/dev/shm").unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
+        let names = std::fs::read_dir("/dev/shm")
+            .unwrap()
+            .map(|e| e.unwrap().file_name().into_string().unwrap());
         names.filter(|n| n.starts_with(&self.prefix)).collect()
     }
 }
@@ -51,13 +59,15 @@ pub(crate) fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name)
 }
 
-/// Where the command is: as built with the tests, or where somebody has put it who runs them as another user.
+/// Where the command is: as built with the tests, or where somebody has put it who runs them as
+/// another user.
 pub(crate) fn rowfork_path() -> PathBuf {
-    std::env::var_os("ROWFORK_TEST_COMMAND").map_or_else(|| env!("CARGO_BIN_EXE_rowfork").into(), PathBuf::from)
+    std::env::var_os("ROWFORK_TEST_COMMAND")
+        .map_or_else(|| env!("CARGO_BIN_EXE_rowfork").into(), PathBuf::from)
 }
 
-/// Says why a test, or a part of it, is left out. Not by a macro: the harness would keep it to itself when the test
-/// passes.
+/// Says why a test, or a part of it, is left out. Not by a macro: the harness would keep it to
+/// itself when the test passes.
 pub(crate) fn skip(reason: &str) {
     let _ = writeln!(std::io::stderr(), "SKIPPED: {reason}");
 }
@@ -73,7 +83,9 @@ pub(crate) fn player(role: &str) -> Command {
 
 /// A command that ends in this test binary (`strace ... BINARY`), likewise.
 pub(crate) fn as_player(mut command: Command, role: &str) -> Command {
-    command.args(["--ignored", "--exact", "plays_a_role", "--nocapture", "--test-threads=1"]).env(ROLE, role);
+    command
+        .args(["--ignored", "--exact", "plays_a_role", "--nocapture", "--test-threads=1"])
+        .env(ROLE, role);
     command
 }
 
@@ -102,7 +114,10 @@ impl Holder {
         let mut line = String::new();
         loop {
             line.clear();
-            assert!(self.stdout.read_line(&mut line).unwrap() > 0, "the player ended without a word");
+            assert!(
+                self.stdout.read_line(&mut line).unwrap() > 0,
+                "the player ended without a word"
+            );
             // The harness prints `test plays_a_role ...` without a newline before the first word.
             if let Some((_, word)) = line.trim_end().split_once("> ") {
                 return word.to_owned();
@@ -146,10 +161,16 @@ pub(crate) fn hold() {
     let _ = std::io::stdin().read_to_end(&mut Vec::new());
 }
 
-/// What Python prints, without the newline; `None` (and the reason printed) where there is no NumPy.
+/// What Python prints, without the newline; `None` (and the reason printed) where there is no
+/// NumPy.
 pub(crate) fn numpy(script: &str, args: &[&str]) -> Option<String> {
     static INSTALLED: OnceLock<bool> = OnceLock::new();
-    let probe = || Command::new("python3").args(["-c", "import numpy"]).output().is_ok_and(|o| o.status.success());
+    let probe = || {
+        Command::new("python3")
+            .args(["-c", "import numpy"])
+            .output()
+            .is_ok_and(|o| o.status.success())
+    };
     if !*INSTALLED.get_or_init(probe) {
         skip("python3 with numpy is not installed");
         return None;
@@ -159,8 +180,8 @@ pub(crate) fn numpy(script: &str, args: &[&str]) -> Option<String> {
     Some(String::from_utf8(output.stdout).unwrap().trim_end().to_owned())
 }
 
-/// Whether it comes true within some seconds. Another test's thread that is between fork and exec keeps descriptors,
-/// and so locks, for an instant; another program's sweep may be at work.
+/// Whether it comes true within some seconds. Another test's thread that is between fork and exec
+/// keeps descriptors, and so locks, for an instant; another program's sweep may be at work.
 pub(crate) fn eventually(mut condition: impl FnMut() -> bool) -> bool {
     (0..5000).any(|_| {
         let now = condition();

@@ -48,8 +48,8 @@ pub(crate) struct Harm {
     pub(crate) stop_one_in: u64,
 }
 
-/// Sends signals to random children of this process until `over`. Most who are stopped go on within 20 ms, one in
-/// eight does not.
+/// Sends signals to random children of this process until `over`. Most who are stopped go on within
+/// 20 ms, one in eight does not.
 pub(crate) fn harm_children_until(over: &AtomicBool, harm: Harm, seed: u64) -> Sent {
     let mut random = Random(seed | 1);
     let mut sent = Sent::default();
@@ -103,8 +103,13 @@ impl Drop for SetOnDrop<'_> {
 
 pub(crate) fn children_of_all_threads() -> Vec<i32> {
     let threads = std::fs::read_dir("/proc/self/task").unwrap();
-    let lists = threads.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("children")).ok());
-    lists.flat_map(|list| list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<i32>>()).collect()
+    let lists =
+        threads.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("children")).ok());
+    lists
+        .flat_map(|list| {
+            list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<i32>>()
+        })
+        .collect()
 }
 
 /// By pidfd, after a look that the number is still that of our child.

@@ -1,4 +1,5 @@
-//! What the tests of a pool share: kernels that do harm by a parameter, and the pool's processes as `/proc` has them.
+//! What the tests of a pool share: kernels that do harm by a parameter, and the pool's processes as
+//! `/proc` has them.
 #![allow(dead_code, reason = "each test binary uses a part")]
 
 use std::collections::BTreeSet;
@@ -13,7 +14,8 @@ use rowfork::{Pool, PoolBuilder};
 use crate::isolated::{children_of, is_running};
 use crate::shared::SharedWord;
 
-/// Counted by kernels, which capture nothing. Mapped before the pool is made, so that its workers have it.
+/// Counted by kernels, which capture nothing. Mapped before the pool is made, so that its workers
+/// have it.
 pub(crate) static TIMES: LazyLock<SharedWord> = LazyLock::new(SharedWord::new);
 
 /// A kernel on its way says where it is; nothing else that it shares with the caller says so.
@@ -43,7 +45,10 @@ pub(crate) fn harm([kind, victim, at, times]: Harm, row: usize, stage: u64) {
     if kind == DAWDLES && stage == 0 {
         std::thread::sleep(Duration::from_micros(times));
     }
-    if (row as u64, stage) != (victim, at) || kind == DAWDLES || TIMES.fetch_add(1, Ordering::AcqRel) >= times {
+    if (row as u64, stage) != (victim, at)
+        || kind == DAWDLES
+        || TIMES.fetch_add(1, Ordering::AcqRel) >= times
+    {
         return;
     }
     WHERE.store(std::process::id().into(), Ordering::Release);

@@ -1,4 +1,5 @@
-//! A word that forked processes share, for kernels that must behave differently the second time, and signals.
+//! A word that forked processes share, for kernels that must behave differently the second time,
+//! and signals.
 #![allow(unsafe_code, reason = "maps a page that a fork shares, changes a disposition")]
 #![allow(dead_code, reason = "each test binary uses a part")]
 
@@ -16,8 +17,14 @@ impl SharedWord {
     pub(crate) fn new() -> Self {
         let len = NonZeroUsize::new(4096).expect("not zero");
         // SAFETY: a new mapping.
-        let page =
-            unsafe { mmap_anonymous(None, len, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_SHARED) };
+        let page = unsafe {
+            mmap_anonymous(
+                None,
+                len,
+                ProtFlags::PROT_READ | ProtFlags::PROT_WRITE,
+                MapFlags::MAP_SHARED,
+            )
+        };
         // SAFETY: mapped, zeroed, aligned; unmapped in `drop` only.
         Self(unsafe { page.expect("mmap").cast().as_ref() })
     }

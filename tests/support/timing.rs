@@ -48,7 +48,8 @@ pub(crate) fn mib() -> usize {
 /// Has all arrays made from now on in 2 MiB or in 4 KiB pages.
 pub(crate) fn use_pages(huge: bool) {
     #[allow(unsafe_code, reason = "the switch is an environment variable")]
-    // SAFETY: the tests of this file are run alone, as their header says: no other thread reads the environment.
+    // SAFETY: the tests of this file are run alone, as their header says: no other thread reads the
+    // environment.
     unsafe {
         std::env::set_var("ROWFORK_HUGE_PAGES", if huge { "always" } else { "never" });
     }
@@ -57,6 +58,8 @@ pub(crate) fn use_pages(huge: bool) {
 /// A matrix of [`COLUMNS`] columns in 2 MiB or in 4 KiB pages.
 pub(crate) fn small_or_huge(huge: bool, mib: usize) -> SharedArray<f64, Ix2> {
     use_pages(huge);
-    let m = SharedArray::from_shape_fn(None, (mib * 128, COLUMNS), |(i, j)| ((i * 7 + j * 13) % 1009) as f64 - 500.3);
+    let m = SharedArray::from_shape_fn(None, (mib * 128, COLUMNS), |(i, j)| {
+        ((i * 7 + j * 13) % 1009) as f64 - 500.3
+    });
     m.expect("room in /dev/shm")
 }

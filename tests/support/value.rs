@@ -1,12 +1,13 @@
-//! Element types as the tests of operations use them: values by number, and functions of a row that notice a wrong
-//! element, a wrong order and a wrong index.
+//! Element types as the tests of operations use them: values by number, and functions of a row that
+//! notice a wrong element, a wrong order and a wrong index.
 #![allow(dead_code, reason = "each test binary uses a part")]
 
 use ndarray::{Array, Dimension};
 use rowfork::{Bool, Element, Summand};
 
 pub(crate) trait Value: Summand + PartialEq {
-    /// The value of that number: many different ones, of both signs, whose sums are exact in every order.
+    /// The value of that number: many different ones, of both signs, whose sums are exact in every
+    /// order.
     fn at(number: usize) -> Self;
     /// Takes one more value in; the order matters.
     fn mix(self, other: Self) -> Self;
@@ -91,8 +92,14 @@ pub(crate) fn digest<'e, A: Value>(index: usize, elements: impl IntoIterator<Ite
 }
 
 /// The same as an odd word.
-pub(crate) fn hash<'e, A: Element + Value>(index: usize, elements: impl IntoIterator<Item = &'e A>) -> u64 {
-    elements.into_iter().fold(index as u64, |hash, &x| (hash ^ x.bits()).wrapping_mul(0x9e37_79b9_7f4a_7c15)) | 1
+pub(crate) fn hash<'e, A: Element + Value>(
+    index: usize,
+    elements: impl IntoIterator<Item = &'e A>,
+) -> u64 {
+    elements
+        .into_iter()
+        .fold(index as u64, |hash, &x| (hash ^ x.bits()).wrapping_mul(0x9e37_79b9_7f4a_7c15))
+        | 1
 }
 
 /// A shape as the dimension that it is one of.

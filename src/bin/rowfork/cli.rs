@@ -8,7 +8,8 @@ use std::path::Path;
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, crate_version, value_parser};
 
 use crate::args::{
-    BenchArgs, CollectArgs, CompletionsArgs, LoadArgs, ManArgs, NameArgs, NamesArgs, NoArgs, RowArgs,
+    BenchArgs, CollectArgs, CompletionsArgs, LoadArgs, ManArgs, NameArgs, NamesArgs, NoArgs,
+    RowArgs,
 };
 use crate::bench;
 use crate::failure::Failure;
@@ -93,8 +94,8 @@ fn described<A: Args>(name: &'static str, about: &'static str, example: &str) ->
     command.after_help(format!("Example: rowfork {example}")).help_template(TEMPLATE)
 }
 
-/// What the command line asks for. Whatever makes no sense ends the process here, with exit code 2; so do `--help` and
-/// `--version`, with 0.
+/// What the command line asks for. Whatever makes no sense ends the process here, with exit code 2;
+/// so do `--help` and `--version`, with 0.
 pub(crate) fn parse() -> Order {
     let matches = command().get_matches();
     order(&matches).unwrap_or_else(|error| error.exit())
@@ -125,7 +126,10 @@ pub(crate) fn write_man_pages(directory: Option<&Path>) -> Result<(), Failure> {
     match directory {
         None => Ok(clap_mangen::Man::new(command()).render(&mut io::stdout())?),
         Some(directory) => clap_mangen::generate_to(command(), directory).map_err(|error| {
-            Failure::Said(format!("{}: {error}; name a directory that is there", directory.display()))
+            Failure::Said(format!(
+                "{}: {error}; name a directory that is there",
+                directory.display()
+            ))
         }),
     }
 }

@@ -124,7 +124,11 @@ mod tests {
         assert_eq!(chosen("-3", 9), range(0..3));
         assert_eq!(chosen("7", 9), range(6..7));
         assert_eq!(chosen("2,4,7-9", 9), Chosen::Indices(vec![1, 3, 6, 7, 8]));
-        assert_eq!(chosen("7-9,4,2,8", 9), Chosen::Indices(vec![1, 3, 6, 7, 8]), "in their own order, none twice");
+        assert_eq!(
+            chosen("7-9,4,2,8", 9),
+            Chosen::Indices(vec![1, 3, 6, 7, 8]),
+            "in their own order, none twice"
+        );
         assert_eq!(chosen("4-5,1-3,2", 9), range(0..5));
         assert_eq!(chosen("1,3,5", 9), Chosen::Slice(Slice { start: 0, end: Some(5), step: 2 }));
         assert_eq!(chosen("9-", 9), range(8..9));
@@ -133,16 +137,22 @@ mod tests {
 
     #[test]
     fn what_there_is_not_is_named() {
-        for (text, n, missing) in
-            [("10", 9, 10), ("3-10", 9, 10), ("12-", 9, 12), ("1,12", 9, 12), ("2-", 0, 2), ("1", 0, 1)]
-        {
+        for (text, n, missing) in [
+            ("10", 9, 10),
+            ("3-10", 9, 10),
+            ("12-", 9, 12),
+            ("1,12", 9, 12),
+            ("2-", 0, 2),
+            ("1", 0, 1),
+        ] {
             assert_eq!(text.parse::<List>().unwrap().of(n), Err(missing), "{text} of {n}");
         }
     }
 
     #[test]
     fn nonsense_is_refused_in_words() {
-        for text in ["", "a", "0", "1,,2", "-", "5-3", "1-2-3", "-0", "1.5", "99999999999999999999"] {
+        for text in ["", "a", "0", "1,,2", "-", "5-3", "1-2-3", "-0", "1.5", "99999999999999999999"]
+        {
             assert!(text.parse::<List>().is_err(), "{text}");
         }
     }

@@ -1,5 +1,5 @@
-//! Where answers go: lines on standard output, a `.npy` file, a segment that stays. Whether there is room and the name is free is
-//! found out before the work; the name is given when all is there.
+//! Where answers go: lines on standard output, a `.npy` file, a segment that stays. Whether there
+//! is room and the name is free is found out before the work; the name is given when all is there.
 
 use ndarray::{Dimension, Ix1};
 use rowfork::{Element, NpyDraft, SharedArray, segment};
@@ -59,7 +59,10 @@ impl<T: Element> Answer<T> {
 }
 
 /// Gives an array a name that stays.
-pub(crate) fn keep<A: Element, D: Dimension>(mut array: SharedArray<A, D>, name: &str) -> Result<(), Failure> {
+pub(crate) fn keep<A: Element, D: Dimension>(
+    mut array: SharedArray<A, D>,
+    name: &str,
+) -> Result<(), Failure> {
     signals::while_naming(|| {
         array.publish(name)?;
         array.persist()

@@ -1,7 +1,8 @@
-//! From NumPy's name of an element type to the type: where a header says it, and code is to be chosen.
+//! From NumPy's name of an element type to the type: where a header says it, and code is to be
+//! chosen.
 
-/// Does something with the type of an element by NumPy's name of it: of `any`, or of `f64`, which leaves it to the library to
-/// refuse all others.
+/// Does something with the type of an element by NumPy's name of it: of `any`, or of `f64`, which
+/// leaves it to the library to refuse all others.
 macro_rules! with_element {
     (f64, $dtype:ident, $A:ident => $work:expr) => {{
         type $A = f64;

@@ -1,4 +1,5 @@
-//! What a command ends with that did not do what it was asked to: one line, what to do about it, and an exit code.
+//! What a command ends with that did not do what it was asked to: one line, what to do about it,
+//! and an exit code.
 
 use std::io;
 use std::process::ExitCode;
@@ -52,7 +53,9 @@ impl Failure {
             Self::Interrupted(code) => return ExitCode::from(code),
             Self::Told => return ExitCode::from(FAILED),
             // `| head` has seen enough.
-            Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => return ExitCode::SUCCESS,
+            Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                return ExitCode::SUCCESS;
+            }
             Self::Output(error) => (format!("standard output: {error}"), FAILED),
             Self::Usage(text) => (format!("{text} (rowfork --help)"), NOT_UNDERSTOOD),
             Self::Json(value) => {
@@ -66,10 +69,13 @@ impl Failure {
         ExitCode::from(code)
     }
 
-    /// For who has asked for a report that a program can read: the line, and the rows that were fatal to their workers.
+    /// For who has asked for a report that a program can read: the line, and the rows that were
+    /// fatal to their workers.
     pub(crate) fn into_json(self) -> Self {
         let failed = match &self {
-            Self::Library(Error::PoisonedRows { rows }) => rows.iter().map(json::failed_row).collect(),
+            Self::Library(Error::PoisonedRows { rows }) => {
+                rows.iter().map(json::failed_row).collect()
+            }
             _ => Vec::new(),
         };
         let line = match self {
@@ -91,8 +97,8 @@ impl Failure {
     }
 }
 
-/// The library's words, and for those that do not say so themselves what to do. Where they speak of its options, in the words of
-/// the command line.
+/// The library's words, and for those that do not say so themselves what to do. Where they speak of
+/// its options, in the words of the command line.
 fn with_advice(error: &Error) -> String {
     match error {
         Error::DeadlineExceeded { limit, rows_done, rows_total, .. } => format!(
@@ -101,11 +107,17 @@ fn with_advice(error: &Error) -> String {
         ),
         Error::PoisonedRows { rows } => {
             let all: Vec<String> = rows.iter().take(SHOWN).map(ToString::to_string).collect();
-            let more = if rows.len() > SHOWN { format!("; {} in all", rows.len()) } else { String::new() };
-            format!("{}{more}; --on-poison nan goes on without such rows (which count from 0)", all.join("; "))
+            let more =
+                if rows.len() > SHOWN { format!("; {} in all", rows.len()) } else { String::new() };
+            format!(
+                "{}{more}; --on-poison nan goes on without such rows (which count from 0)",
+                all.join("; ")
+            )
         }
         Error::UnfitFill { dtype, .. } => {
-            format!("--on-poison nan: the output is of dtype {dtype:?}, which has no NaN; leave it out")
+            format!(
+                "--on-poison nan: the output is of dtype {dtype:?}, which has no NaN; leave it out"
+            )
         }
         _ => match advice(error) {
             Some(advice) => format!("{error}; {advice}"),
@@ -122,18 +134,30 @@ fn advice(error: &Error) -> Option<&'static str> {
         Error::InvalidName { .. } => "a name is what stands after /dev/shm/, as in shm:prices",
         Error::NameInUse { .. } => "rowfork info NAME says what it is",
         Error::NameNotFound { .. } => "rowfork ls lists those that are there",
-        Error::NotRegular { .. } | Error::NotAFile { .. } => "name a .npy file, or a segment as shm:NAME",
+        Error::NotRegular { .. } | Error::NotAFile { .. } => {
+            "name a .npy file, or a segment as shm:NAME"
+        }
         Error::InUse { .. } => "rowfork info NAME says by which",
         Error::Truncated { .. } => "it was cut, or not written to its end: make it again",
         Error::DiskFull { .. } => "make room, or write elsewhere",
-        Error::WrongDimension { shape, .. } if shape.len() > 2 => "reshape it, as in numpy: a.reshape(len(a), -1)",
-        Error::WrongDimension { expected: 2, .. } => "a single row is a matrix as well, in numpy: a.reshape(1, -1)",
+        Error::WrongDimension { shape, .. } if shape.len() > 2 => {
+            "reshape it, as in numpy: a.reshape(len(a), -1)"
+        }
+        Error::WrongDimension { expected: 2, .. } => {
+            "a single row is a matrix as well, in numpy: a.reshape(1, -1)"
+        }
         Error::WrongDimension { .. } => "a vector is wanted, in numpy: a.reshape(-1)",
-        Error::WrongDtype { found, .. } if found.contains('c') => "take a part of it, as in numpy: a.real",
+        Error::WrongDtype { found, .. } if found.contains('c') => {
+            "take a part of it, as in numpy: a.real"
+        }
         Error::WrongDtype { .. } => "convert it, as in numpy: a.astype('<f8')",
-        Error::SumOverflow { .. } => "rows count from 0; sums of doubles have no end: in numpy, a.astype('<f8')",
+        Error::SumOverflow { .. } => {
+            "rows count from 0; sums of doubles have no end: in numpy, a.astype('<f8')"
+        }
         Error::NotOurs { .. } => "its owner can give leave (chmod), or be asked for a copy",
-        Error::WrongShape { .. } => "as many elements are needed as there are columns (rowfork info shows shapes)",
+        Error::WrongShape { .. } => {
+            "as many elements are needed as there are columns (rowfork info shows shapes)"
+        }
         Error::Npy { source, .. } => return of_header(source),
         // Segments, and answers in the making, lie there.
         Error::Os { subject, .. } if subject.starts_with("/dev/shm") => {
@@ -147,10 +171,14 @@ fn advice(error: &Error) -> Option<&'static str> {
 fn of_header(error: &HeaderError) -> Option<&'static str> {
     Some(match error {
         HeaderError::BadMagic { .. } => "save it with numpy.save",
-        HeaderError::BadVersion { .. } | HeaderError::TooLong { .. } => "save it again with numpy.save",
+        HeaderError::BadVersion { .. } | HeaderError::TooLong { .. } => {
+            "save it again with numpy.save"
+        }
         HeaderError::BeyondFile { .. } => "it was cut, or not written to its end: make it again",
         HeaderError::NotSegment { .. } => "remove it as any file: rm /dev/shm/NAME",
-        HeaderError::FortranOrder | HeaderError::BigEndian { .. } | HeaderError::ObjectDtype { .. } => return None,
+        HeaderError::FortranOrder
+        | HeaderError::BigEndian { .. }
+        | HeaderError::ObjectDtype { .. } => return None,
         _ => "it is damaged: save it again with numpy.save",
     })
 }
@@ -163,7 +191,9 @@ fn of_system(error: &io::Error) -> Option<&'static str> {
         io::ErrorKind::NotFound => "check the path and its directory (a segment is shm:NAME)",
         io::ErrorKind::PermissionDenied => "check the permissions of the file and its directory",
         io::ErrorKind::ReadOnlyFilesystem => "write elsewhere",
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "make room, or write elsewhere",
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "make room, or write elsewhere"
+        }
         _ => return None,
     })
 }

@@ -1,5 +1,5 @@
-//! Rows of which only some columns count, where no stride says which: gathered in the workers, some at a time, and handed to what
-//! wants rows on end.
+//! Rows of which only some columns count, where no stride says which: gathered in the workers, some
+//! at a time, and handed to what wants rows on end.
 
 use ndarray::{ArrayView1, ArrayViewMut1, Axis, Ix2};
 use rowfork::{Block, Element, Error};
@@ -17,29 +17,38 @@ pub(crate) fn gathered<A: Element, T: Element, E: Verdict>(
     let n_columns = columns.len();
     let at_once = (GATHERED_BYTES / (n_columns * size_of::<A>()).max(1)).max(1);
     let mut rows = Vec::with_capacity(at_once * n_columns);
-    let chunks = block.axis_chunks_iter(Axis(0), at_once).zip(out.axis_chunks_iter_mut(Axis(0), at_once));
+    let chunks =
+        block.axis_chunks_iter(Axis(0), at_once).zip(out.axis_chunks_iter_mut(Axis(0), at_once));
     for (start, (part, values)) in (block.row_range().start..).step_by(at_once).zip(chunks) {
         rows.clear();
         for row in part.rows() {
             // In range: they were chosen of so many columns.
-            rows.extend(columns.iter().map(|&column| row[usize::try_from(column).unwrap_or(usize::MAX)]));
+            rows.extend(
+                columns.iter().map(|&column| row[usize::try_from(column).unwrap_or(usize::MAX)]),
+            );
         }
-        let done = values_of(&rows, n_columns, values.into_slice().expect("values lie on end")).verdict();
+        let done =
+            values_of(&rows, n_columns, values.into_slice().expect("values lie on end")).verdict();
         done.map_err(|(row, sum)| format!("{OVERFLOW}{} {sum}", start + row))?;
     }
     Ok(())
 }
 
-/// What begins the words of a kernel that has met a sum which does not fit; its row and the sum follow.
+/// What begins the words of a kernel that has met a sum which does not fit; its row and the sum
+/// follow.
 const OVERFLOW: &str = "overflow ";
 
 /// The error of a call that [`gathered`] rows, in the words of the same on rows as they lie.
 pub(crate) fn in_words<T: Element>(error: Error) -> Error {
     let found = match &error {
-        Error::KernelFailed { message, .. } => message.strip_prefix(OVERFLOW).and_then(|rest| rest.split_once(' ')),
+        Error::KernelFailed { message, .. } => {
+            message.strip_prefix(OVERFLOW).and_then(|rest| rest.split_once(' '))
+        }
         _ => None,
     };
-    let Some((Ok(row), Ok(sum))) = found.map(|(row, sum)| (row.parse(), sum.parse())) else { return error };
+    let Some((Ok(row), Ok(sum))) = found.map(|(row, sum)| (row.parse(), sum.parse())) else {
+        return error;
+    };
     if T::DESCR == i64::DESCR {
         Error::SumOverflow { row, sum, dtype: "int64", min: i64::MIN.into(), max: i64::MAX.into() }
     } else {
@@ -47,7 +56,8 @@ pub(crate) fn in_words<T: Element>(error: Error) -> Error {
     }
 }
 
-/// What may come of a function on slices: nothing that could go wrong, or a sum that does not fit, and its row.
+/// What may come of a function on slices: nothing that could go wrong, or a sum that does not fit,
+/// and its row.
 pub(crate) trait Verdict {
     /// Which it is.
     fn verdict(self) -> Result<(), (usize, i128)>;

@@ -1,9 +1,10 @@
 //! What rows come from: a file where it lies, or a segment.
 //!
 //! # Safety
-//! Mapping what other programs can change asks for a promise that a command cannot keep for them. It keeps its own: this process
-//! looks at no element. Workers do, and one that meets a file that somebody cuts meanwhile dies alone; the call ends with an
-//! error that names the file. An element that somebody changes meanwhile is summed as it was or as it is.
+//! Mapping what other programs can change asks for a promise that a command cannot keep for them.
+//! It keeps its own: this process looks at no element. Workers do, and one that meets a file that
+//! somebody cuts meanwhile dies alone; the call ends with an error that names the file. An element
+//! that somebody changes meanwhile is summed as it was or as it is.
 #![allow(unsafe_code, reason = "maps files of others")]
 
 use std::io;
@@ -63,7 +64,9 @@ impl<A: Element> Matrix<A> {
             // SAFETY: see the module: this process looks at no element.
             Location::Segment(name) => match unsafe { SharedArray::attach(name) } {
                 // To attach to one is to be able to write to it, and to map it is not.
-                Err(error) if may_be_mapped(&error) => Self::of_file(&Path::new("/dev/shm").join(name)),
+                Err(error) if may_be_mapped(&error) => {
+                    Self::of_file(&Path::new("/dev/shm").join(name))
+                }
                 attached => attached.map(Self::Attached),
             },
         }
@@ -72,7 +75,9 @@ impl<A: Element> Matrix<A> {
     fn of_file(path: &Path) -> rowfork::Result<Self> {
         // SAFETY: as above.
         match unsafe { SharedArray::map_npy_file(path) } {
-            Err(error) if is_misaligned(&error) => SharedArray::from_npy_file(None, path).map(Self::Placed),
+            Err(error) if is_misaligned(&error) => {
+                SharedArray::from_npy_file(None, path).map(Self::Placed)
+            }
             mapped => mapped.map(Self::Mapped),
         }
     }
@@ -95,7 +100,11 @@ impl<A: Element> Matrix<A> {
     }
 
     /// What was asked for of it.
-    pub(crate) fn part(&self, rows: Option<&List>, columns: Option<&List>) -> Result<Part<'_, A>, Failure> {
+    pub(crate) fn part(
+        &self,
+        rows: Option<&List>,
+        columns: Option<&List>,
+    ) -> Result<Part<'_, A>, Failure> {
         let mut selection = self.whole();
         let &[n_rows, n_columns] = selection.shape() else { unreachable!("a matrix has two axes") };
         let mut first_row = 0;
@@ -105,14 +114,19 @@ impl<A: Element> Matrix<A> {
                 first_row = start.unsigned_abs();
                 selection = selection.rows(Slice { start, end, step: 1 })?;
             }
-            Some(_) => return Err(Failure::Usage("--rows takes one range, such as 1000- or 1-500".to_owned())),
+            Some(_) => {
+                return Err(Failure::Usage(
+                    "--rows takes one range, such as 1000- or 1-500".to_owned(),
+                ));
+            }
         }
         let mut listed = None;
         match columns.map(|columns| chosen(columns, "column", n_columns)).transpose()? {
             None => {}
             Some(Chosen::Slice(slice)) => selection = selection.columns(slice)?,
             Some(Chosen::Indices(indices)) => {
-                listed = Some(SharedArray::from_shape_fn(None, indices.len(), |i| indices[i] as u64)?);
+                listed =
+                    Some(SharedArray::from_shape_fn(None, indices.len(), |i| indices[i] as u64)?);
             }
         }
         Ok(Part { selection, listed, first_row })
@@ -124,12 +138,12 @@ fn is_misaligned(error: &Error) -> bool {
 }
 
 fn may_be_mapped(error: &Error) -> bool {
-    let denied =
-        |error: &Error| matches!(error, Error::Os { source, .. } if source.kind() == io::ErrorKind::PermissionDenied);
+    let denied = |error: &Error| matches!(error, Error::Os { source, .. } if source.kind() == io::ErrorKind::PermissionDenied);
     is_misaligned(error) || denied(error) || matches!(error, Error::NotOurs { .. })
 }
 
 fn chosen(list: &List, what: &str, n: usize) -> Result<Chosen, Failure> {
-    list.of(n)
-        .map_err(|missing| Failure::Said(format!("--{what}s {list}: there is no {what} {missing}, the last is {n}")))
+    list.of(n).map_err(|missing| {
+        Failure::Said(format!("--{what}s {list}: there is no {what} {missing}, the last is {n}"))
+    })
 }

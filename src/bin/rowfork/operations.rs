@@ -2,8 +2,8 @@
 
 use ndarray::Ix1;
 use rowfork::{
-    CancelToken, Element, Error, Executor, Policy, Pool, Report, SharedArray, Summand, broadcast, exact_row_dots,
-    exact_row_means, fast_row_sums,
+    CancelToken, Element, Error, Executor, Policy, Pool, Report, SharedArray, Summand, broadcast,
+    exact_row_dots, exact_row_means, fast_row_sums,
 };
 
 use crate::args::{Form, Kind, OnPoison, RowArgs};
@@ -39,8 +39,9 @@ macro_rules! on_workers {
     };
 }
 
-/// Name, elements, the library's method and what it is on a slice of rows, and what it gives; with what it takes beside the matrix,
-/// if anything. On columns that no stride expresses, workers gather the rows first.
+/// Name, elements, the library's method and what it is on a slice of rows, and what it gives; with
+/// what it takes beside the matrix, if anything. On columns that no stride expresses, workers
+/// gather the rows first.
 macro_rules! operation {
     ($name:literal, $elements:ident, $method:ident, $on_slices:expr, $about:literal) => {
         Operation {
@@ -85,9 +86,27 @@ macro_rules! operation {
 
 /// All there are.
 pub(crate) const OPERATIONS: &[Operation] = &[
-    operation!("sum", any, row_sums_into, <A as Summand>::sum_rows, "The exact sum of each row, rounded once"),
-    operation!("sum-fast", f64, row_sums_fast_into, fast_row_sums, "The plain sum of each row, in a fixed order"),
-    operation!("mean", f64, row_means_into, exact_row_means, "The exact mean of each row, rounded once"),
+    operation!(
+        "sum",
+        any,
+        row_sums_into,
+        <A as Summand>::sum_rows,
+        "The exact sum of each row, rounded once"
+    ),
+    operation!(
+        "sum-fast",
+        f64,
+        row_sums_fast_into,
+        fast_row_sums,
+        "The plain sum of each row, in a fixed order"
+    ),
+    operation!(
+        "mean",
+        f64,
+        row_means_into,
+        exact_row_means,
+        "The exact mean of each row, rounded once"
+    ),
     operation!(
         "dot",
         f64,
@@ -100,7 +119,9 @@ pub(crate) const OPERATIONS: &[Operation] = &[
 
 /// Does what was asked for, from the file to the answer.
 pub(crate) fn run(operation: &Operation, args: &RowArgs) -> Result<(), Failure> {
-    let done = input::info(&args.input).map_err(Failure::from).and_then(|info| (operation.run)(args, &info.dtype));
+    let done = input::info(&args.input)
+        .map_err(Failure::from)
+        .and_then(|info| (operation.run)(args, &info.dtype));
     match args.report {
         Some(Form::Json) => done.map_err(Failure::into_json),
         _ => done,
@@ -117,7 +138,11 @@ struct Workers<'a> {
 }
 
 impl<'a> Workers<'a> {
-    fn new(args: &'a RowArgs, bar: &'a RowBar, token: Option<&'a CancelToken>) -> rowfork::Result<Self> {
+    fn new(
+        args: &'a RowArgs,
+        bar: &'a RowBar,
+        token: Option<&'a CancelToken>,
+    ) -> rowfork::Result<Self> {
         let pool = (args.executor == Kind::Pool).then(|| {
             let builder = Pool::builder().inline_below(0);
             args.workers.into_iter().fold(builder, rowfork::PoolBuilder::workers).build()
@@ -165,10 +190,13 @@ fn answer<A: Element, T: Element>(
     Ok(())
 }
 
-/// An error that names rows, which count from the first that was asked for, with their places in the input.
+/// An error that names rows, which count from the first that was asked for, with their places in
+/// the input.
 fn of_the_input(mut error: Error, first_row: usize) -> Error {
     match &mut error {
-        Error::SumOverflow { row, .. } | Error::KernelFailed { row, .. } | Error::KernelPanicked { row, .. } => {
+        Error::SumOverflow { row, .. }
+        | Error::KernelFailed { row, .. }
+        | Error::KernelPanicked { row, .. } => {
             *row += first_row;
         }
         Error::PoisonedRows { rows } => rows.iter_mut().for_each(|failed| failed.row += first_row),
@@ -182,5 +210,9 @@ fn check_len(vector: &SharedArray<f64, Ix1>, n_columns: usize) -> rowfork::Resul
     if vector.len() == n_columns {
         return Ok(());
     }
-    Err(Error::WrongShape { what: "vector", expected: vec![n_columns], found: vector.shape().to_vec() })
+    Err(Error::WrongShape {
+        what: "vector",
+        expected: vec![n_columns],
+        found: vector.shape().to_vec(),
+    })
 }

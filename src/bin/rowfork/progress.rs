@@ -1,4 +1,5 @@
-//! A bar on standard error while work lasts, where that is a terminal: of a call's rows, or of steps.
+//! A bar on standard error while work lasts, where that is a terminal: of a call's rows, or of
+//! steps.
 
 use std::cell::OnceCell;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -30,7 +31,8 @@ impl RowBar {
         if self.quiet || (self.drawn.get().is_none() && progress.elapsed < PATIENCE) {
             return;
         }
-        let bar = self.drawn.get_or_init(|| new_bar(progress.rows_total as u64, "{human_len} rows"));
+        let bar =
+            self.drawn.get_or_init(|| new_bar(progress.rows_total as u64, "{human_len} rows"));
         let rate = progress.rows_per_second() * self.row_bytes as f64;
         bar.set_message(rate_and_rest(rate, progress.remaining()));
         bar.set_position(progress.rows_done as u64);
@@ -55,7 +57,8 @@ pub(crate) struct ByteBar {
 
 impl ByteBar {
     pub(crate) fn new(n_bytes: u64, quiet: bool) -> Self {
-        let bar = if quiet { ProgressBar::hidden() } else { new_bar(n_bytes, "{binary_total_bytes}") };
+        let bar =
+            if quiet { ProgressBar::hidden() } else { new_bar(n_bytes, "{binary_total_bytes}") };
         Self { bar, start: Instant::now(), read: AtomicU64::new(0) }
     }
 
@@ -81,7 +84,11 @@ impl Drop for ByteBar {
 
 /// Bytes per second, and the time left if that is known.
 fn rate_and_rest(rate: f64, left: Option<Duration>) -> String {
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "bytes per second, rounded")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "bytes per second, rounded"
+    )]
     let rate = text::bytes(rate as u64);
     left.map_or_else(|| format!("{rate}/s"), |left| format!("{rate}/s, {} left", seconds(left)))
 }
@@ -89,19 +96,22 @@ fn rate_and_rest(rate: f64, left: Option<Duration>) -> String {
 /// Hidden by itself where standard error is no terminal, and not drawn before it has a position.
 fn new_bar(len: u64, what: &str) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(Some(len), ProgressDrawTarget::stderr());
-    let style = ProgressStyle::with_template(&format!("{{wide_bar}} {{percent:>3}} % of {what}, {{msg}}"));
+    let style =
+        ProgressStyle::with_template(&format!("{{wide_bar}} {{percent:>3}} % of {what}, {{msg}}"));
     bar.with_style(style.expect("a template that is tested"))
 }
 
-/// A bar of steps that have names, and of which it may turn out later how many there are. It is drawn when a step begins and never
-/// in between, so that no step has to share the machine with it.
+/// A bar of steps that have names, and of which it may turn out later how many there are. It is
+/// drawn when a step begins and never in between, so that no step has to share the machine with it.
 #[derive(Debug)]
 pub(crate) struct Steps(ProgressBar);
 
 impl Steps {
     pub(crate) fn new(quiet: bool) -> Self {
-        let target = if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
-        let style = ProgressStyle::with_template("{bar:30} {msg}").expect("a template that is tested");
+        let target =
+            if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+        let style =
+            ProgressStyle::with_template("{bar:30} {msg}").expect("a template that is tested");
         Self(ProgressBar::with_draw_target(Some(0), target).with_style(style))
     }
 

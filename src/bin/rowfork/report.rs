@@ -38,7 +38,8 @@ pub(crate) fn tell(form: Form, about: &About<'_>, report: &Report) {
     }
 }
 
-/// What a person would want to know who asked for no report: rows that are missing, names that are gone.
+/// What a person would want to know who asked for no report: rows that are missing, names that are
+/// gone.
 pub(crate) fn warn(about: &About<'_>, report: &Report) {
     let missing: usize = report.missing_rows.iter().map(ExactSizeIterator::len).sum();
     if missing > 0 {

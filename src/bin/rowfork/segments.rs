@@ -20,7 +20,10 @@ use crate::text;
 pub(crate) fn load(args: &LoadArgs) -> Result<(), Failure> {
     let start = Instant::now();
     let Location::File(input) = &args.input else {
-        return Err(Failure::Usage(format!("{} is a segment already: load takes a file", args.input)));
+        return Err(Failure::Usage(format!(
+            "{} is a segment already: load takes a file",
+            args.input
+        )));
     };
     segment::check_free(&args.name)?;
     let info = NpyInfo::of_file(input)?;
@@ -48,7 +51,8 @@ fn place<A: Element>(path: &Path, name: &str, bar: &ByteBar) -> Result<(), Failu
 pub(crate) fn list() -> Result<(), Failure> {
     let mut segments = segment::list()?;
     segment::find_processes(&mut segments);
-    let header = ["NAME", "SHAPE", "DTYPE", "SIZE", "AGE", "OWNER", "KEPT", "STATE", "MAPPED BY"].map(str::to_owned);
+    let header = ["NAME", "SHAPE", "DTYPE", "SIZE", "AGE", "OWNER", "KEPT", "STATE", "MAPPED BY"]
+        .map(str::to_owned);
     let rows = segments.iter().map(|segment| {
         [
             text::on_one_line(&segment.name),
@@ -99,7 +103,10 @@ fn of_segment(name: &str) -> rowfork::Result<Lines> {
         // NumPy's, or somebody else's: what its header says is all there is to say.
         Err(Error::Npy { source: HeaderError::NotSegment { .. }, .. }) => {
             let mut lines = of_header(name.to_owned(), NpyInfo::of_segment(name)?);
-            lines.push(("made by", "another program: rowfork reads it and never removes it".to_owned()));
+            lines.push((
+                "made by",
+                "another program: rowfork reads it and never removes it".to_owned(),
+            ));
             return Ok(lines);
         }
         info => info?,
@@ -126,10 +133,12 @@ fn of_header(name: String, npy: NpyInfo) -> Lines {
     vec![("name", name), ("shape", shape(&npy.shape)), ("dtype", npy.dtype), ("size", size)]
 }
 
-/// `rowfork rm`: all that can be; each that cannot has its line. Who has one mapped without our lock, as NumPy has, keeps its
-/// memory; nobody else finds it any more.
+/// `rowfork rm`: all that can be; each that cannot has its line. Who has one mapped without our
+/// lock, as NumPy has, keeps its memory; nobody else finds it any more.
 pub(crate) fn remove(names: &[String]) -> Result<(), Failure> {
-    Failure::tell_all(names.iter().filter_map(|name| segment::remove(name).err()).map(Failure::from))
+    Failure::tell_all(
+        names.iter().filter_map(|name| segment::remove(name).err()).map(Failure::from),
+    )
 }
 
 /// `rowfork gc`: says what it removed, and where it could not look.
@@ -141,7 +150,9 @@ pub(crate) fn collect(directories: &[PathBuf]) -> Result<(), Failure> {
     let mut failures = Vec::new();
     for directory in directories {
         match sweep_drafts(directory) {
-            Ok(drafts) => drafts.iter().try_for_each(|draft| writeln!(out, "{}", draft.display()))?,
+            Ok(drafts) => {
+                drafts.iter().try_for_each(|draft| writeln!(out, "{}", draft.display()))?
+            }
             Err(error) => failures.push(Failure::from(error)),
         }
     }

@@ -1,8 +1,9 @@
-//! ^C and its like: what is running is cancelled and tidied up after, and the command exits with 128 and the signal's number.
+//! ^C and its like: what is running is cancelled and tidied up after, and the command exits with
+//! 128 and the signal's number.
 //!
 //! # Safety
-//! The handler stores and loads atomics, writes to a descriptor that was made before it was installed, and calls `_exit`: each
-//! is async-signal-safe (signal-safety(7)).
+//! The handler stores and loads atomics, writes to a descriptor that was made before it was
+//! installed, and calls `_exit`: each is async-signal-safe (signal-safety(7)).
 #![allow(unsafe_code, reason = "installs a signal handler")]
 
 use std::mem::MaybeUninit;
@@ -31,22 +32,28 @@ static TOKEN: OnceLock<CancelToken> = OnceLock::new();
 #[derive(Debug, Clone, Copy)]
 #[repr(u8)]
 enum Rule {
-    /// Nothing is there that anybody sees (segments and drafts have no name yet): the process ends where it is.
+    /// Nothing is there that anybody sees (segments and drafts have no name yet): the process ends
+    /// where it is.
     Leave,
-    /// Workers run, or there is a name to be taken away: it is noted, and the call cancelled; the rest is done here.
+    /// Workers run, or there is a name to be taken away: it is noted, and the call cancelled; the
+    /// rest is done here.
     Note,
-    /// The answer gets its name, or has it, which ends the command within microseconds: it comes too late.
+    /// The answer gets its name, or has it, which ends the command within microseconds: it comes
+    /// too late.
     Ignore,
 }
 
-/// Catches SIGINT, SIGTERM and SIGHUP from here on, but for those that whoever started the command has had ignored
-/// (`nohup`).
+/// Catches SIGINT, SIGTERM and SIGHUP from here on, but for those that whoever started the command
+/// has had ignored (`nohup`).
 pub(crate) fn listen() {
     if let Ok(token) = CancelToken::new() {
         let _ = TOKEN.set(token); // without descriptors there will be no workers to cancel
     }
     let caught = SigAction::new(SigHandler::Handler(on_signal), SaFlags::empty(), SigSet::empty());
-    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().filter(|signal| !is_ignored(*signal)) {
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]
+        .into_iter()
+        .filter(|signal| !is_ignored(*signal))
+    {
         // SAFETY: `on_signal` is async-signal-safe, see the module.
         let _ = unsafe { sigaction(signal, &caught) };
     }
@@ -82,14 +89,18 @@ fn exit_code() -> Option<u8> {
     }
 }
 
-/// Does what has to be tidied up after: workers, names. A signal cancels it by the token that `work` is given, if there is one.
-pub(crate) fn while_noting<T>(work: impl FnOnce(Option<&CancelToken>) -> rowfork::Result<T>) -> Result<T, Failure> {
+/// Does what has to be tidied up after: workers, names. A signal cancels it by the token that
+/// `work` is given, if there is one.
+pub(crate) fn while_noting<T>(
+    work: impl FnOnce(Option<&CancelToken>) -> rowfork::Result<T>,
+) -> Result<T, Failure> {
     rule(Rule::Note);
     let done = work(TOKEN.get());
     if !STAYS.load(Ordering::Relaxed) {
         rule(Rule::Leave);
     }
-    // A call that goes on without rows is no error when it is cancelled, and one that was over no longer is.
+    // A call that goes on without rows is no error when it is cancelled, and one that was over no
+    // longer is.
     check()?;
     Ok(done?)
 }
@@ -100,7 +111,8 @@ pub(crate) fn only_note() {
     rule(Rule::Note);
 }
 
-/// The last thing that a command does: gives its answer a name. From here on it is too late for a signal.
+/// The last thing that a command does: gives its answer a name. From here on it is too late for a
+/// signal.
 pub(crate) fn while_naming<T>(name: impl FnOnce() -> rowfork::Result<T>) -> Result<T, Failure> {
     rule(Rule::Ignore);
     check()?; // before it was

@@ -1,9 +1,11 @@
-//! Numbers as text: the shortest digits that read back the same, one a line; bytes as people write them; tables.
+//! Numbers as text: the shortest digits that read back the same, one a line; bytes as people write
+//! them; tables.
 
 use std::fmt::Debug;
 use std::io::{self, BufWriter, Write};
 
-/// Says it on standard error. Who has closed that does not want to know, and is to have the answer all the same.
+/// Says it on standard error. Who has closed that does not want to know, and is to have the answer
+/// all the same.
 pub(crate) fn tell(text: &str) {
     let _ = writeln!(io::stderr(), "{text}");
 }
@@ -21,10 +23,13 @@ pub(crate) fn bytes(n: u64) -> String {
     indicatif::BinaryBytes(n).to_string()
 }
 
-/// As a terminal can be trusted with: what files hold, and what they are called, may be anything, and long.
+/// As a terminal can be trusted with: what files hold, and what they are called, may be anything,
+/// and long.
 pub(crate) fn on_one_line(text: &str) -> String {
     const LONGEST: usize = 1000;
-    let escaped = text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] });
+    let escaped = text
+        .chars()
+        .flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] });
     let mut line: String = escaped.take(LONGEST).collect();
     if text.len() > LONGEST && line.chars().count() == LONGEST {
         line.push_str(" ...");
@@ -34,7 +39,8 @@ pub(crate) fn on_one_line(text: &str) -> String {
 
 /// Bytes as people write them: `1GiB`, `1G` and `1024MiB` are one number, `200MB` are 200 million.
 pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
-    let (digits, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
+    let (digits, unit) =
+        text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
     let unit = unit.trim_start().to_ascii_lowercase();
     if unit == "ib" {
         return Err("no such unit: 512MiB, 1GiB".to_owned());
@@ -56,11 +62,16 @@ pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
 
 /// Cells in columns; those of the given numbers are set to the right.
 pub(crate) fn table<const N: usize>(rows: &[[String; N]], to_the_right: &[usize]) -> Vec<String> {
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let width =
+        |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: [usize; N] = std::array::from_fn(width);
     let line = |row: &[String; N]| {
         let cells = row.iter().zip(widths).enumerate().map(|(column, (cell, width))| {
-            if to_the_right.contains(&column) { format!("{cell:>width$}") } else { format!("{cell:<width$}") }
+            if to_the_right.contains(&column) {
+                format!("{cell:>width$}")
+            } else {
+                format!("{cell:<width$}")
+            }
         });
         cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
     };
@@ -80,11 +91,30 @@ mod tests {
 
     #[test]
     fn bytes_are_read_as_people_write_them() {
-        let read = [("0", 0), ("17", 17), ("17b", 17), ("3k", 3 << 10), ("512MiB", 512 << 20), ("1 GiB", 1 << 30)];
-        for (text, n) in read.into_iter().chain([("2G", 2 << 30), ("200MB", 200_000_000), ("1TiB", 1 << 40)]) {
+        let read = [
+            ("0", 0),
+            ("17", 17),
+            ("17b", 17),
+            ("3k", 3 << 10),
+            ("512MiB", 512 << 20),
+            ("1 GiB", 1 << 30),
+        ];
+        for (text, n) in
+            read.into_iter().chain([("2G", 2 << 30), ("200MB", 200_000_000), ("1TiB", 1 << 40)])
+        {
             assert_eq!(parse_bytes(text), Ok(n), "{text}");
         }
-        for text in ["", "MiB", "17ib", "1.5GiB", "-1", "1x", "1MiBB", "99999999999999999999", "99999999TiB"] {
+        for text in [
+            "",
+            "MiB",
+            "17ib",
+            "1.5GiB",
+            "-1",
+            "1x",
+            "1MiBB",
+            "99999999999999999999",
+            "99999999TiB",
+        ] {
             assert!(parse_bytes(text).is_err(), "{text}");
         }
     }

@@ -32,7 +32,8 @@ impl<'a> Station<'a> {
     /// What a unit is of which this has been done.
     pub(crate) fn digest(&self, unit: &RowBlock) -> u64 {
         let rows = unit.rows();
-        let skipped = self.skipped.iter().filter_map(|row| usize::try_from(row.load(Ordering::Relaxed)).ok());
+        let skipped =
+            self.skipped.iter().filter_map(|row| usize::try_from(row.load(Ordering::Relaxed)).ok());
         digest(unit.index(), &rows, skipped.filter(|row| rows.contains(row)))
     }
 

@@ -1,4 +1,5 @@
-//! The claim words: who works on which block, and which blocks are done. The bits are drawn in `README.md`.
+//! The claim words: who works on which block, and which blocks are done. The bits are drawn in
+//! `README.md`.
 
 use std::ops::Range;
 
@@ -18,7 +19,10 @@ const RETIRED: u64 = 3;
 const WORKER_BITS: u32 = 16;
 const GENERATION_SHIFT: u32 = STATE_BITS + WORKER_BITS;
 const GENERATION_BITS: u32 = 16;
-const _: () = assert!(WORKER_BITS + GENERATION_BITS == u32::BITS, "a free word has the number of the call there");
+const _: () = assert!(
+    WORKER_BITS + GENERATION_BITS == u32::BITS,
+    "a free word has the number of the call there"
+);
 
 /// The seal of a word: hash bits over what lies below them, and more.
 const SEAL_SHIFT: u32 = GENERATION_SHIFT + GENERATION_BITS;
@@ -28,8 +32,8 @@ const SEAL_SHIFT: u32 = GENERATION_SHIFT + GENERATION_BITS;
 pub(crate) struct CallKey {
     /// Nobody can guess it.
     pub(crate) nonce: u64,
-    /// Which of the calls that the same memory serves in turn. A worker that is late for one takes no unit of the next, not even
-    /// by an accident of the seal.
+    /// Which of the calls that the same memory serves in turn. A worker that is late for one takes
+    /// no unit of the next, not even by an accident of the seal.
     pub(crate) number: u32,
 }
 
@@ -62,7 +66,8 @@ pub(crate) struct Claims<'a> {
 
 /// A won block: proof that no other live process writes to its rows.
 ///
-/// Dropped without [`Claim::publish`] the block stays claimed, until the supervisor sees this process die.
+/// Dropped without [`Claim::publish`] the block stays claimed, until the supervisor sees this
+/// process die.
 #[derive(Debug)]
 pub(crate) struct Claim<'a> {
     block: RowBlock,
@@ -72,9 +77,14 @@ pub(crate) struct Claim<'a> {
     nonce: u64,
 }
 
-/// What a unit is, as its seal has it: its number, its rows, and which of these are passed over. The worker seals what it did, the
-/// supervisor looks for what was to be done, so that rows which a stray store has changed on the way are found out.
-pub(crate) fn digest(index: usize, rows: &Range<usize>, skipped: impl Iterator<Item = usize>) -> u64 {
+/// What a unit is, as its seal has it: its number, its rows, and which of these are passed over.
+/// The worker seals what it did, the supervisor looks for what was to be done, so that rows which a
+/// stray store has changed on the way are found out.
+pub(crate) fn digest(
+    index: usize,
+    rows: &Range<usize>,
+    skipped: impl Iterator<Item = usize>,
+) -> u64 {
     let skipped = skipped.fold(0, |all, row| all ^ mix(row as u64));
     mix(index as u64 ^ mix(rows.start as u64 ^ mix(rows.end as u64 ^ skipped)))
 }
@@ -91,8 +101,9 @@ impl<'a> Claims<'a> {
         if self.read(seen, block.index()) != Glance::Free {
             return None;
         }
-        // Acquire: pairs with the supervisor's Release in `free`, so this worker's stores come after those of the
-        // dead one that had the block before. A failed exchange means that somebody else has it: look elsewhere.
+        // Acquire: pairs with the supervisor's Release in `free`, so this worker's stores come
+        // after those of the dead one that had the block before. A failed exchange means that
+        // somebody else has it: look elsewhere.
         let claimed = self.open(CLAIMED | bits_of(owner), block.index());
         word.compare_exchange(seen, claimed, Ordering::Acquire, Ordering::Relaxed).ok()?;
         Some(Claim { block, word, claimed, owner, nonce: self.call.nonce })
@@ -131,7 +142,9 @@ impl<'a> Claims<'a> {
         match (self.read(word, index), word & STATE_MASK) {
             (Glance::Free, _) => ClaimState::Free,
             (Glance::Claimed(owner), _) => ClaimState::Claimed(owner),
-            (_, DONE) if word == sealed(DONE | bits_of(owner), self.call.nonce, digest) => ClaimState::Done(owner),
+            (_, DONE) if word == sealed(DONE | bits_of(owner), self.call.nonce, digest) => {
+                ClaimState::Done(owner)
+            }
             (_, RETIRED) if word == sealed(RETIRED, self.call.nonce, digest) => ClaimState::Retired,
             _ => ClaimState::Corrupt,
         }
@@ -147,11 +160,12 @@ impl<'a> Claims<'a> {
         sealed(low, self.call.nonce, index as u64)
     }
 
-    /// Where a worker should begin that has none of the first `n` blocks yet, or has reached what others have done: as far
-    /// from the others as can be, so that it has a long way to go through memory in order. `None` when no block is free.
+    /// Where a worker should begin that has none of the first `n` blocks yet, or has reached what
+    /// others have done: as far from the others as can be, so that it has a long way to go through
+    /// memory in order. `None` when no block is free.
     ///
-    /// That is the longest run of free blocks: its middle if somebody is at work right before it, and on the way into it;
-    /// else its start.
+    /// That is the longest run of free blocks: its middle if somebody is at work right before it,
+    /// and on the way into it; else its start.
     pub(crate) fn clear_way(&self, n: usize) -> Option<usize> {
         let (mut longest, mut start) = (0..0, 0);
         for index in 0..n {
@@ -180,7 +194,8 @@ impl<'a> Claims<'a> {
         let _ = word.compare_exchange(seen, free, Ordering::Release, Ordering::Relaxed);
     }
 
-    /// The supervisor's word on a unit that no live worker holds, whatever was there: to be done, done, or not to be done.
+    /// The supervisor's word on a unit that no live worker holds, whatever was there: to be done,
+    /// done, or not to be done.
     pub(crate) fn settle(&self, index: usize, state: ClaimState, digest: u64) {
         let word = match state {
             ClaimState::Free => self.free_word(index),
@@ -215,7 +230,8 @@ enum Glance {
     Other,
 }
 
-/// A word with its seal, in the call of this nonce: no stray store is taken for one, not even of zeros.
+/// A word with its seal, in the call of this nonce: no stray store is taken for one, not even of
+/// zeros.
 fn sealed(low: u64, nonce: u64, digest: u64) -> u64 {
     low | mix(nonce ^ mix(low) ^ digest) >> SEAL_SHIFT << SEAL_SHIFT
 }
@@ -229,9 +245,10 @@ impl Claim<'_> {
     /// Says that the output of the unit is complete: of what [`digest`] says.
     pub(crate) fn publish(self, digest: u64) {
         let done = sealed(DONE | bits_of(self.owner), self.nonce, digest);
-        // Release: pairs with the Acquire in `Claims::state`; whoever sees DONE sees the rows. A word that is not our claim any
-        // more was overwritten: let the supervisor see that.
-        let _ = self.word.compare_exchange(self.claimed, done, Ordering::Release, Ordering::Relaxed);
+        // Release: pairs with the Acquire in `Claims::state`; whoever sees DONE sees the rows. A
+        // word that is not our claim any more was overwritten: let the supervisor see that.
+        let _ =
+            self.word.compare_exchange(self.claimed, done, Ordering::Release, Ordering::Relaxed);
     }
 }
 
@@ -244,7 +261,8 @@ fn owner_of(word: u64) -> Owner {
     Owner { slot: (word >> STATE_BITS) as u16, generation: (word >> GENERATION_SHIFT) as u16 }
 }
 
-/// The finaliser of SplitMix64 (Steele, Lea, Flood 2014): a bijection that scatters neighbouring inputs.
+/// The finaliser of SplitMix64 (Steele, Lea, Flood 2014): a bijection that scatters neighbouring
+/// inputs.
 fn mix(value: u64) -> u64 {
     let mut z = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -281,7 +299,11 @@ mod tests {
         let _ = claim; // dies without publishing
         claims.free(3, SECOND, 3);
         claims.free(3, Owner { generation: 1, ..FIRST }, 3);
-        assert_eq!(claims.state(3, 3), ClaimState::Claimed(FIRST), "another worker's death frees nothing");
+        assert_eq!(
+            claims.state(3, 3),
+            ClaimState::Claimed(FIRST),
+            "another worker's death frees nothing"
+        );
         claims.free(3, FIRST, 3);
         assert_eq!(claims.state(3, 3), ClaimState::Free);
         claims.try_claim(block(3), SECOND).unwrap().publish(3);
@@ -289,7 +311,11 @@ mod tests {
         claims.free(3, FIRST, 3);
         assert_eq!(claims.state(3, 3), ClaimState::Done(SECOND), "another's block stays done");
         claims.free(3, SECOND, 3);
-        assert_eq!(claims.state(3, 3), ClaimState::Free, "what a dead worker has done may be wanted again");
+        assert_eq!(
+            claims.state(3, 3),
+            ClaimState::Free,
+            "what a dead worker has done may be wanted again"
+        );
     }
 
     #[test]
@@ -299,8 +325,14 @@ mod tests {
         claims.free_all();
         claims.settle(3, ClaimState::Retired, 3);
         claims.settle(4, ClaimState::Done(FIRST), 4);
-        assert_eq!((claims.state(3, 3), claims.state(4, 4)), (ClaimState::Retired, ClaimState::Done(FIRST)));
-        assert!(claims.try_claim(block(3), SECOND).is_none() && claims.try_claim(block(4), SECOND).is_none());
+        assert_eq!(
+            (claims.state(3, 3), claims.state(4, 4)),
+            (ClaimState::Retired, ClaimState::Done(FIRST))
+        );
+        assert!(
+            claims.try_claim(block(3), SECOND).is_none()
+                && claims.try_claim(block(4), SECOND).is_none()
+        );
         claims.free(3, FIRST, 3);
         assert_eq!(claims.state(3, 3), ClaimState::Retired);
         claims.settle(4, ClaimState::Free, 4);
@@ -332,9 +364,16 @@ mod tests {
         let done = words[0].load(Ordering::Relaxed);
         words[1].store(done, Ordering::Relaxed);
         assert_eq!(claims.state(1, 1), ClaimState::Corrupt);
-        assert_eq!(Claims::new(&words, CallKey { nonce: 2, ..KEY }).state(0, 0), ClaimState::Corrupt);
+        assert_eq!(
+            Claims::new(&words, CallKey { nonce: 2, ..KEY }).state(0, 0),
+            ClaimState::Corrupt
+        );
         words[0].store(done ^ 1 << STATE_BITS, Ordering::Relaxed);
-        assert_eq!(claims.state(0, 0), ClaimState::Corrupt, "another worker's name under the same seal");
+        assert_eq!(
+            claims.state(0, 0),
+            ClaimState::Corrupt,
+            "another worker's name under the same seal"
+        );
     }
 
     #[test]
@@ -371,7 +410,9 @@ mod tests {
         let words = words(1);
         let claims = Claims::new(&words, KEY);
         claims.free_all();
-        for value in [0, 1, 2, 3, u64::MAX, 0x3ff0_0000_0000_0000, 1 << 63, FREE | 4, CLAIMED | 1 << 50] {
+        for value in
+            [0, 1, 2, 3, u64::MAX, 0x3ff0_0000_0000_0000, 1 << 63, FREE | 4, CLAIMED | 1 << 50]
+        {
             words[0].store(value, Ordering::Relaxed);
             assert_eq!(claims.state(0, 0), ClaimState::Corrupt, "{value:#x}");
             assert!(claims.try_claim(block(0), FIRST).is_none());

@@ -1,17 +1,18 @@
 #![doc = include_str!("README.md")]
 //!
 //! # Safety
-//! The only unsafe here are the `unsafe impl AllAtomic`s: the types that lie in shared memory consist of atomics alone,
-//! so a store by any other process, sane or not, at any time, is a value and never undefined behaviour.
+//! The only unsafe here are the `unsafe impl AllAtomic`s: the types that lie in shared memory
+//! consist of atomics alone, so a store by any other process, sane or not, at any time, is a value
+//! and never undefined behaviour.
 #![allow(unsafe_code, reason = "marks the types that may lie in shared memory")]
 
 mod block_context;
 mod claims;
 mod slots;
 
+pub(crate) use block_context::Station;
 pub(crate) use claims::{CallKey, Claim, ClaimState, Claims, MAX_WORKERS, Owner, digest};
 pub(crate) use slots::{Fault, Message, MessageKind, Saved, Slot, Tally};
-pub(crate) use block_context::Station;
 
 use std::ops::Range;
 
@@ -31,7 +32,8 @@ pub(crate) const MAX_FAILED_ROWS: usize = 1024;
 struct Header {
     /// Hint: a unit that came back from a dead worker, or [`NONE`].
     returned: AtomicU64,
-    /// Units that start at this row or later need not be done. Written by the supervisor only, as are the two below.
+    /// Units that start at this row or later need not be done. Written by the supervisor only, as
+    /// are the two below.
     limit: AtomicU64,
     /// How many pieces there are.
     n_pieces: AtomicU64,
@@ -57,8 +59,8 @@ const _: () = assert!(size_of::<Header>() <= Control::SLOTS_AT);
 /// No unit.
 const NONE: u64 = u64::MAX;
 
-/// The control block of a call in anonymous shared memory: worker slots, and claim words for the blocks and for pieces of
-/// them. Pieces and skipped rows take memory only when there are any.
+/// The control block of a call in anonymous shared memory: worker slots, and claim words for the
+/// blocks and for pieces of them. Pieces and skipped rows take memory only when there are any.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Control<'p> {
     pages: &'p SharedPages,
@@ -84,14 +86,20 @@ impl<'p> Control<'p> {
         Self::pieces_at(n_workers) + MAX_PIECES * size_of::<Piece>()
     }
 
-    /// The claim words come last: where the rest lies does not depend on how many blocks a call has.
+    /// The claim words come last: where the rest lies does not depend on how many blocks a call
+    /// has.
     fn words_at(n_workers: usize) -> usize {
         Self::skipped_at(n_workers) + MAX_FAILED_ROWS * size_of::<AtomicU64>()
     }
 
-    /// The control block of a call in pages of [`Control::bytes`] bytes, as it is. In fresh pages, or after another call, it wants
-    /// a [`reset`](Self::reset) before it is of use.
-    pub(crate) fn in_pages(pages: &'p SharedPages, n_blocks: usize, n_workers: usize, call: CallKey) -> Self {
+    /// The control block of a call in pages of [`Control::bytes`] bytes, as it is. In fresh pages,
+    /// or after another call, it wants a [`reset`](Self::reset) before it is of use.
+    pub(crate) fn in_pages(
+        pages: &'p SharedPages,
+        n_blocks: usize,
+        n_workers: usize,
+        call: CallKey,
+    ) -> Self {
         assert!(n_workers <= MAX_WORKERS, "a claim word holds 16 bits of worker number");
         Self { pages, n_workers, call, n_blocks }
     }
@@ -111,8 +119,9 @@ impl<'p> Control<'p> {
         self.claims(self.n_blocks).free_all();
     }
 
-    /// Has the next worker that looks for a unit try this one first: it came back from a dead worker. Lowest first, so
-    /// that a row that kills is tried again at once, and found out, before the workers go on to others.
+    /// Has the next worker that looks for a unit try this one first: it came back from a dead
+    /// worker. Lowest first, so that a row that kills is tried again at once, and found out, before
+    /// the workers go on to others.
     pub(crate) fn hand_back(&self, unit: usize) {
         self.header().returned.fetch_min(unit as u64, Ordering::Relaxed);
     }
@@ -132,37 +141,51 @@ impl<'p> Control<'p> {
         usize::try_from(self.header().limit.load(Ordering::Relaxed)).unwrap_or(usize::MAX)
     }
 
-    /// Tells the workers that units that start at `row` or later need not be done. The supervisor's word only.
+    /// Tells the workers that units that start at `row` or later need not be done. The supervisor's
+    /// word only.
     pub(crate) fn set_limit(&self, row: usize) {
         self.header().limit.store(row as u64, Ordering::Relaxed);
     }
 
-    /// The claim words of the blocks and of the pieces that there are by now, as the shared memory has it.
+    /// The claim words of the blocks and of the pieces that there are by now, as the shared memory
+    /// has it.
     pub(crate) fn claims_now(&self) -> Claims<'p> {
         // Acquire: pairs with the Release in `add_piece`, so a piece that is counted has its rows.
-        let n_pieces = usize::try_from(self.header().n_pieces.load(Ordering::Acquire)).unwrap_or(usize::MAX);
+        let n_pieces =
+            usize::try_from(self.header().n_pieces.load(Ordering::Acquire)).unwrap_or(usize::MAX);
         self.claims(self.n_blocks + n_pieces.min(MAX_PIECES))
     }
 
     /// The first `n_units` claim words: those of the blocks, then those of the pieces.
     pub(crate) fn claims(&self, n_units: usize) -> Claims<'p> {
-        Claims::new(self.pages.slice_of::<AtomicU64>(Self::words_at(self.n_workers), n_units), self.call)
+        Claims::new(
+            self.pages.slice_of::<AtomicU64>(Self::words_at(self.n_workers), n_units),
+            self.call,
+        )
     }
 
     /// The unit of this number, for a worker: a block of `blocks`, or a piece of one.
     pub(crate) fn unit(&self, blocks: &RowBlocks, index: usize) -> Option<RowBlock> {
         let Some(piece) = index.checked_sub(self.n_blocks) else { return blocks.get(index) };
         let piece = self.pieces().get(piece)?;
-        let [start, end] = [&piece.start, &piece.end].map(|row| usize::try_from(row.load(Ordering::Relaxed)).ok());
+        let [start, end] =
+            [&piece.start, &piece.end].map(|row| usize::try_from(row.load(Ordering::Relaxed)).ok());
         blocks.piece(index, start?..end?)
     }
 
-    /// In a worker: wins a unit: one that came back from a dead worker, else the block after the last, else wherever there is most
-    /// to do, else a piece of a block. `None` when nothing is free. `next` is the worker's own, `usize::MAX` at first.
+    /// In a worker: wins a unit: one that came back from a dead worker, else the block after the
+    /// last, else wherever there is most to do, else a piece of a block. `None` when nothing is
+    /// free. `next` is the worker's own, `usize::MAX` at first.
     ///
-    /// So every worker goes through a stretch of memory of its own from start to end: the processor's prefetch likes that, and
-    /// a huge page is mapped by one worker, where blocks dealt out in turn would have every worker map every page.
-    pub(crate) fn next_claim(&self, blocks: &RowBlocks, owner: Owner, next: &mut usize) -> Option<Claim<'p>> {
+    /// So every worker goes through a stretch of memory of its own from start to end: the
+    /// processor's prefetch likes that, and a huge page is mapped by one worker, where blocks dealt
+    /// out in turn would have every worker map every page.
+    pub(crate) fn next_claim(
+        &self,
+        blocks: &RowBlocks,
+        owner: Owner,
+        next: &mut usize,
+    ) -> Option<Claim<'p>> {
         let claims = self.claims_now();
         let limit = self.limit();
         let claim = |index: usize| {
@@ -187,8 +210,15 @@ impl<'p> Control<'p> {
         }
     }
 
-    /// Gives piece number `index - n_blocks` its rows and its first state. Pieces are added in order.
-    pub(crate) fn add_piece(&self, index: usize, rows: &Range<usize>, state: ClaimState, digest: u64) {
+    /// Gives piece number `index - n_blocks` its rows and its first state. Pieces are added in
+    /// order.
+    pub(crate) fn add_piece(
+        &self,
+        index: usize,
+        rows: &Range<usize>,
+        state: ClaimState,
+        digest: u64,
+    ) {
         let piece = &self.pieces()[index - self.n_blocks];
         piece.start.store(rows.start as u64, Ordering::Relaxed);
         piece.end.store(rows.end as u64, Ordering::Relaxed);
@@ -196,7 +226,8 @@ impl<'p> Control<'p> {
         self.header().n_pieces.store((index + 1 - self.n_blocks) as u64, Ordering::Release);
     }
 
-    /// Has workers pass over a row from now on, where an operation cannot be cut around it: the `nth`, counted from 0.
+    /// Has workers pass over a row from now on, where an operation cannot be cut around it: the
+    /// `nth`, counted from 0.
     pub(crate) fn skip(&self, nth: usize, row: usize) {
         if let Some(entry) = self.all_skipped().get(nth) {
             entry.store(row as u64, Ordering::Relaxed);
@@ -204,9 +235,14 @@ impl<'p> Control<'p> {
         }
     }
 
-    /// Says again what a stray store may have changed, before workers are forked: the limit, the rows of the pieces, and how many
-    /// rows are passed over.
-    pub(crate) fn say_again(&self, limit: usize, pieces: impl Iterator<Item = Range<usize>>, n_skipped: usize) {
+    /// Says again what a stray store may have changed, before workers are forked: the limit, the
+    /// rows of the pieces, and how many rows are passed over.
+    pub(crate) fn say_again(
+        &self,
+        limit: usize,
+        pieces: impl Iterator<Item = Range<usize>>,
+        n_skipped: usize,
+    ) {
         let header = self.header();
         header.limit.store(limit as u64, Ordering::Relaxed);
         header.n_skipped.store(n_skipped as u64, Ordering::Relaxed);
@@ -219,16 +255,19 @@ impl<'p> Control<'p> {
         header.n_pieces.store(n_pieces, Ordering::Release);
     }
 
-    /// Whether nothing is left to do, as far as the shared memory tells. A hint: the supervisor looks for itself.
+    /// Whether nothing is left to do, as far as the shared memory tells. A hint: the supervisor
+    /// looks for itself.
     pub(crate) fn is_over(&self, blocks: &RowBlocks) -> bool {
         let (claims, limit) = (self.claims_now(), self.limit());
-        let is_wanted = |unit| self.unit(blocks, unit).is_some_and(|unit| unit.rows().start < limit);
+        let is_wanted =
+            |unit| self.unit(blocks, unit).is_some_and(|unit| unit.rows().start < limit);
         (0..claims.len()).all(|unit| claims.is_ended(unit) || !is_wanted(unit))
     }
 
     /// Rows to pass over.
     fn skipped(&self) -> &'p [AtomicU64] {
-        let n_skipped = usize::try_from(self.header().n_skipped.load(Ordering::Acquire)).unwrap_or(usize::MAX);
+        let n_skipped =
+            usize::try_from(self.header().n_skipped.load(Ordering::Acquire)).unwrap_or(usize::MAX);
         &self.all_skipped()[..n_skipped.min(MAX_FAILED_ROWS)]
     }
 

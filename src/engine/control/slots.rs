@@ -1,7 +1,8 @@
 //! A worker's page in the control block: where it is, what it has done, and its last words.
 //!
-//! Written by its worker (also from the panic hook and a signal handler, so: no lock, no allocation); read by the
-//! supervisor, who takes counters at any time and messages only from the dead.
+//! Written by its worker (also from the panic hook and a signal handler, so: no lock, no
+//! allocation); read by the supervisor, who takes counters at any time and messages only from the
+//! dead.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering, compiler_fence};
@@ -41,7 +42,8 @@ pub(crate) struct Slot {
     row: AtomicU64,
     /// In a call in place: how far the worker is, as [`Saved::encode`] has it, or [`NO_ROW`].
     saved: AtomicU64,
-    /// How far the worker is with putting its process in order: nothing, [`INITIALISING`] or [`READY`].
+    /// How far the worker is with putting its process in order: nothing, [`INITIALISING`] or
+    /// [`READY`].
     ready: AtomicU32,
     /// What the worker has done so far.
     pub(crate) tally: Tally,
@@ -53,8 +55,8 @@ const _: () = assert!(size_of::<Slot>() == 4096);
 // SAFETY: atomics only, and padding that nobody reads.
 unsafe impl AllAtomic for Slot {}
 
-/// How far a worker is that changes the rows of its unit in place, some at a time: each time it saves them first. All rows of
-/// the unit before these are done.
+/// How far a worker is that changes the rows of its unit in place, some at a time: each time it
+/// saves them first. All rows of the unit before these are done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Saved {
     /// The rows from this one on are being saved; none is touched yet.
@@ -81,8 +83,8 @@ impl Saved {
     }
 }
 
-/// Counters for the report. Each has one writer, the worker; they survive its death. Whoever reads them believes nothing
-/// that cannot be.
+/// Counters for the report. Each has one writer, the worker; they survive its death. Whoever reads
+/// them believes nothing that cannot be.
 #[repr(C)]
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
@@ -114,7 +116,9 @@ pub(crate) enum MessageKind {
 
 impl MessageKind {
     fn from_word(word: u32) -> Option<Self> {
-        [Self::PanicDraft, Self::Panic, Self::KernelError, Self::Setup].into_iter().find(|&kind| kind as u32 == word)
+        [Self::PanicDraft, Self::Panic, Self::KernelError, Self::Setup]
+            .into_iter()
+            .find(|&kind| kind as u32 == word)
     }
 }
 
@@ -156,9 +160,10 @@ impl Default for Slot {
 }
 
 impl Slot {
-    /// Notes the row that the kernel is called for next. What the kernel stored for earlier rows comes before the note, what
-    /// it stores for this one after it: when a worker dies, the note parts the rows that are done from those not begun. (The
-    /// order of the program is enough, as the supervisor looks when the process is gone; no fence of the processor's.)
+    /// Notes the row that the kernel is called for next. What the kernel stored for earlier rows
+    /// comes before the note, what it stores for this one after it: when a worker dies, the note
+    /// parts the rows that are done from those not begun. (The order of the program is enough, as
+    /// the supervisor looks when the process is gone; no fence of the processor's.)
     #[inline]
     pub(crate) fn set_row(&self, row: usize) {
         compiler_fence(Ordering::SeqCst);
@@ -166,7 +171,8 @@ impl Slot {
         compiler_fence(Ordering::SeqCst);
     }
 
-    /// Notes how far the worker is with rows in place. The order of the program is enough, as above.
+    /// Notes how far the worker is with rows in place. The order of the program is enough, as
+    /// above.
     pub(crate) fn set_saved(&self, saved: Saved) {
         compiler_fence(Ordering::SeqCst);
         self.saved.store(saved.encode(), Ordering::Relaxed);
@@ -208,8 +214,14 @@ impl Slot {
         usize::try_from(self.row.load(Ordering::Relaxed)).unwrap_or(usize::MAX)
     }
 
-    /// Leaves a message about the current row, instead of any that is there. Neither locks nor allocates.
-    pub(crate) fn leave_message(&self, kind: MessageKind, message: impl fmt::Display, location: impl fmt::Display) {
+    /// Leaves a message about the current row, instead of any that is there. Neither locks nor
+    /// allocates.
+    pub(crate) fn leave_message(
+        &self,
+        kind: MessageKind,
+        message: impl fmt::Display,
+        location: impl fmt::Display,
+    ) {
         let message_len = self.write_text(0, MESSAGE_BYTES, message);
         let location_len = self.write_text(message_len, TEXT_BYTES - message_len, location);
         self.message_len.store(len_u32(message_len), Ordering::Relaxed);
@@ -219,13 +231,15 @@ impl Slot {
         self.kind.store(kind as u32, Ordering::Release);
     }
 
-    /// Notes a panic, from the panic hook. The kernel may yet catch it. When it comes on top of another on the same row
-    /// (a destructor that panics while the stack unwinds), the earlier words are kept behind it.
+    /// Notes a panic, from the panic hook. The kernel may yet catch it. When it comes on top of
+    /// another on the same row (a destructor that panics while the stack unwinds), the earlier
+    /// words are kept behind it.
     pub(crate) fn draft_panic(&self, message: impl fmt::Display, location: impl fmt::Display) {
         let mut earlier = [0; EARLIER_BYTES];
         match self.copy_draft(&mut earlier) {
             Some(earlier) => {
-                let both = format_args!("{message} (after an earlier panic on this row: {earlier})");
+                let both =
+                    format_args!("{message} (after an earlier panic on this row: {earlier})");
                 self.leave_message(MessageKind::PanicDraft, both, location);
             }
             None => self.leave_message(MessageKind::PanicDraft, message, location),
@@ -235,8 +249,11 @@ impl Slot {
     /// The panic with this text, on the current row, is final. False when it has not been drafted.
     pub(crate) fn confirm_panic(&self, text: &str) -> bool {
         let len = (self.message_len.load(Ordering::Relaxed) as usize).min(text.len());
-        let same =
-            self.text.iter().zip(&text.as_bytes()[..len]).all(|(cell, &byte)| cell.load(Ordering::Relaxed) == byte);
+        let same = self
+            .text
+            .iter()
+            .zip(&text.as_bytes()[..len])
+            .all(|(cell, &byte)| cell.load(Ordering::Relaxed) == byte);
         let drafted = same && self.drafted_here();
         if drafted {
             self.kind.store(MessageKind::Panic as u32, Ordering::Release);
@@ -263,15 +280,18 @@ impl Slot {
         for (byte, cell) in buffer.iter_mut().zip(&self.text[..len]) {
             *byte = cell.load(Ordering::Relaxed);
         }
-        let whole = str::from_utf8(&buffer[..len]).map_or_else(|error| error.valid_up_to(), |_| len);
+        let whole =
+            str::from_utf8(&buffer[..len]).map_or_else(|error| error.valid_up_to(), |_| len);
         str::from_utf8(&buffer[..whole]).ok()
     }
 
-    /// The message of a dead worker. Lengths and text are taken as untrusted: cut to what there is, made valid UTF-8.
+    /// The message of a dead worker. Lengths and text are taken as untrusted: cut to what there is,
+    /// made valid UTF-8.
     pub(crate) fn message(&self) -> Option<Message> {
         let kind = MessageKind::from_word(self.kind.load(Ordering::Acquire))?;
         let message_len = (self.message_len.load(Ordering::Relaxed) as usize).min(TEXT_BYTES);
-        let location_len = (self.location_len.load(Ordering::Relaxed) as usize).min(TEXT_BYTES - message_len);
+        let location_len =
+            (self.location_len.load(Ordering::Relaxed) as usize).min(TEXT_BYTES - message_len);
         Some(Message {
             kind,
             row: usize::try_from(self.message_row.load(Ordering::Relaxed)).unwrap_or(usize::MAX),
@@ -288,12 +308,17 @@ impl Slot {
 
     /// The memory fault of a dead worker.
     pub(crate) fn fault(&self) -> Option<Fault> {
-        let signal = i32::try_from(self.fault_signal.load(Ordering::Acquire)).ok().filter(|&signal| signal != 0)?;
-        Some(Fault { signal, address: usize::try_from(self.fault_address.load(Ordering::Relaxed)).unwrap_or(0) })
+        let signal = i32::try_from(self.fault_signal.load(Ordering::Acquire))
+            .ok()
+            .filter(|&signal| signal != 0)?;
+        Some(Fault {
+            signal,
+            address: usize::try_from(self.fault_address.load(Ordering::Relaxed)).unwrap_or(0),
+        })
     }
 
-    /// In its worker: it begins with the call of this number. The tally of a predecessor in the same call goes on; what else was
-    /// left of earlier calls is forgotten.
+    /// In its worker: it begins with the call of this number. The tally of a predecessor in the
+    /// same call goes on; what else was left of earlier calls is forgotten.
     pub(crate) fn begin(&self, call: u32) {
         if self.tally.is_of(call) {
             return;
@@ -323,7 +348,8 @@ impl Slot {
     }
 
     fn read_text(&self, start: usize, len: usize) -> String {
-        let bytes: Vec<u8> = self.text[start..start + len].iter().map(|byte| byte.load(Ordering::Relaxed)).collect();
+        let bytes: Vec<u8> =
+            self.text[start..start + len].iter().map(|byte| byte.load(Ordering::Relaxed)).collect();
         String::from_utf8_lossy(&bytes).into_owned()
     }
 }
@@ -334,7 +360,8 @@ impl Tally {
         self.starts.load(Ordering::Relaxed)
     }
 
-    /// Whether the counters are of the call of this number; a worker that has not begun with a call counts another.
+    /// Whether the counters are of the call of this number; a worker that has not begun with a call
+    /// counts another.
     pub(crate) fn is_of(&self, call: u32) -> bool {
         self.call.load(Ordering::Relaxed) == u64::from(call)
     }
@@ -346,9 +373,24 @@ impl Tally {
 
     fn begin(&self, call: u32) {
         let Self {
-            blocks, rows, busy_ns, shortest_block_ns, longest_block_ns, private_bytes, proportional_bytes, ..
+            blocks,
+            rows,
+            busy_ns,
+            shortest_block_ns,
+            longest_block_ns,
+            private_bytes,
+            proportional_bytes,
+            ..
         } = self;
-        let counters = [blocks, rows, busy_ns, shortest_block_ns, longest_block_ns, private_bytes, proportional_bytes];
+        let counters = [
+            blocks,
+            rows,
+            busy_ns,
+            shortest_block_ns,
+            longest_block_ns,
+            private_bytes,
+            proportional_bytes,
+        ];
         for counter in counters {
             counter.store(0, Ordering::Relaxed);
         }
@@ -402,7 +444,8 @@ impl fmt::Write for TextWriter<'_> {
     }
 }
 
-/// The longest prefix of at most `max` bytes that is whole characters (`str::floor_char_boundary`, Rust 1.91).
+/// The longest prefix of at most `max` bytes that is whole characters (`str::floor_char_boundary`,
+/// Rust 1.91).
 fn floor_char_boundary(s: &str, max: usize) -> usize {
     if max >= s.len() {
         return s.len();
@@ -427,7 +470,11 @@ mod tests {
         let slot = slot();
         slot.set_row(7);
         assert_eq!(slot.message(), None);
-        slot.leave_message(MessageKind::Panic, format_args!("index {} of {}", 9, 4), "src/lib.rs:1:2");
+        slot.leave_message(
+            MessageKind::Panic,
+            format_args!("index {} of {}", 9, 4),
+            "src/lib.rs:1:2",
+        );
         let message = slot.message().unwrap();
         assert_eq!((message.kind, message.row), (MessageKind::Panic, 7));
         assert_eq!((&*message.text, &*message.location), ("index 9 of 4", "src/lib.rs:1:2"));
@@ -438,7 +485,11 @@ mod tests {
     #[test]
     fn a_message_of_a_megabyte_is_cut_at_a_whole_character() {
         let slot = slot();
-        slot.leave_message(MessageKind::KernelError, "x".to_owned() + &"ä".repeat(1 << 19), "here:1:1");
+        slot.leave_message(
+            MessageKind::KernelError,
+            "x".to_owned() + &"ä".repeat(1 << 19),
+            "here:1:1",
+        );
         let message = slot.message().unwrap();
         assert_eq!(message.text, "x".to_owned() + &"ä".repeat(MESSAGE_BYTES / 2 - 1));
         assert_eq!(message.location, "here:1:1");
@@ -478,7 +529,11 @@ mod tests {
         slot.draft_panic("ü".repeat(3000), "a:1:1");
         slot.draft_panic("second", "b:1:1");
         let text = slot.message().unwrap().text;
-        assert!(text.starts_with("second (after an earlier panic on this row: üüü") && text.ends_with("ü)"), "{text}");
+        assert!(
+            text.starts_with("second (after an earlier panic on this row: üüü")
+                && text.ends_with("ü)"),
+            "{text}"
+        );
         assert!(text.len() < 600, "{}", text.len());
     }
 

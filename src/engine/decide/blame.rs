@@ -1,10 +1,10 @@
 //! When a row is to blame for the deaths over it. Pure.
 //!
-//! A row that kills does so every time; somebody who kills from outside does so here and there. So a row is convicted
-//! after [`Blame::new`]'s number of deaths while it was alone in its block. Where the deaths may have come from
-//! outside each retry counts thrice, and as many more are borne as other rows have suffered: with a killer about who
-//! hits one in ten who run a row, three hits upon one are an accident of every hundredth call, seven one of every
-//! millionth.
+//! A row that kills does so every time; somebody who kills from outside does so here and there. So
+//! a row is convicted after [`Blame::new`]'s number of deaths while it was alone in its block.
+//! Where the deaths may have come from outside each retry counts thrice, and as many more are borne
+//! as other rows have suffered: with a killer about who hits one in ten who run a row, three hits
+//! upon one are an accident of every hundredth call, seven one of every millionth.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -15,8 +15,8 @@ use crate::failpoints;
 /// The most deaths more that are borne because others die, too: a call must end.
 const MERCY_MAX: u32 = 5;
 
-/// A worker that is killed while it holds no row was killed from outside: so many deaths more are borne for each, and
-/// so many at most.
+/// A worker that is killed while it holds no row was killed from outside: so many deaths more are
+/// borne for each, and so many at most.
 const MERCY_PER_PROOF: u32 = 5;
 const MERCY_WITH_PROOF_MAX: u32 = 25;
 
@@ -54,7 +54,8 @@ impl Blame {
         }
     }
 
-    /// As many deaths as may come from outside are needed to convict a row while no other row suffers.
+    /// As many deaths as may come from outside are needed to convict a row while no other row
+    /// suffers.
     fn attempts_in_doubt(&self) -> u32 {
         1 + 3 * (self.attempts - 1)
     }
@@ -77,8 +78,8 @@ impl Blame {
         self.proofs = self.proofs.saturating_add(u32::from(killed));
     }
 
-    /// Counts a noted death against `row`, the only one that can have caused it in `unit`; deaths on another row of
-    /// the unit are forgotten. The number of deaths when that is enough.
+    /// Counts a noted death against `row`, the only one that can have caused it in `unit`; deaths
+    /// on another row of the unit are forgotten. The number of deaths when that is enough.
     pub(super) fn convicts(&mut self, unit: usize, row: usize, cause: &DeathCause) -> Option<u32> {
         let fresh = Record { row, deaths: 0, beyond_doubt: 0 };
         let record = self.records.entry(unit).or_insert(fresh);
@@ -86,7 +87,8 @@ impl Blame {
             *record = fresh;
         }
         record.deaths += 1;
-        let in_doubt = cause.may_come_from_outside() && !failpoints::is_on("no benefit of the doubt");
+        let in_doubt =
+            cause.may_come_from_outside() && !failpoints::is_on("no benefit of the doubt");
         record.beyond_doubt += u32::from(!in_doubt);
         let Record { deaths, beyond_doubt, .. } = *record;
         let elsewhere = self.from_outside.iter().filter(|rows| !rows.contains(&row)).count();
@@ -135,11 +137,19 @@ mod tests {
         for _ in 0..10 {
             assert_eq!(die(&mut blame, 1, 15, &KILLED), None);
         }
-        assert_eq!(die(&mut blame, 1, 15, &KILLED), Some(11), "seven, and one for each death elsewhere");
+        assert_eq!(
+            die(&mut blame, 1, 15, &KILLED),
+            Some(11),
+            "seven, and one for each death elsewhere"
+        );
         for _ in 0..2 {
             assert_eq!(die(&mut blame, 2, 25, &ABORTED), None);
         }
-        assert_eq!(die(&mut blame, 2, 25, &ABORTED), Some(3), "nobody from outside makes a process abort");
+        assert_eq!(
+            die(&mut blame, 2, 25, &ABORTED),
+            Some(3),
+            "nobody from outside makes a process abort"
+        );
     }
 
     #[test]
@@ -152,7 +162,9 @@ mod tests {
 
     #[test]
     fn who_is_killed_while_holding_nothing_proves_that_somebody_kills() {
-        for (cause, idle_deaths, needed) in [(&KILLED, 1, 12), (&KILLED, 100, 32), (&DeathCause::Exited(0), 100, 7)] {
+        for (cause, idle_deaths, needed) in
+            [(&KILLED, 1, 12), (&KILLED, 100, 32), (&DeathCause::Exited(0), 100, 7)]
+        {
             let mut blame = Blame::new(3);
             (0..idle_deaths).for_each(|_| blame.note_idle(cause));
             assert_eq!((1..100).find_map(|_| die(&mut blame, 1, 15, &KILLED)), Some(needed));

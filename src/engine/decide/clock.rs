@@ -1,4 +1,5 @@
-//! Who is overdue: a worker that comes to no other row, one that is not ready, the call itself. Pure: the time is passed in.
+//! Who is overdue: a worker that comes to no other row, one that is not ready, the call itself.
+//! Pure: the time is passed in.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -7,8 +8,8 @@ use crate::engine::control::Owner;
 use crate::error::DeathCause;
 use crate::failpoints;
 
-/// How long a worker may take to put its process in order. It takes 0.1 ms; a lock of the caller's that some `atfork` handler
-/// waits for takes for ever.
+/// How long a worker may take to put its process in order. It takes 0.1 ms; a lock of the caller's
+/// that some `atfork` handler waits for takes for ever.
 pub(crate) const STARTUP_LIMIT: Duration = Duration::from_secs(2);
 
 /// How long a function of the user's may take that makes a worker fit for work.
@@ -44,7 +45,11 @@ pub(crate) struct Clock {
 
 impl Clock {
     /// With a deadline for the call, and a limit for a row, in a caller of so many threads.
-    pub(crate) fn new(deadline: Option<Instant>, stall_limit: Option<Duration>, caller_threads: usize) -> Self {
+    pub(crate) fn new(
+        deadline: Option<Instant>,
+        stall_limit: Option<Duration>,
+        caller_threads: usize,
+    ) -> Self {
         Self { deadline, stall_limit, caller_threads, ..Self::default() }
     }
 
@@ -58,9 +63,14 @@ impl Clock {
         self.deadline.is_some_and(|deadline| now >= deadline) && !failpoints::is_on("no deadline")
     }
 
-    /// Takes note of what the workers show, and gives those that are overdue now, with the reason. `works` tells whether a
-    /// worker has, or could have, a block.
-    pub(super) fn overdue(&mut self, vitals: &[Vital], now: Instant, works: impl Fn(Owner) -> bool) -> Vec<Owner> {
+    /// Takes note of what the workers show, and gives those that are overdue now, with the reason.
+    /// `works` tells whether a worker has, or could have, a block.
+    pub(super) fn overdue(
+        &mut self,
+        vitals: &[Vital],
+        now: Instant,
+        works: impl Fn(Owner) -> bool,
+    ) -> Vec<Owner> {
         let mut overdue = Vec::new();
         for &vital in vitals {
             let (seen, since) = self.seen.entry(vital.owner).or_insert((vital, now));
@@ -71,10 +81,14 @@ impl Clock {
                 (false, _) if failpoints::is_on("no limit on a start") => continue,
                 (true, Some(_)) if failpoints::is_on("no stall detection") => continue,
                 (false, _) => (vital.start_limit, DeathCause::HungAtStart),
-                (true, Some(limit)) => (limit, DeathCause::Stalled { limit, caller_threads: self.caller_threads }),
+                (true, Some(limit)) => {
+                    (limit, DeathCause::Stalled { limit, caller_threads: self.caller_threads })
+                }
                 (true, None) => continue,
             };
-            if now.saturating_duration_since(*since) >= limit && !self.killed.contains_key(&vital.owner) {
+            if now.saturating_duration_since(*since) >= limit
+                && !self.killed.contains_key(&vital.owner)
+            {
                 self.killed.insert(vital.owner, (cause, now));
                 overdue.push(vital.owner);
             }
@@ -85,7 +99,9 @@ impl Clock {
     /// A worker that was killed and has not died.
     pub(super) fn unkillable(&self, vitals: &[Vital], now: Instant) -> Option<Owner> {
         let late = |owner: &Owner| {
-            self.killed.get(owner).is_some_and(|&(_, at)| now.saturating_duration_since(at) >= DEATH_LIMIT)
+            self.killed
+                .get(owner)
+                .is_some_and(|&(_, at)| now.saturating_duration_since(at) >= DEATH_LIMIT)
         };
         vitals.iter().map(|vital| vital.owner).find(late)
     }
@@ -123,8 +139,10 @@ impl Clock {
 
     /// When something could be overdue next, as far as it is known.
     pub(crate) fn next(&self) -> Option<Instant> {
-        let limit = |vital: &Vital| if vital.ready { self.stall_limit } else { Some(vital.start_limit) };
-        let of_workers = self.seen.values().filter_map(|(vital, since)| since.checked_add(limit(vital)?));
+        let limit =
+            |vital: &Vital| if vital.ready { self.stall_limit } else { Some(vital.start_limit) };
+        let of_workers =
+            self.seen.values().filter_map(|(vital, since)| since.checked_add(limit(vital)?));
         of_workers.chain(self.deadline).min()
     }
 }
@@ -152,8 +170,14 @@ mod tests {
         }
         assert!(clock.overdue(&[vital(true, 9)], start + at(9 * 99 + 99), |_| true).is_empty());
         assert_eq!(clock.overdue(&[vital(true, 9)], start + at(9 * 99 + 100), |_| true), [A]);
-        assert_eq!(clock.killed_for(A), Some(&DeathCause::Stalled { limit: at(100), caller_threads: 1 }));
-        assert!(clock.overdue(&[vital(true, 9)], start + at(2000), |_| true).is_empty(), "killed once");
+        assert_eq!(
+            clock.killed_for(A),
+            Some(&DeathCause::Stalled { limit: at(100), caller_threads: 1 })
+        );
+        assert!(
+            clock.overdue(&[vital(true, 9)], start + at(2000), |_| true).is_empty(),
+            "killed once"
+        );
     }
 
     #[test]

@@ -7,23 +7,27 @@ use super::clock::Clock;
 use super::terms::{Action, Change, Death, Division, Kernel, Rules, Snapshot, Verdict};
 use super::units::Units;
 use crate::engine::blocks::RowBlocks;
-use crate::engine::control::{ClaimState, MAX_FAILED_ROWS, Message, MessageKind, Owner, Saved, digest};
+use crate::engine::control::{
+    ClaimState, MAX_FAILED_ROWS, Message, MessageKind, Owner, Saved, digest,
+};
 use crate::error::{DeathCause, Error, FailedRow};
 use crate::failpoints;
 
-/// So many deaths over units, with none finished and no row convicted in between, end the call; and for each worker as many
-/// more as a conviction may take, since all may be at rows that kill.
+/// So many deaths over units, with none finished and no row convicted in between, end the call; and
+/// for each worker as many more as a conviction may take, since all may be at rows that kill.
 const BARREN_DEATHS_MAX: usize = 64;
 
-/// The same for exits of workers that held no unit. They blame no row, and under a killer on a loaded machine they can be
-/// many; the bound is there so that workers which cannot even start do not go on for ever.
+/// The same for exits of workers that held no unit. They blame no row, and under a killer on a
+/// loaded machine they can be many; the bound is there so that workers which cannot even start do
+/// not go on for ever.
 const IDLE_EXITS_MAX: usize = 1024;
 
-/// So many workers that hang before they are ready, in each slot, with none that is ready in between, end the call.
+/// So many workers that hang before they are ready, in each slot, with none that is ready in
+/// between, end the call.
 const HUNG_STARTS_MAX: usize = 3;
 
-/// How often all rows are run where a crash may have written anywhere: to find out what crashes, for the result, and once
-/// more.
+/// How often all rows are run where a crash may have written anywhere: to find out what crashes,
+/// for the result, and once more.
 const RUNS_MAX: u32 = 3;
 
 /// What the supervisor remembers of one call, in private memory.
@@ -32,7 +36,8 @@ pub(crate) struct Ledger {
     rules: Rules,
     units: Units,
     pub(crate) clock: Clock,
-    /// Units that start here or later need not be done: a row of the unit that starts here has failed.
+    /// Units that start here or later need not be done: a row of the unit that starts here has
+    /// failed.
     limit: usize,
     /// The lowest row that ends the call so far, and with what.
     failure: Option<(usize, Error)>,
@@ -113,8 +118,8 @@ impl Ledger {
         self.units.rows(unit)
     }
 
-    /// What is known by now to make an early end none: a crash that ends the call, or a control block that is not what it should
-    /// be.
+    /// What is known by now to make an early end none: a crash that ends the call, or a control
+    /// block that is not what it should be.
     pub(crate) fn spoilt(&mut self, states: &[ClaimState]) -> Option<Error> {
         if let Some(unit) = states.iter().position(|state| *state == ClaimState::Corrupt) {
             let block = self.units.blocks().block_of(self.rows(unit).start);
@@ -150,22 +155,36 @@ impl Ledger {
     }
 
     /// The units that are still to be done.
-    pub(super) fn unfinished<'s>(&'s self, states: &'s [ClaimState]) -> impl Iterator<Item = usize> + 's {
+    pub(super) fn unfinished<'s>(
+        &'s self,
+        states: &'s [ClaimState],
+    ) -> impl Iterator<Item = usize> + 's {
         let over = |state| matches!(state, ClaimState::Done(_) | ClaimState::Retired);
-        (0..states.len()).filter(move |&unit| !over(states[unit]) && self.rows(unit).start < self.limit)
+        (0..states.len())
+            .filter(move |&unit| !over(states[unit]) && self.rows(unit).start < self.limit)
     }
 
-    /// The kernel's own failure that a worker reports, if it is about the row that the worker was at, in a unit that it held:
-    /// anything else is a stray store.
-    pub(crate) fn believable<'d>(&self, states: &[ClaimState], death: &'d Death) -> Option<&'d Message> {
-        let message = death.message.as_ref().filter(|message| message.kind != MessageKind::Setup)?;
-        let held = Self::held_by(states, death.owner).any(|unit| self.rows(unit).contains(&message.row));
-        (held && message.row == death.row || failpoints::is_on("believe any message")).then_some(message)
+    /// The kernel's own failure that a worker reports, if it is about the row that the worker was
+    /// at, in a unit that it held: anything else is a stray store.
+    pub(crate) fn believable<'d>(
+        &self,
+        states: &[ClaimState],
+        death: &'d Death,
+    ) -> Option<&'d Message> {
+        let message =
+            death.message.as_ref().filter(|message| message.kind != MessageKind::Setup)?;
+        let held =
+            Self::held_by(states, death.owner).any(|unit| self.rows(unit).contains(&message.row));
+        (held && message.row == death.row || failpoints::is_on("believe any message"))
+            .then_some(message)
     }
 
-    /// Takes the kernel's own failure as the answer if no lower row has one; unless the call goes on without such rows.
+    /// Takes the kernel's own failure as the answer if no lower row has one; unless the call goes
+    /// on without such rows.
     pub(super) fn note_failure(&mut self, states: &[ClaimState], death: &Death) {
-        let Some(message) = self.believable(states, death).filter(|_| !self.rules.fill) else { return };
+        let Some(message) = self.believable(states, death).filter(|_| !self.rules.fill) else {
+            return;
+        };
         let mut held = Self::held_by(states, death.owner);
         let Some(unit) = held.find(|&unit| self.rows(unit).contains(&message.row)) else { return };
         if self.failure.as_ref().is_none_or(|known| message.row < known.0) {
@@ -183,7 +202,8 @@ impl Ledger {
         self.failed.push(failed);
         self.patience = Patience { n_done: self.patience.n_done, ..Patience::default() };
         if self.failed.len() > MAX_FAILED_ROWS {
-            self.end.get_or_insert(Verdict::Failed(Error::PoisonedRows { rows: self.failed_so_far() }));
+            self.end
+                .get_or_insert(Verdict::Failed(Error::PoisonedRows { rows: self.failed_so_far() }));
         }
     }
 
@@ -229,18 +249,28 @@ impl Ledger {
     }
 
     /// After a crash: what may be wrong beside the units that the worker held.
-    fn distrust(&mut self, states: &[ClaimState], death: &Death, held: &[usize], changes: &mut Vec<Change>) {
+    fn distrust(
+        &mut self,
+        states: &[ClaimState],
+        death: &Death,
+        held: &[usize],
+        changes: &mut Vec<Change>,
+    ) {
         if failpoints::is_on("trust after a crash") {
             return;
         }
-        let row = held.iter().find(|&&unit| self.rows(unit).contains(&death.row)).map(|_| death.row);
+        let row =
+            held.iter().find(|&&unit| self.rows(unit).contains(&death.row)).map(|_| death.row);
         match self.rules.kernel {
             Kernel::BuiltIn => {}
             // What it changed in place cannot be run again.
             Kernel::Guarded if self.rules.in_place => {}
             // It may have spoilt its own process, and with it the values that it gave since.
             Kernel::Guarded => {
-                for (unit, _) in states.iter().enumerate().filter(|(_, state)| **state == ClaimState::Done(death.owner))
+                for (unit, _) in states
+                    .iter()
+                    .enumerate()
+                    .filter(|(_, state)| **state == ClaimState::Done(death.owner))
                 {
                     self.rerun_rows += self.rows(unit).len();
                     changes.push(Change::Free { unit, owner: death.owner });
@@ -256,7 +286,8 @@ impl Ledger {
         }
     }
 
-    /// What becomes of the rows of a unit that a dead worker held: in order; rows in no part have failed.
+    /// What becomes of the rows of a unit that a dead worker held: in order; rows in no part have
+    /// failed.
     fn parts(
         &mut self,
         unit: usize,
@@ -300,12 +331,19 @@ impl Ledger {
         if !self.rules.fill {
             return vec![(left.clone(), Part::Free)];
         }
-        // The message names the first row of what the user's kernel was called with, but the very row of ours.
-        let named = self.rules.kernel == Kernel::BuiltIn || self.rules.division != Division::InHalves;
+        // The message names the first row of what the user's kernel was called with, but the very
+        // row of ours.
+        let named =
+            self.rules.kernel == Kernel::BuiltIn || self.rules.division != Division::InHalves;
         if !named && left.len() > 1 {
             return halves(left);
         }
-        self.convict(FailedRow { row, cause: cause_of(message), attempts: 1, worker: owner.slot.into() });
+        self.convict(FailedRow {
+            row,
+            cause: cause_of(message),
+            attempts: 1,
+            worker: owner.slot.into(),
+        });
         if self.rules.division == Division::Never {
             changes.push(Change::Skip { row });
             return vec![(left.clone(), Part::Free)];
@@ -326,8 +364,9 @@ impl Ledger {
         }
         let row = if left.len() == 1 { left.start } else { death.row };
         let named = left.contains(&row);
-        let alone =
-            left.len() == 1 || self.rules.division == Division::Never || failpoints::is_on("convict in company");
+        let alone = left.len() == 1
+            || self.rules.division == Division::Never
+            || failpoints::is_on("convict in company");
         // A fold notes a row before it passes over it: no row is convicted twice.
         let passed_over = self.failed.iter().any(|failed| failed.row == row);
         if named
@@ -347,13 +386,23 @@ impl Ledger {
             return vec![(left.clone(), Part::Suspect)];
         }
         if self.rules.division == Division::AtTheRow && named {
-            return vec![(left.start..row, Part::Free), (row..row + 1, Part::Suspect), (row + 1..left.end, Part::Free)];
+            return vec![
+                (left.start..row, Part::Free),
+                (row..row + 1, Part::Suspect),
+                (row + 1..left.end, Part::Free),
+            ];
         }
         halves(left)
     }
 
     /// Divides a unit, or gives it back whole.
-    fn divide(&mut self, unit: usize, owner: Owner, mut parts: Vec<(Range<usize>, Part)>, changes: &mut Vec<Change>) {
+    fn divide(
+        &mut self,
+        unit: usize,
+        owner: Owner,
+        mut parts: Vec<(Range<usize>, Part)>,
+        changes: &mut Vec<Change>,
+    ) {
         parts.retain(|(rows, _)| !rows.is_empty());
         let whole = parts.len() == 1 && parts[0].0 == self.rows(unit) && parts[0].1 != Part::Done;
         if whole {
@@ -376,9 +425,17 @@ impl Ledger {
         }
     }
 
-    /// There is no room for pieces: the unit is run again as it is, unless a part of it must not be.
-    fn keep_whole(&mut self, unit: usize, owner: Owner, parts: &[(Range<usize>, Part)], changes: &mut Vec<Change>) {
-        let rows: usize = parts.iter().filter(|(_, part)| *part != Part::Done).map(|(rows, _)| rows.len()).sum();
+    /// There is no room for pieces: the unit is run again as it is, unless a part of it must not
+    /// be.
+    fn keep_whole(
+        &mut self,
+        unit: usize,
+        owner: Owner,
+        parts: &[(Range<usize>, Part)],
+        changes: &mut Vec<Change>,
+    ) {
+        let rows: usize =
+            parts.iter().filter(|(_, part)| *part != Part::Done).map(|(rows, _)| rows.len()).sum();
         if rows == self.rows(unit).len() {
             changes.push(Change::Free { unit, owner });
             changes.push(Change::HandBack { unit });
@@ -397,7 +454,8 @@ impl Ledger {
 
     /// The end of the call, if too many workers have ended since a unit was last finished.
     pub(super) fn despair(&mut self, snapshot: &Snapshot<'_>) -> Option<Error> {
-        let n_done = snapshot.units.iter().filter(|state| matches!(state, ClaimState::Done(_))).count();
+        let n_done =
+            snapshot.units.iter().filter(|state| matches!(state, ClaimState::Done(_))).count();
         // The most that there ever were: what is freed and done again is no progress.
         if n_done > self.patience.n_done {
             self.patience = Patience { n_done, ..Patience::default() };
@@ -418,7 +476,9 @@ impl Ledger {
             return None;
         }
         let rows = self.unfinished(snapshot.units).map(|unit| self.rows(unit));
-        let rows = rows.reduce(|all, rows| all.start.min(rows.start)..all.end.max(rows.end)).unwrap_or(0..0);
+        let rows = rows
+            .reduce(|all, rows| all.start.min(rows.start)..all.end.max(rows.end))
+            .unwrap_or(0..0);
         Some(self.give_up(rows))
     }
 
@@ -478,9 +538,14 @@ impl Ledger {
         if let Some(owner) = self.clock.unkillable(snapshot.vitals, snapshot.now) {
             return vec![Action::Finish(Verdict::Unkillable(owner))];
         }
-        let any_free = self.unfinished(snapshot.units).any(|unit| snapshot.units[unit] == ClaimState::Free);
+        let any_free =
+            self.unfinished(snapshot.units).any(|unit| snapshot.units[unit] == ClaimState::Free);
         let works = |owner| any_free || snapshot.units.contains(&ClaimState::Claimed(owner));
-        self.clock.overdue(snapshot.vitals, snapshot.now, works).into_iter().map(Action::Kill).collect()
+        self.clock
+            .overdue(snapshot.vitals, snapshot.now, works)
+            .into_iter()
+            .map(Action::Kill)
+            .collect()
     }
 }
 
@@ -492,7 +557,9 @@ fn halves(rows: &Range<usize>) -> Vec<(Range<usize>, Part)> {
 fn kernel_failure(failure: Message) -> Error {
     let row = failure.row;
     match cause_of(&failure) {
-        DeathCause::Panicked { message, location } => Error::KernelPanicked { row, message, location },
+        DeathCause::Panicked { message, location } => {
+            Error::KernelPanicked { row, message, location }
+        }
         _ => Error::KernelFailed { row, message: failure.text },
     }
 }
@@ -503,7 +570,10 @@ fn cause_of(failure: &Message) -> DeathCause {
         MessageKind::KernelError => DeathCause::Failed { message },
         MessageKind::Panic | MessageKind::PanicDraft | MessageKind::Setup => {
             let location = Some(failure.location.clone()).filter(|location| !location.is_empty());
-            DeathCause::Panicked { message, location: location.unwrap_or_else(|| "location unknown".to_owned()) }
+            DeathCause::Panicked {
+                message,
+                location: location.unwrap_or_else(|| "location unknown".to_owned()),
+            }
         }
     }
 }

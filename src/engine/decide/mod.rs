@@ -1,5 +1,5 @@
-//! What to do when workers die, hang, or time runs out: [`bury`] and [`decide`], functions of what is known, with no clock,
-//! no process and no system call in them, and so tested without any.
+//! What to do when workers die, hang, or time runs out: [`bury`] and [`decide`], functions of what
+//! is known, with no clock, no process and no system call in them, and so tested without any.
 //!
 //! | file | what |
 //! |---|---|
@@ -10,7 +10,8 @@
 //! | `clock.rs` | who is overdue |
 //! | `update_outcome.rs` | which rows are new after a failed update |
 //!
-//! Called by the supervisor, which sees the deaths and performs what is decided. The protocol is in `control/README.md`.
+//! Called by the supervisor, which sees the deaths and performs what is decided. The protocol is in
+//! `control/README.md`.
 
 mod blame;
 mod clock;
@@ -27,8 +28,8 @@ pub(crate) use terms::{Action, Change, Death, Division, Kernel, Rules, Snapshot,
 pub(crate) use update_outcome::interrupted;
 
 use crate::engine::control::ClaimState;
-use crate::error::Error;
 use crate::engine::report::EarlyEnd;
+use crate::error::Error;
 
 /// What becomes of the units of workers that have ended. Its one effect is on the ledger.
 pub(crate) fn bury(ledger: &mut Ledger, states: &[ClaimState], deaths: &[Death]) -> Vec<Change> {
@@ -37,7 +38,8 @@ pub(crate) fn bury(ledger: &mut Ledger, states: &[ClaimState], deaths: &[Death])
         return changes; // nothing here is believed, and `decide` begins again
     }
     let limit_before = ledger.limit();
-    // Failures first: no row beyond the lowest of them is convicted, in whatever order the workers ended.
+    // Failures first: no row beyond the lowest of them is convicted, in whatever order the workers
+    // ended.
     for death in deaths {
         ledger.note_failure(states, death);
     }

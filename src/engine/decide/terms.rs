@@ -1,5 +1,5 @@
-//! What the supervisor sees and what can be decided: the words in which [`bury`](super::bury) and [`decide`](super::decide)
-//! are asked and answer.
+//! What the supervisor sees and what can be decided: the words in which [`bury`](super::bury) and
+//! [`decide`](super::decide) are asked and answer.
 
 use std::ops::Range;
 use std::time::Instant;

@@ -36,7 +36,12 @@ impl Table {
 
     fn with(rules: Rules, blocks: RowBlocks, clock: Clock) -> Self {
         let states = vec![Free; blocks.len()];
-        Self { ledger: Ledger::new(rules, blocks, clock), states, handed_back: Vec::new(), now: Instant::now() }
+        Self {
+            ledger: Ledger::new(rules, blocks, clock),
+            states,
+            handed_back: Vec::new(),
+            now: Instant::now(),
+        }
     }
 
     fn set(&mut self, pairs: &[(usize, ClaimState)]) -> &mut Self {
@@ -98,12 +103,14 @@ impl Table {
         actions.iter().map(in_words).collect()
     }
 
-    /// Kills `owner` in the unit that holds `row` as often as it takes, with the row claimed anew each time it came back;
-    /// how often, and what came of it.
+    /// Kills `owner` in the unit that holds `row` as often as it takes, with the row claimed anew
+    /// each time it came back; how often, and what came of it.
     fn kill_over(&mut self, row: usize, death: impl Fn() -> Death) -> (usize, String) {
         for times in 1..100 {
-            let unit = (0..self.states.len())
-                .find(|&unit| matches!(self.states[unit], Free | Claimed(_)) && self.ledger.rows(unit).contains(&row));
+            let unit = (0..self.states.len()).find(|&unit| {
+                matches!(self.states[unit], Free | Claimed(_))
+                    && self.ledger.rows(unit).contains(&row)
+            });
             let Some(unit) = unit else { return (times - 1, self.decide(1)) };
             self.states[unit] = Claimed(A);
             self.bury(&[death()]);
@@ -146,7 +153,12 @@ fn exited(owner: Owner, row: usize) -> Death {
 }
 
 fn failed(owner: Owner, row: usize) -> Death {
-    let message = Message { kind: MessageKind::KernelError, row, text: format!("row {row}"), location: String::new() };
+    let message = Message {
+        kind: MessageKind::KernelError,
+        row,
+        text: format!("row {row}"),
+        location: String::new(),
+    };
     Death { message: Some(message), ..died(owner, row, DeathCause::Exited(101)) }
 }
 
@@ -154,12 +166,18 @@ fn failed(owner: Owner, row: usize) -> Death {
 fn a_call_begins_with_all_its_workers() {
     assert_eq!(Table::new(RULES).decide(0), "spawn 2; ");
     let one_block = RowBlocks::with_block_rows(3, 10);
-    assert_eq!(Table::with(Rules { workers: 8, ..RULES }, one_block, Clock::default()).decide(0), "spawn 1; ");
+    assert_eq!(
+        Table::with(Rules { workers: 8, ..RULES }, one_block, Clock::default()).decide(0),
+        "spawn 1; "
+    );
 }
 
 #[test]
 fn no_blocks_are_done_at_once() {
-    assert_eq!(Table::with(RULES, RowBlocks::with_block_rows(0, 1), Clock::default()).decide(0), "finish; ");
+    assert_eq!(
+        Table::with(RULES, RowBlocks::with_block_rows(0, 1), Clock::default()).decide(0),
+        "finish; "
+    );
 }
 
 #[test]
@@ -173,7 +191,10 @@ fn the_call_is_over_when_all_is_done_and_workers_may_still_live() {
 fn a_dead_worker_costs_its_block_which_is_divided_at_its_row() {
     let mut table = Table::new(RULES);
     table.set(&[(0, Done(A)), (1, Claimed(A)), (2, Claimed(B))]);
-    assert_eq!(table.bury(&[killed(A, 15)]), "retire 1; add 10..15; add 15..16; first 15..16; add 16..20; ");
+    assert_eq!(
+        table.bury(&[killed(A, 15)]),
+        "retire 1; add 10..15; add 15..16; first 15..16; add 16..20; "
+    );
     assert_eq!((table.decide(1), table.ledger.rerun_rows), ("spawn 1; ".to_owned(), 10));
 }
 
@@ -191,7 +212,10 @@ fn a_row_at_the_edge_of_its_block_makes_two_pieces_and_a_row_alone_none() {
 fn a_row_that_is_not_of_the_block_is_not_believed_and_the_block_is_halved() {
     let mut table = Table::new(RULES);
     table.set(&[(1, Claimed(A))]);
-    assert_eq!(table.bury(&[killed(A, usize::MAX)]), "retire 1; add 10..15; first 10..15; add 15..20; ");
+    assert_eq!(
+        table.bury(&[killed(A, usize::MAX)]),
+        "retire 1; add 10..15; first 10..15; add 15..20; "
+    );
 }
 
 #[test]
@@ -205,15 +229,24 @@ fn an_earlier_process_of_the_slot_frees_nothing_of_the_later_one() {
 fn a_worker_that_dies_after_its_last_block_costs_nothing() {
     let mut table = Table::new(RULES);
     table.states.fill(Done(B));
-    assert_eq!((table.bury(&[killed(A, 99)]), table.decide(1)), (String::new(), "finish; ".to_owned()));
+    assert_eq!(
+        (table.bury(&[killed(A, 99)]), table.decide(1)),
+        (String::new(), "finish; ".to_owned())
+    );
 }
 
 #[test]
 fn a_row_is_convicted_alone_in_its_block_after_three_deaths() {
-    for (death, end) in [(exited as fn(Owner, usize) -> Death, "exited with code 0"), (crashed, "killed by SIGSEGV")] {
+    for (death, end) in [
+        (exited as fn(Owner, usize) -> Death, "exited with code 0"),
+        (crashed, "killed by SIGSEGV"),
+    ] {
         let (times, verdict) = Table::new(RULES).kill_over(15, || death(A, 15));
         assert_eq!(times, 4, "one in company, three alone");
-        assert!(verdict.starts_with("fail: row 15 was fatal to 3 workers") && verdict.contains(end), "{verdict}");
+        assert!(
+            verdict.starts_with("fail: row 15 was fatal to 3 workers") && verdict.contains(end),
+            "{verdict}"
+        );
     }
     let (times, _) = Table::new(Rules { attempts: 1, ..RULES }).kill_over(15, || exited(A, 15));
     assert_eq!(times, 2);
@@ -247,7 +280,10 @@ fn a_row_that_names_nobody_is_found_by_halves() {
     let (times, outcome) = table.kill_over(13, || exited(A, 10));
     assert_eq!(times, 6, "among 10, 5 and 2 rows; then three alone");
     assert_eq!(outcome, "spawn 1; ");
-    assert_eq!(table.ledger.failed_so_far().iter().map(|failed| failed.row).collect::<Vec<_>>(), [13]);
+    assert_eq!(
+        table.ledger.failed_so_far().iter().map(|failed| failed.row).collect::<Vec<_>>(),
+        [13]
+    );
 }
 
 #[test]
@@ -257,7 +293,8 @@ fn a_call_that_fills_goes_on_without_the_row() {
     table.set(&[(1, Free)]);
     table.kill_over(15, || exited(A, 15));
     assert_eq!(table.rows_in(Free), [10..15, 16..20]);
-    let pieces: Vec<_> = (10..table.states.len()).filter(|&unit| table.states[unit] == Free).collect();
+    let pieces: Vec<_> =
+        (10..table.states.len()).filter(|&unit| table.states[unit] == Free).collect();
     for unit in pieces {
         table.states[unit] = Done(B);
     }
@@ -270,7 +307,10 @@ fn a_call_that_fills_goes_on_without_the_row() {
 fn random_kills_convict_nobody() {
     let mut table = Table::new(RULES);
     for round in 0..60 {
-        let unit = (0..table.states.len()).filter(|&unit| table.states[unit] == Free).nth(round % 7).unwrap();
+        let unit = (0..table.states.len())
+            .filter(|&unit| table.states[unit] == Free)
+            .nth(round % 7)
+            .unwrap();
         table.states[unit] = Claimed(A);
         let rows = table.ledger.rows(unit);
         table.bury(&[killed(A, rows.start + round % rows.len())]);
@@ -282,18 +322,27 @@ fn random_kills_convict_nobody() {
 #[test]
 fn a_worker_that_was_stopped_hardly_blames_its_row() {
     let (times, verdict) = Table::new(RULES).kill_over(15, || died(A, 15, DeathCause::Stopped));
-    assert!(times == 13 && verdict.starts_with("fail: row 15 was fatal to 12 workers"), "{times} {verdict}");
+    assert!(
+        times == 13 && verdict.starts_with("fail: row 15 was fatal to 12 workers"),
+        "{times} {verdict}"
+    );
 }
 
 #[test]
 fn without_room_for_pieces_a_block_is_run_again_whole() {
     let blocks = RowBlocks::with_block_rows(100_000, 100_000);
     let mut table = Table::with(RULES, blocks, Clock::default());
-    // Each death on the second row of what is left makes three pieces, of which the last is the next to be divided.
+    // Each death on the second row of what is left makes three pieces, of which the last is the
+    // next to be divided.
     while table.ledger.n_units() + 3 <= 1 + crate::engine::control::MAX_PIECES {
         let last = table.states.len() - 1;
         let rows = table.ledger.rows(last);
-        assert!(table.set(&[(last, Claimed(A))]).bury(&[killed(A, rows.start + 1)]).starts_with("retire"));
+        assert!(
+            table
+                .set(&[(last, Claimed(A))])
+                .bury(&[killed(A, rows.start + 1)])
+                .starts_with("retire")
+        );
     }
     let last = table.states.len() - 1;
     let row = table.ledger.rows(last).start + 1;
@@ -310,7 +359,10 @@ fn endless_dying_without_progress_ends_the_call() {
     }
     table.set(&[(1, Claimed(A))]).bury(&[killed(A, 11)]);
     let verdict = table.decide(1);
-    assert!(verdict.starts_with("fail: 139 workers ended") && verdict.contains("rows 0..100"), "{verdict}");
+    assert!(
+        verdict.starts_with("fail: 139 workers ended") && verdict.contains("rows 0..100"),
+        "{verdict}"
+    );
 }
 
 #[test]
@@ -364,9 +416,18 @@ fn of_a_block_that_fails_as_a_whole_the_row_is_found_first() {
     table.set(&[(1, Claimed(A))]);
     assert_eq!(table.bury(&[failed(A, 10)]), "retire 1; add 10..15; first 10..15; add 15..20; ");
     assert!(table.ledger.failed_so_far().is_empty());
-    let mut table = Table::new(Rules { fill: true, division: Division::InHalves, kernel: Kernel::BuiltIn, ..RULES });
+    let mut table = Table::new(Rules {
+        fill: true,
+        division: Division::InHalves,
+        kernel: Kernel::BuiltIn,
+        ..RULES
+    });
     table.set(&[(1, Claimed(A))]);
-    assert_eq!(table.bury(&[failed(A, 12)]), "retire 1; add 10..12; add 13..20; ", "our own kernel knows the row");
+    assert_eq!(
+        table.bury(&[failed(A, 12)]),
+        "retire 1; add 10..12; add 13..20; ",
+        "our own kernel knows the row"
+    );
 }
 
 #[test]
@@ -378,7 +439,9 @@ fn a_call_goes_on_without_so_many_rows_and_no_more() {
         assert_eq!(table.decide(1), "spawn 1; ");
     }
     table.set(&[(2000, Claimed(A))]).bury(&[failed(A, 2000)]);
-    assert!(table.decide(1).starts_with("fail: 1025 rows failed, more than a call goes on without: row 0: its worker"));
+    assert!(table.decide(1).starts_with(
+        "fail: 1025 rows failed, more than a call goes on without: row 0: its worker"
+    ));
 }
 
 #[test]
@@ -386,13 +449,26 @@ fn what_cannot_be_divided_passes_over_the_row() {
     let rules = Rules { fill: true, division: Division::Never, ..RULES };
     let mut table = Table::new(rules.clone());
     for _ in 0..2 {
-        assert_eq!(table.set(&[(1, Claimed(A))]).bury(&[exited(A, 15)]), "free 1 of 0; first 10..20; ");
+        assert_eq!(
+            table.set(&[(1, Claimed(A))]).bury(&[exited(A, 15)]),
+            "free 1 of 0; first 10..20; "
+        );
     }
-    assert_eq!(table.set(&[(1, Claimed(A))]).bury(&[exited(A, 15)]), "skip 15; free 1 of 0; first 10..20; ");
-    assert_eq!(table.set(&[(1, Claimed(A))]).bury(&[failed(A, 17)]), "skip 17; free 1 of 0; first 10..20; ");
+    assert_eq!(
+        table.set(&[(1, Claimed(A))]).bury(&[exited(A, 15)]),
+        "skip 15; free 1 of 0; first 10..20; "
+    );
+    assert_eq!(
+        table.set(&[(1, Claimed(A))]).bury(&[failed(A, 17)]),
+        "skip 17; free 1 of 0; first 10..20; "
+    );
     assert_eq!(table.ledger.into_failed().len(), 2);
-    let (times, verdict) = Table::new(Rules { fill: false, ..rules }).kill_over(15, || exited(A, 15));
-    assert!(times == 3 && verdict.starts_with("fail: row 15 was fatal to 3 workers"), "{times} {verdict}");
+    let (times, verdict) =
+        Table::new(Rules { fill: false, ..rules }).kill_over(15, || exited(A, 15));
+    assert!(
+        times == 3 && verdict.starts_with("fail: row 15 was fatal to 3 workers"),
+        "{times} {verdict}"
+    );
 }
 
 #[test]
@@ -423,7 +499,11 @@ fn after_a_crash_without_guard_everything_is_done_again_once_it_is_known_what_cr
     for run in 2..=3 {
         assert!(!table.bury(&[crashed(A, 15)]).contains("free 0"));
         assert_eq!(table.decide(1), "spawn 1; ", "first to the end");
-        table.states.iter_mut().filter(|state| **state != Retired).for_each(|state| *state = Done(B));
+        table
+            .states
+            .iter_mut()
+            .filter(|state| **state != Retired)
+            .for_each(|state| *state = Done(B));
         assert_eq!(table.decide(1), "run again; ", "run {run}");
         table.states.iter_mut().filter(|state| **state != Retired).for_each(|state| *state = Free);
         table.set(&[(0, Claimed(A))]);
@@ -432,7 +512,9 @@ fn after_a_crash_without_guard_everything_is_done_again_once_it_is_known_what_cr
     table.states.iter_mut().filter(|state| **state != Retired).for_each(|state| *state = Done(B));
     let verdict = table.decide(1);
     assert!(
-        verdict.starts_with("fail: worker 0 was killed by SIGSEGV on row 5, as others did in each of 3 runs"),
+        verdict.starts_with(
+            "fail: worker 0 was killed by SIGSEGV on row 5, as others did in each of 3 runs"
+        ),
         "{verdict}"
     );
 }
@@ -445,7 +527,8 @@ fn what_is_freed_and_done_again_is_no_progress() {
     let end = loop {
         rounds += 1;
         assert!(rounds < 1000, "for ever");
-        let free: Vec<usize> = (0..table.states.len()).filter(|&unit| table.states[unit] == Free).collect();
+        let free: Vec<usize> =
+            (0..table.states.len()).filter(|&unit| table.states[unit] == Free).collect();
         let (first, last) = (free[0], free[free.len() - 1 - rounds % (free.len() - 1)]);
         table.set(&[(first, Done(A)), (last, Claimed(A))]);
         table.decide(1);
@@ -489,7 +572,9 @@ fn in_place_what_was_saved_is_put_back_and_what_was_done_before_stays() {
     );
     assert_eq!(table.ledger.rerun_rows, 6);
     assert!(
-        !table.bury(&[Death { saved: Some(Saved::Wholly(5)), ..killed(B, 20) }]).contains("restore"),
+        !table
+            .bury(&[Death { saved: Some(Saved::Wholly(5)), ..killed(B, 20) }])
+            .contains("restore"),
         "not of this block"
     );
 }
@@ -499,7 +584,10 @@ fn in_place_rows_that_were_done_before_the_next_were_saved_are_not_run_again() {
     let mut table = Table::new(Rules { in_place: true, ..RULES });
     table.set(&[(1, Claimed(A))]);
     let changes = table.bury(&[Death { saved: Some(Saved::Partly(14)), ..killed(A, 13) }]);
-    assert_eq!(changes, "retire 1; add 10..14 done; add 14..17; first 14..17; add 17..20; ", "nothing to put back");
+    assert_eq!(
+        changes, "retire 1; add 10..14 done; add 14..17; first 14..17; add 17..20; ",
+        "nothing to put back"
+    );
 }
 
 #[test]
@@ -508,7 +596,9 @@ fn in_place_without_guard_a_crash_ends_the_call() {
     let mut table = Table::new(rules.clone());
     table.set(&[(0, Done(A)), (1, Claimed(A))]);
     assert!(
-        table.bury(&[Death { saved: Some(Saved::Wholly(10)), ..crashed(A, 15) }]).starts_with("restore 10..20 of 0; ")
+        table
+            .bury(&[Death { saved: Some(Saved::Wholly(10)), ..crashed(A, 15) }])
+            .starts_with("restore 10..20 of 0; ")
     );
     assert!(table.decide(1).starts_with("fail: worker 0 was killed by SIGSEGV on row 15"));
     let mut table = Table::new(Rules { kernel: Kernel::Guarded, ..rules });
@@ -533,8 +623,11 @@ fn time_that_is_over_and_a_cancelled_call_end_it_early_but_not_when_all_is_done(
 #[test]
 fn a_worker_that_does_not_come_to_another_row_is_killed() {
     let start = Instant::now();
-    let mut table =
-        Table::with(RULES, RowBlocks::with_block_rows(10, 1), Clock::new(None, Some(Duration::from_secs(1)), 1));
+    let mut table = Table::with(
+        RULES,
+        RowBlocks::with_block_rows(10, 1),
+        Clock::new(None, Some(Duration::from_secs(1)), 1),
+    );
     table.set(&[(3, Claimed(A))]);
     let mut decide_at = |ms: u64, row: u64| {
         table.now = start + Duration::from_millis(ms);
@@ -569,7 +662,10 @@ fn workers_that_hang_before_they_are_ready_are_replaced_three_times() {
         table.bury(&[died(owner, usize::MAX, DeathCause::HungAtStart)]);
         outcome = table.decide_with(&[], false);
     }
-    assert!(outcome.starts_with("fail: a worker could not do its work: 6 workers in a row hung"), "{outcome}");
+    assert!(
+        outcome.starts_with("fail: a worker could not do its work: 6 workers in a row hung"),
+        "{outcome}"
+    );
 }
 
 #[test]
@@ -597,12 +693,17 @@ fn a_finished_block_renews_the_patience() {
 fn a_corrupt_word_runs_everything_again_once() {
     let mut table = Table::new(RULES);
     table.set(&[(0, Done(A)), (4, Corrupt)]);
-    assert_eq!((table.bury(&[killed(A, 15)]), table.decide(2)), (String::new(), "restart; ".to_owned()));
+    assert_eq!(
+        (table.bury(&[killed(A, 15)]), table.decide(2)),
+        (String::new(), "restart; ".to_owned())
+    );
     assert_eq!(table.ledger.rerun_rows, 100);
     table.states.fill(Free);
     assert_eq!(table.decide(0), "spawn 2; ");
     table.set(&[(4, Corrupt)]);
     assert!(table.decide(2).starts_with("fail: the control block was overwritten in block 4"));
     let mut table = Table::new(Rules { in_place: true, ..RULES });
-    assert!(table.set(&[(4, Corrupt)]).decide(2).starts_with("fail: the control block was overwritten"));
+    assert!(
+        table.set(&[(4, Corrupt)]).decide(2).starts_with("fail: the control block was overwritten")
+    );
 }

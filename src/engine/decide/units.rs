@@ -1,5 +1,5 @@
-//! What is claimed under which number: the blocks, and the pieces that some of them were split into. The supervisor's own
-//! table; the one in the control block is for the workers.
+//! What is claimed under which number: the blocks, and the pieces that some of them were split
+//! into. The supervisor's own table; the one in the control block is for the workers.
 
 use std::ops::Range;
 

@@ -1,20 +1,28 @@
-//! What a failed call in place has left behind: which rows are new, and of which nobody knows. Pure.
+//! What a failed call in place has left behind: which rows are new, and of which nobody knows.
+//! Pure.
 //!
 //! Called by the executors once no worker of the call lives.
 
 use std::ops::Range;
 
 use crate::engine::control::ClaimState;
-use crate::error::Error;
 use crate::engine::ranges::joined;
+use crate::error::Error;
 
 /// `source` with the account of the rows; by itself where no row was touched.
 ///
-/// `units` are rows and what became of them, once what was saved is put back: `Done` is new, what was put back or not begun
-/// is `Free`, and of what else there is nobody knows. Where words are found overwritten none is believed.
-pub(crate) fn interrupted(n_rows: usize, units: &[(Range<usize>, ClaimState)], source: Error) -> Error {
+/// `units` are rows and what became of them, once what was saved is put back: `Done` is new, what
+/// was put back or not begun is `Free`, and of what else there is nobody knows. Where words are
+/// found overwritten none is believed.
+pub(crate) fn interrupted(
+    n_rows: usize,
+    units: &[(Range<usize>, ClaimState)],
+    source: Error,
+) -> Error {
     let rows_in = |wanted: fn(&ClaimState) -> bool| {
-        joined(units.iter().filter(|(_, state)| wanted(state)).map(|(rows, _)| rows.clone()).collect())
+        joined(
+            units.iter().filter(|(_, state)| wanted(state)).map(|(rows, _)| rows.clone()).collect(),
+        )
     };
     let overwritten = matches!(source, Error::ControlCorrupted { .. })
         || units.iter().any(|(_, state)| *state == ClaimState::Corrupt);
@@ -49,21 +57,28 @@ mod tests {
 
     #[test]
     fn rows_that_are_done_are_new_and_rows_that_were_put_back_are_not() {
-        let told = account([Done(OWNER), Retired, Free, Free, Done(OWNER), Free], Error::InsideWorker);
+        let told =
+            account([Done(OWNER), Retired, Free, Free, Done(OWNER), Free], Error::InsideWorker);
         assert!(told.contains("rows 0..13 are updated, all others"), "{told}");
-        let told = account([Free, Retired, Free, Done(OWNER), Free, Done(OWNER)], Error::InsideWorker);
+        let told =
+            account([Free, Retired, Free, Done(OWNER), Free, Done(OWNER)], Error::InsideWorker);
         assert!(told.contains("rows 13..20, 30..40 are updated, all others"), "{told}");
     }
 
     #[test]
     fn of_what_could_not_be_put_back_nothing_is_known() {
-        let told = account([Free, Done(OWNER), Claimed(OWNER), Claimed(OWNER), Retired, Retired], Error::InsideWorker);
+        let told = account(
+            [Free, Done(OWNER), Claimed(OWNER), Claimed(OWNER), Retired, Retired],
+            Error::InsideWorker,
+        );
         assert!(told.contains("rows 10..20 are updated, 20..40 may be"), "{told}");
     }
 
     #[test]
     fn where_words_were_overwritten_none_is_believed() {
-        for (last, source) in [(Corrupt, Error::InsideWorker), (Done(OWNER), Error::ControlCorrupted { block: 3 })] {
+        for (last, source) in
+            [(Corrupt, Error::InsideWorker), (Done(OWNER), Error::ControlCorrupted { block: 3 })]
+        {
             let told = account([Done(OWNER), Done(OWNER), Free, Free, Free, last], source);
             assert!(told.contains("rows none are updated, 0..40 may be"), "{told}");
         }

@@ -1,10 +1,13 @@
-//! Where a worker has mapped what the caller has at other addresses, so that a fault is told by the caller's address.
+//! Where a worker has mapped what the caller has at other addresses, so that a fault is told by the
+//! caller's address.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Where this process has mapped what the caller has at other addresses, for the fault handler: a fault is told by the caller's.
-pub(crate) static ELSEWHERE: Elsewhere = Elsewhere([const { [const { AtomicUsize::new(0) }; 3] }; ELSEWHERE_MAX]);
+/// Where this process has mapped what the caller has at other addresses, for the fault handler: a
+/// fault is told by the caller's.
+pub(crate) static ELSEWHERE: Elsewhere =
+    Elsewhere([const { [const { AtomicUsize::new(0) }; 3] }; ELSEWHERE_MAX]);
 
 const ELSEWHERE_MAX: usize = 256;
 
@@ -15,7 +18,9 @@ pub(crate) struct Elsewhere([[AtomicUsize; 3]; ELSEWHERE_MAX]);
 impl Elsewhere {
     /// One more mapping; more than there is room for are not told.
     pub(crate) fn add(&self, range: Range<usize>, caller_start: usize) {
-        if let Some([start, end, caller]) = self.0.iter().find(|[_, end, _]| end.load(Ordering::Relaxed) == 0) {
+        if let Some([start, end, caller]) =
+            self.0.iter().find(|[_, end, _]| end.load(Ordering::Relaxed) == 0)
+        {
             start.store(range.start, Ordering::Relaxed);
             caller.store(caller_start, Ordering::Relaxed);
             end.store(range.end, Ordering::Relaxed);
@@ -29,7 +34,10 @@ impl Elsewhere {
     }
 
     pub(super) fn to_caller(&self, address: usize) -> usize {
-        let words = self.0.iter().map(|mapping| [0, 1, 2].map(|word: usize| mapping[word].load(Ordering::Relaxed)));
+        let words = self
+            .0
+            .iter()
+            .map(|mapping| [0, 1, 2].map(|word: usize| mapping[word].load(Ordering::Relaxed)));
         let known = words.into_iter().find(|[start, end, _]| (*start..*end).contains(&address));
         known.map_or(address, |[start, _, caller]| address - start + caller)
     }

@@ -1,8 +1,9 @@
-//! A worker's whole life, from the fork to `_exit`: put the process in order, wait for the word to go, then claim, run,
-//! publish until nothing is left.
+//! A worker's whole life, from the fork to `_exit`: put the process in order, wait for the word to
+//! go, then claim, run, publish until nothing is left.
 //!
-//! Called by the executors in the child of a fork. Until the kernel runs, and around it, this file takes no lock and
-//! allocates nothing: the parent's other threads do not exist here, and a lock that one of them held is held for ever.
+//! Called by the executors in the child of a fork. Until the kernel runs, and around it, this file
+//! takes no lock and allocates nothing: the parent's other threads do not exist here, and a lock
+//! that one of them held is held for ever.
 //!
 //! | file | what |
 //! |---|---|
@@ -11,7 +12,8 @@
 //! | `fault_map.rs` | faults, by the caller's addresses |
 //!
 //! # Safety
-//! A worker makes memory read-only that it has inherited: whole mappings of segments, which it does not write to.
+//! A worker makes memory read-only that it has inherited: whole mappings of segments, which it does
+//! not write to.
 #![allow(unsafe_code, reason = "a fault handler, mprotect")]
 
 mod fault_map;
@@ -36,8 +38,8 @@ use crate::failpoints;
 use crate::sys::process::{Exit, Pid, die_with, exit_now};
 use crate::sys::{fpu, futex, procfs, shared, signal};
 
-/// Runs the kernel on the rows of a won block and writes their output. On `Break` it has come to nothing, and the slot
-/// says why.
+/// Runs the kernel on the rows of a won block and writes their output. On `Break` it has come to
+/// nothing, and the slot says why.
 pub(crate) type BlockFn<'a> = dyn Fn(&mut Claim<'_>, &Station<'_>) -> ControlFlow<()> + 'a;
 
 /// What a worker needs to know; lives in the parent's memory and reaches the child by the fork.
@@ -57,29 +59,42 @@ pub(crate) const ABANDON: u32 = 2;
 const EXIT_FINISHED: i32 = 0;
 /// The kernel failed; the slot says why. (101 is what a panicking Rust program exits with.)
 const EXIT_KERNEL_FAILED: i32 = 101;
-/// The parent was gone before this worker could be tied to it, or had no use for it: nobody reads this.
+/// The parent was gone before this worker could be tied to it, or had no use for it: nobody reads
+/// this.
 const EXIT_UNWANTED: i32 = 102;
-/// A system call failed without which no kernel may run here, or its values find no way out; the slot says which.
+/// A system call failed without which no kernel may run here, or its values find no way out; the
+/// slot says which.
 const EXIT_SETUP_FAILED: i32 = 103;
 
-/// Whether a message of this kind may be believed of a worker that ended so: a stray store, or a panic that the kernel
-/// caught, is no failure.
+/// Whether a message of this kind may be believed of a worker that ended so: a stray store, or a
+/// panic that the kernel caught, is no failure.
 pub(crate) fn vouches_for(exit: Exit, kind: MessageKind) -> bool {
     match kind {
         _ if failpoints::is_on("no end vouches") => true,
         MessageKind::PanicDraft => false,
         MessageKind::Panic => {
-            matches!(exit, Exit::Code(EXIT_KERNEL_FAILED) | Exit::Signal(libc::SIGABRT) | Exit::Unknown)
+            matches!(
+                exit,
+                Exit::Code(EXIT_KERNEL_FAILED) | Exit::Signal(libc::SIGABRT) | Exit::Unknown
+            )
         }
         MessageKind::KernelError => matches!(exit, Exit::Code(EXIT_KERNEL_FAILED) | Exit::Unknown),
         MessageKind::Setup => matches!(exit, Exit::Code(EXIT_SETUP_FAILED) | Exit::Unknown),
     }
 }
 
-/// The life of a worker that is forked for one call. Never returns, and never unwinds into the parent's frames.
+/// The life of a worker that is forked for one call. Never returns, and never unwinds into the
+/// parent's frames.
 ///
-/// `read_only` are address ranges that it must not write to: every segment but the output of the call, or that, too.
-pub(crate) fn live(job: &Job<'_>, read_only: &[Range<usize>], measured: bool, parent: Pid, owner: Owner) -> ! {
+/// `read_only` are address ranges that it must not write to: every segment but the output of the
+/// call, or that, too.
+pub(crate) fn live(
+    job: &Job<'_>,
+    read_only: &[Range<usize>],
+    measured: bool,
+    parent: Pid,
+    owner: Owner,
+) -> ! {
     let slot = &job.control.slots()[usize::from(owner.slot)];
     if failpoints::is_on("workers are late to be tied") {
         std::thread::sleep(Duration::from_secs(1));
@@ -90,8 +105,8 @@ pub(crate) fn live(job: &Job<'_>, read_only: &[Range<usize>], measured: bool, pa
     take_slot(slot);
     put_process_in_order();
     for range in read_only.iter().filter(|_| !failpoints::is_on("writable segments")) {
-        // SAFETY: a whole mapping of a segment, listed under the registry's lock, which was held across the fork; a
-        // store to it from now on is a fault, which is the intention.
+        // SAFETY: a whole mapping of a segment, listed under the registry's lock, which was held
+        // across the fork; a store to it from now on is a fault, which is the intention.
         if let Err(error) = unsafe { shared::make_read_only(range) } {
             fail_setup(slot, format_args!("mprotect of a segment: {}", errno(&error)));
         }
@@ -142,8 +157,8 @@ pub(crate) fn measure_memory(slot: &Slot) {
 /// Works on a call until nothing is left for this worker.
 ///
 /// # Errors
-/// The exit code that says why the kernel, or what it needs, has failed. The slot says more, and the unit stays claimed: this
-/// process is to leave with it.
+/// The exit code that says why the kernel, or what it needs, has failed. The slot says more, and
+/// the unit stays claimed: this process is to leave with it.
 pub(crate) fn at_work(job: &Job<'_>, slot: &Slot, owner: Owner) -> Result<(), i32> {
     match end_of_work(catch_unwind(AssertUnwindSafe(|| work(job, slot, owner))), slot) {
         EXIT_FINISHED => Ok(()),
@@ -151,7 +166,8 @@ pub(crate) fn at_work(job: &Job<'_>, slot: &Slot, owner: Owner) -> Result<(), i3
     }
 }
 
-/// For tests: hangs, in the first worker or in every one, as one does that waits for an inherited lock.
+/// For tests: hangs, in the first worker or in every one, as one does that waits for an inherited
+/// lock.
 fn hang_if_asked(slot: &Slot) {
     let first = failpoints::is_on("first worker hangs at start") && slot.tally.starts() == 1;
     while first || failpoints::is_on("workers hang at start") {
@@ -166,8 +182,8 @@ fn end_of_work(ended: std::thread::Result<ControlFlow<()>>, slot: &Slot) -> i32 
         Ok(ControlFlow::Break(())) if slot.has_message(MessageKind::Setup) => EXIT_SETUP_FAILED,
         Ok(ControlFlow::Break(())) => EXIT_KERNEL_FAILED,
         Err(payload) => {
-            // The hook has drafted it already, unless the host has replaced our hook, or the kernel has resumed an
-            // unwinding that it had caught.
+            // The hook has drafted it already, unless the host has replaced our hook, or the kernel
+            // has resumed an unwinding that it had caught.
             let text = panic_text(&*payload);
             if !slot.confirm_panic(text) {
                 slot.leave_message(MessageKind::Panic, text, "");
@@ -198,7 +214,8 @@ pub(crate) fn errno(error: &std::io::Error) -> impl fmt::Display {
     Errno(error.raw_os_error().unwrap_or(0))
 }
 
-/// Claims, runs, publishes, until there is nothing left or the kernel fails. A failed unit stays claimed.
+/// Claims, runs, publishes, until there is nothing left or the kernel fails. A failed unit stays
+/// claimed.
 fn work(job: &Job<'_>, slot: &Slot, owner: Owner) -> ControlFlow<()> {
     let mut last = Instant::now();
     let mut next = usize::MAX;
@@ -208,9 +225,13 @@ fn work(job: &Job<'_>, slot: &Slot, owner: Owner) -> ControlFlow<()> {
         let station = job.control.station(owner.slot);
         (job.run)(&mut claim, &station)?;
         let done = station.digest(claim.block());
-        // Counted before it is published: with the last block the call may be over, and the next begin.
+        // Counted before it is published: with the last block the call may be over, and the next
+        // begin.
         let now = Instant::now();
-        slot.tally.count_block(rows.len(), now.duration_since(last).as_nanos().try_into().unwrap_or(u64::MAX));
+        slot.tally.count_block(
+            rows.len(),
+            now.duration_since(last).as_nanos().try_into().unwrap_or(u64::MAX),
+        );
         last = now;
         claim.publish(done);
     }

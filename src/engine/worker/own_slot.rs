@@ -1,4 +1,5 @@
-//! The slot of this process, if it is a worker: where the panic hook and the fault handler leave word.
+//! The slot of this process, if it is a worker: where the panic hook and the fault handler leave
+//! word.
 //!
 //! # Safety
 //! The pointer is null in every process but a worker, and a worker never unmaps its control block.
@@ -14,7 +15,8 @@ use crate::engine::control::{Fault, Slot};
 static OWN_SLOT: AtomicPtr<Slot> = AtomicPtr::new(ptr::null_mut());
 
 pub(super) fn own_slot() -> Option<&'static Slot> {
-    // SAFETY: null, or set in `take_slot` to a slot that stays mapped until this process ends; all of it is atomics.
+    // SAFETY: null, or set in `take_slot` to a slot that stays mapped until this process ends; all
+    // of it is atomics.
     unsafe { OWN_SLOT.load(Ordering::Relaxed).as_ref() }
 }
 

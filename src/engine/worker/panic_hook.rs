@@ -1,4 +1,5 @@
-//! The panic hook, which leaves word of a worker's panic in its slot, and is any other process's own hook.
+//! The panic hook, which leaves word of a worker's panic in its slot, and is any other process's
+//! own hook.
 
 use std::any::Any;
 use std::panic::PanicHookInfo;
@@ -9,18 +10,22 @@ use std::time::Duration;
 use super::own_slot::own_slot;
 use crate::engine::control::Slot;
 
-/// Installs the panic hook, once per process, in the parent: the child cannot, since the hook is behind a lock.
+/// Installs the panic hook, once per process, in the parent: the child cannot, since the hook is
+/// behind a lock.
 ///
-/// Everywhere but in a worker it calls the hook that was there before. In a worker it writes message and place into the
-/// slot, so that they survive `panic = "abort"` too, and prints nothing: the caller gets a typed error.
+/// Everywhere but in a worker it calls the hook that was there before. In a worker it writes
+/// message and place into the slot, so that they survive `panic = "abort"` too, and prints nothing:
+/// the caller gets a typed error.
 ///
-/// Not while this thread unwinds (a call in a destructor): the hook cannot be changed then. Nor while another thread is stuck in
-/// the hook that there is (in a write to a full pipe, say), behind whose lock the change waits: hence by a thread of its own, for
-/// which the caller waits a while. Workers of such calls have the payload alone, without the place.
+/// Not while this thread unwinds (a call in a destructor): the hook cannot be changed then. Nor
+/// while another thread is stuck in the hook that there is (in a write to a full pipe, say), behind
+/// whose lock the change waits: hence by a thread of its own, for which the caller waits a while.
+/// Workers of such calls have the payload alone, without the place.
 pub(crate) fn install_panic_hook() {
     static STATE: Mutex<HookState> = Mutex::new(HookState::Missing);
     static CHANGED: Condvar = Condvar::new();
-    // Read before the lock, which would be written to: after a fork that is a page to copy, for every call.
+    // Read before the lock, which would be written to: after a fork that is a page to copy, for
+    // every call.
     static NEVER_AGAIN: AtomicBool = AtomicBool::new(false);
     if std::thread::panicking() || NEVER_AGAIN.load(Ordering::Relaxed) {
         return;
@@ -47,7 +52,9 @@ pub(crate) fn install_panic_hook() {
         *seen = HookState::Waiting;
     }
     let waiting = |state: &mut HookState| *state == HookState::Waiting;
-    let (mut seen, _) = CHANGED.wait_timeout_while(seen, HOOK_WAIT, waiting).unwrap_or_else(PoisonError::into_inner);
+    let (mut seen, _) = CHANGED
+        .wait_timeout_while(seen, HOOK_WAIT, waiting)
+        .unwrap_or_else(PoisonError::into_inner);
     if *seen == HookState::Waiting {
         *seen = HookState::Stuck;
     }
@@ -73,9 +80,10 @@ fn wrap_panic_hook() {
     }));
 }
 
-/// What the runtime says when a panic cannot unwind any further, just before it aborts. It adds nothing to the panic that
-/// led to it, but that one is now final.
-const ABORTING: [&str; 2] = ["panic in a destructor during cleanup", "panic in a function that cannot unwind"];
+/// What the runtime says when a panic cannot unwind any further, just before it aborts. It adds
+/// nothing to the panic that led to it, but that one is now final.
+const ABORTING: [&str; 2] =
+    ["panic in a destructor during cleanup", "panic in a function that cannot unwind"];
 
 fn note_panic(slot: &Slot, info: &PanicHookInfo<'_>) {
     let text = panic_text(info.payload());
@@ -94,5 +102,6 @@ fn note_panic(slot: &Slot, info: &PanicHookInfo<'_>) {
 /// A panic's payload as text.
 pub(crate) fn panic_text(payload: &(dyn Any + Send)) -> &str {
     let text = payload.downcast_ref::<&str>().copied();
-    text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("a payload that is not a string")
+    text.or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("a payload that is not a string")
 }

@@ -1,16 +1,16 @@
-//! The workers that are forked for one call: a private table of the processes that are alive, beside the shared slots, which
-//! nobody need believe. Dropping the table ends and reaps every worker, so that no error and no panic of the caller leaves
-//! a child.
+//! The workers that are forked for one call: a private table of the processes that are alive,
+//! beside the shared slots, which nobody need believe. Dropping the table ends and reaps every
+//! worker, so that no error and no panic of the caller leaves a child.
 
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
 use crate::engine::control::Owner;
+use crate::engine::decide::DEATH_LIMIT;
 use crate::engine::workforce::Workforce;
 use crate::error::{Error, Result};
 use crate::failpoints;
-use crate::engine::decide::DEATH_LIMIT;
 use crate::sys::process::{ChildFd, Exit, wait_for_end};
 
 /// Where the workers of a [`Crew`] come from.
@@ -44,7 +44,10 @@ impl<S> Crew<S> {
     }
 
     fn child(&self, owner: Owner) -> Option<&ChildFd> {
-        let seat = self.seats.get(usize::from(owner.slot)).filter(|seat| seat.generation == owner.generation)?;
+        let seat = self
+            .seats
+            .get(usize::from(owner.slot))
+            .filter(|seat| seat.generation == owner.generation)?;
         seat.child.as_ref()
     }
 
@@ -63,11 +66,16 @@ impl<S> Crew<S> {
         (owner, exit)
     }
 
-    fn reap_by(&mut self, wake: Option<BorrowedFd<'_>>, deadline: Instant) -> io::Result<Vec<(Owner, Exit)>> {
+    fn reap_by(
+        &mut self,
+        wake: Option<BorrowedFd<'_>>,
+        deadline: Instant,
+    ) -> io::Result<Vec<(Owner, Exit)>> {
         let seated: Vec<usize> = self.seated().collect();
         let children = seated.iter().filter_map(|&index| self.seats[index].child.as_ref());
         let ended = wait_for_end(children, wake, deadline)?;
-        let ended = seated.into_iter().zip(ended).filter_map(|(index, ended)| ended.then_some(index));
+        let ended =
+            seated.into_iter().zip(ended).filter_map(|(index, ended)| ended.then_some(index));
         Ok(ended.map(|index| self.reap(index)).collect())
     }
 
@@ -116,7 +124,11 @@ impl<S: Spawn> Workforce for Crew<S> {
         Ok(())
     }
 
-    fn reap_ended(&mut self, wake: Option<BorrowedFd<'_>>, deadline: Instant) -> Result<Vec<(Owner, Exit)>> {
+    fn reap_ended(
+        &mut self,
+        wake: Option<BorrowedFd<'_>>,
+        deadline: Instant,
+    ) -> Result<Vec<(Owner, Exit)>> {
         self.reap_by(wake, deadline).map_err(Error::of_watching)
     }
 
@@ -135,7 +147,10 @@ impl<S: Spawn> Workforce for Crew<S> {
 
     fn release(&mut self, deadline: Instant) -> Result<(), i32> {
         // If they cannot be watched they get no grace.
-        while self.seated().next().is_some() && Instant::now() < deadline && self.reap_by(None, deadline).is_ok() {}
+        while self.seated().next().is_some()
+            && Instant::now() < deadline
+            && self.reap_by(None, deadline).is_ok()
+        {}
         self.kill_all()
     }
 

@@ -1,10 +1,12 @@
-//! Fork mode, the executor for one call: workers are forked when the call begins and are gone when it ends.
+//! Fork mode, the executor for one call: workers are forked when the call begins and are gone when
+//! it ends.
 //!
-//! What the processes agree on is in `control/README.md`; the calling process's side of a call is `supervisor`, a worker's is
-//! `worker`.
+//! What the processes agree on is in `control/README.md`; the calling process's side of a call is
+//! `supervisor`, a worker's is `worker`.
 //!
 //! # Safety
-//! One `unsafe` call, the fork: the child runs [`worker::live`] and nothing else, which upholds what `fork` asks.
+//! One `unsafe` call, the fork: the child runs [`worker::live`] and nothing else, which upholds
+//! what `fork` asks.
 #![allow(unsafe_code, reason = "forks")]
 
 mod children;
@@ -13,24 +15,24 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::ops::{ControlFlow, Range};
 use std::time::{Duration, Instant};
 
+use self::children::{Crew, Spawn};
+use crate::engine::args::Packet;
 use crate::engine::call::Call;
 use crate::engine::control::{CallKey, Claim, Control, Message, MessageKind, Owner, Station};
-use self::children::{Crew, Spawn};
+use crate::engine::options::Options;
+use crate::engine::report::Report;
+use crate::engine::supervisor;
+use crate::engine::worker::{self, BlockFn, Job};
 use crate::error::{Error, Result};
 use crate::executor::Executor;
 use crate::executor::mode::sealed::Run;
 use crate::executor::mode::{Entry, KernelFor, Mode, Travel};
-use crate::engine::options::Options;
-use crate::engine::args::Packet;
-use crate::engine::report::Report;
 use crate::segment::Segment;
 use crate::segment::registry;
-use crate::engine::supervisor;
 use crate::sys::futex;
 use crate::sys::process::{self, ChildFd, Side};
 use crate::sys::procfs;
 use crate::sys::shared::SharedPages;
-use crate::engine::worker::{self, BlockFn, Job};
 
 /// Calls whose workers are forked for that one call. Made by [`fork()`].
 pub type Fork<'a> = Executor<'a, PerCall>;
@@ -39,17 +41,20 @@ pub type Fork<'a> = Executor<'a, PerCall>;
 #[derive(Debug, Clone, Copy)]
 pub struct PerCall(());
 
-/// Calls whose workers are forked for that one call: the kernel may be any closure, with any captures, since a forked
-/// process has a copy (copy-on-write) of everything.
+/// Calls whose workers are forked for that one call: the kernel may be any closure, with any
+/// captures, since a forked process has a copy (copy-on-write) of everything.
 ///
-/// A call costs some 0.4 ms, 0.1 ms more for each further worker, and 36 ms more for each GiB of *private* memory that the
-/// calling process holds in small pages (the kernel copies page tables); memory in [`SharedArray`](crate::SharedArray)s costs nothing.
+/// A call costs some 0.4 ms, 0.1 ms more for each further worker, and 36 ms more for each GiB of
+/// *private* memory that the calling process holds in small pages (the kernel copies page tables);
+/// memory in [`SharedArray`](crate::SharedArray)s costs nothing.
 ///
 /// # Fork safety
-/// A worker is a copy of the calling *thread* alone. Locks that other threads held at that instant stay locked in it for
-/// ever: a kernel should not print, log, use a rayon or tokio pool of the caller, or take a lock that other threads use.
-/// Arithmetic, allocation, and threads of the kernel's own are fine. rowfork's own code in the worker takes no lock, and
-/// allocates nothing but for arrays of dynamic dimension (`IxDyn`) with more than four axes, whose shapes ndarray allocates.
+/// A worker is a copy of the calling *thread* alone. Locks that other threads held at that instant
+/// stay locked in it for ever: a kernel should not print, log, use a rayon or tokio pool of the
+/// caller, or take a lock that other threads use. Arithmetic, allocation, and threads of the
+/// kernel's own are fine. rowfork's own code in the worker takes no lock, and allocates nothing but
+/// for arrays of dynamic dimension (`IxDyn`) with more than four axes, whose shapes ndarray
+/// allocates.
 ///
 /// # Examples
 /// ```
@@ -92,16 +97,18 @@ impl Run for PerCall {
         let began = Instant::now();
         let body = body()?;
         let (n_blocks, n_workers) = (call.blocks.len(), call.workers);
-        let pages = SharedPages::new(Control::bytes(n_blocks, n_workers)).map_err(|source| Error::Os {
-            action: "map",
-            subject: format!("the control block for {n_blocks} blocks and {n_workers} workers"),
-            source,
-        })?;
+        let pages =
+            SharedPages::new(Control::bytes(n_blocks, n_workers)).map_err(|source| Error::Os {
+                action: "map",
+                subject: format!("the control block for {n_blocks} blocks and {n_workers} workers"),
+                source,
+            })?;
         worker::install_panic_hook();
         let key = CallKey { nonce: RandomState::new().build_hasher().finish(), number: 0 };
         let control = Control::in_pages(&pages, n_blocks, n_workers, key);
         control.reset();
-        let source = ForkHere { call, control, body: &body, measure_memory: options.measure_memory };
+        let source =
+            ForkHere { call, control, body: &body, measure_memory: options.measure_memory };
         supervisor::run(options, call, control, &mut Crew::new(n_workers, source), began)
     }
 }
@@ -122,13 +129,14 @@ impl Spawn for ForkHere<'_> {
         let Self { call, control, body, measure_memory } = *self;
         let slot = &control.slots()[usize::from(owner.slot)];
         let parent = process::own_pid();
-        // Held across the fork: until the child has its own copy of the address space, no other thread may unmap a
-        // segment and map something else there, which the child would then make read-only.
+        // Held across the fork: until the child has its own copy of the address space, no other
+        // thread may unmap a segment and map something else there, which the child would then make
+        // read-only.
         let registry = registry::lock();
         let read_only = read_only_ranges(&registry, &call.writable);
         let job = Job { control, blocks: &call.blocks, run: body };
-        // SAFETY: the child does nothing but `live`, which takes no lock and never returns. The guard of the registry is
-        // the forking thread's, so the child may give back its copy.
+        // SAFETY: the child does nothing but `live`, which takes no lock and never returns. The
+        // guard of the registry is the forking thread's, so the child may give back its copy.
         let pid = match unsafe { process::fork() }.map_err(Error::ForkFailed)? {
             Side::Child => {
                 drop(registry);
@@ -137,15 +145,21 @@ impl Spawn for ForkHere<'_> {
             Side::Parent(pid) => pid,
         };
         drop(registry);
-        // The child waits for `go`. If it ends before (its setup fails), it stays a zombie of ours and its pid its own,
-        // unless the host has its children reaped by others.
+        // The child waits for `go`. If it ends before (its setup fails), it stays a zombie of ours
+        // and its pid its own, unless the host has its children reaped by others.
         let opened = ChildFd::open(pid);
         futex::store_and_wake(&slot.go, if opened.is_ok() { worker::GO } else { worker::ABANDON });
         opened.map_err(|source| {
             process::reap_by_pid(pid, UNWANTED_PATIENCE);
             match slot.message() {
-                Some(Message { kind: MessageKind::Setup, text: message, .. }) => Error::WorkerSetup { message },
-                _ => Error::Os { action: "open a pidfd for", subject: format!("worker {pid}"), source },
+                Some(Message { kind: MessageKind::Setup, text: message, .. }) => {
+                    Error::WorkerSetup { message }
+                }
+                _ => Error::Os {
+                    action: "open a pidfd for",
+                    subject: format!("worker {pid}"),
+                    source,
+                },
             }
         })
     }

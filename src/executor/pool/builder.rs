@@ -11,42 +11,42 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
+use super::counters::Counters;
+use super::defaults::Defaults;
 use super::job_board::Board;
 use super::mailboxes::Couriers;
 use super::queue::Queue;
-use super::worker_table::Roster;
-use super::worker::{Desk, NO_CALL};
 use super::shared_state::Nest;
+use super::worker::{Desk, NO_CALL};
+use super::worker_table::Roster;
 use super::zygote::{self, Seat};
-use super::counters::Counters;
-use super::defaults::Defaults;
 use super::{Persistent, Pool, Shared, State};
 use crate::engine::blocks::MAX_BLOCKS;
 use crate::engine::control::{Control, MAX_WORKERS, Slot};
+use crate::engine::decide::INIT_LIMIT;
+use crate::engine::options::Options;
+use crate::engine::policy::Policy;
+use crate::engine::worker;
 use crate::error::{DeathCause, Error, Result};
 use crate::executor::Executor;
 use crate::kernel::Kernel;
-use crate::engine::options::Options;
-use crate::engine::policy::Policy;
 use crate::segment::registry;
 use crate::segment::registry::Observer;
-use crate::engine::decide::INIT_LIMIT;
 use crate::sys::channel::Channel;
 use crate::sys::event::Event;
 use crate::sys::process::{self, ChildFd, Side};
 use crate::sys::shared::SharedPages;
 use crate::sys::{code, procfs};
-use crate::engine::worker;
 
-/// How long to look before going to sleep, unless said otherwise: as long as it takes to wake a sleeper, mostly, or the two sides
-/// would keep each other asleep.
+/// How long to look before going to sleep, unless said otherwise: as long as it takes to wake a
+/// sleeper, mostly, or the two sides would keep each other asleep.
 const SPIN: Duration = Duration::from_micros(100);
 
 /// How often to look whether workers are ready.
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
-/// Below this a call of a kernel of ours is done sooner by the caller. (By 2 workers 1 MiB takes 61 us hot and 147 us woken,
-/// by the caller 44 and 66; at 4 MiB they are level.)
+/// Below this a call of a kernel of ours is done sooner by the caller. (By 2 workers 1 MiB takes 61
+/// us hot and 147 us woken, by the caller 44 and 66; at 4 MiB they are level.)
 const INLINE_BELOW: usize = 1 << 20;
 
 /// Options for a new [`Pool`]. Made by [`Pool::builder`].
@@ -77,7 +77,14 @@ pub struct PoolBuilder {
 impl Default for PoolBuilder {
     fn default() -> Self {
         let (workers, init, defaults) = (None, Box::new(|| {}), Defaults::default());
-        Self { workers, spin_time: SPIN, inline_below: INLINE_BELOW, init, calls_per_worker: None, defaults }
+        Self {
+            workers,
+            spin_time: SPIN,
+            inline_below: INLINE_BELOW,
+            init,
+            calls_per_worker: None,
+            defaults,
+        }
     }
 }
 
@@ -97,14 +104,15 @@ impl Pool {
 }
 
 impl PoolBuilder {
-    /// So many workers. Default: one for each core that this process may use (CPU affinity and cgroup quota respected).
+    /// So many workers. Default: one for each core that this process may use (CPU affinity and
+    /// cgroup quota respected).
     pub fn workers(mut self, workers: usize) -> Self {
         self.workers = Some(workers);
         self
     }
 
-    /// The [deadline](Executor::deadline) of every call, unless it says otherwise. It begins when the call does, not while it waits for
-    /// its turn.
+    /// The [deadline](Executor::deadline) of every call, unless it says otherwise. It begins when
+    /// the call does, not while it waits for its turn.
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.defaults.deadline = Some(deadline);
         self
@@ -134,48 +142,57 @@ impl PoolBuilder {
         self
     }
 
-    /// How long a worker that has nothing to do, and a caller that waits for the end, look before they go to sleep, at most; they look for less while
-    /// that does not pay. 100 us by default. To wake a sleeper costs some 5 to 100 us, and to look occupies a core: with 0 everybody sleeps
-    /// at once. As many workers look as there are cores but one, and the caller does when a call has one block, or when there are
-    /// more cores than workers.
+    /// How long a worker that has nothing to do, and a caller that waits for the end, look before
+    /// they go to sleep, at most; they look for less while that does not pay. 100 us by default. To
+    /// wake a sleeper costs some 5 to 100 us, and to look occupies a core: with 0 everybody sleeps
+    /// at once. As many workers look as there are cores but one, and the caller does when a call
+    /// has one block, or when there are more cores than workers.
     pub fn spin_time(mut self, spin_time: Duration) -> Self {
         self.spin_time = spin_time;
         self
     }
 
-    /// Calls of operations that run no code but rowfork's are done by the calling thread where input and output together have less than so
-    /// many bytes and no name. 1 MiB by default: two workers that have to be woken are as quick from 2 to 4 MiB on, more of them earlier. 0: always by workers.
+    /// Calls of operations that run no code but rowfork's are done by the calling thread where
+    /// input and output together have less than so many bytes and no name. 1 MiB by default: two
+    /// workers that have to be woken are as quick from 2 to 4 MiB on, more of them earlier. 0:
+    /// always by workers.
     ///
-    /// Such a call does not wait for its turn, does not ask whether the pool is broken, and is not ended by a deadline. Calls with a
-    /// [token](Executor::cancel_token), a [check](Executor::check_interrupt), a [callback](Executor::progress) or
-    /// [measured memory](Executor::measure_memory) are made by workers, whatever their size.
+    /// Such a call does not wait for its turn, does not ask whether the pool is broken, and is not
+    /// ended by a deadline. Calls with a [token](Executor::cancel_token), a
+    /// [check](Executor::check_interrupt), a [callback](Executor::progress) or [measured
+    /// memory](Executor::measure_memory) are made by workers, whatever their size.
     pub fn inline_below(mut self, bytes: usize) -> Self {
         self.inline_below = bytes;
         self
     }
 
-    /// Is called in each worker before its first row, also in those that take the place of dead ones; it may capture anything, of which a
-    /// worker has a copy. It may take its time, up to a minute: `build` waits for it, and a call is done by those that are ready.
-    /// Where it panics or takes longer, `build` or a later call is [`WorkerSetup`](Error::WorkerSetup).
+    /// Is called in each worker before its first row, also in those that take the place of dead
+    /// ones; it may capture anything, of which a worker has a copy. It may take its time, up to a
+    /// minute: `build` waits for it, and a call is done by those that are ready. Where it panics or
+    /// takes longer, `build` or a later call is [`WorkerSetup`](Error::WorkerSetup).
     pub fn init(mut self, init: impl Fn() + Send + Sync + 'static) -> Self {
         self.init = Box::new(init);
         self
     }
 
-    /// Replaces each worker after so many calls (by `init` and all): for kernels that leak. Default: never; 0 is never, too. A call
-    /// that finds a worker being replaced waits for it, some 0.5 ms.
+    /// Replaces each worker after so many calls (by `init` and all): for kernels that leak.
+    /// Default: never; 0 is never, too. A call that finds a worker being replaced waits for it,
+    /// some 0.5 ms.
     pub fn calls_per_worker(mut self, calls: u32) -> Self {
         self.calls_per_worker = NonZeroU32::new(calls);
         self
     }
 
-    /// Makes the pool: forks the zygote, has it fork the workers, and lets them in. Takes a millisecond, 0.1 ms for each further worker,
-    /// and 36 ms more for each GiB of private memory that the program holds in small pages: once.
+    /// Makes the pool: forks the zygote, has it fork the workers, and lets them in. Takes a
+    /// millisecond, 0.1 ms for each further worker, and 36 ms more for each GiB of private memory
+    /// that the program holds in small pages: once.
     ///
     /// # Errors
-    /// [`ZeroWorkers`](Error::ZeroWorkers), [`TooManyWorkers`](Error::TooManyWorkers); [`InsideWorker`](Error::InsideWorker) in a worker;
-    /// [`ForkFailed`](Error::ForkFailed), [`Os`](Error::Os) where a process, a descriptor or memory cannot be had;
-    /// [`WorkerSetup`](Error::WorkerSetup) if `init` panics; [`PoolBroken`](Error::PoolBroken) if somebody kills the zygote at once.
+    /// [`ZeroWorkers`](Error::ZeroWorkers), [`TooManyWorkers`](Error::TooManyWorkers);
+    /// [`InsideWorker`](Error::InsideWorker) in a worker; [`ForkFailed`](Error::ForkFailed),
+    /// [`Os`](Error::Os) where a process, a descriptor or memory cannot be had;
+    /// [`WorkerSetup`](Error::WorkerSetup) if `init` panics; [`PoolBroken`](Error::PoolBroken) if
+    /// somebody kills the zygote at once.
     pub fn build(self) -> Result<Pool> {
         Options { workers: self.workers, ..self.defaults.options() }.check()?;
         let workers = self.workers.unwrap_or_else(process::available_cores).min(MAX_WORKERS);
@@ -218,7 +235,12 @@ impl PoolBuilder {
     }
 
     /// What the zygote is born with.
-    fn nest<'n>(&'n self, premises: &'n Premises, their_ends: &'n TheirEnds, cores: usize) -> Result<Nest<'n>> {
+    fn nest<'n>(
+        &'n self,
+        premises: &'n Premises,
+        their_ends: &'n TheirEnds,
+        cores: usize,
+    ) -> Result<Nest<'n>> {
         let caller = process::own_pid();
         Ok(Nest {
             board: &premises.board,
@@ -227,7 +249,8 @@ impl PoolBuilder {
             channel: &their_ends.channel,
             posts: &their_ends.posts,
             caller,
-            caller_pidfd: process::open_pidfd(caller).map_err(os("open a pidfd for", "this process"))?,
+            caller_pidfd: process::open_pidfd(caller)
+                .map_err(os("open a pidfd for", "this process"))?,
             n_spinning: cores.saturating_sub(1).max(1),
             spin: self.spin_time,
             init: &*self.init,
@@ -266,14 +289,15 @@ struct TheirEnds {
 /// For so many workers.
 fn premises(workers: usize) -> Result<(Premises, TheirEnds)> {
     let board = Board::new(workers).map_err(os("map", "the board of a pool"))?;
-    let control =
-        SharedPages::new(Control::bytes(MAX_BLOCKS, workers)).map_err(os("map", "the control block of a pool"))?;
+    let control = SharedPages::new(Control::bytes(MAX_BLOCKS, workers))
+        .map_err(os("map", "the control block of a pool"))?;
     let bell = Event::new().map_err(os("make", "the bell of a pool"))?;
     let (channel, zygotes_end) = Channel::pair().map_err(os("make", "the channel of a pool"))?;
     let pairs = (0..workers).map(|_| Channel::pair()).collect::<io::Result<Vec<_>>>();
     let pairs = pairs.map_err(os("make", "a channel for each worker of a pool"))?;
     let (channels, posts) = pairs.into_iter().unzip();
-    let premises = Premises { board: Arc::new(board), control, bell: Arc::new(bell), channel, channels };
+    let premises =
+        Premises { board: Arc::new(board), control, bell: Arc::new(bell), channel, channels };
     Ok((premises, TheirEnds { channel: zygotes_end, posts }))
 }
 
@@ -302,9 +326,12 @@ fn wait_until_ready(roster: &mut Roster, control: Control<'_>) -> Result<()> {
         roster.listen();
         roster.check()?;
         if let Some((owner, exit)) = roster.take_ended(control.slots().len()).pop() {
-            let told = control.slots()[usize::from(owner.slot)].message().map(|message| message.text);
+            let told =
+                control.slots()[usize::from(owner.slot)].message().map(|message| message.text);
             let how = DeathCause::from(exit);
-            let message = told.unwrap_or_else(|| format!("a worker of the pool {how} while its init function ran"));
+            let message = told.unwrap_or_else(|| {
+                format!("a worker of the pool {how} while its init function ran")
+            });
             return Err(Error::WorkerSetup { message });
         }
     }
@@ -313,9 +340,11 @@ fn wait_until_ready(roster: &mut Roster, control: Control<'_>) -> Result<()> {
 
 fn fork_zygote(nest: &Nest<'_>) -> Result<ChildFd> {
     let (mut seats, desk) = (vec![Seat::EMPTY; nest.posts.len()], Desk::new());
-    // Held across the fork: no segment is unmapped and something else mapped in its place before the child has its copy.
+    // Held across the fork: no segment is unmapped and something else mapped in its place before
+    // the child has its copy.
     let registry = registry::lock();
-    let inherited: Vec<Range<usize>> = registry.mappings().iter().map(registry::Mapping::range).collect();
+    let inherited: Vec<Range<usize>> =
+        registry.mappings().iter().map(registry::Mapping::range).collect();
     // SAFETY: the child does nothing but `live`, which takes no lock and never returns.
     let pid = match unsafe { process::fork() }.map_err(Error::ForkFailed)? {
         Side::Child => {

@@ -16,8 +16,8 @@ use crate::sys::process::Exit;
 /// How often to look whether workers have measured their memory.
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
-/// The workers of the first slots of a pool, for one call. If it is dropped before the call is over, they are ended: one of
-/// them might still write to the output.
+/// The workers of the first slots of a pool, for one call. If it is dropped before the call is
+/// over, they are ended: one of them might still write to the output.
 pub(super) struct Shift<'c> {
     pub(super) roster: &'c mut Roster,
     pub(super) board: &'c Board,
@@ -96,7 +96,11 @@ impl Workforce for Shift<'_> {
         Ok(())
     }
 
-    fn reap_ended(&mut self, wake: Option<BorrowedFd<'_>>, deadline: Instant) -> Result<Vec<(Owner, Exit)>> {
+    fn reap_ended(
+        &mut self,
+        wake: Option<BorrowedFd<'_>>,
+        deadline: Instant,
+    ) -> Result<Vec<(Owner, Exit)>> {
         self.board.set_caller_sleeps(true);
         let known = self.roster.has_ended() || self.control.is_over(self.blocks);
         let until = if known { Instant::now() } else { deadline };
@@ -109,7 +113,8 @@ impl Workforce for Shift<'_> {
         if ended.is_empty() && Instant::now() >= deadline {
             self.roster.note_silence();
             self.roster.check()?;
-            // Nothing should be lost; what is lost all the same (a stray store to the board) costs a tick.
+            // Nothing should be lost; what is lost all the same (a stray store to the board) costs
+            // a tick.
             self.rouse()?;
         }
         Ok(ended)
@@ -126,7 +131,8 @@ impl Workforce for Shift<'_> {
     fn release(&mut self, deadline: Instant) -> Result<(), i32> {
         let slots = &self.control.slots()[..self.workers];
         let number = self.control.call().number;
-        let measured = || slots.iter().all(|slot| !slot.tally.is_of(number) || slot.tally.is_measured());
+        let measured =
+            || slots.iter().all(|slot| !slot.tally.is_of(number) || slot.tally.is_measured());
         while self.measure_memory && !measured() && Instant::now() < deadline {
             std::thread::sleep(LOOK_AGAIN);
         }

@@ -37,7 +37,8 @@ impl Job {
     /// Writes the record: the job, the segments, the packet if it is short.
     pub(super) fn encode(&self, segments: &[Wanted], packet: &[u64], record: &mut Vec<u64>) {
         record.clear();
-        let sizes = [self.workers, self.n_rows, self.block_rows, self.entry as usize, self.n_segments];
+        let sizes =
+            [self.workers, self.n_rows, self.block_rows, self.entry as usize, self.n_segments];
         record.extend([self.key.nonce, u64::from(self.key.number)]);
         record.extend(sizes.map(|size| size as u64));
         record.push(u64::from(self.measure_memory) | u64::from(self.is_long) << 1);
@@ -47,8 +48,12 @@ impl Job {
 
     /// Reads it: the job, the segments, and the packet if it is there.
     ///
-    /// `entry` makes a function of its address, and must be told that this is a record of [`Job::encode`], whole.
-    pub(super) fn decode(record: &[u64], entry: impl FnOnce(usize) -> Entry) -> Option<(Self, &[u64], &[u64])> {
+    /// `entry` makes a function of its address, and must be told that this is a record of
+    /// [`Job::encode`], whole.
+    pub(super) fn decode(
+        record: &[u64],
+        entry: impl FnOnce(usize) -> Entry,
+    ) -> Option<(Self, &[u64], &[u64])> {
         let (head, rest) = record.split_at_checked(HEAD_WORDS)?;
         let size = |at: usize| usize::try_from(head[at]).ok();
         let job = Self {

@@ -1,5 +1,6 @@
-//! What the caller of a pool and its workers look at all the time, in shared memory: which job there is, who sleeps, and
-//! who wants to be woken. Atomics only, as in the control block, which lies beside it.
+//! What the caller of a pool and its workers look at all the time, in shared memory: which job
+//! there is, who sleeps, and who wants to be woken. Atomics only, as in the control block, which
+//! lies beside it.
 //!
 //! | word | written by | says |
 //! |---|---|---|
@@ -10,8 +11,9 @@
 //! | post `w`: `asleep` | worker `w` | it has to be woken by a message |
 //! | post `w`: `sent` | the caller | how many messages it has sent to the worker |
 //!
-//! A record is read whole or not at all: the reader copies it, looks whether the turn is still the same, and checks the
-//! seal, so that neither the next job nor a stray store is taken for a part of it.
+//! A record is read whole or not at all: the reader copies it, looks whether the turn is still the
+//! same, and checks the seal, so that neither the next job nor a stray store is taken for a part of
+//! it.
 //!
 //! # Safety
 //! As in `control`: types of atomics alone.
@@ -75,7 +77,8 @@ const BELL_AT: usize = size_of::<Head>();
 const NEWS_AT: usize = BELL_AT + size_of::<Bell>();
 const TITLE_AT: usize = NEWS_AT + size_of::<News>();
 const WORDS_AT: usize = TITLE_AT + size_of::<Title>();
-const POSTS_AT: usize = (WORDS_AT + RECORD_WORDS * size_of::<AtomicU64>()).next_multiple_of(align_of::<Post>());
+const POSTS_AT: usize =
+    (WORDS_AT + RECORD_WORDS * size_of::<AtomicU64>()).next_multiple_of(align_of::<Post>());
 
 /// The board of one pool.
 #[derive(Debug)]
@@ -125,14 +128,16 @@ impl Board {
         title.len.store(words.len() as u64, Ordering::Relaxed);
         title.seal.store(seal(words), Ordering::Relaxed);
         let turn = &self.head().turn;
-        // Release: who sees the turn sees the record, and the control block as it was made ready for it.
+        // Release: who sees the turn sees the record, and the control block as it was made ready
+        // for it.
         turn.store(turn.load(Ordering::Relaxed) + 1, Ordering::Release);
-        // A worker that goes to sleep looks at the turn after it has said so, and the caller looks who sleeps after it has changed
-        // the turn: one of them sees the other.
+        // A worker that goes to sleep looks at the turn after it has said so, and the caller looks
+        // who sleeps after it has changed the turn: one of them sees the other.
         fence(Ordering::SeqCst);
     }
 
-    /// In a worker: copies the record of this turn. `None` when it is another's by now, or not what it should be.
+    /// In a worker: copies the record of this turn. `None` when it is another's by now, or not what
+    /// it should be.
     pub(super) fn read<'b>(&self, turn: u64, buffer: &'b mut [u64]) -> Option<&'b [u64]> {
         let title = self.title();
         let len = usize::try_from(title.len.load(Ordering::Relaxed)).ok()?;
@@ -141,7 +146,8 @@ impl Board {
             *word = cell.load(Ordering::Relaxed);
         }
         let sealed = title.seal.load(Ordering::Relaxed);
-        // Pairs with the fence in `clear`: who has read a word of the next record sees that the turn has changed.
+        // Pairs with the fence in `clear`: who has read a word of the next record sees that the
+        // turn has changed.
         fence(Ordering::Acquire);
         (self.head().turn.load(Ordering::Relaxed) == turn && seal(words) == sealed).then_some(words)
     }
@@ -151,7 +157,8 @@ impl Board {
         self.posts()[slot].asleep.load(Ordering::Relaxed) != 0
     }
 
-    /// In a worker: the turn of the job, if there is one of another turn than the last that it has taken up.
+    /// In a worker: the turn of the job, if there is one of another turn than the last that it has
+    /// taken up.
     pub(super) fn new_turn(&self, last_turn: u64) -> Option<u64> {
         Some(self.turn()).filter(|turn| *turn != last_turn && turn.is_multiple_of(2))
     }
@@ -191,13 +198,15 @@ impl Board {
     /// In the caller: it wants to be woken when nothing is left to do; or not any more.
     pub(super) fn set_caller_sleeps(&self, sleeps: bool) {
         self.bell().caller_sleeps.store(sleeps.into(), Ordering::Relaxed);
-        // It looks once more whether anything is left, and a worker that has done the last looks here: one sees the other.
+        // It looks once more whether anything is left, and a worker that has done the last looks
+        // here: one sees the other.
         fence(Ordering::SeqCst);
     }
 
     /// In a worker, after its last block: whether the caller wants to be woken.
     pub(super) fn caller_sleeps(&self) -> bool {
-        // Also between two workers of which each has done one of the last two blocks: one sees that both are done.
+        // Also between two workers of which each has done one of the last two blocks: one sees that
+        // both are done.
         fence(Ordering::SeqCst);
         self.bell().caller_sleeps.load(Ordering::Relaxed) != 0
     }
@@ -237,10 +246,13 @@ impl Board {
     }
 }
 
-/// A hash of a record: multiplication and rotation, as `FxHash` has them, which scatters what a stray store may be.
+/// A hash of a record: multiplication and rotation, as `FxHash` has them, which scatters what a
+/// stray store may be.
 fn seal(words: &[u64]) -> u64 {
     let start = 0x9e37_79b9_7f4a_7c15 ^ words.len() as u64;
-    words.iter().fold(start, |seal, &word| (seal.rotate_left(5) ^ word).wrapping_mul(0x517c_c1b7_2722_0a95))
+    words
+        .iter()
+        .fold(start, |seal, &word| (seal.rotate_left(5) ^ word).wrapping_mul(0x517c_c1b7_2722_0a95))
 }
 
 #[cfg(test)]

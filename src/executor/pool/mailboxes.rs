@@ -1,7 +1,8 @@
-//! What each worker of a pool was sent: its end of the channel, and the segments that it has mapped.
+//! What each worker of a pool was sent: its end of the channel, and the segments that it has
+//! mapped.
 //!
-//! Apart from the rest of the caller's side, since a segment may be dropped by any thread at any time: the workers are then
-//! told to let go of it, also while a call runs.
+//! Apart from the rest of the caller's side, since a segment may be dropped by any thread at any
+//! time: the workers are then told to let go of it, also while a call runs.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -35,9 +36,9 @@ impl Couriers {
         Self { board, all: Mutex::new(channels.into_iter().map(courier).collect()) }
     }
 
-    /// Sends the worker of a slot the segments that it does not have; or, where it has no room for them, the word to leave: its successor has.
-    /// (None is taken away from it: a kernel may have kept a view of an array that lives for ever.) `false` when it does not read
-    /// what it is sent.
+    /// Sends the worker of a slot the segments that it does not have; or, where it has no room for
+    /// them, the word to leave: its successor has. (None is taken away from it: a kernel may have
+    /// kept a view of an array that lives for ever.) `false` when it does not read what it is sent.
     ///
     /// # Errors
     /// That of `sendmsg`.
@@ -49,7 +50,11 @@ impl Couriers {
             return courier.send(&self.board, slot, ToWorker::Leave, None);
         }
         for segment in new {
-            let map = ToWorker::Map { id: segment.id(), len: segment.len(), caller_address: segment.address() };
+            let map = ToWorker::Map {
+                id: segment.id(),
+                len: segment.len(),
+                caller_address: segment.address(),
+            };
             if !courier.send(&self.board, slot, map, Some(segment))? {
                 return Ok(false);
             }
@@ -97,7 +102,13 @@ impl Couriers {
 }
 
 impl Courier {
-    fn send(&self, board: &Board, slot: usize, message: ToWorker, segment: Option<&Segment>) -> io::Result<bool> {
+    fn send(
+        &self,
+        board: &Board,
+        slot: usize,
+        message: ToWorker,
+        segment: Option<&Segment>,
+    ) -> io::Result<bool> {
         let fd = segment.map(|segment| segment.file().as_fd());
         let sent = self.channel.send(&message.encode(self.generation), fd)?;
         if sent {

@@ -1,8 +1,9 @@
-//! The segments that a pool worker has mapped: kept from call to call, so that page tables stay warm, and read-only but for what the
-//! running call writes to.
+//! The segments that a pool worker has mapped: kept from call to call, so that page tables stay
+//! warm, and read-only but for what the running call writes to.
 //!
 //! # Safety
-//! Protection is changed between two jobs, when nothing in this process reads or writes the mappings.
+//! Protection is changed between two jobs, when nothing in this process reads or writes the
+//! mappings.
 #![allow(unsafe_code, reason = "mprotect, and words of a mapping")]
 
 use std::fs::File;
@@ -12,11 +13,11 @@ use std::os::fd::OwnedFd;
 
 use super::job::Wanted;
 use crate::engine::args::Arrived;
+use crate::engine::worker::ELSEWHERE;
 use crate::segment::DATA_OFFSET;
 use crate::sys::file_pages;
 use crate::sys::memory::{Access, Map};
 use crate::sys::shared;
-use crate::engine::worker::ELSEWHERE;
 
 /// The most segments of one call.
 pub(super) const MAX_SEGMENTS: usize = 64;
@@ -26,7 +27,8 @@ pub(super) const MAPPED_MAX: usize = 256;
 
 #[derive(Debug)]
 pub(super) struct Maps {
-    /// Its memory is had by the caller, before the zygote is forked: workers allocate nothing of their own accord.
+    /// Its memory is had by the caller, before the zygote is forked: workers allocate nothing of
+    /// their own accord.
     entries: Vec<Entry>,
 }
 
@@ -48,7 +50,13 @@ impl Maps {
     ///
     /// # Errors
     /// Those of `mmap`; `EMFILE` where its descriptor has found no place.
-    pub(super) fn add(&mut self, id: u64, fd: Option<OwnedFd>, len: usize, caller_address: usize) -> io::Result<()> {
+    pub(super) fn add(
+        &mut self,
+        id: u64,
+        fd: Option<OwnedFd>,
+        len: usize,
+        caller_address: usize,
+    ) -> io::Result<()> {
         let file: File = fd.ok_or(io::Error::from_raw_os_error(libc::EMFILE))?.into();
         if self.entries.len() == MAPPED_MAX {
             return Err(io::ErrorKind::OutOfMemory.into()); // the caller counts
@@ -72,7 +80,10 @@ impl Maps {
     }
 
     /// Makes those writable that are to be, and all others read-only; whether all are there.
-    pub(super) fn prepare(&mut self, wanted: &(impl Iterator<Item = Wanted> + Clone)) -> io::Result<bool> {
+    pub(super) fn prepare(
+        &mut self,
+        wanted: &(impl Iterator<Item = Wanted> + Clone),
+    ) -> io::Result<bool> {
         let is_there = |wanted: Wanted| self.entries.iter().any(|entry| entry.id == wanted.id);
         if !wanted.clone().all(is_there) {
             return Ok(false);
@@ -90,11 +101,15 @@ impl Maps {
     }
 
     /// These segments, which are there, in order.
-    pub(super) fn arrived(&self, ids: impl Iterator<Item = u64>) -> [Option<Arrived<'_>>; MAX_SEGMENTS] {
+    pub(super) fn arrived(
+        &self,
+        ids: impl Iterator<Item = u64>,
+    ) -> [Option<Arrived<'_>>; MAX_SEGMENTS] {
         let mut arrived = [None; MAX_SEGMENTS];
         for (place, id) in arrived.iter_mut().zip(ids) {
             let entry = self.entries.iter().find(|entry| entry.id == id);
-            *place = entry.map(|entry| Arrived { start: entry.map.start().as_ptr(), file: &entry.file });
+            *place =
+                entry.map(|entry| Arrived { start: entry.map.start().as_ptr(), file: &entry.file });
         }
         arrived
     }
@@ -105,7 +120,8 @@ impl Maps {
         let words = (entry.map.len() - DATA_OFFSET) / size_of::<u64>();
         // SAFETY: inside the mapping, since data begin there in every segment that is made here.
         let start = unsafe { entry.map.start().add(DATA_OFFSET) };
-        // SAFETY: mapped, aligned to a page, written by the caller before it sent the job, and by nobody since.
+        // SAFETY: mapped, aligned to a page, written by the caller before it sent the job, and by
+        // nobody since.
         unsafe { std::slice::from_raw_parts(start.as_ptr().cast(), words) }
     }
 }

@@ -71,7 +71,9 @@ impl ToWorker {
         let generation = u64::from(generation);
         message(match self {
             Self::Welcome { sent } => [1, generation, sent.into(), 0, 0],
-            Self::Map { id, len, caller_address } => [2, generation, id, len as u64, caller_address as u64],
+            Self::Map { id, len, caller_address } => {
+                [2, generation, id, len as u64, caller_address as u64]
+            }
             Self::Unmap { id } => [3, generation, id, 0, 0],
             Self::Wake => [4, generation, 0, 0, 0],
             Self::Leave => [5, generation, 0, 0, 0],
@@ -169,8 +171,13 @@ mod tests {
             assert_eq!(ToZygote::decode(message.encode()), Some(message));
         }
         let map = ToWorker::Map { id: u64::MAX, len: usize::MAX, caller_address: 4096 };
-        for message in [ToWorker::Welcome { sent: 9 }, map, ToWorker::Unmap { id: 3 }, ToWorker::Wake, ToWorker::Leave]
-        {
+        for message in [
+            ToWorker::Welcome { sent: 9 },
+            map,
+            ToWorker::Unmap { id: 3 },
+            ToWorker::Wake,
+            ToWorker::Leave,
+        ] {
             assert_eq!(ToWorker::decode(message.encode(7), 7), Some(message));
             assert_eq!(ToWorker::decode(message.encode(7), 8), None, "for its predecessor");
         }

@@ -1,4 +1,5 @@
-//! [`Pool`], the executor that persists: workers that are there before a call, so that it costs microseconds.
+//! [`Pool`], the executor that persists: workers that are there before a call, so that it costs
+//! microseconds.
 //!
 //! | file | process | what |
 //! |---|---|---|
@@ -17,20 +18,20 @@
 //! A pool is shared by threads although callbacks, which its type could hold, are not: see there.
 #![allow(unsafe_code, reason = "says that a pool may be shared by threads")]
 
-mod job_board;
 mod builder;
+mod call_workers;
 mod counters;
 mod defaults;
-mod mailboxes;
 mod job;
+mod job_board;
+mod mailboxes;
 mod maps;
+mod messages;
 mod queue;
 mod shared_state;
-mod worker_table;
-mod call_workers;
 mod spin;
-mod messages;
 mod worker;
+mod worker_table;
 mod zygote;
 
 pub use builder::PoolBuilder;
@@ -44,34 +45,35 @@ use std::time::{Duration, Instant};
 
 use ndarray::{ArrayView1, Ix1};
 
-use self::job_board::{Board, RECORD_WORDS};
+use self::call_workers::Shift;
 use self::counters::{Counters, count};
 use self::defaults::Defaults;
-use self::mailboxes::Couriers;
 use self::job::{Job, Wanted};
+use self::job_board::{Board, RECORD_WORDS};
+use self::mailboxes::Couriers;
 use self::maps::MAX_SEGMENTS;
 use self::queue::{Queue, Refusal};
-use self::worker_table::Roster;
-use self::call_workers::Shift;
 use self::spin::Patience;
+use self::worker_table::Roster;
 use crate::array::SharedArray;
+use crate::engine::args::{CAPTURES, Packet};
 use crate::engine::call::Call;
 use crate::engine::cancel::CancelToken;
 use crate::engine::control::{CallKey, Claim, ClaimState, Control, Station, digest};
+use crate::engine::options::Options;
+use crate::engine::report::{EarlyEnd, Report};
+use crate::engine::supervisor;
 use crate::engine::workforce::Workforce;
 use crate::error::{Error, Result};
 use crate::executor::Executor;
 use crate::executor::mode::sealed::Run;
 use crate::executor::mode::{Entry, KernelFor, Mode, Travel};
-use crate::engine::options::Options;
-use crate::engine::args::{CAPTURES, Packet};
-use crate::engine::report::{EarlyEnd, Report};
 use crate::segment::Segment;
-use crate::engine::supervisor;
 use crate::sys::shared::SharedPages;
 
-/// Workers that are there already, for calls in microseconds. Every operation of [`fork()`](crate::fork()) is a method of it
-/// (by way of [`Executor`], to which it dereferences), with the same results, errors and reports.
+/// Workers that are there already, for calls in microseconds. Every operation of
+/// [`fork()`](crate::fork()) is a method of it (by way of [`Executor`], to which it dereferences),
+/// with the same results, errors and reports.
 ///
 /// ```
 /// use rowfork::{Pool, SharedArray, param};
@@ -90,38 +92,44 @@ use crate::sys::shared::SharedPages;
 /// ```
 ///
 /// # Kernels
-/// Workers were forked before the call, so they have no copy of what a closure captures: a kernel is a function by name, a closure without
-/// captures, or a function pointer, and what else it needs goes with the input, as [`param`](crate::param),
-/// [`broadcast`](crate::broadcast) or rows of another array. (What is captured all the same does not compile, or is
-/// [`KernelNotInZygote`](Error::KernelNotInZygote).) Statics are as they were when the pool was made, and what a kernel changes in them
-/// stays in its worker, from call to call. A shared array in a static is no way around: a worker sees the arrays of the call alone.
+/// Workers were forked before the call, so they have no copy of what a closure captures: a kernel
+/// is a function by name, a closure without captures, or a function pointer, and what else it needs
+/// goes with the input, as [`param`](crate::param), [`broadcast`](crate::broadcast) or rows of
+/// another array. (What is captured all the same does not compile, or is
+/// [`KernelNotInZygote`](Error::KernelNotInZygote).) Statics are as they were when the pool was
+/// made, and what a kernel changes in them stays in its worker, from call to call. A shared array
+/// in a static is no way around: a worker sees the arrays of the call alone.
 ///
 /// # Threads
-/// A pool may be used by any number of threads, by reference: calls are made one at a time, in the order in which they came. It may be
-/// made by a thread that ends.
+/// A pool may be used by any number of threads, by reference: calls are made one at a time, in the
+/// order in which they came. It may be made by a thread that ends.
 ///
 /// # What is where
-/// A *zygote* process is forked when the pool is made; it forks the workers, and forks others in place of those that die, within
-/// milliseconds. It and they leave the terminal's process group, keep no descriptor of the caller's but the standard three, and hold
-/// a copy-on-write copy of the caller's private memory as it was then (each GiB of it in small pages adds 36 ms to the fork of a worker:
-/// make the pool before the program is large). Idle, none of them uses any processor time. When the caller
-/// ends, however it does, they end within milliseconds, and its volatile names with them. Dropping the pool ends them, too.
+/// A *zygote* process is forked when the pool is made; it forks the workers, and forks others in
+/// place of those that die, within milliseconds. It and they leave the terminal's process group,
+/// keep no descriptor of the caller's but the standard three, and hold a copy-on-write copy of the
+/// caller's private memory as it was then (each GiB of it in small pages adds 36 ms to the fork of
+/// a worker: make the pool before the program is large). Idle, none of them uses any processor
+/// time. When the caller ends, however it does, they end within milliseconds, and its volatile
+/// names with them. Dropping the pool ends them, too.
 ///
 /// # Small calls
-/// Operations that run no code but rowfork's (`row_sums`, `row_means`, ...) on less than [`inline_below`](PoolBuilder::inline_below) bytes
-/// are done by the calling thread, where that is quicker than any worker; arrays must be nameless, so that nobody can take their memory
-/// away under the caller's hands. Kernels of the user's always run in workers.
+/// Operations that run no code but rowfork's (`row_sums`, `row_means`, ...) on less than
+/// [`inline_below`](PoolBuilder::inline_below) bytes are done by the calling thread, where that is
+/// quicker than any worker; arrays must be nameless, so that nobody can take their memory away
+/// under the caller's hands. Kernels of the user's always run in workers.
 ///
 /// # Fork safety
-/// A lock that another thread of the program held when the pool was made is held for ever in every worker: make it early. A forked child of
-/// the program cannot use its parent's pool.
+/// A lock that another thread of the program held when the pool was made is held for ever in every
+/// worker: make it early. A forked child of the program cannot use its parent's pool.
 pub struct Pool {
     executor: Executor<'static, Persistent>,
     defaults: Defaults,
 }
 
-// SAFETY: what is not `Sync` or `Send` in it are callbacks in its options, of which it has none: they are those of `Defaults`, and nobody
-// gets the executor but by shared reference, through which none can be set.
+// SAFETY: what is not `Sync` or `Send` in it are callbacks in its options, of which it has none:
+// they are those of `Defaults`, and nobody gets the executor but by shared reference, through which
+// none can be set.
 unsafe impl Send for Pool {}
 // SAFETY: as above.
 unsafe impl Sync for Pool {}
@@ -148,12 +156,15 @@ pub struct PoolStats {
     pub calls: u64,
     /// Calls that the calling thread did itself, since they were small.
     pub inline_calls: u64,
-    /// Of the calls on the workers, those whose end came so soon that the caller had not gone to sleep.
+    /// Of the calls on the workers, those whose end came so soon that the caller had not gone to
+    /// sleep.
     pub hot_calls: u64,
-    /// Workers that have ended otherwise, whoever ended them: after a call that failed rowfork does, since one might still write.
+    /// Workers that have ended otherwise, whoever ended them: after a call that failed rowfork
+    /// does, since one might still write.
     pub deaths: u64,
-    /// Workers that have left after [as many calls as they may make](PoolBuilder::calls_per_worker), or since more arrays were alive than a
-    /// worker keeps mapped.
+    /// Workers that have left after [as many calls as they may
+    /// make](PoolBuilder::calls_per_worker), or since more arrays were alive than a worker keeps
+    /// mapped.
     pub recycled: u64,
     /// Threads that wait for their turn at this moment.
     pub waiting: usize,
@@ -165,8 +176,8 @@ pub struct PoolStats {
     pub worker_pids: Vec<i32>,
     /// Why no call can be made any more, if so. `None` while a call of another thread runs.
     pub broken: Option<String>,
-    /// Threads of the program when the pool was made. With more than one, a lock that another one held then is held for ever in the
-    /// workers.
+    /// Threads of the program when the pool was made. With more than one, a lock that another one
+    /// held then is held for ever in the workers.
     pub caller_threads: usize,
 }
 
@@ -365,8 +376,11 @@ impl Shared {
                 return Err(Error::KernelCaptures);
             }
             // Where nobody knows, only what has no address is let through.
-            let is_known =
-                |address| self.code.as_ref().is_some_and(|code| code.iter().any(|range| range.contains(&address)));
+            let is_known = |address| {
+                self.code
+                    .as_ref()
+                    .is_some_and(|code| code.iter().any(|range| range.contains(&address)))
+            };
             if !(is_known(address) || self.code.is_none() && address == entry as usize) {
                 return Err(Error::KernelNotInZygote { address });
             }
@@ -392,7 +406,8 @@ impl Shared {
         if segments.len() > MAX_SEGMENTS {
             return Err(Error::TooManyArrays { asked: segments.len(), max: MAX_SEGMENTS });
         }
-        let key = CallKey { nonce: RandomState::new().build_hasher().finish(), number: low_bits(number) };
+        let key =
+            CallKey { nonce: RandomState::new().build_hasher().finish(), number: low_bits(number) };
         let job = Job {
             key,
             workers: call.workers,
@@ -403,7 +418,11 @@ impl Shared {
             n_segments: segments.len(),
             is_long: long.is_some(),
         };
-        job.encode(&wanted(&segments, call), if long.is_some() { &[] } else { packet.words() }, &mut state.record);
+        job.encode(
+            &wanted(&segments, call),
+            if long.is_some() { &[] } else { packet.words() },
+            &mut state.record,
+        );
         let control = Control::in_pages(&self.control, call.blocks.len(), self.workers, key);
         self.board.clear();
         control.reset();
@@ -423,7 +442,8 @@ impl Shared {
         self.see_through(&mut shift, &mut state.patience, options, call, began)
     }
 
-    /// Looks for the end of a call for a while, if that is likely to pay; else, or if it does not come, supervises it.
+    /// Looks for the end of a call for a while, if that is likely to pay; else, or if it does not
+    /// come, supervises it.
     fn see_through(
         &self,
         shift: &mut Shift<'_>,
@@ -433,8 +453,11 @@ impl Shared {
         began: Instant,
     ) -> Result<Report> {
         let (control, looked) = (shift.control, Instant::now());
-        let is_plain = options.is_plain() && options.deadline.is_none_or(|deadline| deadline >= SHORT_DEADLINE);
-        let looks = is_plain && shift.live() == call.workers && (call.blocks.len() == 1 || call.workers < self.cores);
+        let is_plain = options.is_plain()
+            && options.deadline.is_none_or(|deadline| deadline >= SHORT_DEADLINE);
+        let looks = is_plain
+            && shift.live() == call.workers
+            && (call.blocks.len() == 1 || call.workers < self.cores);
         if looks && patience.look_for(looked, || all_done(call, control)) {
             patience.learn(looked.elapsed());
             shift.is_over = true;
@@ -456,7 +479,10 @@ fn long_packet(packet: &Packet<'_>) -> Result<Option<SharedArray<u64, Ix1>>> {
 /// The segments as workers are to map them.
 fn wanted(segments: &[&Segment], call: &Call<'_>) -> Vec<Wanted> {
     let is_writable = |id| call.writable.iter().any(|segment| segment.id() == id);
-    segments.iter().map(|segment| Wanted { id: segment.id(), writable: is_writable(segment.id()) }).collect()
+    segments
+        .iter()
+        .map(|segment| Wanted { id: segment.id(), writable: is_writable(segment.id()) })
+        .collect()
 }
 
 /// Whether every block is done, and nothing else has happened.
@@ -476,7 +502,11 @@ fn gave_up(options: &Options<'_>, call: &Call<'_>) -> Result<Report> {
         return Err(Error::Cancelled { rows_done: 0, rows_total: n_rows });
     }
     let missing_rows = std::iter::once(0..n_rows).collect();
-    Ok(Report { missing_rows, ended_early: Some(EarlyEnd::Cancelled), ..call.report_without_workers() })
+    Ok(Report {
+        missing_rows,
+        ended_early: Some(EarlyEnd::Cancelled),
+        ..call.report_without_workers()
+    })
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "the low bits are what is wanted")]

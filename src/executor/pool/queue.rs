@@ -1,6 +1,7 @@
 //! One call at a time, in the order in which they came.
 //!
-//! (`std`'s mutex goes to whoever asks first when it is free: with many threads about, some would wait for ever.)
+//! (`std`'s mutex goes to whoever asks first when it is free: with many threads about, some would
+//! wait for ever.)
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -52,8 +53,11 @@ impl Queue {
                 return Ok(Turn(self));
             }
             Some(inside) if inside == me.id() => return Err(Refusal::Inside),
-            // In the line already: this is a call that somebody makes while asked whether to give up.
-            _ if line.waiting.iter().any(|waiter| waiter.thread.id() == me.id()) => return Err(Refusal::Inside),
+            // In the line already: this is a call that somebody makes while asked whether to give
+            // up.
+            _ if line.waiting.iter().any(|waiter| waiter.thread.id() == me.id()) => {
+                return Err(Refusal::Inside);
+            }
             _ => {}
         }
         let waiter = Arc::new(Waiter { thread: me, called: AtomicBool::new(false) });

@@ -1,4 +1,5 @@
-//! How long to look for something without going to sleep. To wake a sleeper costs 5 to 100 us; to look costs a core.
+//! How long to look for something without going to sleep. To wake a sleeper costs 5 to 100 us; to
+//! look costs a core.
 
 use std::hint::spin_loop;
 use std::time::{Duration, Instant};
@@ -6,15 +7,15 @@ use std::time::{Duration, Instant};
 /// Looks between two looks at the clock, which costs as much as several.
 const LOOKS: u32 = 32;
 
-/// What comes after so many times the longest look would have come within it, had the other side not slept and had to be woken:
-/// without this, two who sleep would find each other late for ever.
+/// What comes after so many times the longest look would have come within it, had the other side
+/// not slept and had to be woken: without this, two who sleep would find each other late for ever.
 const WOKEN: u32 = 2;
 
 /// Less is not worth the look at the clock.
 const LEAST: Duration = Duration::from_micros(2);
 
-/// How long it has paid to look, so far: as long as may be while what is waited for comes about in that time, and half as long
-/// after each time that it has not.
+/// How long it has paid to look, so far: as long as may be while what is waited for comes about in
+/// that time, and half as long after each time that it has not.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Patience {
     most: Duration,
@@ -44,7 +45,11 @@ impl Patience {
 
     /// It has come, so long after the look began, with sleep or without: would looking have paid?
     pub(super) fn learn(&mut self, after: Duration) {
-        self.now = if after < self.most * WOKEN { self.most } else { (self.now / 2).max(LEAST.min(self.most)) };
+        self.now = if after < self.most * WOKEN {
+            self.most
+        } else {
+            (self.now / 2).max(LEAST.min(self.most))
+        };
     }
 }
 

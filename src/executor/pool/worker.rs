@@ -1,34 +1,36 @@
-//! A pool worker's whole life, from the zygote's fork to `_exit`: put the process in order, wait to be let in, then take up one
-//! job after the other: look at the board, map what it speaks of, claim, run, publish until nothing is left, and wait for the
-//! next, awake for a while, then asleep.
+//! A pool worker's whole life, from the zygote's fork to `_exit`: put the process in order, wait to
+//! be let in, then take up one job after the other: look at the board, map what it speaks of,
+//! claim, run, publish until nothing is left, and wait for the next, awake for a while, then
+//! asleep.
 //!
-//! What is run on a won block, and how blocks are won, is the same as in a worker that is forked for one call: see
-//! [`at_work`].
+//! What is run on a won block, and how blocks are won, is the same as in a worker that is forked
+//! for one call: see [`at_work`].
 //!
 //! # Safety
-//! What a job names is made into a function and called: it stands on the board whole, as the seal says, and was put there by the
-//! caller, of which this process is a copy as far as code goes.
+//! What a job names is made into a function and called: it stands on the board whole, as the seal
+//! says, and was put there by the caller, of which this process is a copy as far as code goes.
 #![allow(unsafe_code, reason = "calls what the caller has packed")]
 
 use std::os::fd::{AsFd, AsRawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-use super::job_board::RECORD_WORDS;
 use super::job::{Job, Wanted};
+use super::job_board::RECORD_WORDS;
 use super::maps::Maps;
+use super::messages::ToWorker;
 use super::shared_state::Nest;
 use super::spin::Patience;
-use super::messages::ToWorker;
-use crate::engine::control::{CallKey, Control, Owner, Slot};
-use crate::executor::mode::Entry;
 use crate::engine::args::{Unpacker, from_word};
+use crate::engine::control::{CallKey, Control, Owner, Slot};
+use crate::engine::worker::{self, at_work};
+use crate::executor::mode::Entry;
 use crate::sys::channel::Received;
 use crate::sys::process::{Pid, exit_now};
 use crate::sys::{fpu, inherited, signal};
-use crate::engine::worker::{self, at_work};
 
-/// The memory that a worker works with. Its parents have it before the fork, since workers allocate nothing of their own accord.
+/// The memory that a worker works with. Its parents have it before the fork, since workers allocate
+/// nothing of their own accord.
 #[derive(Debug)]
 pub(super) struct Desk {
     maps: Maps,
@@ -41,7 +43,8 @@ impl Desk {
     }
 }
 
-/// What a worker leaves with after as many calls as it may make, or with as many arrays as it may have.
+/// What a worker leaves with after as many calls as it may make, or with as many arrays as it may
+/// have.
 pub(super) const EXIT_RECYCLED: i32 = 104;
 
 /// Before the first.
@@ -80,20 +83,34 @@ pub(super) fn live(nest: &Nest<'_>, zygote: Pid, owner: Owner, desk: Desk) -> ! 
     signal::unblock_all();
     initialise(nest, slot);
     let most = if index < nest.n_spinning { nest.spin } else { Duration::ZERO };
-    Worker { nest, owner, slot, maps, received, patience: Patience::new(most), calls: 0, last_call: None, buffer }
-        .serve()
+    Worker {
+        nest,
+        owner,
+        slot,
+        maps,
+        received,
+        patience: Patience::new(most),
+        calls: 0,
+        last_call: None,
+        buffer,
+    }
+    .serve()
 }
 
 /// Runs the caller's function for new workers.
 fn initialise(nest: &Nest<'_>, slot: &Slot) {
     slot.set_initialising();
     if let Err(payload) = catch_unwind(AssertUnwindSafe(nest.init)) {
-        worker::fail_setup(slot, format_args!("the pool's init function panicked: {}", worker::panic_text(&*payload)));
+        worker::fail_setup(
+            slot,
+            format_args!("the pool's init function panicked: {}", worker::panic_text(&*payload)),
+        );
     }
     slot.set_ready();
 }
 
-/// Waits until the slot is clear, and belongs to this process; maps what is sent before. How many messages were sent by then.
+/// Waits until the slot is clear, and belongs to this process; maps what is sent before. How many
+/// messages were sent by then.
 fn wait_to_be_let_in(nest: &Nest<'_>, owner: Owner, maps: &mut Maps) -> Option<u32> {
     loop {
         match nest.posts[usize::from(owner.slot)].receive(true) {
@@ -138,7 +155,8 @@ impl Worker<'_> {
         self.patience.learn(began.elapsed());
     }
 
-    /// Does what a message says; waits for one, if there is none and it is to. Whether there was one.
+    /// Does what a message says; waits for one, if there is none and it is to. Whether there was
+    /// one.
     fn collect(&mut self, wait: bool) -> bool {
         match self.nest.posts[usize::from(self.owner.slot)].receive(wait) {
             Received::Message(message, fd) => {
@@ -146,7 +164,10 @@ impl Worker<'_> {
                 match ToWorker::decode(message, self.owner.generation) {
                     Some(ToWorker::Map { id, len, caller_address }) => {
                         if let Err(error) = self.maps.add(id, fd, len, caller_address) {
-                            worker::fail_setup(self.slot, format_args!("mmap of a segment: {}", worker::errno(&error)));
+                            worker::fail_setup(
+                                self.slot,
+                                format_args!("mmap of a segment: {}", worker::errno(&error)),
+                            );
                         }
                     }
                     Some(ToWorker::Unmap { id }) => self.maps.remove(id),
@@ -163,10 +184,13 @@ impl Worker<'_> {
     /// Takes part in the job of this turn, if it has one for this slot.
     fn take_up(&mut self, turn: u64) {
         // Segments first: what the job speaks of was sent before it.
-        while self.received != self.nest.board.sent(usize::from(self.owner.slot)) && self.collect(false) {}
+        while self.received != self.nest.board.sent(usize::from(self.owner.slot))
+            && self.collect(false)
+        {}
         let mut buffer = std::mem::take(&mut self.buffer);
         if let Some(record) = self.nest.board.read(turn, &mut buffer) {
-            // SAFETY: a whole record, of the caller's: the word is that of a function of this program.
+            // SAFETY: a whole record, of the caller's: the word is that of a function of this
+            // program.
             let job = Job::decode(record, |entry| unsafe { from_word::<Entry>(entry as u64) });
             if let Some((job, segments, packet)) = job
                 && usize::from(self.owner.slot) < job.workers
@@ -183,12 +207,14 @@ impl Worker<'_> {
             Ok(true) => {}
             // The job is over, and its arrays are gone; or they could not be received.
             Ok(false) if self.nest.board.turn() != turn => return,
-            Ok(false) => {
-                worker::fail_setup(self.slot, "an array of the call could not be received (too many descriptors?)")
-            }
-            Err(error) => {
-                worker::fail_setup(self.slot, format_args!("mprotect of a segment: {}", worker::errno(&error)))
-            }
+            Ok(false) => worker::fail_setup(
+                self.slot,
+                "an array of the call could not be received (too many descriptors?)",
+            ),
+            Err(error) => worker::fail_setup(
+                self.slot,
+                format_args!("mprotect of a segment: {}", worker::errno(&error)),
+            ),
         }
         let arrived = self.maps.arrived(segments.iter().map(|&word| Wanted::of_word(word).id));
         let packet = match segments.last() {
@@ -196,7 +222,8 @@ impl Worker<'_> {
             _ => packet,
         };
         let blocks = job.blocks();
-        let control = Control::in_pages(self.nest.control, blocks.len(), self.nest.posts.len(), job.key);
+        let control =
+            Control::in_pages(self.nest.control, blocks.len(), self.nest.posts.len(), job.key);
         fpu::set_default();
         let mut desk = |run: &worker::BlockFn<'_>| {
             let job = worker::Job { control, blocks: &blocks, run };
@@ -204,10 +231,11 @@ impl Worker<'_> {
                 exit_now(code);
             }
         };
-        // SAFETY: the packet is the one that the caller has packed for this entry, in a whole record; it and the mappings stay as
-        // long as this function runs.
-        let entered =
-            catch_unwind(AssertUnwindSafe(|| unsafe { (job.entry)(&mut Unpacker::new(packet, &arrived), &mut desk) }));
+        // SAFETY: the packet is the one that the caller has packed for this entry, in a whole
+        // record; it and the mappings stay as long as this function runs.
+        let entered = catch_unwind(AssertUnwindSafe(|| unsafe {
+            (job.entry)(&mut Unpacker::new(packet, &arrived), &mut desk)
+        }));
         match entered {
             Ok(Ok(())) => {}
             Ok(Err(error)) => worker::fail_setup(self.slot, error),

@@ -1,5 +1,5 @@
-//! The caller's private table of a pool: the zygote, who sits in which slot, and what has become of those who sat there.
-//! Nothing here lies in shared memory.
+//! The caller's private table of a pool: the zygote, who sits in which slot, and what has become of
+//! those who sat there. Nothing here lies in shared memory.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -8,15 +8,15 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use super::counters::{Counters, count};
 use super::job_board::Board;
 use super::mailboxes::Couriers;
 use super::messages::{ToCaller, ToZygote};
 use super::worker::EXIT_RECYCLED;
-use super::counters::{Counters, count};
 use crate::engine::control::Owner;
+use crate::engine::decide::DEATH_LIMIT;
 use crate::error::{Error, Result};
 use crate::failpoints;
-use crate::engine::decide::DEATH_LIMIT;
 use crate::sys::channel::{Channel, Received};
 use crate::sys::event::Event;
 use crate::sys::process::{self, ChildFd, Exit};
@@ -29,8 +29,7 @@ const BIRTH_LIMIT: Duration = Duration::from_secs(10);
 const LEAVE_LIMIT: Duration = Duration::from_secs(6);
 
 /// It ends for no other reason than these.
-const ZYGOTE_GONE: &str =
-    "its zygote is gone: somebody has killed it, or the system had no descriptor for it when it began";
+const ZYGOTE_GONE: &str = "its zygote is gone: somebody has killed it, or the system had no descriptor for it when it began";
 
 /// It has been stopped, or is kept from running.
 const ZYGOTE_SILENT: &str = "its zygote does not answer (stopped?)";
@@ -115,8 +114,8 @@ impl Roster {
         (0..n).filter(|&slot| self.seats[slot].hired).map(|slot| self.owner(slot))
     }
 
-    /// The first of the first `n` slots where nobody was let in. Not where somebody has ended of whom no call has been told yet: the
-    /// slot still has its last words.
+    /// The first of the first `n` slots where nobody was let in. Not where somebody has ended of
+    /// whom no call has been told yet: the slot still has its last words.
     pub(super) fn vacant(&self, n: usize) -> Option<Owner> {
         let is_told = |slot| !self.ended.iter().any(|(owner, _)| usize::from(owner.slot) == slot);
         (0..n).find(|&slot| !self.seats[slot].hired && is_told(slot)).map(|slot| self.owner(slot))
@@ -129,7 +128,11 @@ impl Roster {
 
     /// The process ids of the workers.
     pub(super) fn pids(&self) -> Vec<i32> {
-        self.seats.iter().filter_map(|seat| seat.process.as_ref()).map(|process| process.pid).collect()
+        self.seats
+            .iter()
+            .filter_map(|seat| seat.process.as_ref())
+            .map(|process| process.pid)
+            .collect()
     }
 
     pub(super) fn owner(&self, slot: usize) -> Owner {
@@ -142,7 +145,8 @@ impl Roster {
     /// # Errors
     /// [`PoolBroken`](Error::PoolBroken), [`ForkFailed`](Error::ForkFailed), [`Os`](Error::Os).
     ///
-    /// Where it is not to wait and nobody is born yet, and where who was born has died meanwhile, nothing has happened.
+    /// Where it is not to wait and nobody is born yet, and where who was born has died meanwhile,
+    /// nothing has happened.
     pub(super) fn hire(
         &mut self,
         owner: Owner,
@@ -164,12 +168,16 @@ impl Roster {
                 return Err(Error::ForkFailed(io::Error::from_raw_os_error(errno)));
             }
             if Instant::now() >= limit {
-                return Err(self.break_up(format!("its zygote has forked no worker for {BIRTH_LIMIT:?}")));
+                return Err(
+                    self.break_up(format!("its zygote has forked no worker for {BIRTH_LIMIT:?}"))
+                );
             }
             self.sleep(None, limit).map_err(Error::of_watching)?;
         }
         // Its predecessor may have left so much unread that there is no room yet.
-        while !(matches!(deliver(&self.couriers), Ok(true)) && matches!(self.couriers.welcome(slot), Ok(true))) {
+        while !(matches!(deliver(&self.couriers), Ok(true))
+            && matches!(self.couriers.welcome(slot), Ok(true)))
+        {
             std::thread::sleep(LOOK_AGAIN);
             self.listen();
             self.check()?;
@@ -191,21 +199,29 @@ impl Roster {
 
     /// Why no call can be made any more, if so.
     pub(super) fn check(&self) -> Result<()> {
-        self.broken.as_ref().map_or(Ok(()), |reason| Err(Error::PoolBroken { reason: reason.clone() }))
+        self.broken
+            .as_ref()
+            .map_or(Ok(()), |reason| Err(Error::PoolBroken { reason: reason.clone() }))
     }
 
-    /// Sleeps until the zygote has something to say or is dead, the bell rings, `wake` is readable, a signal comes, or
-    /// `deadline` is there. Call [`listen`](Self::listen) then.
-    pub(super) fn sleep(&mut self, wake: Option<BorrowedFd<'_>>, deadline: Instant) -> io::Result<()> {
+    /// Sleeps until the zygote has something to say or is dead, the bell rings, `wake` is readable,
+    /// a signal comes, or `deadline` is there. Call [`listen`](Self::listen) then.
+    pub(super) fn sleep(
+        &mut self,
+        wake: Option<BorrowedFd<'_>>,
+        deadline: Instant,
+    ) -> io::Result<()> {
         let zygote = self.zygote.pidfd();
         let mut left = deadline.saturating_duration_since(Instant::now());
         if zygote.is_none() {
             left = left.min(LOOK_AGAIN);
         }
         let fds = [Some(self.bell.as_fd()), Some(self.channel.as_fd()), zygote, wake];
-        let mut polled: Vec<_> = fds.into_iter().flatten().map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
+        let mut polled: Vec<_> =
+            fds.into_iter().flatten().map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
         // Rounded up to the milliseconds in which `poll` counts.
-        let timeout = PollTimeout::try_from(left + Duration::from_micros(999)).unwrap_or(PollTimeout::MAX);
+        let timeout =
+            PollTimeout::try_from(left + Duration::from_micros(999)).unwrap_or(PollTimeout::MAX);
         match poll(&mut polled, if left.is_zero() { PollTimeout::ZERO } else { timeout }) {
             Ok(_) | Err(nix::Error::EINTR) => {}
             Err(error) => return Err(error.into()),
@@ -240,11 +256,15 @@ impl Roster {
                     any = true;
                     self.news += 1;
                     match ToCaller::decode(message) {
-                        Some(ToCaller::Born { owner, pid }) => self.born(owner, Process { pid, pidfd: fd }),
+                        Some(ToCaller::Born { owner, pid }) => {
+                            self.born(owner, Process { pid, pidfd: fd })
+                        }
                         Some(ToCaller::Died { owner, exit }) => self.died(owner, exit),
                         Some(ToCaller::Refused { errno, .. }) => self.refused = Some(errno),
                         Some(ToCaller::Spent { respawns }) => {
-                            self.break_up(format!("{respawns} workers died while no call was running"));
+                            self.break_up(format!(
+                                "{respawns} workers died while no call was running"
+                            ));
                         }
                         None => {}
                     }
@@ -275,7 +295,10 @@ impl Roster {
             return;
         }
         let generation = owner.generation.wrapping_add(1);
-        let before = std::mem::replace(&mut self.seats[slot], Seat { generation, process: None, hired: false });
+        let before = std::mem::replace(
+            &mut self.seats[slot],
+            Seat { generation, process: None, hired: false },
+        );
         self.couriers.renew(slot, generation);
         // Who leaves when its time is up has done nothing else than one that is done.
         let (counter, exit) = match exit {
@@ -288,7 +311,8 @@ impl Roster {
         }
     }
 
-    /// Who of the first `n` has ended since this was last asked. Nobody asks for the others: they were at no call.
+    /// Who of the first `n` has ended since this was last asked. Nobody asks for the others: they
+    /// were at no call.
     pub(super) fn take_ended(&mut self, n: usize) -> Vec<(Owner, Exit)> {
         let mut ended = std::mem::take(&mut self.ended);
         ended.retain(|(owner, _)| usize::from(owner.slot) < n);
@@ -298,7 +322,10 @@ impl Roster {
     /// SIGKILL to a worker. Whether it was found stopped.
     pub(super) fn kill(&self, owner: Owner) -> bool {
         let seat = &self.seats[usize::from(owner.slot)];
-        let Some(process) = seat.process.as_ref().filter(|_| seat.generation == owner.generation) else { return false };
+        let Some(process) = seat.process.as_ref().filter(|_| seat.generation == owner.generation)
+        else {
+            return false;
+        };
         let stopped = procfs::is_stopped(process.pid);
         if failpoints::is_on("unkillable") {
             return stopped;
@@ -330,7 +357,10 @@ impl Roster {
         }
         let limit = Instant::now() + DEATH_LIMIT;
         let mut dead_since = None;
-        while self.broken.is_none() && Instant::now() < limit && ending.iter().any(|who| self.sits(*who).is_some()) {
+        while self.broken.is_none()
+            && Instant::now() < limit
+            && ending.iter().any(|who| self.sits(*who).is_some())
+        {
             if self.sleep(None, Instant::now() + TICK).is_err() {
                 std::thread::sleep(LOOK_AGAIN);
             }
@@ -352,10 +382,13 @@ impl Roster {
         left.and_then(|owner| self.give_up(owner)).map_or(Ok(()), Err)
     }
 
-    /// After a tick without news: whether a worker is dead and the zygote has not said so for long, in which case the pool is broken.
+    /// After a tick without news: whether a worker is dead and the zygote has not said so for long,
+    /// in which case the pool is broken.
     pub(super) fn note_silence(&mut self) {
-        let any_dead =
-            self.seats.iter().any(|seat| seat.hired && seat.process.as_ref().is_some_and(Process::has_ended));
+        let any_dead = self
+            .seats
+            .iter()
+            .any(|seat| seat.hired && seat.process.as_ref().is_some_and(Process::has_ended));
         if !any_dead {
             self.silent_since = None;
         } else if self.silent_since.get_or_insert_with(Instant::now).elapsed() >= SILENCE_LIMIT {
@@ -369,7 +402,8 @@ impl Roster {
         seat.process.as_ref().filter(|_| seat.hired && seat.generation == owner.generation)
     }
 
-    /// The pool can make no more calls: sees to it that neither the zygote nor a worker of its lives, and remembers the reason.
+    /// The pool can make no more calls: sees to it that neither the zygote nor a worker of its
+    /// lives, and remembers the reason.
     fn break_up(&mut self, reason: String) -> Error {
         if self.broken.is_none() {
             self.broken = Some(reason.clone());
@@ -411,8 +445,8 @@ impl Process {
         matches!(poll(&mut polled, PollTimeout::ZERO), Ok(1))
     }
 
-    /// Kills it, whose parent was killed, and waits for its end; whether it has come. (By the number alone nobody is
-    /// signalled: it dies of its parent's death.)
+    /// Kills it, whose parent was killed, and waits for its end; whether it has come. (By the
+    /// number alone nobody is signalled: it dies of its parent's death.)
     fn end_by(&self, limit: Instant) -> bool {
         if let Some(pidfd) = &self.pidfd {
             let _ = process::kill_by(pidfd);
@@ -426,7 +460,8 @@ impl Process {
                 // A signal to this thread ends it early.
                 Some(pidfd) => {
                     let mut polled = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
-                    let _ = poll(&mut polled, PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO));
+                    let _ =
+                        poll(&mut polled, PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO));
                 }
                 None => std::thread::sleep(LOOK_AGAIN),
             }

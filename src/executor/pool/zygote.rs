@@ -1,12 +1,13 @@
-//! The zygote: a process between the caller and the workers, forked when the pool is made and single-threaded for ever. It
-//! forks workers, reaps them, forks others in their place, tells the caller of both; and when the caller is gone it ends the
-//! workers, takes the caller's volatile names away, and leaves.
+//! The zygote: a process between the caller and the workers, forked when the pool is made and
+//! single-threaded for ever. It forks workers, reaps them, forks others in their place, tells the
+//! caller of both; and when the caller is gone it ends the workers, takes the caller's volatile
+//! names away, and leaves.
 //!
-//! Workers are its children, so it does not matter which thread of the caller made the pool, whether that thread still lives,
-//! or what the caller does with `SIGCHLD`.
+//! Workers are its children, so it does not matter which thread of the caller made the pool,
+//! whether that thread still lives, or what the caller does with `SIGCHLD`.
 //!
-//! It sleeps in `poll` on three descriptors: the caller's pidfd, the channel to the caller, and a `signalfd` for `SIGCHLD`.
-//! It takes no lock, and allocates nothing before the caller is dead.
+//! It sleeps in `poll` on three descriptors: the caller's pidfd, the channel to the caller, and a
+//! `signalfd` for `SIGCHLD`. It takes no lock, and allocates nothing before the caller is dead.
 //!
 //! # Safety
 //! Two forks: here the children run [`worker::live`] and nothing else, and the caller's child runs
@@ -31,17 +32,20 @@ use crate::sys::channel::Received;
 use crate::sys::process::{self, Exit, Pid, Side, exit_now};
 use crate::sys::{file_pages, inherited, signal};
 
-/// So many workers more than there are slots, and so many for each slot, are forked while the caller does not look.
+/// So many workers more than there are slots, and so many for each slot, are forked while the
+/// caller does not look.
 const RESPAWNS: u32 = 64;
 const RESPAWNS_PER_SLOT: u32 = 16;
 
-/// When to try again to fork, if that was refused; and how often to look for the caller where there are no pidfds.
+/// When to try again to fork, if that was refused; and how often to look for the caller where there
+/// are no pidfds.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// How long workers may take to die of SIGKILL when all is over.
 const DEATH_LIMIT: Duration = Duration::from_secs(5);
 
-/// When to look for names of the dead caller: at once, and again for those that another of its children held a moment longer.
+/// When to look for names of the dead caller: at once, and again for those that another of its
+/// children held a moment longer.
 const SWEEPS_MS: [u64; 4] = [0, 4, 20, 80];
 
 /// One slot's process.
@@ -91,7 +95,12 @@ enum End {
 /// The zygote's life.
 ///
 /// `segments` were there before the fork; no worker is to keep them.
-pub(super) fn live(nest: &Nest<'_>, seats: &mut [Seat], desk: Desk, segments: &[Range<usize>]) -> ! {
+pub(super) fn live(
+    nest: &Nest<'_>,
+    seats: &mut [Seat],
+    desk: Desk,
+    segments: &[Range<usize>],
+) -> ! {
     inherited::set_process_name(c"rowfork-zygote");
     // Out of the terminal's process group: ^C is for the caller to answer.
     let _ = nix::unistd::setsid();
@@ -99,20 +108,27 @@ pub(super) fn live(nest: &Nest<'_>, seats: &mut [Seat], desk: Desk, segments: &[
     let keep = |fd: RawFd| {
         let pidfd = nest.caller_pidfd.as_ref().map(AsRawFd::as_raw_fd);
         let ours = [nest.channel.as_fd().as_raw_fd(), nest.bell.as_fd().as_raw_fd()];
-        ours.contains(&fd) || pidfd == Some(fd) || nest.posts.iter().any(|post| post.as_fd().as_raw_fd() == fd)
+        ours.contains(&fd)
+            || pidfd == Some(fd)
+            || nest.posts.iter().any(|post| post.as_fd().as_raw_fd() == fd)
     };
     if !failpoints::is_on("keep the caller's descriptors") {
-        // SAFETY: nothing that runs here knows any but those that are kept; functions of the caller's are told.
+        // SAFETY: nothing that runs here knows any but those that are kept; functions of the
+        // caller's are told.
         unsafe { inherited::blank_descriptors(keep) };
     }
     for range in segments {
-        // SAFETY: whole mappings of segments, from the registry, whose lock was held across the fork.
+        // SAFETY: whole mappings of segments, from the registry, whose lock was held across the
+        // fork.
         let _ = unsafe { inherited::vacate(range) };
     }
     file_pages::forget();
     let mut mask = SigSet::empty();
     mask.add(Signal::SIGCHLD);
-    let Ok(children) = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK) else { exit_now(1) };
+    let Ok(children) = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+    else {
+        exit_now(1)
+    };
     let mut zygote = Zygote {
         nest,
         seats,
@@ -144,7 +160,8 @@ impl Zygote<'_> {
         }
     }
 
-    /// Forks where a slot is empty, and tells the caller what it does not know yet; whether all could be told.
+    /// Forks where a slot is empty, and tells the caller what it does not know yet; whether all
+    /// could be told.
     fn fill_seats_and_tell(&mut self) -> bool {
         let mut all_told = true;
         if self.refused_until.is_some_and(|until| Instant::now() >= until) {
@@ -157,15 +174,20 @@ impl Zygote<'_> {
                 if !told {
                     continue; // no more births than can be told
                 }
-                self.seats[slot] =
-                    Seat { generation: self.seats[slot].generation.wrapping_add(1), state: SeatState::Empty };
+                self.seats[slot] = Seat {
+                    generation: self.seats[slot].generation.wrapping_add(1),
+                    state: SeatState::Empty,
+                };
             }
             if matches!(self.seats[slot].state, SeatState::Empty) {
                 self.fork_worker(slot);
             }
             if let SeatState::New(pid) = self.seats[slot].state {
                 let pidfd = process::open_pidfd(pid).ok().flatten();
-                let told = self.tell(ToCaller::Born { owner: self.owner(slot), pid: pid.as_raw() }, pidfd.as_ref());
+                let told = self.tell(
+                    ToCaller::Born { owner: self.owner(slot), pid: pid.as_raw() },
+                    pidfd.as_ref(),
+                );
                 all_told &= told;
                 if told {
                     self.seats[slot].state = SeatState::Known(pid);
@@ -188,11 +210,15 @@ impl Zygote<'_> {
         }
         let owner = self.owner(slot);
         self.respawns += 1;
-        // SAFETY: the child does nothing but `live`. This process has one thread: no lock is held by another.
+        // SAFETY: the child does nothing but `live`. This process has one thread: no lock is held
+        // by another.
         match unsafe { process::fork() } {
-            Ok(Side::Child) => {
-                worker::live(self.nest, self.pid, owner, self.desk.take().expect("one for each process"))
-            }
+            Ok(Side::Child) => worker::live(
+                self.nest,
+                self.pid,
+                owner,
+                self.desk.take().expect("one for each process"),
+            ),
             Ok(Side::Parent(pid)) => self.seats[slot].state = SeatState::New(pid),
             Err(error) => {
                 self.refused_until = Some(Instant::now() + LOOK_AGAIN);
@@ -256,7 +282,10 @@ impl Zygote<'_> {
     }
 
     fn kill(&self, owner: Owner) {
-        let seat = self.seats.get(usize::from(owner.slot)).filter(|seat| seat.generation == owner.generation);
+        let seat = self
+            .seats
+            .get(usize::from(owner.slot))
+            .filter(|seat| seat.generation == owner.generation);
         if let Some(SeatState::New(pid) | SeatState::Known(pid)) = seat.map(|seat| seat.state) {
             let _ = kill(pid, Signal::SIGKILL); // ours, and not reaped
         }
@@ -272,7 +301,11 @@ impl Zygote<'_> {
             });
             if let Some(seat) = seat {
                 // One that the caller was never told of has not been let in, and does not count.
-                seat.state = if let SeatState::New(_) = seat.state { SeatState::Empty } else { SeatState::Dead(exit) };
+                seat.state = if let SeatState::New(_) = seat.state {
+                    SeatState::Empty
+                } else {
+                    SeatState::Dead(exit)
+                };
             }
         }
     }
@@ -312,9 +345,10 @@ impl Zygote<'_> {
     }
 }
 
-/// Takes away the volatile names that the caller has left, and whatever other dead programs of this user have: by inode, and
-/// only what nobody holds a lock on. What allocates here is alone, and does not wait for ever for a lock of the allocator's
-/// that a thread of the caller held at the fork.
+/// Takes away the volatile names that the caller has left, and whatever other dead programs of this
+/// user have: by inode, and only what nobody holds a lock on. What allocates here is alone, and
+/// does not wait for ever for a lock of the allocator's that a thread of the caller held at the
+/// fork.
 fn take_names_away() {
     signal::unblock_all();
     nix::unistd::alarm::set(5);

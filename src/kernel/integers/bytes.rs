@@ -1,14 +1,17 @@
 //! Sums of bytes.
 //!
-//! Called for rows of bytes, whether they are to be summed or counted. x86-64 has an instruction, for differences of
-//! pictures, that sums eight bytes exactly at once. Compilers know it, but do not find it here.
+//! Called for rows of bytes, whether they are to be summed or counted. x86-64 has an instruction,
+//! for differences of pictures, that sums eight bytes exactly at once. Compilers know it, but do
+//! not find it here.
 //!
 //! # Safety
 //! Relies on SSE2 alone, which every x86-64 has.
 #![allow(unsafe_code, reason = "calling a #[target_feature] function is unsafe; see # Safety")]
 
 #[cfg(target_arch = "x86_64")]
-use std::arch::x86_64::{_mm_min_epu8, _mm_sad_epu8, _mm_set1_epi8, _mm_setzero_si128, _mm_xor_si128};
+use std::arch::x86_64::{
+    _mm_min_epu8, _mm_sad_epu8, _mm_set1_epi8, _mm_setzero_si128, _mm_xor_si128,
+};
 
 /// How many bytes are summed at once.
 pub(super) const GROUP: usize = 16;

@@ -1,7 +1,8 @@
 //! Rows cut into groups of as many terms as there are lanes.
 //!
-//! Called by the sums of short rows, and of bytes. No loop is left whose length is not a whole number of vectors: the
-//! last group of a row is read past its end, into the rows after it, and what belongs to them is masked.
+//! Called by the sums of short rows, and of bytes. No loop is left whose length is not a whole
+//! number of vectors: the last group of a row is read past its end, into the rows after it, and
+//! what belongs to them is masked.
 
 use std::hint::black_box;
 use std::ops::{BitAnd, Not};
@@ -9,8 +10,9 @@ use std::ops::{BitAnd, Not};
 use crate::kernel::lanes::last_terms;
 use crate::kernel::overflow::Overflow;
 
-/// Stores for each row what `sum` makes of its full groups and of its last, in which zeros stand for what the row does
-/// not have; up to the first row for which it returns `Err`, a sum that does not fit.
+/// Stores for each row what `sum` makes of its full groups and of its last, in which zeros stand
+/// for what the row does not have; up to the first row for which it returns `Err`, a sum that does
+/// not fit.
 #[inline(always)]
 pub(super) fn each_in_groups<X, const L: usize, S>(
     rows: &[X],
@@ -42,7 +44,8 @@ where
     }
     for (row, out) in rows.chunks_exact(n_columns).zip(sums).skip(i) {
         let (full, last) = row.split_at(n_columns - n_last);
-        *out = sum(full.as_chunks().0, last_terms(row, last)).map_err(|sum| Overflow { row: i, sum })?;
+        *out = sum(full.as_chunks().0, last_terms(row, last))
+            .map_err(|sum| Overflow { row: i, sum })?;
         i += 1;
     }
     Ok(())
@@ -50,8 +53,9 @@ where
 
 /// The lanes with their halves in each other's place.
 ///
-/// Sums of lanes swap at every step, and lose nothing: a vector or more to a half, it is a matter of names. Without it
-/// the compiler sees that the lanes are sums of every `L`th term, adds several terms to each at once, and gathers them.
+/// Sums of lanes swap at every step, and lose nothing: a vector or more to a half, it is a matter
+/// of names. Without it the compiler sees that the lanes are sums of every `L`th term, adds several
+/// terms to each at once, and gathers them.
 #[inline(always)]
 pub(super) fn swapped<T: Copy, const L: usize>(lanes: [T; L]) -> [T; L] {
     let mut out = lanes;

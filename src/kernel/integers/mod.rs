@@ -1,7 +1,7 @@
 //! Exact row sums of integers, and the number of bytes other than zero in a row.
 //!
-//! Called by the dispatcher. A sum is judged at the end, over 128 bits where it might not fit, so that what overflows on
-//! the way and comes back is no matter.
+//! Called by the dispatcher. A sum is judged at the end, over 128 bits where it might not fit, so
+//! that what overflows on the way and comes back is no matter.
 //!
 //! | rows of | are summed |
 //! |---|---|
@@ -9,9 +9,14 @@
 //! | wider terms, short | in groups of some lanes, the last filled up with zeros: `groups.rs` |
 //! | wider terms, long | in blocks that cannot overflow, by plain loops of which the compiler makes vectors |
 //!
-//! Those loops are the fastest once they run; in a short row most of the time would go to their beginnings and ends.
+//! Those loops are the fastest once they run; in a short row most of the time would go to their
+//! beginnings and ends.
 
-#![expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "arithmetic modulo 2^64")]
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "arithmetic modulo 2^64"
+)]
 
 mod bytes;
 mod groups;
@@ -24,8 +29,8 @@ pub(crate) trait Integer: Copy {
     /// Of 64 bits, with the sign of the terms.
     type Sum: Copy + Default + TryFrom<i128>;
 
-    /// The sum of each row, up to the first that does not fit. There are columns, and less than 2^56 (addresses are
-    /// fewer). `N` lanes of 64 bits fill a vector or two; `M` is twice as many.
+    /// The sum of each row, up to the first that does not fit. There are columns, and less than
+    /// 2^56 (addresses are fewer). `N` lanes of 64 bits fill a vector or two; `M` is twice as many.
     fn sum_rows<const N: usize, const M: usize>(
         rows: &[Self],
         n_columns: usize,
@@ -55,7 +60,8 @@ pub(super) fn row_counts(rows: &[u8], n_columns: usize, counts: &mut [u64]) {
         return;
     }
     // Each such byte as one.
-    let done = each_in_groups(rows, n_columns, counts, |full, last| Ok(bytes::sum::<0, 1>(full, last)));
+    let done =
+        each_in_groups(rows, n_columns, counts, |full, last| Ok(bytes::sum::<0, 1>(full, last)));
     debug_assert_eq!(done, Ok(()));
 }
 
@@ -83,7 +89,9 @@ impl Integer for u8 {
         n_columns: usize,
         sums: &mut [u64],
     ) -> Result<(), Overflow> {
-        each_in_groups(rows, n_columns, sums, |full, last| Ok(bytes::sum::<0, { u8::MAX }>(full, last)))
+        each_in_groups(rows, n_columns, sums, |full, last| {
+            Ok(bytes::sum::<0, { u8::MAX }>(full, last))
+        })
     }
 }
 
@@ -104,8 +112,8 @@ impl Integer for i8 {
     }
 }
 
-/// Integers of 16 or 32 bits, of which `$terms` are summed in a wider one that cannot overflow; in short rows, `$lanes` at
-/// once.
+/// Integers of 16 or 32 bits, of which `$terms` are summed in a wider one that cannot overflow; in
+/// short rows, `$lanes` at once.
 macro_rules! narrow {
     ($($type:ty, $terms:expr, in $wider:ty, $lanes:tt at once, then $sum:ty;)*) => {$(
         // The most negative term is the largest magnitude.
@@ -149,8 +157,9 @@ narrow! {
     u32, 1 << 31, in u64, M at once, then u64;
 }
 
-/// Integers of 64 bits: the sum modulo 2^64, and beside it the sum of the upper halves. For `n` terms these say that the
-/// sum lies less than `n 2^32` above a number known exactly; while that is at most 2^64, but one sum fits both.
+/// Integers of 64 bits: the sum modulo 2^64, and beside it the sum of the upper halves. For `n`
+/// terms these say that the sum lies less than `n 2^32` above a number known exactly; while that is
+/// at most 2^64, but one sum fits both.
 macro_rules! wide {
     ($($type:ty),*) => {$(
         impl Integer for $type {

@@ -8,8 +8,8 @@ use crate::kernel::dispatch::Isa;
 #[test]
 fn every_shape_of_block_gives_the_sum_of_each_row() {
     for n_columns in (0..=130).chain([255, 256, 257, 1_000]) {
-        // Neighbours of different kinds, so that a group of rows has some that are proved and some that are not; the
-        // order differs from one column count to the next.
+        // Neighbours of different kinds, so that a group of rows has some that are proved and some
+        // that are not; the order differs from one column count to the next.
         let mut random = Random::new(n_columns as u64);
         let mut rows = Vec::new();
         let mut expected = Vec::new();
@@ -38,28 +38,38 @@ fn every_shape_of_block_gives_the_sum_of_each_row() {
 
 #[test]
 fn large_blocks_of_short_rows_are_stored_whole_wherever_they_go() {
-    // From half a MiB on results are stored past the caches, if their place is on a multiple of a vector.
+    // From half a MiB on results are stored past the caches, if their place is on a multiple of a
+    // vector.
     for n_columns in [1, 2, 8, 33, 64, 128, 129] {
         let mut random = Random::new(n_columns as u64);
         let n_rows = (600 << 10) / (n_columns * size_of::<f64>());
         let rows: Vec<f64> = (0..n_rows * n_columns).map(|_| random.unit() - 0.5).collect();
-        let singles: Vec<f32> = (0..2 * n_rows * n_columns).map(|_| data::single(random.unit() - 0.5)).collect();
+        let singles: Vec<f32> =
+            (0..2 * n_rows * n_columns).map(|_| data::single(random.unit() - 0.5)).collect();
         for kernel in kernels() {
-            let expected: Vec<f64> = rows.chunks_exact(n_columns).map(|row| kernel.sum(row)).collect();
+            let expected: Vec<f64> =
+                rows.chunks_exact(n_columns).map(|row| kernel.sum(row)).collect();
             let mut expected_singles = vec![0.0; 2 * n_rows];
             for (row, sum) in singles.chunks_exact(n_columns).zip(&mut expected_singles) {
                 kernel.row_sums_f32(row, n_columns, std::slice::from_mut(sum));
             }
             for place in 0..9 {
-                let what = format!("{n_rows} x {n_columns}, {place} off on {}", kernel.isa().name());
+                let what =
+                    format!("{n_rows} x {n_columns}, {place} off on {}", kernel.isa().name());
                 let mut out = vec![-7.0; n_rows + 10];
                 kernel.row_sums(&rows, n_columns, &mut out[place..][..n_rows]);
                 assert_eq!(bits(&out[place..][..n_rows]), bits(&expected), "{what}");
-                assert!(out[..place].iter().chain(&out[place + n_rows..]).all(|x| *x == -7.0), "{what}");
+                assert!(
+                    out[..place].iter().chain(&out[place + n_rows..]).all(|x| *x == -7.0),
+                    "{what}"
+                );
                 let mut out = vec![-7.0; 2 * n_rows + 10];
                 kernel.row_sums_f32(&singles, n_columns, &mut out[place..][..2 * n_rows]);
                 assert!(out[place..][..2 * n_rows] == expected_singles, "{what}");
-                assert!(out[..place].iter().chain(&out[place + 2 * n_rows..]).all(|x| *x == -7.0), "{what}");
+                assert!(
+                    out[..place].iter().chain(&out[place + 2 * n_rows..]).all(|x| *x == -7.0),
+                    "{what}"
+                );
             }
         }
     }
@@ -72,7 +82,10 @@ fn the_environment_names_the_instructions_of_this_process() {
     if named.is_empty() {
         return;
     }
-    let isa = Isa::ALL.iter().find(|isa| isa.name() == named).expect("ROWFORK_ISA to be one that there is");
+    let isa = Isa::ALL
+        .iter()
+        .find(|isa| isa.name() == named)
+        .expect("ROWFORK_ISA to be one that there is");
     // One that this processor lacks is no mistake: then it is the best.
     assert_eq!(Kernel::get().isa(), Kernel::new(*isa).unwrap_or(Kernel::choose("")).isa());
 }

@@ -1,4 +1,5 @@
-//! Claims about the bound of what is dropped: rows in which as much is dropped as can be, next to where the rounding turns.
+//! Claims about the bound of what is dropped: rows in which as much is dropped as can be, next to
+//! where the rounding turns.
 //!
 //! With a bound half as large, these fail, and no others.
 
@@ -14,8 +15,9 @@ fn log(n: usize) -> i32 {
     n.next_power_of_two().ilog2().cast_signed()
 }
 
-/// A row of `n` terms near `2^scale` in which `T` running terms drop half a unit of the last of them at all small terms,
-/// `bits` being what the result has of them. One term brings the total to `j` of these from a middle.
+/// A row of `n` terms near `2^scale` in which `T` running terms drop half a unit of the last of
+/// them at all small terms, `bits` being what the result has of them. One term brings the total to
+/// `j` of these from a middle.
 fn tight(n: usize, scale: i32, running_terms: i32, bits: i32, random: &mut Random) -> Vec<f64> {
     let lanes = [2, 4, 8, 16][random.below(4)];
     let per_lane = log(n.div_ceil(lanes));
@@ -23,11 +25,13 @@ fn tight(n: usize, scale: i32, running_terms: i32, bits: i32, random: &mut Rando
     let below = (running_terms - 1) * (51 - log(n)) + 53 - (1 + per_lane + 3 + 1);
     let jitter = i32::try_from(random.below(5)).expect("small") - 2;
     let unit = power(scale - below + [0, jitter][random.below(2)]);
-    let small = random.sign() * unit * [1.0, 1.0, 0.5, 1.5, 0.75, 1.0 + power(-10)][random.below(6)];
+    let small =
+        random.sign() * unit * [1.0, 1.0, 0.5, 1.5, 0.75, 1.0 + power(-10)][random.below(6)];
     let mut row = vec![small; n];
     row[0] = (1.0 + (random.unit() * power(bits - 1)).floor() * power(1 - bits)) * power(scale);
     let others = n as f64 - 2.0;
-    let some = [0.0, others, (others * random.unit()).floor(), (others / 2.0).floor()][random.below(4)];
+    let some =
+        [0.0, others, (others * random.unit()).floor(), (others / 2.0).floor()][random.below(4)];
     row[1] = random.sign() * power(scale - bits) - some * small;
     random.shuffle(&mut row);
     row
@@ -44,10 +48,18 @@ fn a_row_that_drops_as_much_as_can_be_is_rounded_right() {
         for kernel in kernels() {
             let mut sums = [-7.0; 9];
             kernel.row_sums(&row.repeat(9), n, &mut sums);
-            assert!(sums.iter().all(|sum| sum.to_bits() == expected.to_bits()), "{sums:?}, not {expected:e}: {row:?}");
+            assert!(
+                sums.iter().all(|sum| sum.to_bits() == expected.to_bits()),
+                "{sums:?}, not {expected:e}: {row:?}"
+            );
             for tier in [1, 2] {
                 let sum = kernel.tier(tier, &row).unwrap_or(expected);
-                assert_eq!(sum.to_bits(), expected.to_bits(), "tier {tier} on {}: {row:?}", kernel.isa().name());
+                assert_eq!(
+                    sum.to_bits(),
+                    expected.to_bits(),
+                    "tier {tier} on {}: {row:?}",
+                    kernel.isa().name()
+                );
             }
         }
     }
@@ -71,17 +83,23 @@ fn a_row_of_floats_that_drops_as_much_as_can_be_is_rounded_right() {
     for _ in 0..12_000 {
         let n = [3, 4, 8, 9, 17, 24, 25, 64, 100, 300][random.below(10)];
         let running_terms = 1 + i32::try_from(random.below(2)).expect("0 or 1");
-        let row: Vec<f32> =
-            tight(n, 40, running_terms, 24, &mut random).iter().map(|x| super::data::single(*x)).collect();
+        let row: Vec<f32> = tight(n, 40, running_terms, 24, &mut random)
+            .iter()
+            .map(|x| super::data::single(*x))
+            .collect();
         let expected = oracle::exact_sum_f32(&row);
         for kernel in kernels() {
             let mut sums = [-7.0; 9];
             kernel.row_sums_f32(&row.repeat(9), n, &mut sums);
-            assert!(sums.iter().all(|sum| sum.to_bits() == expected.to_bits()), "{sums:?}, not {expected:e}: {row:?}");
+            assert!(
+                sums.iter().all(|sum| sum.to_bits() == expected.to_bits()),
+                "{sums:?}, not {expected:e}: {row:?}"
+            );
         }
     }
     for n in [2_048, 2_049, 5_000] {
-        let row: Vec<f32> = tight(n, 40, 1, 24, &mut random).iter().map(|x| super::data::single(*x)).collect();
+        let row: Vec<f32> =
+            tight(n, 40, 1, 24, &mut random).iter().map(|x| super::data::single(*x)).collect();
         check_f32("tight", &row);
     }
 }

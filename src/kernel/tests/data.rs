@@ -172,7 +172,8 @@ fn overflow_on_the_way(n: usize, random: &mut Random) -> Vec<f64> {
     hidden(&terms, n, [1.0, f64::MAX][random.below(2)], random)
 }
 
-/// `f64::MAX` plus or minus an ulp, half an ulp (where overflow begins), and a nudge to either side of it.
+/// `f64::MAX` plus or minus an ulp, half an ulp (where overflow begins), and a nudge to either side
+/// of it.
 pub(super) fn edge_of_overflow(n: usize, random: &mut Random) -> Vec<f64> {
     let ulp = 2f64.powi(971);
     let step = [0.0, ulp, -ulp, ulp / 2.0, ulp / 2.0, ulp / 2.0, -ulp / 2.0][random.below(7)];
@@ -183,7 +184,9 @@ pub(super) fn edge_of_overflow(n: usize, random: &mut Random) -> Vec<f64> {
 }
 
 fn subnormals(n: usize, random: &mut Random) -> Vec<f64> {
-    (0..n).map(|_| f64::from_bits(random.bits() >> (11 + random.below(53))) * random.sign()).collect()
+    (0..n)
+        .map(|_| f64::from_bits(random.bits() >> (11 + random.below(53))) * random.sign())
+        .collect()
 }
 
 /// Around the smallest normal number.
@@ -208,7 +211,8 @@ fn with_nan(n: usize, random: &mut Random) -> Vec<f64> {
 }
 
 fn with_infinities(n: usize, random: &mut Random) -> Vec<f64> {
-    let mut row = if random.below(2) == 0 { uniform(n, random) } else { overflow_on_the_way(n, random) };
+    let mut row =
+        if random.below(2) == 0 { uniform(n, random) } else { overflow_on_the_way(n, random) };
     let always = random.sign() * f64::INFINITY;
     for _ in 0..n.min(3) {
         row[random.below(n)] = [always, always, always, -always][random.below(4)];

@@ -1,4 +1,5 @@
-//! Rows of floats: those of the doubles that make sense, and what is awkward about rounding to fewer bits.
+//! Rows of floats: those of the doubles that make sense, and what is awkward about rounding to
+//! fewer bits.
 
 #![expect(clippy::cast_possible_truncation, reason = "rounding to f32 is what makes the terms")]
 
@@ -27,7 +28,8 @@ pub(super) fn prices(n: usize, random: &mut Random) -> Vec<f32> {
     narrowed(&data::prices(n, random))
 }
 
-/// Whole numbers, whose sums have more than 24 bits and so lie in the middle between two floats every so often.
+/// Whole numbers, whose sums have more than 24 bits and so lie in the middle between two floats
+/// every so often.
 pub(super) fn integers(n: usize, random: &mut Random) -> Vec<f32> {
     (0..n).map(|_| (random.bits() >> 46) as f32 + 2f32.powi(21)).collect()
 }
@@ -65,16 +67,20 @@ pub(super) fn power(k: i32) -> f32 {
     2f64.powi(k) as f32
 }
 
-/// Terms whose exact sum is the middle between `x` and the next larger float (if `x` is normal and its exponent above
-/// that of the smallest, so that half its ulp is a float), or for the largest float the threshold of overflow.
+/// Terms whose exact sum is the middle between `x` and the next larger float (if `x` is normal and
+/// its exponent above that of the smallest, so that half its ulp is a float), or for the largest
+/// float the threshold of overflow.
 pub(super) fn middle(x: f32) -> [f32; 2] {
     let exponent = i32::try_from(x.to_bits() >> 23 & 0xff).expect("eight bits");
     [x, power(exponent - 151).copysign(x)]
 }
 
-/// The middle between two floats of any exponent, or that plus or minus as little as a float can be, or more.
+/// The middle between two floats of any exponent, or that plus or minus as little as a float can
+/// be, or more.
 fn middles(n: usize, random: &mut Random) -> Vec<f32> {
-    let x = f32::from_bits((random.any_finite_f32().to_bits() & 0x807f_ffff) | ((random.below(252) as u32 + 2) << 23));
+    let x = f32::from_bits(
+        (random.any_finite_f32().to_bits() & 0x807f_ffff) | ((random.below(252) as u32 + 2) << 23),
+    );
     let [x, half] = middle(x);
     let exponent = i32::try_from(x.to_bits() >> 23 & 0xff).expect("eight bits") - 127;
     let nudge = if exponent - 25 > -149 { random.power(-149, exponent - 24) as f32 } else { 0.0 };
@@ -87,13 +93,18 @@ fn middles(n: usize, random: &mut Random) -> Vec<f32> {
 fn edge_of_overflow(n: usize, random: &mut Random) -> Vec<f32> {
     let (half, sign) = (power(103), random.sign() as f32);
     let step = [half, half, half, -half, 0.0, 2.0 * half][random.below(6)];
-    let nudge = [0.0, random.power(-149, 103) as f32, -random.power(-149, 103) as f32][random.below(3)];
+    let nudge =
+        [0.0, random.power(-149, 103) as f32, -random.power(-149, 103) as f32][random.below(3)];
     let terms = [f32::MAX, step, nudge].map(|x| x * sign);
     hidden(&terms, n, [0.0, 1.0, f32::MAX][random.below(3)], random)
 }
 
 fn subnormals(n: usize, random: &mut Random) -> Vec<f32> {
-    (0..n).map(|_| f32::from_bits((random.bits() >> (41 + random.below(23))) as u32) * random.sign() as f32).collect()
+    (0..n)
+        .map(|_| {
+            f32::from_bits((random.bits() >> (41 + random.below(23))) as u32) * random.sign() as f32
+        })
+        .collect()
 }
 
 /// Small sums of large terms: the sum is subnormal, or just not.

@@ -43,7 +43,8 @@ macro_rules! extreme {
 
 extreme!(i8, i16, i32, i64, u8, u16, u32, u64);
 
-/// Sums `row` by every kernel at several alignments, alone and between other rows; the oracle is one big integer.
+/// Sums `row` by every kernel at several alignments, alone and between other rows; the oracle is
+/// one big integer.
 #[track_caller]
 fn check<X: Extreme>(what: &str, row: &[X]) {
     let exact: BigInt = row.iter().map(|x| (*x).into()).sum();
@@ -60,7 +61,9 @@ fn check<X: Extreme>(what: &str, row: &[X]) {
             row_here.copy_from_slice(row);
             let mut sums = [nought];
             let done = X::row_sums(kernel, row_here, row.len(), &mut sums);
-            let got = done.map(|()| X::sum_to_big(sums[0])).map_err(|overflow| (overflow.row, overflow.sum));
+            let got = done
+                .map(|()| X::sum_to_big(sums[0]))
+                .map_err(|overflow| (overflow.row, overflow.sum));
             assert_eq!(got, expected.clone().map_err(|sum| (0, sum)), "{about}, at {alignment}");
         }
         // Between rows whose sums, if anything leaked from one to the other, would betray it.
@@ -72,11 +75,19 @@ fn check<X: Extreme>(what: &str, row: &[X]) {
         assert_eq!((first, second), (row.len().into(), BigInt::ZERO), "{about}, between others");
         match expected {
             Ok(sum) => {
-                assert_eq!((done, third, last), (Ok(()), sum, row.len().into()), "{about}, between others");
+                assert_eq!(
+                    (done, third, last),
+                    (Ok(()), sum, row.len().into()),
+                    "{about}, between others"
+                );
             }
             Err(sum) => {
                 assert_eq!(done, Err(Overflow { row: 2, sum }), "{about}, between others");
-                assert_eq!((third, last), (BigInt::ZERO, BigInt::ZERO), "{about}: what follows is left alone");
+                assert_eq!(
+                    (third, last),
+                    (BigInt::ZERO, BigInt::ZERO),
+                    "{about}: what follows is left alone"
+                );
             }
         }
     }
@@ -118,8 +129,8 @@ fn the_sum_is_exact_for_every_type_kind_length_and_alignment() {
     every_kind_and_length::<u64>();
 }
 
-/// Rows of any terms, so that what leaks from one to the next shows, in all numbers that fill groups of rows or do not; the
-/// sums lie between others that must stay.
+/// Rows of any terms, so that what leaks from one to the next shows, in all numbers that fill
+/// groups of rows or do not; the sums lie between others that must stay.
 fn every_shape<X: Extreme>() {
     let mut random = Random::new(3);
     let columns = (0..=130).chain([255, 256, 257, 1_000]);
@@ -132,17 +143,26 @@ fn every_shape<X: Extreme>() {
         let rows: Vec<X> = (0..70 * n_columns)
             .map(|_| if small { X::from_bits(random.bits() >> 11) } else { term(&mut random) })
             .collect();
-        let exact: Vec<BigInt> =
-            (0..70).map(|i| rows[i * n_columns..][..n_columns].iter().map(|x| (*x).into()).sum()).collect();
+        let exact: Vec<BigInt> = (0..70)
+            .map(|i| rows[i * n_columns..][..n_columns].iter().map(|x| (*x).into()).sum())
+            .collect();
         for kernel in kernels() {
             for n_rows in 0..=70 {
                 let about = || format!("{n_rows} x {n_columns} on {}", kernel.isa().name());
                 let guard = X::big_to_sum(&BigInt::from(77)).expect("fits");
                 let mut sums = [guard; 72];
-                let done = X::row_sums(kernel, &rows[..n_rows * n_columns], n_columns, &mut sums[1..=n_rows]);
-                let n_fit = exact[..n_rows].iter().take_while(|sum| X::big_to_sum(sum).is_some()).count();
+                let done = X::row_sums(
+                    kernel,
+                    &rows[..n_rows * n_columns],
+                    n_columns,
+                    &mut sums[1..=n_rows],
+                );
+                let n_fit =
+                    exact[..n_rows].iter().take_while(|sum| X::big_to_sum(sum).is_some()).count();
                 let expected = match exact[..n_rows].get(n_fit) {
-                    Some(sum) => Err(Overflow { row: n_fit, sum: sum.try_into().expect("fits 128 bits") }),
+                    Some(sum) => {
+                        Err(Overflow { row: n_fit, sum: sum.try_into().expect("fits 128 bits") })
+                    }
                     None => Ok(()),
                 };
                 assert_eq!(done, expected, "{}", about());
@@ -237,7 +257,10 @@ fn the_first_row_that_does_not_fit_is_named() {
         rows[150] = u64::MAX;
         rows[200] = u64::MAX;
         let mut sums = [77; 100];
-        assert_eq!(u64::row_sums(kernel, &rows, 3, &mut sums), Err(Overflow { row: 50, sum: (1 << 64) + 1 }));
+        assert_eq!(
+            u64::row_sums(kernel, &rows, 3, &mut sums),
+            Err(Overflow { row: 50, sum: (1 << 64) + 1 })
+        );
         assert_eq!((&sums[..50], &sums[50..]), ([3; 50].as_slice(), [77; 50].as_slice()));
     }
 }
@@ -275,8 +298,10 @@ fn every_byte_but_zero_is_counted_once() {
                 if is_set { u8::try_from(1 + random.below(255)).expect("a byte") } else { 0 }
             };
             let rows: Vec<u8> = (0..n_rows * n_columns).map(|_| byte(&mut random)).collect();
-            let expected: Vec<u64> =
-                rows.chunks(n_columns).map(|row| row.iter().filter(|x| **x != 0).count() as u64).collect();
+            let expected: Vec<u64> = rows
+                .chunks(n_columns)
+                .map(|row| row.iter().filter(|x| **x != 0).count() as u64)
+                .collect();
             for kernel in kernels() {
                 for n in 0..=n_rows {
                     let mut counts = vec![7; n + 2];

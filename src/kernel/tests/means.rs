@@ -1,4 +1,5 @@
-//! Claims about means, dot products and weighted means: every tier, every instruction set, one oracle.
+//! Claims about means, dot products and weighted means: every tier, every instruction set, one
+//! oracle.
 
 use num_bigint::BigInt;
 use proptest::prelude::*;
@@ -14,10 +15,15 @@ use crate::kernel::ratio;
 
 #[track_caller]
 fn agree(what: &str, n: usize, found: f64, expected: f64, by: &str) {
-    assert_eq!(found.to_bits(), expected.to_bits(), "{what}, {n} terms, {by}: {found:e}, not {expected:e}");
+    assert_eq!(
+        found.to_bits(),
+        expected.to_bits(),
+        "{what}, {n} terms, {by}: {found:e}, not {expected:e}"
+    );
 }
 
-/// All three questions about a row and its partner, to every kernel at every alignment and to the last tier.
+/// All three questions about a row and its partner, to every kernel at every alignment and to the
+/// last tier.
 #[track_caller]
 fn check(what: &str, row: &[f64], partner: &[f64]) {
     let n = row.len();
@@ -120,8 +126,8 @@ fn every_shape_of_block_gives_the_result_of_each_row() {
     }
 }
 
-/// A row of `n` finite doubles whose sum is `(2 x + 1) n` halves of the last place of a double `x`: a mean half-way between
-/// two. A nudge is added to it.
+/// A row of `n` finite doubles whose sum is `(2 x + 1) n` halves of the last place of a double `x`:
+/// a mean half-way between two. A nudge is added to it.
 fn half_way_mean(n: usize, nudge: f64, random: &mut Random) -> Vec<f64> {
     let scale = random.power(-800, 800);
     let sign = random.sign();
@@ -166,7 +172,11 @@ fn subnormal_results_are_rounded_once() {
     let ones = [1.0; 3];
     for k in 0..40 {
         check("thirds of the least", &third(k), &ones);
-        check("negative thirds of the least", &third(k).iter().map(|x| -x).collect::<Vec<_>>(), &ones);
+        check(
+            "negative thirds of the least",
+            &third(k).iter().map(|x| -x).collect::<Vec<_>>(),
+            &ones,
+        );
         // Products far below the least double, which count all the same.
         let tiny = vec![2f64.powi(-600); 1 << 5];
         check("tiny products", &tiny, &tiny.iter().map(|x| x * 2f64.powi(k)).collect::<Vec<_>>());
@@ -181,7 +191,8 @@ fn subnormal_results_are_rounded_once() {
         let row: Vec<f64> = (0..n).map(|_| random.any_finite() * random.power(-40, 0)).collect();
         let scale: Vec<f64> = row.iter().map(|x| 2f64.powi(-500) / x.abs().max(1e-300)).collect();
         check("any", &row, &scale);
-        let scale: Vec<f64> = row.iter().map(|x| random.unit() * 2f64.powi(-1060) / x.abs().max(1e-10)).collect();
+        let scale: Vec<f64> =
+            row.iter().map(|x| random.unit() * 2f64.powi(-1060) / x.abs().max(1e-10)).collect();
         check("about the subnormals", &row, &scale);
     }
 }
@@ -194,7 +205,10 @@ fn overflow_on_the_way_does_not_matter() {
     assert_eq!(exact_dot(&[max, 0.5, max], &[max, 3.0, -max]), 1.5);
     assert_eq!(exact_dot(&[max, max], &[1.0, 1.0]), f64::INFINITY);
     assert_eq!(exact_dot(&[max, 2f64.powi(970)], &[1.0, 1.0]), f64::INFINITY);
-    assert_eq!(exact_dot(&[max, 2f64.powi(970), 2f64.powi(-800)], &[1.0, 1.0, -2f64.powi(-800)]), max);
+    assert_eq!(
+        exact_dot(&[max, 2f64.powi(970), 2f64.powi(-800)], &[1.0, 1.0, -2f64.powi(-800)]),
+        max
+    );
     assert_eq!(exact_weighted_mean(&[max; 3], &[max; 3]), max);
     assert_eq!(exact_weighted_mean(&[max; 3], &[f64::from_bits(1); 3]), max);
     assert_eq!(exact_weighted_mean(&[max, max], &[1.0, -0.5]), max);
@@ -209,7 +223,9 @@ fn overflow_on_the_way_does_not_matter() {
 #[test]
 fn special_values_follow_ieee_754_with_one_nan() {
     let (inf, nan) = (f64::INFINITY, f64::from_bits(0x7ff8_0000_0000_0000));
-    let is = |found: f64, expected: f64| assert_eq!(found.to_bits(), expected.to_bits(), "{found:e}, not {expected:e}");
+    let is = |found: f64, expected: f64| {
+        assert_eq!(found.to_bits(), expected.to_bits(), "{found:e}, not {expected:e}")
+    };
     is(exact_mean(&[]), nan);
     is(exact_mean(&[-0.0; 5]), 0.0);
     is(exact_mean(&[1.0, inf]), inf);
@@ -251,15 +267,24 @@ fn rows_of_zeros_and_orthogonal_rows_of_integers_need_no_last_tier() {
         }
         assert_eq!(refined_by(|| kernel.row_means(&[0.0; 2_000], 100, &mut out)), 0);
         assert_eq!(bits(&out), [0; 20]);
-        assert_eq!(refined_by(|| kernel.row_weighted_means(&[0.0; 2_000], kernel.weigh(&[0.5; 100]), &mut out)), 0);
+        assert_eq!(
+            refined_by(|| kernel.row_weighted_means(
+                &[0.0; 2_000],
+                kernel.weigh(&[0.5; 100]),
+                &mut out
+            )),
+            0
+        );
         assert_eq!(bits(&out), [0; 20]);
     }
 }
 
 #[test]
 fn ordinary_rows_never_leave_the_first_tier() {
-    let counts = |n: usize, random: &mut Random| (0..n).map(|_| random.below(1_000) as f64).collect();
-    let kinds: [data::Kind; 5] = [data::uniform, data::centred, data::z_scored, data::prices, counts];
+    let counts =
+        |n: usize, random: &mut Random| (0..n).map(|_| random.below(1_000) as f64).collect();
+    let kinds: [data::Kind; 5] =
+        [data::uniform, data::centred, data::z_scored, data::prices, counts];
     for kind in kinds {
         for n_columns in [1, 2, 3, 7, 8, 50, 64, 65, 128, 500, 1_024, 100_000] {
             let mut random = Random::new(n_columns as u64);
@@ -270,9 +295,18 @@ fn ordinary_rows_never_leave_the_first_tier() {
             for kernel in kernels() {
                 let mut out = vec![0.0; n_rows];
                 let what = format!("{n_rows} x {n_columns} on {}", kernel.isa().name());
-                assert_eq!(refined_by(|| kernel.row_means(&rows, n_columns, &mut out)), 0, "means, {what}");
-                assert_eq!(refined_by(|| kernel.row_dots(&rows, &factors, &mut out)), 0, "dot products, {what}");
-                let weighted = || kernel.row_weighted_means(&rows, kernel.weigh(&weights), &mut out);
+                assert_eq!(
+                    refined_by(|| kernel.row_means(&rows, n_columns, &mut out)),
+                    0,
+                    "means, {what}"
+                );
+                assert_eq!(
+                    refined_by(|| kernel.row_dots(&rows, &factors, &mut out)),
+                    0,
+                    "dot products, {what}"
+                );
+                let weighted =
+                    || kernel.row_weighted_means(&rows, kernel.weigh(&weights), &mut out);
                 assert_eq!(refined_by(weighted), 0, "weighted means, {what}");
             }
         }
@@ -290,7 +324,14 @@ fn the_count_of_refined_rows_sees_them() {
         let tie = [1.0, 2f64.powi(-53), 2f64.powi(-200), 0.0];
         assert_eq!(refined_by(|| kernel.row_means(&tie.repeat(20), 4, &mut out)), 20);
         let mixed = [1.0, -2.0, 3.0, 0.5];
-        assert_eq!(refined_by(|| kernel.row_weighted_means(&tie.repeat(20), kernel.weigh(&mixed), &mut out)), 0);
+        assert_eq!(
+            refined_by(|| kernel.row_weighted_means(
+                &tie.repeat(20),
+                kernel.weigh(&mixed),
+                &mut out
+            )),
+            0
+        );
     }
 }
 
@@ -302,14 +343,19 @@ fn a_product_and_its_error_are_exact_or_off_by_less_than_is_allowed_for() {
     let check = |a: f64, b: f64| {
         for (p, e) in [two_product::<false>(a, b), two_product::<true>(a, b)] {
             if !p.is_finite() || !e.is_finite() {
-                assert!(p.abs() > 2f64.powi(1000) || a.abs() > 2f64.powi(990) || b.abs() > 2f64.powi(990));
+                assert!(
+                    p.abs() > 2f64.powi(1000)
+                        || a.abs() > 2f64.powi(990)
+                        || b.abs() > 2f64.powi(990)
+                );
                 assert!(!e.is_finite(), "no finite number that is wrong");
                 continue;
             }
             let missing: BigInt = oracle::units(a) * oracle::units(b) - in_units(p) - in_units(e);
             let exact = p.abs() >= 2f64.powi(-968) || a == 0.0 || b == 0.0;
             assert!(
-                BigInt::from(missing.magnitude().clone()) <= if exact { BigInt::ZERO } else { allowed.clone() },
+                BigInt::from(missing.magnitude().clone())
+                    <= if exact { BigInt::ZERO } else { allowed.clone() },
                 "{a:e} * {b:e}"
             );
         }
@@ -331,24 +377,38 @@ fn what_the_interval_proves_holds_for_both_its_ends() {
     let mut proved = 0;
     for _ in 0..100_000 {
         let h = random.sign() * (1.0 + random.unit()) * random.power(-40, 40);
-        let l = [0.0, 1.0, h.abs() * 2f64.powi(-53)][random.below(3)] * random.unit() * random.sign();
+        let l =
+            [0.0, 1.0, h.abs() * 2f64.powi(-53)][random.below(3)] * random.unit() * random.sign();
         let margin = [0.0, l.abs(), h.abs()][random.below(3)] * random.power(-60, 0);
         let n_bits = random.below(40);
         let n = 1 + random.below(1 << n_bits);
-        let ends = [-1, 1].map(|end| oracle::units(h) + oracle::units(l) + oracle::units(margin) * end);
-        for found in [mean_of::<false>(h, l, margin, n), mean_of::<true>(h, l, margin, n)].into_iter().flatten() {
+        let ends =
+            [-1, 1].map(|end| oracle::units(h) + oracle::units(l) + oracle::units(margin) * end);
+        for found in [mean_of::<false>(h, l, margin, n), mean_of::<true>(h, l, margin, n)]
+            .into_iter()
+            .flatten()
+        {
             proved += 1;
             for end in &ends {
                 let expected = oracle::nearest_ratio(end, &BigInt::from(n));
-                assert_eq!(found.to_bits(), expected.to_bits(), "({h:e} + {l:e} +- {margin:e}) / {n}");
+                assert_eq!(
+                    found.to_bits(),
+                    expected.to_bits(),
+                    "({h:e} + {l:e} +- {margin:e}) / {n}"
+                );
             }
         }
-        let (g, k) = (random.sign() * (1.0 + random.unit()) * random.power(-40, 40), random.unit() * random.sign());
+        let (g, k) = (
+            random.sign() * (1.0 + random.unit()) * random.power(-40, 40),
+            random.unit() * random.sign(),
+        );
         let k = k * [0.0, 1e-12, 2f64.powi(-53)][random.below(3)] * g.abs();
         let off = [0.0, 1e-15, 1e-20, 1e-30][random.below(4)] * g.abs();
         let divisor = Interval { h: g, l: k, margin: off };
         let dividend = Interval { h, l, margin };
-        for found in [dividend.over::<false>(divisor), dividend.over::<true>(divisor)].into_iter().flatten() {
+        for found in
+            [dividend.over::<false>(divisor), dividend.over::<true>(divisor)].into_iter().flatten()
+        {
             proved += 1;
             for end in &ends {
                 for sign in [-1, 1] {
@@ -375,8 +435,11 @@ fn what_the_interval_proves_holds_for_both_its_ends() {
 fn nothing_is_proved_of_what_is_not_known() {
     for unknown in [f64::NAN, f64::INFINITY] {
         let one = Interval { h: 1.0, l: 0.0, margin: 0.0 };
-        for bad in [Interval { h: unknown, ..one }, Interval { l: unknown, ..one }, Interval { margin: unknown, ..one }]
-        {
+        for bad in [
+            Interval { h: unknown, ..one },
+            Interval { l: unknown, ..one },
+            Interval { margin: unknown, ..one },
+        ] {
             assert_eq!(bad.over::<true>(one), None);
             assert_eq!(one.over::<true>(bad), None);
             assert_eq!(bad.over::<false>(one), None);
@@ -408,8 +471,15 @@ fn a_weight_too_many_is_refused() {
 #[test]
 fn the_callers_control_word_changes_no_bit() {
     use crate::sys::fpu;
-    let row =
-        [f64::from_bits(3), f64::MIN_POSITIVE, -f64::from_bits(1), 1e-310, -f64::MIN_POSITIVE, 1.0, 2f64.powi(-54)];
+    let row = [
+        f64::from_bits(3),
+        f64::MIN_POSITIVE,
+        -f64::from_bits(1),
+        1e-310,
+        -f64::MIN_POSITIVE,
+        1.0,
+        2f64.powi(-54),
+    ];
     let partner = [1.0, 1e-3, 0.1, 2f64.powi(-500), 3.0, 2f64.powi(-1060), 1.0];
     for word in [0x8040, 0x2000 | 0x8040, 0x4000, 0x6000].map(|bits| 0x1f80 | bits) {
         for times in [1, 9, 40] {
@@ -431,7 +501,12 @@ fn the_callers_control_word_changes_no_bit() {
                     kernel.row_plain_sums(&rows, n, &mut out[3]);
                 });
                 for (found, expected) in out.iter().zip(expected) {
-                    assert_eq!(bits(found), [expected.to_bits(); 9], "{word:#x} on {}", kernel.isa().name());
+                    assert_eq!(
+                        bits(found),
+                        [expected.to_bits(); 9],
+                        "{word:#x} on {}",
+                        kernel.isa().name()
+                    );
                 }
                 assert_eq!(after & !0x3f, word, "the caller's word comes back");
             }
@@ -442,7 +517,8 @@ fn the_callers_control_word_changes_no_bit() {
 fn pairs() -> impl Strategy<Value = Vec<(f64, f64)>> {
     let finite = prop::num::f64::NORMAL | prop::num::f64::SUBNORMAL | prop::num::f64::ZERO;
     let close = (-40..40_i32, -1.0..1.0).prop_map(|(k, x)| x * 2f64.powi(k));
-    let exact = (-60..60_i32, any::<bool>()).prop_map(|(k, minus)| if minus { -2f64.powi(k) } else { 2f64.powi(k) });
+    let exact = (-60..60_i32, any::<bool>())
+        .prop_map(|(k, minus)| if minus { -2f64.powi(k) } else { 2f64.powi(k) });
     prop_oneof![
         prop::collection::vec((finite, finite), 0..60),
         prop::collection::vec((close.clone(), close), 0..100),

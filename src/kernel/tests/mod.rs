@@ -1,4 +1,5 @@
-//! One runner and one oracle try every instruction set this machine has, and every tier, on the same rows.
+//! One runner and one oracle try every instruction set this machine has, and every tier, on the
+//! same rows.
 //!
 //! Bits are compared, never values: +0.0 is not -0.0 here, and there is one NaN.
 
@@ -46,7 +47,8 @@ fn bits(sums: &[f64]) -> Vec<u64> {
     sums.iter().map(|sum| sum.to_bits()).collect()
 }
 
-/// The same for floats: by every kernel at every alignment, alone and among other rows, and by every tier alone.
+/// The same for floats: by every kernel at every alignment, alone and among other rows, and by
+/// every tier alone.
 #[track_caller]
 fn check_f32(what: &str, row: &[f32]) {
     let expected = oracle::exact_sum_f32(row);
@@ -86,7 +88,8 @@ fn check_f32(what: &str, row: &[f32]) {
     }
 }
 
-/// Sums `row` by every kernel at every alignment, and by every tier alone; all must agree with the oracle.
+/// Sums `row` by every kernel at every alignment, and by every tier alone; all must agree with the
+/// oracle.
 #[track_caller]
 fn check(what: &str, row: &[f64]) {
     let expected = oracle::exact_sum(row);

@@ -21,7 +21,11 @@ pub(super) fn exact_sum(values: &[f64]) -> f64 {
 /// What [`exact_mean`](crate::exact_mean) promises.
 pub(super) fn exact_mean(values: &[f64]) -> f64 {
     if values.is_empty() || values.iter().any(|x| !x.is_finite()) {
-        return if values.is_empty() { f64::from_bits(0x7ff8_0000_0000_0000) } else { exact_sum(values) };
+        return if values.is_empty() {
+            f64::from_bits(0x7ff8_0000_0000_0000)
+        } else {
+            exact_sum(values)
+        };
     }
     nearest_ratio(&values.iter().map(|x| units(*x)).sum(), &BigInt::from(values.len()))
 }
@@ -38,7 +42,8 @@ pub(super) fn exact_dot(a: &[f64], b: &[f64]) -> f64 {
 pub(super) fn exact_weighted_mean(values: &[f64], weights: &[f64]) -> f64 {
     let nan = f64::from_bits(0x7ff8_0000_0000_0000);
     let finite_weights = weights.iter().all(|w| w.is_finite());
-    let total: BigInt = if finite_weights { weights.iter().map(|w| units(*w)).sum() } else { BigInt::ZERO };
+    let total: BigInt =
+        if finite_weights { weights.iter().map(|w| units(*w)).sum() } else { BigInt::ZERO };
     let result = match (infinite_products(values, weights), finite_weights) {
         (Some(dot), true) => match total.sign() {
             Sign::Minus => -dot,
@@ -69,16 +74,21 @@ fn products(a: &[f64], b: &[f64]) -> BigInt {
     a.iter().zip(b).map(|(x, y)| units(*x) * units(*y)).sum()
 }
 
-/// The double nearest `a / b * 2^-1074`, ties to even: the doubles are gone through by halving, nothing is divided.
+/// The double nearest `a / b * 2^-1074`, ties to even: the doubles are gone through by halving,
+/// nothing is divided.
 pub(super) fn nearest_ratio(a: &BigInt, b: &BigInt) -> f64 {
-    let (magnitude, divisor) = (BigInt::from(a.magnitude().clone()), BigInt::from(b.magnitude().clone()));
+    let (magnitude, divisor) =
+        (BigInt::from(a.magnitude().clone()), BigInt::from(b.magnitude().clone()));
     if a.sign() == Sign::NoSign {
         return 0.0;
     }
     let infinity = f64::INFINITY.to_bits();
-    // The bits of doubles that are not negative are in their order; past the largest comes what would follow it, 2^1024.
-    let times =
-        |bits: u64| &divisor * if bits == infinity { BigInt::from(1) << 2098 } else { units(f64::from_bits(bits)) };
+    // The bits of doubles that are not negative are in their order; past the largest comes what
+    // would follow it, 2^1024.
+    let times = |bits: u64| {
+        &divisor
+            * if bits == infinity { BigInt::from(1) << 2098 } else { units(f64::from_bits(bits)) }
+    };
     let (mut low, mut high) = (0, infinity);
     while low < high {
         let middle = (low + high).div_ceil(2);
@@ -120,17 +130,24 @@ pub(super) fn exact_sum_f32(values: &[f32]) -> f32 {
 fn units_f32(x: f32) -> BigInt {
     let bits = x.abs().to_bits();
     let (exponent, fraction) = (bits >> 23, bits & ((1 << 23) - 1));
-    let magnitude =
-        if exponent == 0 { BigInt::from(fraction) } else { BigInt::from(fraction + (1 << 23)) << (exponent - 1) };
+    let magnitude = if exponent == 0 {
+        BigInt::from(fraction)
+    } else {
+        BigInt::from(fraction + (1 << 23)) << (exponent - 1)
+    };
     if x.is_sign_negative() { -magnitude } else { magnitude }
 }
 
-/// The float nearest `sum * 2^-149`, ties to even: the floats are gone through by halving, no bits are shifted.
+/// The float nearest `sum * 2^-149`, ties to even: the floats are gone through by halving, no bits
+/// are shifted.
 fn round_f32(sum: &BigInt) -> f32 {
     let magnitude = BigInt::from(sum.magnitude().clone());
     let infinity = f32::INFINITY.to_bits();
-    // The bits of floats that are not negative are in their order; past the largest comes what would follow it, 2^128.
-    let units = |bits: u32| if bits == infinity { BigInt::from(1) << 277 } else { units_f32(f32::from_bits(bits)) };
+    // The bits of floats that are not negative are in their order; past the largest comes what
+    // would follow it, 2^128.
+    let units = |bits: u32| {
+        if bits == infinity { BigInt::from(1) << 277 } else { units_f32(f32::from_bits(bits)) }
+    };
     let (mut low, mut high) = (0, infinity);
     while low < high {
         let middle = (low + high).div_ceil(2);
@@ -158,8 +175,11 @@ fn round_f32(sum: &BigInt) -> f32 {
 pub(super) fn units(x: f64) -> BigInt {
     let bits = x.abs().to_bits();
     let (exponent, fraction) = (bits >> 52, bits & ((1 << 52) - 1));
-    let magnitude =
-        if exponent == 0 { BigInt::from(fraction) } else { BigInt::from(fraction + (1 << 52)) << (exponent - 1) };
+    let magnitude = if exponent == 0 {
+        BigInt::from(fraction)
+    } else {
+        BigInt::from(fraction + (1 << 52)) << (exponent - 1)
+    };
     if x.is_sign_negative() { -magnitude } else { magnitude }
 }
 
@@ -191,7 +211,8 @@ fn round(sum: &BigInt) -> f64 {
 
 #[test]
 fn the_oracle_gives_every_double_back() {
-    for x in [0.0, f64::from_bits(1), f64::MIN_POSITIVE, 1.0, 0.1, 1e300, f64::MAX, -0.1, -f64::MAX] {
+    for x in [0.0, f64::from_bits(1), f64::MIN_POSITIVE, 1.0, 0.1, 1e300, f64::MAX, -0.1, -f64::MAX]
+    {
         assert_eq!(round(&units(x)).to_bits(), x.to_bits());
     }
 }
@@ -204,7 +225,11 @@ fn the_oracle_agrees_with_the_hardware_on_two_terms() {
         assert_eq!(exact_sum(&[a, b]).to_bits(), (a + b + 0.0).to_bits(), "{a:e} + {b:e}");
         let near = a * (1.0 + random.unit());
         if near.is_finite() {
-            assert_eq!(exact_sum(&[a, -near]).to_bits(), (a - near + 0.0).to_bits(), "{a:e} - {near:e}");
+            assert_eq!(
+                exact_sum(&[a, -near]).to_bits(),
+                (a - near + 0.0).to_bits(),
+                "{a:e} - {near:e}"
+            );
         }
     }
 }
@@ -213,7 +238,8 @@ fn the_oracle_agrees_with_the_hardware_on_two_terms() {
 fn the_oracle_rounds_doubles_to_floats_as_the_hardware_does() {
     let mut random = super::data::Random::new(12);
     let check = |a: f32, b: f32| {
-        // Of two floats the double sum may be rounded, but never to a middle that it is not: 53 >= 2 * 24 + 2.
+        // Of two floats the double sum may be rounded, but never to a middle that it is not: 53 >=
+        // 2 * 24 + 2.
         #[expect(clippy::cast_possible_truncation, reason = "this rounding is what is compared")]
         let expected = (f64::from(a) + f64::from(b)) as f32 + 0.0;
         assert_eq!(exact_sum_f32(&[a, b]).to_bits(), expected.to_bits(), "{a:e} + {b:e}");
@@ -240,7 +266,11 @@ fn the_oracle_divides_and_multiplies_as_the_hardware_does() {
             .filter(|(a, b)| *a != 0.0 && a.is_finite() && *b != 0.0)
         {
             assert_eq!(exact_weighted_mean(&[a], &[1.0]).to_bits(), (a + 0.0).to_bits(), "{a:e}");
-            assert_eq!(nearest_ratio(&(units(a) << 1074), &units(b)).to_bits(), (a / b).to_bits(), "{a:e} / {b:e}");
+            assert_eq!(
+                nearest_ratio(&(units(a) << 1074), &units(b)).to_bits(),
+                (a / b).to_bits(),
+                "{a:e} / {b:e}"
+            );
             assert_eq!(exact_dot(&[a], &[b]).to_bits(), (a * b).to_bits(), "{a:e} * {b:e}");
         }
     }

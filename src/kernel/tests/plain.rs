@@ -30,11 +30,17 @@ fn every_kernel_adds_in_the_documented_order() {
         let mut random = Random::new(500 + k as u64);
         for n in (0..=130).chain([1_000, 10_000]) {
             let rows: Vec<f64> = (0..11).flat_map(|_| kind(n, &mut random)).collect();
-            let expected: Vec<f64> = if n == 0 { vec![0.0; 11] } else { rows.chunks(n).map(in_order).collect() };
+            let expected: Vec<f64> =
+                if n == 0 { vec![0.0; 11] } else { rows.chunks(n).map(in_order).collect() };
             for kernel in kernels() {
                 let mut sums = [-7.0; 11];
                 kernel.row_plain_sums(&rows, n, &mut sums);
-                assert_eq!(bits(&sums), bits(&expected), "{name}, {n} columns on {}", kernel.isa().name());
+                assert_eq!(
+                    bits(&sums),
+                    bits(&expected),
+                    "{name}, {n} columns on {}",
+                    kernel.isa().name()
+                );
             }
             assert_eq!(fast_sum(&rows[..n]).to_bits(), expected[0].to_bits(), "{name}, {n} terms");
         }

@@ -20,13 +20,16 @@ fn the_sum_is_the_nearest_double_for_every_kind_length_and_alignment() {
 
 #[test]
 fn rows_of_every_scale_are_summed_right() {
-    // From the subnormals to where partial sums overflow: past both ends of what anchors are made for.
+    // From the subnormals to where partial sums overflow: past both ends of what anchors are made
+    // for.
     let mut random = Random::new(77);
     for k in (-1074..=1023).step_by(3) {
         for kind in [data::uniform, data::centred, data::z_scored] {
             let n = 1 + random.below(70);
-            let row: Vec<f64> =
-                kind(n, &mut random).iter().map(|x| x * 2f64.powi(k / 2) * 2f64.powi(k - k / 2)).collect();
+            let row: Vec<f64> = kind(n, &mut random)
+                .iter()
+                .map(|x| x * 2f64.powi(k / 2) * 2f64.powi(k - k / 2))
+                .collect();
             check("scaled", &row);
         }
     }
@@ -150,7 +153,8 @@ fn tier_two_proves_near_ties_and_condition_1e15() {
 
 #[test]
 fn what_no_three_doubles_hold_is_left_to_tier_three() {
-    let row = [1.0, 2f64.powi(-53), 2f64.powi(-200), 2f64.powi(-400), 2f64.powi(-600), -2f64.powi(-200)];
+    let row =
+        [1.0, 2f64.powi(-53), 2f64.powi(-200), 2f64.powi(-400), 2f64.powi(-600), -2f64.powi(-200)];
     for kernel in kernels() {
         assert_eq!(kernel.tier(1, &row), None);
         assert_eq!(kernel.tier(2, &[1.0, 1e40, 1e80, 1e120, -1e120, -1e80, -1e40]), None);
@@ -161,7 +165,11 @@ fn what_no_three_doubles_hold_is_left_to_tier_three() {
 #[test]
 fn carries_of_many_equal_terms_are_propagated() {
     // All in one limb, all of one sign, the largest significand: the limb must not overflow.
-    for x in [f64::MAX * 2f64.powi(-30), -f64::MAX * 2f64.powi(-30), f64::from_bits(0x000f_ffff_ffff_ffff)] {
+    for x in [
+        f64::MAX * 2f64.powi(-30),
+        -f64::MAX * 2f64.powi(-30),
+        f64::from_bits(0x000f_ffff_ffff_ffff),
+    ] {
         let row = vec![x; 1 << 18];
         assert_eq!(superaccumulator::sum_finite(&row).to_bits(), (x * 2f64.powi(18)).to_bits());
     }
@@ -174,7 +182,8 @@ fn carries_of_many_equal_terms_are_propagated() {
 fn terms() -> impl Strategy<Value = Vec<f64>> {
     let finite = prop::num::f64::NORMAL | prop::num::f64::SUBNORMAL | prop::num::f64::ZERO;
     let close = (-40..40_i32, -1.0..1.0).prop_map(|(k, x)| x * 2f64.powi(k));
-    let exact = (-60..60_i32, any::<bool>()).prop_map(|(k, minus)| if minus { -2f64.powi(k) } else { 2f64.powi(k) });
+    let exact = (-60..60_i32, any::<bool>())
+        .prop_map(|(k, minus)| if minus { -2f64.powi(k) } else { 2f64.powi(k) });
     prop_oneof![
         prop::collection::vec(finite, 0..60),
         prop::collection::vec(close, 0..200),
@@ -198,7 +207,8 @@ proptest! {
 
     #[test]
     fn minus_the_rounded_sum_is_what_must_be_added_to_leave_the_rounding_error(row in terms()) {
-        // The error of a rounding to nearest is at most half an ulp: less than the next double is away.
+        // The error of a rounding to nearest is at most half an ulp: less than the next double is
+        // away.
         let sum = exact_sum(&row);
         prop_assume!(sum.is_finite());
         let mut rest = row;

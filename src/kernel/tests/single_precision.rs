@@ -51,7 +51,12 @@ fn every_shape_of_block_gives_the_sum_of_each_row() {
                 let mut out = vec![-7.0; n_rows + 2];
                 kernel.row_sums_f32(&rows[..n_rows * n_columns], n_columns, &mut out[1..=n_rows]);
                 let bits: Vec<_> = out[1..=n_rows].iter().map(|sum| sum.to_bits()).collect();
-                assert_eq!(bits, expected[..n_rows], "{n_rows} x {n_columns} on {}", kernel.isa().name());
+                assert_eq!(
+                    bits,
+                    expected[..n_rows],
+                    "{n_rows} x {n_columns} on {}",
+                    kernel.isa().name()
+                );
                 assert_eq!((out[0], out[n_rows + 1]), (-7.0, -7.0), "{n_rows} x {n_columns}");
             }
         }
@@ -73,7 +78,8 @@ fn a_middle_goes_to_the_even_float_and_a_nudge_of_any_size_decides_it() {
             check_f32("nudged middle", &hidden(&[x, half, nudge], 40, x.abs(), &mut random));
         }
     }
-    // Not even in a double's last bit, which therefore is a middle: a second rounding would go to even.
+    // Not even in a double's last bit, which therefore is a middle: a second rounding would go to
+    // even.
     assert_eq!(sum(&[1.0, power(-24)]), 1.0);
     assert_eq!(sum(&[1.0, power(-24), power(-149)]), 1.0 + f32::EPSILON);
     assert_eq!(sum(&[1.0 + f32::EPSILON, power(-24), -power(-149)]), 1.0 + f32::EPSILON);
@@ -166,7 +172,9 @@ fn ordinary_blocks_hardly_ever_leave_tier_one() {
 
 #[test]
 fn of_wide_rows_and_of_whole_numbers_few_leave_tier_one() {
-    for (name, kind) in [("wide", data_f32::wide as data_f32::Kind), ("integers", data_f32::integers)] {
+    for (name, kind) in
+        [("wide", data_f32::wide as data_f32::Kind), ("integers", data_f32::integers)]
+    {
         for n_columns in [3, 50, 128, 500, 1_024, 10_000] {
             let mut random = Random::new(n_columns as u64);
             let n_rows = 400_000 / n_columns.max(100);
@@ -212,7 +220,8 @@ fn a_block_of_the_wrong_length_is_refused() {
 fn terms() -> impl Strategy<Value = Vec<f32>> {
     let finite = prop::num::f32::NORMAL | prop::num::f32::SUBNORMAL | prop::num::f32::ZERO;
     let close = (-40..40_i32, -1.0..1.0_f32).prop_map(|(k, x)| x * power(k));
-    let exact = (-60..60_i32, any::<bool>()).prop_map(|(k, minus)| if minus { -power(k) } else { power(k) });
+    let exact = (-60..60_i32, any::<bool>())
+        .prop_map(|(k, minus)| if minus { -power(k) } else { power(k) });
     prop_oneof![
         prop::collection::vec(finite, 0..60),
         prop::collection::vec(close, 0..200),

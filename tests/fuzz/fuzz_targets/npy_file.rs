@@ -1,5 +1,6 @@
-//! Whole files by way of the public face: what `NpyInfo::of_file` says, `SharedArray::map_npy_file` maps and
-//! `SharedArray::from_npy_file` copies is the same, lies within the file, and written again reads as the same.
+//! Whole files by way of the public face: what `NpyInfo::of_file` says, `SharedArray::map_npy_file`
+//! maps and `SharedArray::from_npy_file` copies is the same, lies within the file, and written
+//! again reads as the same.
 #![no_main]
 
 use std::fs::File;
@@ -19,7 +20,8 @@ fuzz_target!(|bytes: &[u8]| {
     try_file(&with_prefix(bytes));
 });
 
-/// A file around a header's text, which ends with the first line, so that its length is right without luck.
+/// A file around a header's text, which ends with the first line, so that its length is right
+/// without luck.
 fn with_prefix(bytes: &[u8]) -> Vec<u8> {
     let end = bytes.iter().position(|&b| b == b'\n').map_or(bytes.len(), |at| at + 1);
     let (text, data) = bytes.split_at(end.min(usize::from(u16::MAX)));
@@ -28,7 +30,8 @@ fn with_prefix(bytes: &[u8]) -> Vec<u8> {
 }
 
 fn try_file(bytes: &[u8]) {
-    let memory = rustix::fs::memfd_create("rowfork-fuzz", MemfdFlags::CLOEXEC).expect("a file in memory");
+    let memory =
+        rustix::fs::memfd_create("rowfork-fuzz", MemfdFlags::CLOEXEC).expect("a file in memory");
     let mut file = File::from(memory);
     file.write_all(bytes).expect("room for it");
     let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
@@ -71,7 +74,8 @@ fn read<A: Element>(path: &Path, bytes: &[u8], info: &NpyInfo) -> bool {
             return false;
         }
     };
-    let copied = SharedArray::<A, IxDyn>::from_npy_file(None, path).expect("what is taken can be copied");
+    let copied =
+        SharedArray::<A, IxDyn>::from_npy_file(None, path).expect("what is taken can be copied");
     assert!(copied.shape().iter().map(|&n| n as u64).eq(info.shape.iter().copied()), "{info:?}");
     let data = as_bytes(copied.as_slice());
     assert_eq!(data, &bytes[info.data_offset..info.data_offset + data.len()], "{info:?}");
@@ -81,7 +85,8 @@ fn read<A: Element>(path: &Path, bytes: &[u8], info: &NpyInfo) -> bool {
     }
     let written = draft();
     copied.write_npy(written).expect("room for it");
-    let again = SharedArray::<A, IxDyn>::from_npy_file(None, written).expect("what is written is read");
+    let again =
+        SharedArray::<A, IxDyn>::from_npy_file(None, written).expect("what is written is read");
     std::fs::remove_file(written).expect("it was there");
     assert_eq!(again.shape(), copied.shape(), "{info:?}");
     assert_eq!(as_bytes(again.as_slice()), data, "{info:?}");
@@ -101,5 +106,7 @@ fn tell(error: &Error) {
 /// Where arrays are written again.
 fn draft() -> &'static Path {
     static DRAFT: OnceLock<PathBuf> = OnceLock::new();
-    DRAFT.get_or_init(|| std::env::temp_dir().join(format!("rowfork-fuzz-{}.npy", std::process::id())))
+    DRAFT.get_or_init(|| {
+        std::env::temp_dir().join(format!("rowfork-fuzz-{}.npy", std::process::id()))
+    })
 }

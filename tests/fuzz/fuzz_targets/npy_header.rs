@@ -1,5 +1,6 @@
-//! The parser of `.npy` headers alone, `src/segment/header.rs` as it stands: no input makes it panic, and what it takes it has
-//! understood, since what it read is written again and read as the same.
+//! The parser of `.npy` headers alone, `src/segment/header.rs` as it stands: no input makes it
+//! panic, and what it takes it has understood, since what it read is written again and read as the
+//! same.
 #![no_main]
 // A part of rowfork that names its imports as rowfork does.
 #![allow(dead_code, clippy::doc_markdown, reason = "the file has more than is tried here")]
@@ -51,7 +52,11 @@ fuzz_target!(|bytes: &[u8]| {
 fn of_file(bytes: &[u8]) -> Result<Header, HeaderError> {
     let prelude = &bytes[..bytes.len().min(PRELUDE)];
     let text = header::extent(prelude, bytes.len() as u64).inspect_err(tell)?;
-    assert!(text.end <= bytes.len() && text.len() as u64 <= MAX_HEADER, "{text:?} of {} bytes", bytes.len());
+    assert!(
+        text.end <= bytes.len() && text.len() as u64 <= MAX_HEADER,
+        "{text:?} of {} bytes",
+        bytes.len()
+    );
     header::parse(&bytes[text.clone()], text.end).inspect_err(tell)
 }
 
@@ -61,7 +66,8 @@ fn tell(error: &HeaderError) {
     assert!(!line.chars().any(char::is_control), "{line:?}");
 }
 
-/// What was taken can be had: its size is the product of its axes, and written again it is the same.
+/// What was taken can be had: its size is the product of its axes, and written again it is the
+/// same.
 fn check(header: &Header) {
     for (descr, element_bytes) in WRITTEN {
         let (axes, bytes) = match header.size(element_bytes) {
@@ -71,16 +77,27 @@ fn check(header: &Header) {
                 continue;
             }
         };
-        let product = axes.iter().try_fold(element_bytes as u128, |product, &n| product.checked_mul(n as u128));
-        assert!(axes.contains(&0) || product == Some(bytes as u128), "{axes:?} is not {bytes} bytes");
+        let product = axes
+            .iter()
+            .try_fold(element_bytes as u128, |product, &n| product.checked_mul(n as u128));
+        assert!(
+            axes.contains(&0) || product == Some(bytes as u128),
+            "{axes:?} is not {bytes} bytes"
+        );
         assert!(!axes.contains(&0) || bytes == 0, "{axes:?} has bytes");
         assert!(header.data_offset + bytes <= isize::MAX.unsigned_abs(), "{bytes} bytes");
         assert!(axes.iter().map(|&n| n as u64).eq(header.shape.iter().copied()), "{axes:?}");
         // A descr of another type: only the axes are its own.
-        for (written, unit) in [(header::of_file(descr, &axes), 64), (header::of_segment(descr, &axes), DATA_OFFSET)] {
+        for (written, unit) in
+            [(header::of_file(descr, &axes), 64), (header::of_segment(descr, &axes), DATA_OFFSET)]
+        {
             assert!(written.len().is_multiple_of(unit), "{} bytes", written.len());
             let again = of_file(&written);
-            let same = Header { descr: descr.to_owned(), shape: header.shape.clone(), data_offset: written.len() };
+            let same = Header {
+                descr: descr.to_owned(),
+                shape: header.shape.clone(),
+                data_offset: written.len(),
+            };
             assert_eq!(again, Ok(same), "{:?}", String::from_utf8_lossy(&written));
         }
     }

@@ -1,8 +1,9 @@
 //! Models of the claim protocol.
 //!
-//! A worker is a thread, which ends where it is to die; the supervisor is the model's first thread, and learns of a death by joining
-//! the thread, as it does by a readable pidfd: after all that the worker stored. Rows are cells that the model watches: two accesses,
-//! one of them a write, of which neither comes after the other, are an error.
+//! A worker is a thread, which ends where it is to die; the supervisor is the model's first thread,
+//! and learns of a death by joining the thread, as it does by a readable pidfd: after all that the
+//! worker stored. Rows are cells that the model watches: two accesses, one of them a write, of
+//! which neither comes after the other, are an error.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -19,7 +20,8 @@ use crate::sys::shared::SharedPages;
 pub(crate) const KEY: CallKey = CallKey { nonce: 42, number: 7 };
 pub(crate) const A: Owner = Owner { slot: 0, generation: 0 };
 pub(crate) const B: Owner = Owner { slot: 1, generation: 0 };
-/// In the slot of A, after its death. (Two workers at a time are enough to be tried: it comes when B has left.)
+/// In the slot of A, after its death. (Two workers at a time are enough to be tried: it comes when
+/// B has left.)
 const HEIR: Owner = Owner { slot: 0, generation: 1 };
 
 /// What all processes have.
@@ -82,11 +84,14 @@ impl World {
         }
     }
 
-    /// How the units are, and whether all are done or retired; then their rows are there, and with what they should be.
+    /// How the units are, and whether all are done or retired; then their rows are there, and with
+    /// what they should be.
     pub(crate) fn look(&self, key: CallKey, units: &[Range<usize>]) -> (Vec<ClaimState>, bool) {
-        let states = self.control(key).claims(units.len()).states(|unit| digest_of(unit, &units[unit]));
+        let states =
+            self.control(key).claims(units.len()).states(|unit| digest_of(unit, &units[unit]));
         assert!(!states.contains(&ClaimState::Corrupt), "{states:?}");
-        let is_ended = |state: &ClaimState| matches!(state, ClaimState::Done(_) | ClaimState::Retired);
+        let is_ended =
+            |state: &ClaimState| matches!(state, ClaimState::Done(_) | ClaimState::Retired);
         let ended = states.iter().all(is_ended);
         for row in (0..self.rows.len()).filter(|_| ended) {
             assert_eq!(self.read(row), row + value_of(key), "row {row}");
@@ -107,8 +112,13 @@ fn value_of(key: CallKey) -> usize {
     key.number as usize * 100
 }
 
-/// A and B at work, each in a thread; A dies after so many steps, if it is to. Whether each has died.
-fn at_work(world: &Arc<World>, steps: Option<u32>, work: fn(&World, Owner)) -> [JoinHandle<bool>; 2] {
+/// A and B at work, each in a thread; A dies after so many steps, if it is to. Whether each has
+/// died.
+fn at_work(
+    world: &Arc<World>,
+    steps: Option<u32>,
+    work: fn(&World, Owner),
+) -> [JoinHandle<bool>; 2] {
     [A, B].map(|owner| {
         let world = Arc::clone(world);
         let steps = steps.filter(|_| owner == A).unwrap_or(u32::MAX);
@@ -124,8 +134,9 @@ fn finish(world: &World, units: &[Range<usize>], over: bool) {
     }
 }
 
-/// A and B want the same block. A dies, and whatever the block's word is by then, the supervisor frees what A has had of it; A's heir is
-/// there while B still is. The caller looks while they work.
+/// A and B want the same block. A dies, and whatever the block's word is by then, the supervisor
+/// frees what A has had of it; A's heir is there while B still is. The caller looks while they
+/// work.
 pub(crate) fn taken_over(steps: Option<u32>) -> bool {
     let world = Arc::new(World::new(1, 1));
     let units = world.unit_rows();
@@ -141,8 +152,9 @@ pub(crate) fn taken_over(steps: Option<u32>) -> bool {
     died
 }
 
-/// A and B want the same block. The supervisor has a block that is done done again, as it does when what a crash may have spoilt is not
-/// to be trusted: by who comes for it, whether he has been there all the time or comes now.
+/// A and B want the same block. The supervisor has a block that is done done again, as it does when
+/// what a crash may have spoilt is not to be trusted: by who comes for it, whether he has been
+/// there all the time or comes now.
 pub(crate) fn done_again(_: Option<u32>) -> bool {
     let world = Arc::new(World::new(1, 1));
     let units = world.unit_rows();
@@ -158,7 +170,8 @@ pub(crate) fn done_again(_: Option<u32>) -> bool {
     false
 }
 
-/// A dies; B lives; what A held is freed and handed back. What is left when B has gone is done by A's heir.
+/// A dies; B lives; what A held is freed and handed back. What is left when B has gone is done by
+/// A's heir.
 pub(crate) fn three_blocks(steps: Option<u32>) -> bool {
     let world = Arc::new(World::new(3, 1));
     let units = world.unit_rows();
@@ -176,7 +189,8 @@ pub(crate) fn three_blocks(steps: Option<u32>) -> bool {
     died
 }
 
-/// A dies; what it held is retired, and its rows come back one by one. The memory has served a call with pieces before.
+/// A dies; what it held is retired, and its rows come back one by one. The memory has served a call
+/// with pieces before.
 pub(crate) fn pieces(steps: Option<u32>) -> bool {
     let world = Arc::new(World::new(2, 2));
     let before = CallKey { number: KEY.number - 1, ..KEY };
@@ -205,8 +219,8 @@ pub(crate) fn pieces(steps: Option<u32>) -> bool {
     died
 }
 
-/// A has died with the only block, which comes back in pieces while B looks for something to do. The memory has had other pieces before,
-/// under the same numbers.
+/// A has died with the only block, which comes back in pieces while B looks for something to do.
+/// The memory has had other pieces before, under the same numbers.
 pub(crate) fn pieces_come(_: Option<u32>) -> bool {
     let world = Arc::new(World::new(1, 2));
     let before = CallKey { number: KEY.number - 1, ..KEY };
@@ -234,8 +248,8 @@ pub(crate) fn pieces_come(_: Option<u32>) -> bool {
     false
 }
 
-/// A has done its part of a call and looks for more, while the caller begins the next on the same words, where B comes in. The seals
-/// of both calls are the same, as they may be by accident.
+/// A has done its part of a call and looks for more, while the caller begins the next on the same
+/// words, where B comes in. The seals of both calls are the same, as they may be by accident.
 pub(crate) fn late(_: Option<u32>) -> bool {
     let world = Arc::new(World::new(2, 1));
     let units = world.unit_rows();

@@ -1,6 +1,7 @@
-//! Tries every order in which the processes of a call may take their steps, and every value that the memory model of the language
-//! lets them read, on the files of rowfork that say how they agree: `src/engine/control/` and `src/executor/pool/job_board.rs`,
-//! unchanged. What is covered and what is not stands in `src/engine/control/README.md`.
+//! Tries every order in which the processes of a call may take their steps, and every value that
+//! the memory model of the language lets them read, on the files of rowfork that say how they
+//! agree: `src/engine/control/` and `src/executor/pool/job_board.rs`, unchanged. What is covered
+//! and what is not stands in `src/engine/control/README.md`.
 //!
 //! `cargo run --release --manifest-path tests/model/Cargo.toml [part of a model's name [interruptions]]`
 
@@ -20,7 +21,8 @@ type Model = fn(steps: Option<u32>) -> bool;
 
 struct Case {
     name: &'static str,
-    /// A process is interrupted where it could go on so many times at most; as often as can be if nobody says.
+    /// A process is interrupted where it could go on so many times at most; as often as can be if
+    /// nobody says.
     interruptions: Option<usize>,
     /// A worker is to die: before its first store, before its second, and so on to after its last.
     death: bool,
@@ -32,7 +34,9 @@ struct Case {
 const CASES: &[Case] = &[
     Case::new("claims: a block is taken over", Some(4), call::taken_over).with_death(),
     Case::new("claims: a block is done again", Some(4), call::done_again),
-    Case::new("claims: two workers, three blocks, one death", Some(1), call::three_blocks).with_death().quick(),
+    Case::new("claims: two workers, three blocks, one death", Some(1), call::three_blocks)
+        .with_death()
+        .quick(),
     Case::new("claims: a block in pieces", Some(1), call::pieces).with_death().quick(),
     Case::new("claims: pieces come meanwhile", Some(4), call::pieces_come),
     Case::new("claims: late for the call before", Some(1), call::late).quick(),
@@ -59,7 +63,8 @@ impl Case {
 fn main() {
     let mut arguments = std::env::args().skip(1);
     let wanted = arguments.next().unwrap_or_default();
-    let asked: Option<usize> = arguments.next().map(|number| number.parse().expect("a number of interruptions"));
+    let asked: Option<usize> =
+        arguments.next().map(|number| number.parse().expect("a number of interruptions"));
     for case in CASES.iter().filter(|case| case.name.contains(&wanted)) {
         let began = Instant::now();
         let interruptions = asked.or(case.interruptions);
@@ -81,11 +86,16 @@ fn main() {
             orders = try_all(case.model, interruptions, None).0;
         }
         let bound = interruptions.map_or("any".to_owned(), |most| format!("<= {most}"));
-        println!("{}: {orders} orders, {bound} interruptions, {:.1} s", case.name, began.elapsed().as_secs_f64());
+        println!(
+            "{}: {orders} orders, {bound} interruptions, {:.1} s",
+            case.name,
+            began.elapsed().as_secs_f64()
+        );
     }
 }
 
-/// How many orders there are, and in how many of them the worker died that was to. Ends when all are tried.
+/// How many orders there are, and in how many of them the worker died that was to. Ends when all
+/// are tried.
 fn try_all(model: Model, interruptions: Option<usize>, steps: Option<u32>) -> (usize, usize) {
     let counts = Arc::new([AtomicUsize::new(0), AtomicUsize::new(0)]);
     let mut builder = loom::model::Builder::new();

@@ -112,7 +112,8 @@ fn sleep_until_over(board: &Board, world: &World, key: CallKey, bell: &Post) {
     }
 }
 
-/// Two workers do one block each, while the caller falls asleep: one of them wakes it, or it sees that all is done.
+/// Two workers do one block each, while the caller falls asleep: one of them wakes it, or it sees
+/// that all is done.
 pub(crate) fn caller_sleeps(_: Option<u32>) -> bool {
     let world = Arc::new(World::new(2, 1));
     let (board, bell) = (Arc::new(new_board()), Arc::new(Post::new()));
@@ -134,8 +135,8 @@ pub(crate) fn caller_sleeps(_: Option<u32>) -> bool {
     false
 }
 
-/// Two calls of one block each, one after the other on the same memory, by two workers who sleep when there is nothing to do; the
-/// caller writes to the output between them.
+/// Two calls of one block each, one after the other on the same memory, by two workers who sleep
+/// when there is nothing to do; the caller writes to the output between them.
 pub(crate) fn two_calls(_: Option<u32>) -> bool {
     const KEYS: [CallKey; 2] = [KEY, CallKey { number: KEY.number + 1, ..KEY }];
     let world = Arc::new(World::new(1, 1));
@@ -153,7 +154,8 @@ pub(crate) fn two_calls(_: Option<u32>) -> bool {
                 last_turn = turn;
                 let mut buffer = [0; 2];
                 if let Some(record) = board.read(turn, &mut buffer) {
-                    let key = CallKey { nonce: record[0], number: u32::try_from(record[1]).unwrap() };
+                    let key =
+                        CallKey { nonce: record[0], number: u32::try_from(record[1]).unwrap() };
                     world.work(key, owner);
                     ring_if_over(&board, &world, key, &bell);
                 }

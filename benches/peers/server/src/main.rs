@@ -1,8 +1,10 @@
-//! What `peers.py` compares others with: a Rust program that places the matrix and sums its rows whenever it is told to.
+//! What `peers.py` compares others with: a Rust program that places the matrix and sums its rows
+//! whenever it is told to.
 //!
-//! `peer-server ROWS COLUMNS WORKERS` says, in one line, the names of the matrix and of the sums in `/dev/shm` and the
-//! MiB that lie in 2 MiB pages. Then a line of standard input is a rival (`fork`, `threads`, `read`, `rayon`), which is
-//! answered with the seconds that its call took. It ends, and both names with it, when standard input does.
+//! `peer-server ROWS COLUMNS WORKERS` says, in one line, the names of the matrix and of the sums in
+//! `/dev/shm` and the MiB that lie in 2 MiB pages. Then a line of standard input is a rival
+//! (`fork`, `threads`, `read`, `rayon`), which is answered with the seconds that its call took. It
+//! ends, and both names with it, when standard input does.
 
 /// The same ceiling as that of rowfork's own benchmarks.
 #[allow(dead_code, reason = "copies, too, which nobody here does")]
@@ -30,15 +32,19 @@ type Matrix = SharedArray<f64, Ix2>;
 type Sums = SharedArray<f64, Ix1>;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let numbers = std::env::args().skip(1).map(|word| word.parse()).collect::<Result<Vec<usize>, _>>()?;
+    let numbers =
+        std::env::args().skip(1).map(|word| word.parse()).collect::<Result<Vec<usize>, _>>()?;
     let [n_rows, n_columns, n_workers] = numbers[..] else {
         return Err("usage: peer-server ROWS COLUMNS WORKERS".into());
     };
     rayon::ThreadPoolBuilder::new().num_threads(n_workers).build_global()?;
 
     let id = std::process::id(); // so that two of these do not get in each other's way
-    let (matrix_name, sums_name) = (format!("rowfork-peers-matrix-{id}"), format!("rowfork-peers-sums-{id}"));
-    let matrix = Matrix::from_shape_fn(matrix_name.as_str(), (n_rows, n_columns), |(i, j)| uniform(i * n_columns + j))?;
+    let (matrix_name, sums_name) =
+        (format!("rowfork-peers-matrix-{id}"), format!("rowfork-peers-sums-{id}"));
+    let matrix = Matrix::from_shape_fn(matrix_name.as_str(), (n_rows, n_columns), |(i, j)| {
+        uniform(i * n_columns + j)
+    })?;
     let mut sums = Sums::zeros(sums_name.as_str(), n_rows)?;
     let huge_mib = matrix.pages().map_or(0, |pages| pages.huge_bytes >> 20);
     println!("{matrix_name} {sums_name} {huge_mib}");
@@ -49,7 +55,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         match rival?.as_str() {
             "fork" => drop(rowfork::fork().workers(n_workers).row_sums_into(&matrix, &mut sums)?),
             "threads" => exact_by_threads(&matrix, &mut sums),
-            "read" => ceiling.get_or_init(|| Ceiling::of(matrix.as_slice())).read(matrix.as_slice()),
+            "read" => {
+                ceiling.get_or_init(|| Ceiling::of(matrix.as_slice())).read(matrix.as_slice())
+            }
             "rayon" => plain_by_threads(&matrix, &mut sums),
             unknown => return Err(format!("no rival {unknown:?}").into()),
         }
@@ -76,11 +84,16 @@ fn exact_by_threads(matrix: &Matrix, sums: &mut Sums) {
 fn plain_by_threads(matrix: &Matrix, sums: &mut Sums) {
     let mut sums = sums.view_mut();
     let sums = sums.as_slice_mut().expect("one axis");
-    matrix.view().axis_iter(Axis(0)).into_par_iter().zip(sums).for_each(|(row, sum)| *sum = row.sum());
+    matrix
+        .view()
+        .axis_iter(Axis(0))
+        .into_par_iter()
+        .zip(sums)
+        .for_each(|(row, sum)| *sum = row.sum());
 }
 
-/// Element number `index`, in [0, 1), all 53 bits of it in use so that nobody's sums are exact by luck.
-/// [SplitMix64](https://prng.di.unimi.it/splitmix64.c).
+/// Element number `index`, in [0, 1), all 53 bits of it in use so that nobody's sums are exact by
+/// luck. [SplitMix64](https://prng.di.unimi.it/splitmix64.c).
 fn uniform(index: usize) -> f64 {
     let mut z = (index as u64).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -41,11 +41,18 @@ impl Account {
             let rate = self.rate(way.time);
             [name(way), time(way.time), format!("{rate:.1}"), percent(rate / self.ceiling())]
         });
-        let placing = ["placing: a copy in a segment".to_owned(), time(self.placing), self.placed(), String::new()];
+        let placing = [
+            "placing: a copy in a segment".to_owned(),
+            time(self.placing),
+            self.placed(),
+            String::new(),
+        ];
         let Dispatch { fork, hot, parked } = self.dispatch;
-        let calls = [("fork mode", fork), ("a pool, hot", hot), ("a pool, parked", parked)]
-            .map(|(who, cost)| [format!("a tiny call: {who}"), time(cost), String::new(), String::new()]);
-        let rows: Vec<_> = std::iter::once(header).chain(ways).chain([placing]).chain(calls).collect();
+        let calls = [("fork mode", fork), ("a pool, hot", hot), ("a pool, parked", parked)].map(
+            |(who, cost)| [format!("a tiny call: {who}"), time(cost), String::new(), String::new()],
+        );
+        let rows: Vec<_> =
+            std::iter::once(header).chain(ways).chain([placing]).chain(calls).collect();
         lines.extend(text::table(&rows, &[1, 2, 3]));
         lines.push(self.closing());
         lines
@@ -65,8 +72,8 @@ impl Account {
         format!("{:.1}", self.rate(self.placing))
     }
 
-    /// The best rate at which the bytes are read. Mostly that of who does nothing else; but what somebody has reached is not above
-    /// the ceiling.
+    /// The best rate at which the bytes are read. Mostly that of who does nothing else; but what
+    /// somebody has reached is not above the ceiling.
     fn ceiling(&self) -> f64 {
         self.contest.ways.iter().map(|way| self.rate(way.time)).fold(f64::MIN_POSITIVE, f64::max)
     }
@@ -75,12 +82,14 @@ impl Account {
     fn closing(&self) -> String {
         let of = |who| self.contest.ways.iter().filter(move |way| way.who == who);
         let all = of(Who::Pool).map(|way| way.n).max().unwrap_or(1);
-        let alone_and_all = |who| (of(who).find(|way| way.n == 1), of(who).find(|way| way.n == all));
+        let alone_and_all =
+            |who| (of(who).find(|way| way.n == 1), of(who).find(|way| way.n == all));
         let speed_up = |who| match alone_and_all(who) {
             (Some(one), Some(all)) => one.time.as_secs_f64() / all.time.as_secs_f64().max(1e-9),
             _ => 1.0,
         };
-        let best = of(Who::Fork).chain(of(Who::Pool)).map(|way| self.rate(way.time)).fold(0.0, f64::max);
+        let best =
+            of(Who::Fork).chain(of(Who::Pool)).map(|way| self.rate(way.time)).fold(0.0, f64::max);
         in_words(all, [speed_up(Who::Fork), speed_up(Who::Pool)], best / self.ceiling())
     }
 }
@@ -101,14 +110,19 @@ fn in_words(n: usize, [fork, pool]: [f64; 2], share: f64) -> String {
     let verdict = match (worth(fork), worth(pool)) {
         (true, true) => "they pay here.".to_owned(),
         (false, true) => {
-            "they pay here by a pool; of fork mode the start costs too much (--size says of what).".to_owned()
+            "they pay here by a pool; of fork mode the start costs too much (--size says of what)."
+                .to_owned()
         }
         (true, false) => "they pay here by fork mode.".to_owned(),
         (false, false) if share >= WORTH_IT => {
-            format!("fewer would do, since memory is what limits them ({} of the ceiling).", percent(share))
+            format!(
+                "fewer would do, since memory is what limits them ({} of the ceiling).",
+                percent(share)
+            )
         }
         (false, false) => {
-            "they do not pay here (less than 80 %): too small a --size, or cores that others use.".to_owned()
+            "they do not pay here (less than 80 %): too small a --size, or cores that others use."
+                .to_owned()
         }
     };
     format!("{workers} {measured}: {verdict}")
@@ -139,7 +153,10 @@ mod tests {
     use super::*;
 
     fn account(n: usize, ms: &[(Who, usize, u64)]) -> Account {
-        let ways = ms.iter().map(|&(who, n, ms)| Way { who, n, time: Duration::from_millis(ms) }).collect();
+        let ways = ms
+            .iter()
+            .map(|&(who, n, ms)| Way { who, n, time: Duration::from_millis(ms) })
+            .collect();
         let [fork, hot, parked] = [400, 2, 30].map(Duration::from_micros);
         Account {
             shape: [125_000 * n, 1000],
@@ -191,6 +208,10 @@ mod tests {
         ends(in_words(8, [3.0, 3.1], 0.5), "or cores that others use.");
         assert!(in_words(8, [3.0, 3.1], 0.5).starts_with("All 8 workers are 3.00 times"));
         ends(in_words(1, [1.0, 1.0], 1.0), "Workers isolate all the same.");
-        assert!(account(1, &[(Who::Readers, 1, 10), (Who::Pool, 1, 10)]).closing().starts_with("One core"));
+        assert!(
+            account(1, &[(Who::Readers, 1, 10), (Who::Pool, 1, 10)])
+                .closing()
+                .starts_with("One core")
+        );
     }
 }

@@ -18,7 +18,8 @@ const MOST_ROUNDS: usize = 51;
 /// In between as many as fit in this.
 const TIME_FOR_ROUNDS: Duration = Duration::from_secs(6);
 
-/// Bytes of rows that a thread sums at a time: as the largest blocks of the workers; of a small matrix fewer.
+/// Bytes of rows that a thread sums at a time: as the largest blocks of the workers; of a small
+/// matrix fewer.
 const CHUNK_BYTES: usize = 4 << 20;
 const LEAST_CHUNK_BYTES: usize = 64 << 10;
 
@@ -79,17 +80,23 @@ pub(super) struct Job {
 
 impl Job {
     pub(super) fn new([n_rows, n_columns]: [usize; 2]) -> Result<Self, Failure> {
-        let matrix =
-            SharedArray::from_shape_fn(None, (n_rows, n_columns), |(i, j)| element((i * n_columns + j) as u64))?;
+        let matrix = SharedArray::from_shape_fn(None, (n_rows, n_columns), |(i, j)| {
+            element((i * n_columns + j) as u64)
+        })?;
         // Row by row, which is another path through the kernel than that of many rows.
         let row = |i: usize| rowfork::exact_sum(&matrix.as_slice()[i * n_columns..][..n_columns]);
         let exact = SharedArray::from_shape_fn(None, n_rows, row)?;
-        let bits = matrix.as_slice().par_iter().map(|x| x.to_bits()).reduce(|| 0, u64::wrapping_add);
+        let bits =
+            matrix.as_slice().par_iter().map(|x| x.to_bits()).reduce(|| 0, u64::wrapping_add);
         Ok(Self { matrix, sums: SharedArray::zeros(None, n_rows)?, exact, bits, bits_read: 0 })
     }
 
     /// All ways, in turn, round by round.
-    pub(super) fn contest(&mut self, caller: &Caller<'_>, steps: &mut Steps) -> Result<Contest, Failure> {
+    pub(super) fn contest(
+        &mut self,
+        caller: &Caller<'_>,
+        steps: &mut Steps,
+    ) -> Result<Contest, Failure> {
         let ways = ways(rayon::current_num_threads(), caller.workers);
         steps.more(ways.len() + LEAST_ROUNDS);
         for &(who, n) in &ways {
@@ -111,7 +118,11 @@ impl Job {
                 steps.more(rounds - LEAST_ROUNDS);
             }
         }
-        let way = |(&(who, n), times): (&(Who, usize), &mut Vec<Duration>)| Way { who, n, time: median(times) };
+        let way = |(&(who, n), times): (&(Who, usize), &mut Vec<Duration>)| Way {
+            who,
+            n,
+            time: median(times),
+        };
         Ok(Contest { ways: ways.iter().zip(&mut times).map(way).collect(), rounds })
     }
 
@@ -140,14 +151,18 @@ impl Job {
     }
 
     fn by_ndarray(&mut self) {
-        Zip::from(self.sums.view_mut()).and(self.matrix.view().rows()).for_each(|sum, row| *sum = row.sum());
+        Zip::from(self.sums.view_mut())
+            .and(self.matrix.view().rows())
+            .for_each(|sum, row| *sum = row.sum());
     }
 
     pub(super) fn by_fork(&mut self, workers: usize) -> Result<(), Failure> {
         let long = self.is_long();
         let Self { matrix, sums, .. } = self;
         signals::while_noting(|token| {
-            told(rowfork::fork().workers(workers), token.filter(|_| long)).row_sums_into(&*matrix, sums).map(drop)
+            told(rowfork::fork().workers(workers), token.filter(|_| long))
+                .row_sums_into(&*matrix, sums)
+                .map(drop)
         })
     }
 
@@ -155,11 +170,14 @@ impl Job {
         let long = self.is_long();
         let Self { matrix, sums, .. } = self;
         signals::while_noting(|token| {
-            told(caller.pool.call().workers(workers), token.filter(|_| long)).row_sums_into(&*matrix, sums).map(drop)
+            told(caller.pool.call().workers(workers), token.filter(|_| long))
+                .row_sums_into(&*matrix, sums)
+                .map(drop)
         })
     }
 
-    /// Whether a call lasts long enough to be cancelled. To look whether it is takes a system call, as long as a small call.
+    /// Whether a call lasts long enough to be cancelled. To look whether it is takes a system call,
+    /// as long as a small call.
     fn is_long(&self) -> bool {
         size_of_val(self.matrix.as_slice()) > LEAST_CHUNK_BYTES
     }
@@ -178,7 +196,9 @@ impl Job {
                 let right = self.sums.as_slice().iter().zip(self.exact.as_slice()).all(close);
                 if right { Ok(()) } else { Err(is_wrong("a plain sum")) }
             }
-            Who::Threads | Who::Fork | Who::Pool => self.check_exact("an exact sum", |job| job.go(who, n, caller)),
+            Who::Threads | Who::Fork | Who::Pool => {
+                self.check_exact("an exact sum", |job| job.go(who, n, caller))
+            }
         }
     }
 
@@ -204,7 +224,12 @@ pub(super) fn is_wrong(what: &str) -> Failure {
 /// Everybody alone and, where there are several, all together.
 fn ways(threads: usize, workers: usize) -> Vec<(Who, usize)> {
     let mut ways = Vec::new();
-    for (who, all) in [(Who::Readers, threads), (Who::Threads, threads), (Who::Fork, workers), (Who::Pool, workers)] {
+    for (who, all) in [
+        (Who::Readers, threads),
+        (Who::Threads, threads),
+        (Who::Fork, workers),
+        (Who::Pool, workers),
+    ] {
         ways.extend([1, all].map(|n| (who, n)));
     }
     ways.push((Who::Serial, 1));
@@ -239,7 +264,8 @@ fn chunk_bytes(bytes: usize) -> usize {
     (bytes / 16).clamp(LEAST_CHUNK_BYTES, CHUNK_BYTES)
 }
 
-/// The wrapping sum of all elements' bits, by this thread or by all: next to no work beside the reading.
+/// The wrapping sum of all elements' bits, by this thread or by all: next to no work beside the
+/// reading.
 fn read(elements: &[f64], threads: usize) -> u64 {
     let words: &[u64] = bytemuck::cast_slice(elements);
     if threads == 1 {
@@ -249,8 +275,8 @@ fn read(elements: &[f64], threads: usize) -> u64 {
     chunks.map(read_here).reduce(|| 0, u64::wrapping_add)
 }
 
-/// Wrapping additions of integers may be done in any order, so that the compiler takes vectors for them, several at a time; what is
-/// cut into lanes by hand it does one by one.
+/// Wrapping additions of integers may be done in any order, so that the compiler takes vectors for
+/// them, several at a time; what is cut into lanes by hand it does one by one.
 fn read_here(words: &[u64]) -> u64 {
     words.iter().fold(0, |sum, word| sum.wrapping_add(*word))
 }
@@ -280,7 +306,10 @@ mod tests {
     fn nobody_is_asked_twice() {
         assert_eq!(ways(2, 3).len(), 9);
         assert_eq!(ways(2, 3)[4..6], [(Who::Fork, 1), (Who::Fork, 3)]);
-        assert_eq!(ways(1, 1), [Who::Readers, Who::Threads, Who::Fork, Who::Pool, Who::Serial].map(|who| (who, 1)));
+        assert_eq!(
+            ways(1, 1),
+            [Who::Readers, Who::Threads, Who::Fork, Who::Pool, Who::Serial].map(|who| (who, 1))
+        );
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! `rowfork bench`: what this machine does, in some 10 s and one table.
 //!
-//! One matrix of doubles in a segment, summed in every way in turn (`contest`), calls of next to nothing, and placing; then the
-//! table and what follows from it (`account`).
+//! One matrix of doubles in a segment, summed in every way in turn (`contest`), calls of next to
+//! nothing, and placing; then the table and what follows from it (`account`).
 
 mod account;
 mod contest;
@@ -44,7 +44,8 @@ const PLACINGS: usize = 5;
 /// Measures, and says it on standard output.
 pub(crate) fn run(args: &BenchArgs) -> Result<(), Failure> {
     let shape = shape(args.size, args.columns.get(), segment::room()?.bytes)?;
-    // While there are no threads and there is little to copy. Small calls are to be the workers', too.
+    // While there are no threads and there is little to copy. Small calls are to be the workers',
+    // too.
     let pool = signals::while_noting(|_| Pool::builder().inline_below(0).build())?;
     let mut steps = Steps::new(args.quiet);
     steps.more(1 + 1 + PLACINGS + 3);
@@ -54,7 +55,13 @@ pub(crate) fn run(args: &BenchArgs) -> Result<(), Failure> {
     let placing = placing(&job, &mut steps)?;
     let dispatch = dispatch(&Caller::with(&pool), &mut steps)?;
     drop(steps);
-    let account = Account { shape, peak_bytes: peak_bytes(shape).unwrap_or(u64::MAX), contest, placing, dispatch };
+    let account = Account {
+        shape,
+        peak_bytes: peak_bytes(shape).unwrap_or(u64::MAX),
+        contest,
+        placing,
+        dispatch,
+    };
     let mut out = io::stdout().lock();
     for line in account.lines() {
         writeln!(out, "{line}")?;
@@ -65,7 +72,9 @@ pub(crate) fn run(args: &BenchArgs) -> Result<(), Failure> {
 /// Rows and columns of about so many bytes, if all that is made of them fits.
 fn shape(size: Option<u64>, n_columns: u32, room: u64) -> Result<[usize; 2], Failure> {
     if size.is_some_and(|size| size < LEAST_BYTES) {
-        return Err(Failure::Said("of less than 1MiB nothing could be said; choose a larger --size".to_owned()));
+        return Err(Failure::Said(
+            "of less than 1MiB nothing could be said; choose a larger --size".to_owned(),
+        ));
     }
     let size = size.unwrap_or(DEFAULT_BYTES.min(room / 4)); // even where that is next to nothing
     let n_rows = (size / (u64::from(n_columns) * size_of::<f64>() as u64)).max(1);
@@ -81,7 +90,8 @@ fn shape(size: Option<u64>, n_columns: u32, room: u64) -> Result<[usize; 2], Fai
     }
 }
 
-/// What lies in `/dev/shm` at the most: the matrix, a second when it is placed, the sums and what they have to be.
+/// What lies in `/dev/shm` at the most: the matrix, a second when it is placed, the sums and what
+/// they have to be.
 fn peak_bytes([n_rows, n_columns]: [usize; 2]) -> Option<u64> {
     /// Headers, pages begun, what calls are made with.
     const MORE: usize = 64 << 10;
@@ -153,8 +163,12 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_twice_is_refused_in_words() {
-        for (size, n_columns, room) in [(40 * MIB, 1024, 64 * MIB), (u64::MAX, 1, u64::MAX), (MIB, u32::MAX, MIB)] {
-            let Err(Failure::Said(text)) = shape(Some(size), n_columns, room) else { panic!("{size} fits {room}") };
+        for (size, n_columns, room) in
+            [(40 * MIB, 1024, 64 * MIB), (u64::MAX, 1, u64::MAX), (MIB, u32::MAX, MIB)]
+        {
+            let Err(Failure::Said(text)) = shape(Some(size), n_columns, room) else {
+                panic!("{size} fits {room}")
+            };
             assert!(text.contains("choose a smaller --size"), "{text}");
         }
     }

@@ -1,4 +1,5 @@
-//! The facts that `doctor` judges, looked up. What cannot be looked up is `None`, or says why; nothing here is an error.
+//! The facts that `doctor` judges, looked up. What cannot be looked up is `None`, or says why;
+//! nothing here is an error.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -55,7 +56,8 @@ pub(super) struct Memory {
 pub(super) struct HugePages {
     /// Of an array that was made for it, or why there was none.
     pub(super) had: Result<Pages, String>,
-    /// What `/sys/kernel/mm/transparent_hugepage` says of shared memory, with the word in force in brackets.
+    /// What `/sys/kernel/mm/transparent_hugepage` says of shared memory, with the word in force in
+    /// brackets.
     pub(super) of_shared_memory: Option<String>,
     /// Whether the environment forbids them.
     pub(super) forbidden: bool,
@@ -101,13 +103,17 @@ impl Facts {
             Err(error) => (None, Err(error.to_string())),
         };
         Self {
-            kernel: nix::sys::utsname::uname().map_or_else(|_| String::new(), |name| text_of(name.release())),
+            kernel: nix::sys::utsname::uname()
+                .map_or_else(|_| String::new(), |name| text_of(name.release())),
             cores: cores(),
             shm,
             memory: room.as_ref().and_then(memory),
             huge_pages: huge_pages(room.as_ref()),
-            pidfds: rustix::process::pidfd_open(rustix::process::getpid(), rustix::process::PidfdFlags::empty())
-                .is_ok(),
+            pidfds: rustix::process::pidfd_open(
+                rustix::process::getpid(),
+                rustix::process::PidfdFlags::empty(),
+            )
+            .is_ok(),
             logout: logout(),
             max_map_count: number("/proc/sys/vm/max_map_count"),
             limits: Limits {
@@ -155,10 +161,12 @@ fn huge_pages(room: Option<&Room>) -> HugePages {
     }
 }
 
-/// Whether an array can be made at all, where there is room for one: for the mode of the directory, say, or a mount that is read-only.
+/// Whether an array can be made at all, where there is room for one: for the mode of the directory,
+/// say, or a mount that is read-only.
 fn usable(room: &Room) -> Result<(), String> {
     const ONE: u64 = 64 << 10;
-    let tried = if room.bytes < ONE { Ok(()) } else { SharedArray::<u8, _>::zeros(None, 1).map(drop) };
+    let tried =
+        if room.bytes < ONE { Ok(()) } else { SharedArray::<u8, _>::zeros(None, 1).map(drop) };
     tried.map_err(|error| error.to_string())
 }
 
@@ -178,7 +186,8 @@ fn logout() -> Logout {
     let user = nix::unistd::geteuid();
     let name = nix::unistd::User::from_uid(user).ok().flatten().map(|user| user.name);
     Logout {
-        // Its process, or where those of others are hidden the first seat, which it always has; images without it have the directory.
+        // Its process, or where those of others are hidden the first seat, which it always has;
+        // images without it have the directory.
         logind: runs("systemd-logind") || Path::new("/run/systemd/seats/seat0").exists(),
         remove_ipc: remove_ipc(&logind_files(Path::new("/"))),
         uid: user.as_raw(),
@@ -189,20 +198,26 @@ fn logout() -> Logout {
 /// Whether there is a process of that name (at most 15 letters).
 fn runs(name: &str) -> bool {
     let entries = read_dir("/proc").into_iter().flatten().flatten();
-    let is_it =
-        |entry: std::fs::DirEntry| read_to_string(entry.path().join("comm")).is_ok_and(|comm| comm.trim() == name);
+    let is_it = |entry: std::fs::DirEntry| {
+        read_to_string(entry.path().join("comm")).is_ok_and(|comm| comm.trim() == name)
+    };
     entries.filter(|entry| entry.file_name().as_encoded_bytes()[0].is_ascii_digit()).any(is_it)
 }
 
-/// The texts of logind's files, in the order in which it reads them (logind.conf(5)): the first main file that there is, then all
-/// others by their names, of two with one name that of the directory which comes first.
+/// The texts of logind's files, in the order in which it reads them (logind.conf(5)): the first
+/// main file that there is, then all others by their names, of two with one name that of the
+/// directory which comes first.
 fn logind_files(root: &Path) -> Vec<String> {
-    let directories = ["etc", "run", "usr/local/lib", "usr/lib"].map(|place| root.join(place).join("systemd"));
-    let main = directories.iter().find_map(|directory| read_to_string(directory.join("logind.conf")).ok());
+    let directories =
+        ["etc", "run", "usr/local/lib", "usr/lib"].map(|place| root.join(place).join("systemd"));
+    let main =
+        directories.iter().find_map(|directory| read_to_string(directory.join("logind.conf")).ok());
     let mut others: BTreeMap<OsString, PathBuf> = BTreeMap::new();
     for directory in &directories {
         let entries = read_dir(directory.join("logind.conf.d")).into_iter().flatten().flatten();
-        for entry in entries.filter(|entry| entry.path().extension().is_some_and(|extension| extension == "conf")) {
+        for entry in entries
+            .filter(|entry| entry.path().extension().is_some_and(|extension| extension == "conf"))
+        {
             others.entry(entry.file_name()).or_insert_with(|| entry.path());
         }
     }
@@ -212,7 +227,8 @@ fn logind_files(root: &Path) -> Vec<String> {
 /// What the last of them that says so says.
 fn remove_ipc(files: &[String]) -> Option<bool> {
     let lines = files.iter().flat_map(|text| text.lines());
-    let values = lines.filter_map(|line| line.trim().strip_prefix("RemoveIPC")?.trim_start().strip_prefix('='));
+    let values = lines
+        .filter_map(|line| line.trim().strip_prefix("RemoveIPC")?.trim_start().strip_prefix('='));
     values.filter_map(|value| truth(value.trim())).next_back()
 }
 
@@ -240,7 +256,10 @@ mod tests {
     #[test]
     fn this_machine_says_what_it_is() {
         let facts = Facts::gather();
-        assert!(facts.kernel.contains('.') && facts.cores.usable >= 1 && facts.memory.is_some(), "{facts:?}");
+        assert!(
+            facts.kernel.contains('.') && facts.cores.usable >= 1 && facts.memory.is_some(),
+            "{facts:?}"
+        );
     }
 
     #[test]
@@ -251,10 +270,14 @@ mod tests {
 
     #[test]
     fn the_last_word_on_ipc_counts() {
-        let said = |texts: &[&str]| remove_ipc(&texts.iter().map(ToString::to_string).collect::<Vec<_>>());
+        let said =
+            |texts: &[&str]| remove_ipc(&texts.iter().map(ToString::to_string).collect::<Vec<_>>());
         assert_eq!(said(&[]), None);
         assert_eq!(said(&["[Login]\n#RemoveIPC=no\nRemoveIPCs=no\nRemoveIPC=perhaps\n"]), None);
-        assert_eq!(said(&["[Login]\nRemoveIPC=yes\n", "[Login]\n  RemoveIPC = Off \n"]), Some(false));
+        assert_eq!(
+            said(&["[Login]\nRemoveIPC=yes\n", "[Login]\n  RemoveIPC = Off \n"]),
+            Some(false)
+        );
         assert_eq!(said(&["RemoveIPC=no\nRemoveIPC=1\n"]), Some(true));
     }
 

@@ -154,7 +154,10 @@ fn memory(memory: Option<&Memory>) -> Finding {
             format!("in control group {}", group.display()),
             "raise its limit: docker run --memory=..., Kubernetes resources.limits.memory, MemoryMax= of systemd",
         ),
-        None => ("on this machine".to_owned(), "end what uses it, or add swap: shared memory counts as memory"),
+        None => (
+            "on this machine".to_owned(),
+            "end what uses it, or add swap: shared memory counts as memory",
+        ),
     };
     let is = format!("{} of {} left {place}", bytes(*available), bytes(*total));
     good(what, is).where_below(*available, [LITTLE, AMPLE], advice)
@@ -165,7 +168,8 @@ fn group(facts: &Facts) -> Finding {
     match &facts.dies_whole {
         None => good(what, "not set: a kernel that takes too much memory ends its worker alone"),
         Some(group) => {
-            let is = "set: a kernel that takes too much memory ends every process of its control group";
+            let is =
+                "set: a kernel that takes too much memory ends every process of its control group";
             let advice = format!(
                 "echo 0 > {}/memory.oom.group as root, outside of the container; systemd: OOMPolicy=continue; Kubernetes: \
                  singleProcessOOMKill: true in the kubelet's configuration",
@@ -176,7 +180,10 @@ fn group(facts: &Facts) -> Finding {
     }
 }
 
-fn huge_pages(HugePages { had, of_shared_memory, forbidden }: &HugePages, version: Option<(u32, u32)>) -> Finding {
+fn huge_pages(
+    HugePages { had, of_shared_memory, forbidden }: &HugePages,
+    version: Option<(u32, u32)>,
+) -> Finding {
     let what = "huge pages";
     let found = match had {
         Err(reason) => good(what, format!("not tried: {reason}")),
@@ -185,18 +192,29 @@ fn huge_pages(HugePages { had, of_shared_memory, forbidden }: &HugePages, versio
         }
         Ok(Pages { huge_bytes, small_bytes }) => {
             let [huge, all] = [*huge_bytes, huge_bytes + small_bytes].map(|n| bytes(n as u64));
-            good(what, format!("{huge} of {all} tried: the rest has small pages, which makes placing slow"))
+            good(
+                what,
+                format!(
+                    "{huge} of {all} tried: the rest has small pages, which makes placing slow"
+                ),
+            )
         }
     };
     let setting = of_shared_memory.as_deref().unwrap_or("none");
     let advice = match had {
         _ if *forbidden => "unset ROWFORK_HUGE_PAGES, which forbids them".to_owned(),
         Err(_) => "see to the room first".to_owned(),
-        _ if version.is_some_and(|version| version < (6, 1)) => "Linux 6.1 or later gives them".to_owned(),
-        _ if setting == "none" => "this kernel was built without CONFIG_TRANSPARENT_HUGEPAGE".to_owned(),
-        // What the kernel has split up can be joined again; all settings but this one leave that to the asking.
+        _ if version.is_some_and(|version| version < (6, 1)) => {
+            "Linux 6.1 or later gives them".to_owned()
+        }
+        _ if setting == "none" => {
+            "this kernel was built without CONFIG_TRANSPARENT_HUGEPAGE".to_owned()
+        }
+        // What the kernel has split up can be joined again; all settings but this one leave that to
+        // the asking.
         _ if setting.contains("[deny]") => {
-            "as root: echo never > /sys/kernel/mm/transparent_hugepage/shmem_enabled (now deny)".to_owned()
+            "as root: echo never > /sys/kernel/mm/transparent_hugepage/shmem_enabled (now deny)"
+                .to_owned()
         }
         _ => format!(
             "memory is in pieces: echo 1 > /proc/sys/vm/compact_memory as root; if that does not help, echo advise > \
@@ -211,8 +229,10 @@ fn pidfds(there: bool) -> Finding {
     if there {
         return good(what, "to be had: a death is seen at once");
     }
-    good(what, "refused: a death is seen within a millisecond instead of at once")
-        .but(Verdict::Note, "allow pidfd_open and waitid in the sandbox's profile (Docker 20.10 and later do)")
+    good(what, "refused: a death is seen within a millisecond instead of at once").but(
+        Verdict::Note,
+        "allow pidfd_open and waitid in the sandbox's profile (Docker 20.10 and later do)",
+    )
 }
 
 fn logout(&Logout { logind, remove_ipc, uid, lingers }: &Logout) -> Finding {
@@ -222,7 +242,9 @@ fn logout(&Logout { logind, remove_ipc, uid, lingers }: &Logout) -> Finding {
     match (logind, remove_ipc, uid, lingers) {
         (false, ..) => good(what, "no logind runs: segments outlive a logout"),
         (_, Some(false), ..) => good(what, "no: segments outlive a logout"),
-        (.., uid, _) if uid < FIRST_USER => good(what, format!("does not reach user {uid}: segments outlive a logout")),
+        (.., uid, _) if uid < FIRST_USER => {
+            good(what, format!("does not reach user {uid}: segments outlive a logout"))
+        }
         (.., true) => good(what, "does not reach a user who lingers: segments outlive a logout"),
         (_, set, ..) => {
             let said = if set.is_some() { "yes" } else { "not set, which mostly means yes" };
@@ -238,25 +260,52 @@ fn logout(&Logout { logind, remove_ipc, uid, lingers }: &Logout) -> Finding {
 fn mappings(max: Option<u64>) -> Finding {
     let what = "vm.max_map_count";
     let Some(max) = max else { return good(what, "unknown") };
-    let advice =
-        format!("sysctl -w vm.max_map_count={MAPPINGS} as root: each array that a process has mapped takes one");
+    let advice = format!(
+        "sysctl -w vm.max_map_count={MAPPINGS} as root: each array that a process has mapped takes one"
+    );
     good(what, max).where_below(max, [1024, MAPPINGS], advice)
 }
 
 fn limits_of_this_process(limits: &Limits, cores: u64) -> Vec<Finding> {
-    let said = |what, limit: Option<u64>, in_words: fn(u64) -> String, enough, advice: &str| match limit {
-        None => good(what, "no limit"),
-        Some(limit) => good(what, in_words(limit)).where_below(limit, enough, advice),
-    };
+    let said =
+        |what, limit: Option<u64>, in_words: fn(u64) -> String, enough, advice: &str| match limit {
+            None => good(what, "no limit"),
+            Some(limit) => good(what, in_words(limit)).where_below(limit, enough, advice),
+        };
     let left = |limit| format!("{} left", bytes(limit));
     let count = |limit: u64| limit.to_string();
-    // A worker is a process, a thread that fills arrays counts as one, and others of the same user have theirs.
+    // A worker is a process, a thread that fills arrays counts as one, and others of the same user
+    // have theirs.
     let processes = [4 * cores + 16, 16 * cores + 256];
     vec![
-        said("RLIMIT_FSIZE", limits.file_size, bytes, [LITTLE, AMPLE], "ulimit -f unlimited: no array can be larger"),
-        said("RLIMIT_AS", limits.address_space, left, [LITTLE, AMPLE], "ulimit -v unlimited: arrays are mapped whole"),
-        said("RLIMIT_NOFILE", limits.open_files, count, [64, 256], "ulimit -n 1024: each array is an open file"),
-        said("RLIMIT_NPROC", limits.processes, count, processes, "ulimit -u 4096: each worker is a process"),
+        said(
+            "RLIMIT_FSIZE",
+            limits.file_size,
+            bytes,
+            [LITTLE, AMPLE],
+            "ulimit -f unlimited: no array can be larger",
+        ),
+        said(
+            "RLIMIT_AS",
+            limits.address_space,
+            left,
+            [LITTLE, AMPLE],
+            "ulimit -v unlimited: arrays are mapped whole",
+        ),
+        said(
+            "RLIMIT_NOFILE",
+            limits.open_files,
+            count,
+            [64, 256],
+            "ulimit -n 1024: each array is an open file",
+        ),
+        said(
+            "RLIMIT_NPROC",
+            limits.processes,
+            count,
+            processes,
+            "ulimit -u 4096: each worker is a process",
+        ),
     ]
 }
 
@@ -291,7 +340,12 @@ mod tests {
             pidfds: true,
             logout: Logout { logind: true, remove_ipc: Some(false), uid: 1000, lingers: false },
             max_map_count: Some(65_530),
-            limits: Limits { file_size: None, address_space: None, open_files: Some(1024), processes: Some(62_000) },
+            limits: Limits {
+                file_size: None,
+                address_space: None,
+                open_files: Some(1024),
+                processes: Some(62_000),
+            },
             stale: Stale { segments: 0, bytes: 0 },
         }
     }
@@ -318,20 +372,32 @@ mod tests {
     fn a_machine_without_fault_is_good_in_all() {
         let found = findings(&fine());
         assert_eq!(found.len(), 14);
-        assert!(found.iter().all(|finding| finding.verdict == Verdict::Good && finding.advice.is_none()), "{found:?}");
+        assert!(
+            found
+                .iter()
+                .all(|finding| finding.verdict == Verdict::Good && finding.advice.is_none()),
+            "{found:?}"
+        );
     }
 
     #[test]
     fn dockers_shm_is_bad_and_a_full_one_is_full_of_something() {
-        let shm = |available, total| changed("/dev/shm", |facts| facts.shm = Ok(Shm { available, total: Some(total) }));
-        is_advised(&shm(64 * MIB, 64 * MIB), Verdict::Bad, &["64.00 MiB", "--shm-size=2g", "remount,size="]);
+        let shm = |available, total| {
+            changed("/dev/shm", |facts| facts.shm = Ok(Shm { available, total: Some(total) }))
+        };
+        is_advised(
+            &shm(64 * MIB, 64 * MIB),
+            Verdict::Bad,
+            &["64.00 MiB", "--shm-size=2g", "remount,size="],
+        );
         is_advised(&shm(500 * MIB, 500 * MIB), Verdict::Note, &["remount,size="]);
         is_advised(&shm(100 * MIB, 16 * GIB), Verdict::Bad, &["100.00 MiB free", "rowfork gc"]);
         assert_eq!(
             changed("/dev/shm", |f| f.shm = Ok(Shm { available: u64::MAX, total: None })).verdict,
             Verdict::Good
         );
-        let none = changed("/dev/shm", |facts| facts.shm = Err("cannot examine /dev/shm".to_owned()));
+        let none =
+            changed("/dev/shm", |facts| facts.shm = Err("cannot examine /dev/shm".to_owned()));
         is_advised(&none, Verdict::Bad, &["cannot examine", "mount -t tmpfs"]);
     }
 
@@ -339,14 +405,29 @@ mod tests {
     fn memory_is_judged_by_what_is_left_and_says_whose_limit_it_is() {
         let memory = |available, group: Option<&str>| {
             let group = group.map(Into::into);
-            changed("memory", |facts| facts.memory = Some(Memory { available, total: 2 * GIB, group: group.clone() }))
+            changed("memory", |facts| {
+                facts.memory = Some(Memory { available, total: 2 * GIB, group: group.clone() })
+            })
         };
-        is_advised(&memory(10 * MIB, Some("/sys/fs/cgroup/a")), Verdict::Bad, &["group /sys/fs/cgroup/a", "--memory"]);
-        is_advised(&memory(900 * MIB, None), Verdict::Note, &["900.00 MiB of 2.00 GiB left on this machine", "swap"]);
+        is_advised(
+            &memory(10 * MIB, Some("/sys/fs/cgroup/a")),
+            Verdict::Bad,
+            &["group /sys/fs/cgroup/a", "--memory"],
+        );
+        is_advised(
+            &memory(900 * MIB, None),
+            Verdict::Note,
+            &["900.00 MiB of 2.00 GiB left on this machine", "swap"],
+        );
         assert!(memory(2 * GIB, Some("/sys/fs/cgroup/a")).is.contains("/sys/fs/cgroup/a"));
         is_advised(&changed("memory", |facts| facts.memory = None), Verdict::Note, &["/proc"]);
-        let whole = changed("memory.oom.group", |facts| facts.dies_whole = Some("/sys/fs/cgroup/b".into()));
-        is_advised(&whole, Verdict::Note, &["echo 0 > /sys/fs/cgroup/b/memory.oom.group", "singleProcessOOMKill"]);
+        let whole =
+            changed("memory.oom.group", |facts| facts.dies_whole = Some("/sys/fs/cgroup/b".into()));
+        is_advised(
+            &whole,
+            Verdict::Note,
+            &["echo 0 > /sys/fs/cgroup/b/memory.oom.group", "singleProcessOOMKill"],
+        );
     }
 
     #[test]
@@ -357,20 +438,40 @@ mod tests {
                 change(facts);
             })
         };
-        is_advised(&small(|_| {}), Verdict::Note, &["2.00 MiB of 8.00 MiB", "compact_memory", "[never]"]);
-        let denied = small(|facts| facts.huge_pages.of_shared_memory = Some("always never [deny]".to_owned()));
+        is_advised(
+            &small(|_| {}),
+            Verdict::Note,
+            &["2.00 MiB of 8.00 MiB", "compact_memory", "[never]"],
+        );
+        let denied = small(|facts| {
+            facts.huge_pages.of_shared_memory = Some("always never [deny]".to_owned())
+        });
         is_advised(&denied, Verdict::Note, &["echo never", "deny"]);
-        is_advised(&small(|facts| facts.huge_pages.of_shared_memory = None), Verdict::Note, &["built without"]);
-        is_advised(&small(|facts| facts.huge_pages.forbidden = true), Verdict::Note, &["ROWFORK_HUGE_PAGES"]);
-        let untried = changed("huge pages", |facts| facts.huge_pages.had = Err("there is no room to try".to_owned()));
+        is_advised(
+            &small(|facts| facts.huge_pages.of_shared_memory = None),
+            Verdict::Note,
+            &["built without"],
+        );
+        is_advised(
+            &small(|facts| facts.huge_pages.forbidden = true),
+            Verdict::Note,
+            &["ROWFORK_HUGE_PAGES"],
+        );
+        let untried = changed("huge pages", |facts| {
+            facts.huge_pages.had = Err("there is no room to try".to_owned())
+        });
         is_advised(&untried, Verdict::Note, &["no room", "first"]);
-        let old = HugePages { had: Ok(Pages { huge_bytes: 0, small_bytes: 8 << 20 }), ..fine().huge_pages };
+        let old = HugePages {
+            had: Ok(Pages { huge_bytes: 0, small_bytes: 8 << 20 }),
+            ..fine().huge_pages
+        };
         is_advised(&huge_pages(&old, Some((5, 15))), Verdict::Note, &["Linux 6.1"]);
     }
 
     #[test]
     fn old_kernels_are_a_note_and_those_before_the_oldest_are_bad() {
-        let kernel = |release: &str| changed("kernel", |facts| release.clone_into(&mut facts.kernel));
+        let kernel =
+            |release: &str| changed("kernel", |facts| release.clone_into(&mut facts.kernel));
         is_advised(&kernel("5.3.18-lp152"), Verdict::Bad, &["5.3.18-lp152", "5.4"]);
         is_advised(&kernel("5.15.0-91-generic"), Verdict::Note, &["6.1"]);
         is_advised(&kernel("6.0"), Verdict::Note, &["6.1"]);
@@ -384,7 +485,11 @@ mod tests {
         let logout = |logind, remove_ipc, uid, lingers| {
             changed("RemoveIPC", |facts| facts.logout = Logout { logind, remove_ipc, uid, lingers })
         };
-        is_advised(&logout(true, None, 1000, false), Verdict::Note, &["not set", "RemoveIPC=no", "enable-linger"]);
+        is_advised(
+            &logout(true, None, 1000, false),
+            Verdict::Note,
+            &["not set", "RemoveIPC=no", "enable-linger"],
+        );
         is_advised(&logout(true, Some(true), 1000, false), Verdict::Note, &["yes:"]);
         for outlive in [
             logout(false, Some(true), 1000, false),
@@ -393,7 +498,10 @@ mod tests {
             logout(true, None, 0, false),
             logout(true, None, 1000, true),
         ] {
-            assert!(outlive.verdict == Verdict::Good && outlive.is.contains("outlive"), "{outlive:?}");
+            assert!(
+                outlive.verdict == Verdict::Good && outlive.is.contains("outlive"),
+                "{outlive:?}"
+            );
         }
     }
 
@@ -403,10 +511,25 @@ mod tests {
         is_advised(&size, Verdict::Bad, &["1.00 MiB", "ulimit -f"]);
         let space = changed("RLIMIT_AS", |facts| facts.limits.address_space = Some(500 * MIB));
         is_advised(&space, Verdict::Note, &["500.00 MiB left", "ulimit -v"]);
-        is_advised(&changed("RLIMIT_NOFILE", |f| f.limits.open_files = Some(20)), Verdict::Bad, &["20", "ulimit -n"]);
-        is_advised(&changed("RLIMIT_NPROC", |f| f.limits.processes = Some(100)), Verdict::Note, &["100", "ulimit -u"]);
-        is_advised(&changed("vm.max_map_count", |f| f.max_map_count = Some(4096)), Verdict::Note, &["sysctl -w"]);
-        assert_eq!(changed("vm.max_map_count", |facts| facts.max_map_count = None).verdict, Verdict::Good);
+        is_advised(
+            &changed("RLIMIT_NOFILE", |f| f.limits.open_files = Some(20)),
+            Verdict::Bad,
+            &["20", "ulimit -n"],
+        );
+        is_advised(
+            &changed("RLIMIT_NPROC", |f| f.limits.processes = Some(100)),
+            Verdict::Note,
+            &["100", "ulimit -u"],
+        );
+        is_advised(
+            &changed("vm.max_map_count", |f| f.max_map_count = Some(4096)),
+            Verdict::Note,
+            &["sysctl -w"],
+        );
+        assert_eq!(
+            changed("vm.max_map_count", |facts| facts.max_map_count = None).verdict,
+            Verdict::Good
+        );
     }
 
     #[test]
@@ -414,8 +537,13 @@ mod tests {
         let cores = |usable| changed("cores", |facts| facts.cores = Cores { usable, online: 8 });
         is_advised(&cores(1), Verdict::Note, &["1 of 8", "isolates"]);
         is_advised(&cores(2), Verdict::Note, &["2 of 8", "taskset"]);
-        is_advised(&changed("pidfds", |facts| facts.pidfds = false), Verdict::Note, &["refused", "pidfd_open"]);
-        let stale = changed("stale segments", |facts| facts.stale = Stale { segments: 3, bytes: 3 * MIB });
+        is_advised(
+            &changed("pidfds", |facts| facts.pidfds = false),
+            Verdict::Note,
+            &["refused", "pidfd_open"],
+        );
+        let stale =
+            changed("stale segments", |facts| facts.stale = Stale { segments: 3, bytes: 3 * MIB });
         is_advised(&stale, Verdict::Note, &["3, of 3.00 MiB", "rowfork gc"]);
     }
 }

@@ -1,4 +1,5 @@
-//! `rowfork doctor`: what this machine has to offer, whether that is good, and what to do where it is not.
+//! `rowfork doctor`: what this machine has to offer, whether that is good, and what to do where it
+//! is not.
 //!
 //! Facts are gathered (`facts`), judged without a further look at anything (`findings`), and said.
 
@@ -26,10 +27,19 @@ pub(crate) fn run() -> Result<(), Failure> {
 
 /// A line for each finding, and one below it with what to do, if there is anything.
 fn lines(findings: &[Finding]) -> Vec<String> {
-    let row = |finding: &Finding| [finding.verdict.word().to_owned(), finding.what.to_owned(), finding.is.clone()];
+    let row = |finding: &Finding| {
+        [finding.verdict.word().to_owned(), finding.what.to_owned(), finding.is.clone()]
+    };
     let rows: Vec<_> = findings.iter().map(row).collect();
-    let advice = findings.iter().map(|finding| finding.advice.as_ref().map(|advice| format!("      -> {advice}")));
-    text::table(&rows, &[]).into_iter().zip(advice).flat_map(|(line, advice)| [Some(line), advice]).flatten().collect()
+    let advice = findings
+        .iter()
+        .map(|finding| finding.advice.as_ref().map(|advice| format!("      -> {advice}")));
+    text::table(&rows, &[])
+        .into_iter()
+        .zip(advice)
+        .flat_map(|(line, advice)| [Some(line), advice])
+        .flatten()
+        .collect()
 }
 
 #[cfg(test)]
@@ -47,6 +57,9 @@ mod tests {
                 advice: Some("enlarge it".to_owned()),
             },
         ];
-        assert_eq!(lines(&found), ["good  cores     8", "bad   /dev/shm  64 KiB", "      -> enlarge it"]);
+        assert_eq!(
+            lines(&found),
+            ["good  cores     8", "bad   /dev/shm  64 KiB", "      -> enlarge it"]
+        );
     }
 }

@@ -16,8 +16,9 @@ loom::thread_local! {
     static LEFT: Cell<u32> = Cell::new(u32::MAX);
 }
 
-/// Whether all accesses are made to look like stores of something. Loom remembers one access to each value, and of a thread that loads
-/// and then stores it forgets whom else the load came after: without this some orders are left out.
+/// Whether all accesses are made to look like stores of something. Loom remembers one access to
+/// each value, and of a thread that loads and then stores it forgets whom else the load came after:
+/// without this some orders are left out.
 pub(crate) static WITNESS: AtomicBool = AtomicBool::new(true);
 
 struct Death;
@@ -34,7 +35,8 @@ pub(crate) fn mortal<T>(steps: u32, life: impl FnOnce() -> T) -> Option<T> {
     }
 }
 
-/// One store more, or death. (Who dies between two loads has left nothing else than who dies after the second.)
+/// One store more, or death. (Who dies between two loads has left nothing else than who dies after
+/// the second.)
 pub(crate) fn step() {
     LEFT.with(|left| match left.get() {
         u32::MAX => {}

@@ -1,5 +1,5 @@
-//! Memory that all share: values that come to be where somebody first looks for them, since atomics of the model's cannot be made of
-//! zero bytes.
+//! Memory that all share: values that come to be where somebody first looks for them, since atomics
+//! of the model's cannot be made of zero bytes.
 
 use std::any::Any;
 use std::fmt;
@@ -15,7 +15,8 @@ pub(crate) unsafe trait AllAtomic: Any + Default + Send + Sync {}
 // SAFETY: as above.
 unsafe impl AllAtomic for super::atomic::AtomicU64 {}
 
-/// The most values of one kind: a model has no more blocks, pieces and workers, and its records are as short.
+/// The most values of one kind: a model has no more blocks, pieces and workers, and its records are
+/// as short.
 const MOST: usize = 6;
 
 /// Pages, by the offsets of what lies there.
@@ -36,7 +37,8 @@ impl SharedPages {
             (offset, Box::new((0..n).map(|_| T::default()).collect::<Vec<T>>()))
         };
         let places = self.0.iter().map(|place| place.get_or_init(make));
-        let (_, values) = places.into_iter().find(|(at, _)| *at == offset).expect("few kinds of values");
+        let (_, values) =
+            places.into_iter().find(|(at, _)| *at == offset).expect("few kinds of values");
         let values: &Vec<T> = values.downcast_ref().expect("one kind at one place");
         &values[..count.min(values.len())]
     }

@@ -178,16 +178,16 @@ struct Draft {
     file: File,
     target: PathBuf,
     /// The name that it has already, where a file cannot be nameless.
-    visible: Option<Visible>,
+    visible: Option<VisibleDraft>,
     /// Bytes of the whole file.
     need: u64,
 }
 
 /// A name that goes with its owner, unless what it names has been renamed by then.
 #[derive(Debug)]
-struct Visible(PathBuf);
+struct VisibleDraft(PathBuf);
 
-impl Drop for Visible {
+impl Drop for VisibleDraft {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.0); // after the rename there is none
     }
@@ -204,7 +204,7 @@ impl Draft {
 
     /// Takes the room for all of it, zeros, if the file system can.
     fn reserve(&self) -> Result<bool> {
-        let taken = segment::take_room(&self.file, self.need, |error| self.failed(error))?;
+        let taken = segment::reserve_file(&self.file, self.need, |error| self.failed(error))?;
         Ok(taken && !failpoints::is_on("no drafts in place"))
     }
 
@@ -256,7 +256,8 @@ impl Draft {
             return os("write", &self.target)(error);
         }
         let had = self.file.metadata().map_or(0, |meta| meta.blocks() * 512);
-        let available = file::room(&self.file).map_or(0, |room| room.available).saturating_add(had);
+        let available =
+            file::free_space(&self.file).map_or(0, |room| room.available).saturating_add(had);
         Error::DiskFull { path: self.target.clone(), need: self.need, available }
     }
 }
@@ -300,7 +301,7 @@ fn directory_of(target: &Path) -> &Path {
 
 /// A file on the same file system as `target`, nameless if that is possible, and locked, which says
 /// that it is alive. (Where there are no locks, nobody finds it dead.)
-fn open_beside(target: &Path) -> Result<(File, Option<Visible>)> {
+fn open_beside(target: &Path) -> Result<(File, Option<VisibleDraft>)> {
     let directory = directory_of(target);
     match nameless(directory) {
         Ok(file) => {
@@ -332,13 +333,13 @@ fn nameless(directory: &Path) -> io::Result<File> {
 fn named_beside<T>(
     target: &Path,
     attempt: impl Fn(&Path) -> io::Result<T>,
-) -> Result<(T, Visible)> {
+) -> Result<(T, VisibleDraft)> {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     loop {
         let count = COUNT.fetch_add(1, Ordering::Relaxed); // only has to differ
         let path = target.with_file_name(format!("{PREFIX}{}-{count}{SUFFIX}", std::process::id()));
         match attempt(&path) {
-            Ok(made) => return Ok((made, Visible(path))),
+            Ok(made) => return Ok((made, VisibleDraft(path))),
             // Of a program with our id, killed before or in another container.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(os("make a draft of", target)(error)),

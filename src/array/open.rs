@@ -13,15 +13,19 @@ use ndarray::{Array, Dimension};
 
 use super::{Element, MappedArray, SegmentName, SharedArray, draft};
 use crate::error::Result;
-use crate::segment::{self, Layout, NpyFile, Wanted, os};
+use crate::segment::{self, ExpectedArray, Layout, NpyFile, os};
 
 #[expect(
     clippy::needless_pass_by_value,
     reason = "a name reads better without a borrow, and `None` has no type then"
 )]
 impl<A: Element, D: Dimension> SharedArray<A, D> {
-    const WANTED: Wanted =
-        Wanted { descr: A::DESCR, size: size_of::<A>(), align: align_of::<A>(), axes: D::NDIM };
+    const EXPECTED: ExpectedArray = ExpectedArray {
+        descr: A::DESCR,
+        size: size_of::<A>(),
+        align: align_of::<A>(),
+        axes: D::NDIM,
+    };
 
     /// Opens a segment that another process made: another rowfork program, or NumPy with
     /// `np.lib.format.open_memmap("/dev/shm/NAME", ...)`. No copy. Holes of a sparse file are given
@@ -55,7 +59,7 @@ impl<A: Element, D: Dimension> SharedArray<A, D> {
     /// [`AddressSpaceLimit`](crate::Error::AddressSpaceLimit); [`InUse`](crate::Error::InUse) if
     /// somebody holds the file's exclusive lock for more than a second.
     pub unsafe fn attach(name: &str) -> Result<Self> {
-        let (segment, layout) = segment::attach(name, Self::WANTED)?;
+        let (segment, layout) = segment::attach(name, Self::EXPECTED)?;
         Ok(Self::of_segment(segment, dim_of(&layout)))
     }
 
@@ -66,7 +70,7 @@ impl<A: Element, D: Dimension> SharedArray<A, D> {
     /// As [`attach`](Self::attach), and [`Os`](crate::Error::Os) if there is not enough memory.
     pub fn read_copy(name: &str) -> Result<Array<A, D>> {
         let npy = NpyFile::open_name(segment::validated(name)?, false)?;
-        let layout = npy.layout(Self::WANTED)?;
+        let layout = npy.layout(Self::EXPECTED)?;
         segment::check_address_space(layout.data_bytes as u64)?;
         segment::check_memory(layout.data_bytes as u64)?; // near or not: no child can have private memory for us
         let no_memory =
@@ -119,7 +123,7 @@ impl<A: Element, D: Dimension> SharedArray<A, D> {
         progress: impl Fn(usize) + Sync,
     ) -> Result<Self> {
         let npy = NpyFile::open_path(path.as_ref())?;
-        let layout = npy.layout(Self::WANTED)?;
+        let layout = npy.layout(Self::EXPECTED)?;
         let fill = |offset, bytes: &mut [u8]| {
             npy.read_data(&layout, offset, bytes)?;
             progress(bytes.len());
@@ -158,7 +162,7 @@ impl<A: Element, D: Dimension> SharedArray<A, D> {
     /// [`AddressSpaceLimit`](crate::Error::AddressSpaceLimit), [`Os`](crate::Error::Os) if the file
     /// cannot be opened or mapped.
     pub unsafe fn map_npy_file(path: impl AsRef<Path>) -> Result<MappedArray<A, D>> {
-        let (segment, layout) = segment::map_file(path.as_ref(), Self::WANTED)?;
+        let (segment, layout) = segment::map_file(path.as_ref(), Self::EXPECTED)?;
         Ok(MappedArray::new(Self::of_segment(segment, dim_of(&layout))))
     }
 

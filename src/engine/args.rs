@@ -1,15 +1,15 @@
 //! What an operation needs to know, as words that can be written down in one process and read in
 //! another: for workers that are there before the call, and have no copy of the caller's memory.
 //!
-//! A [`Packet`] is filled by the caller and opened, as an [`Unpacker`], by a worker. Shared arrays
-//! travel as the number of their segment among those of the call and an offset in it, since a
-//! worker maps them where it can; everything else by value. Nothing is validated on arrival: the
-//! executor seals a packet, and opens it only whole.
+//! A [`PackedArgs`] is filled by the caller and opened, as an [`ArgReader`], by a worker. Shared
+//! arrays travel as the number of their segment among those of the call and an offset in it, since
+//! a worker maps them where it can; everything else by value. Nothing is validated on arrival: the
+//! executor seals a list of arguments, and opens it only whole.
 //!
 //! # Safety
-//! [`Portable::unpack`] makes references and function pointers of words. It is sound on the words
-//! that [`Portable::pack`] of the same type has written in a process with the same program at the
-//! same addresses, while what the `Unpacker` was given is mapped; both are the executor's to see
+//! [`Marshal::unpack`] makes references and function pointers of words. It is sound on the words
+//! that [`Marshal::pack`] of the same type has written in a process with the same program at the
+//! same addresses, while what the `ArgReader` was given is mapped; both are the executor's to see
 //! to, and said at its one call.
 #![allow(unsafe_code, reason = "makes references of words")]
 
@@ -23,14 +23,14 @@ use crate::segment::Segment;
 
 /// The words of a call, and the segments that they speak of.
 #[derive(Debug, Default)]
-pub(crate) struct Packet<'s> {
+pub(crate) struct PackedArgs<'s> {
     words: Vec<u64>,
     segments: Vec<&'s Segment>,
     /// Addresses that have to be code.
     code: Vec<usize>,
 }
 
-impl<'s> Packet<'s> {
+impl<'s> PackedArgs<'s> {
     /// Empty, in memory that was used before.
     pub(crate) fn in_words(mut words: Vec<u64>) -> Self {
         words.clear();
@@ -60,7 +60,7 @@ impl<'s> Packet<'s> {
         }
     }
 
-    /// The memory of the words, for the next packet.
+    /// The memory of the words, for the next args.
     pub(crate) fn into_words(self) -> Vec<u64> {
         self.words
     }
@@ -85,7 +85,7 @@ impl<'s> Packet<'s> {
         self.size(pointer.addr() - segment.address());
     }
 
-    /// Plain values by value, from a whole word on.
+    /// PodArg values by value, from a whole word on.
     pub(crate) fn values<P: Pod>(&mut self, values: impl ExactSizeIterator<Item = P>) {
         let bytes = values.len() * size_of::<P>();
         let start = self.words.len();
@@ -105,7 +105,7 @@ impl<'s> Packet<'s> {
 
 /// A segment as a worker has it.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Arrived<'w> {
+pub(crate) struct MappedSegment<'w> {
     /// Where it is mapped.
     pub(crate) start: *mut u8,
     pub(crate) file: &'w File,
@@ -113,14 +113,14 @@ pub(crate) struct Arrived<'w> {
 
 /// The words of a call as they arrive.
 #[derive(Debug)]
-pub(crate) struct Unpacker<'w> {
+pub(crate) struct ArgReader<'w> {
     words: &'w [u64],
-    segments: &'w [Option<Arrived<'w>>],
+    segments: &'w [Option<MappedSegment<'w>>],
 }
 
-impl<'w> Unpacker<'w> {
+impl<'w> ArgReader<'w> {
     /// Of words that speak of these segments, by their numbers.
-    pub(crate) fn new(words: &'w [u64], segments: &'w [Option<Arrived<'w>>]) -> Self {
+    pub(crate) fn new(words: &'w [u64], segments: &'w [Option<MappedSegment<'w>>]) -> Self {
         Self { words, segments }
     }
 
@@ -137,12 +137,12 @@ impl<'w> Unpacker<'w> {
     /// A place in a segment, and the segment's file.
     pub(crate) fn place<A>(&mut self) -> (*mut A, &'w File) {
         let number = self.size();
-        let Arrived { start, file } =
+        let MappedSegment { start, file } =
             self.segments[number].expect("as many segments as were packed");
         (start.wrapping_add(self.size()).cast(), file)
     }
 
-    /// `len` plain values. They lie in the packet.
+    /// `len` plain values. They lie in the arguments.
     pub(crate) fn values<P: Pod>(&mut self, len: usize) -> &'w [u8] {
         let bytes = len * size_of::<P>();
         let (values, rest) = self.words.split_at(bytes.div_ceil(size_of::<u64>()));
@@ -160,9 +160,9 @@ impl<'w> Unpacker<'w> {
 }
 
 /// What travels from the caller to a worker that is there already.
-pub(crate) trait Portable: Clone {
+pub(crate) trait Marshal: Clone {
     /// Writes it down.
-    fn pack(&self, packet: &mut Packet<'_>);
+    fn pack(&self, args: &mut PackedArgs<'_>);
 
     /// Makes the same of what was written.
     ///
@@ -170,54 +170,54 @@ pub(crate) trait Portable: Clone {
     /// The words are those of `pack` for this very type, from a process of the same program; and
     /// the unpacker's words and segments outlive every use of the value, whatever lifetime `Self`
     /// has.
-    unsafe fn unpack(words: &mut Unpacker<'_>) -> Self;
+    unsafe fn unpack(words: &mut ArgReader<'_>) -> Self;
 }
 
-impl Portable for () {
-    fn pack(&self, _packet: &mut Packet<'_>) {}
+impl Marshal for () {
+    fn pack(&self, _packet: &mut PackedArgs<'_>) {}
 
-    unsafe fn unpack(_words: &mut Unpacker<'_>) -> Self {}
+    unsafe fn unpack(_words: &mut ArgReader<'_>) -> Self {}
 }
 
 /// A plain value.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Plain<P>(pub(crate) P);
+pub(crate) struct PodArg<P>(pub(crate) P);
 
-impl<P: Pod> Portable for Plain<P> {
-    fn pack(&self, packet: &mut Packet<'_>) {
-        packet.values(std::iter::once(self.0));
+impl<P: Pod> Marshal for PodArg<P> {
+    fn pack(&self, args: &mut PackedArgs<'_>) {
+        args.values(std::iter::once(self.0));
     }
 
-    unsafe fn unpack(words: &mut Unpacker<'_>) -> Self {
+    unsafe fn unpack(words: &mut ArgReader<'_>) -> Self {
         Self(bytemuck::pod_read_unaligned(words.values::<P>(1)))
     }
 }
 
 /// The shape of an array.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Shape<D>(pub(crate) D);
+pub(crate) struct ShapeArg<D>(pub(crate) D);
 
-impl<D: Dimension> Portable for Shape<D> {
-    fn pack(&self, packet: &mut Packet<'_>) {
-        packet.shape(self.0.slice());
+impl<D: Dimension> Marshal for ShapeArg<D> {
+    fn pack(&self, args: &mut PackedArgs<'_>) {
+        args.shape(self.0.slice());
     }
 
-    unsafe fn unpack(words: &mut Unpacker<'_>) -> Self {
+    unsafe fn unpack(words: &mut ArgReader<'_>) -> Self {
         Self(words.shape())
     }
 }
 
 /// An array in the caller's own memory. It travels by value, in C order.
 #[derive(Debug, Clone)]
-pub(crate) struct Carried<'a, A, D: Dimension>(pub(crate) ArrayView<'a, A, D>);
+pub(crate) struct ByValue<'a, A, D: Dimension>(pub(crate) ArrayView<'a, A, D>);
 
-impl<A: Pod, D: Dimension> Portable for Carried<'_, A, D> {
-    fn pack(&self, packet: &mut Packet<'_>) {
-        packet.shape(self.0.shape());
-        packet.values(self.0.iter().copied());
+impl<A: Pod, D: Dimension> Marshal for ByValue<'_, A, D> {
+    fn pack(&self, args: &mut PackedArgs<'_>) {
+        args.shape(self.0.shape());
+        args.values(self.0.iter().copied());
     }
 
-    unsafe fn unpack(words: &mut Unpacker<'_>) -> Self {
+    unsafe fn unpack(words: &mut ArgReader<'_>) -> Self {
         const { assert!(align_of::<A>() <= align_of::<u64>(), "values begin at a whole word") };
         let dim: D = words.shape();
         let values = words.values::<A>(dim.size());
@@ -231,21 +231,21 @@ impl<A: Pod, D: Dimension> Portable for Carried<'_, A, D> {
 pub(crate) fn pack_view<'s, A, D: Dimension>(
     view: &ArrayView<'_, A, D>,
     segment: &'s Segment,
-    packet: &mut Packet<'s>,
+    args: &mut PackedArgs<'s>,
 ) {
-    packet.place(segment, view.as_ptr());
-    packet.shape(view.shape());
+    args.place(segment, view.as_ptr());
+    args.shape(view.shape());
     for &stride in view.strides() {
-        packet.size(stride.cast_unsigned());
+        args.size(stride.cast_unsigned());
     }
 }
 
 /// The same view where the segment is mapped in this process.
 ///
 /// # Safety
-/// As for [`Portable::unpack`], after [`pack_view`] with the same types.
+/// As for [`Marshal::unpack`], after [`pack_view`] with the same types.
 pub(crate) unsafe fn unpack_view<'v, A, D: Dimension>(
-    words: &mut Unpacker<'_>,
+    words: &mut ArgReader<'_>,
 ) -> ArrayView<'v, A, D> {
     let (first, _) = words.place::<A>();
     let dim: D = words.shape();
@@ -296,7 +296,7 @@ pub(crate) fn to_word<K: Copy>(value: &K) -> u64 {
 /// The value of which [`to_word`] has made this word.
 ///
 /// # Safety
-/// As for [`Portable::unpack`]; and what the value points to, if it does, is there in this process,
+/// As for [`Marshal::unpack`]; and what the value points to, if it does, is there in this process,
 /// too.
 pub(crate) unsafe fn from_word<K: Copy>(word: u64) -> K {
     const { assert!(fits_word::<K>()) };
@@ -356,7 +356,7 @@ mod tests {
     fn a_function_pointer_arrives_as_it_was() {
         let pointer: fn(u32) -> u32 = u32::count_ones;
         // SAFETY: made of this type, in this process.
-        let arrived: fn(u32) -> u32 = unsafe { from_word(to_word(&pointer)) };
-        assert_eq!(arrived(7), 3);
+        let mapped_segments: fn(u32) -> u32 = unsafe { from_word(to_word(&pointer)) };
+        assert_eq!(mapped_segments(7), 3);
     }
 }

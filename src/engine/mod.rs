@@ -8,7 +8,7 @@
 //! | `args.rs` | the arguments of a call as words, for workers that are no copies of the caller |
 //! | `control/` | what the processes share: claim words and slots; its README is the protocol |
 //! | `worker/` | a worker's whole life |
-//! | `workforce.rs` | the workers as the supervisor has them |
+//! | `worker_set.rs` | the workers as the supervisor has them |
 //! | `decide/` | what to do about deaths, hangs and time: pure |
 //! | `supervisor.rs` | look, decide, act, sleep |
 //! | `undo.rs` | rows saved before they are changed in place |
@@ -27,4 +27,4 @@ pub(crate) mod report;
 pub(crate) mod supervisor;
 pub(crate) mod undo;
 pub(crate) mod worker;
-pub(crate) mod workforce;
+pub(crate) mod worker_set;

@@ -55,7 +55,7 @@ impl Options<'_> {
     }
 
     /// Whether nobody asks or is asked anything while the call runs.
-    pub(crate) fn is_plain(&self) -> bool {
+    pub(crate) fn has_no_callbacks(&self) -> bool {
         let Self { cancel, check_interrupt, progress, measure_memory, .. } = self;
         cancel.is_none() && check_interrupt.is_none() && progress.is_none() && !measure_memory
     }

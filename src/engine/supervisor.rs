@@ -2,7 +2,7 @@
 //! performs what it decides, sleeps until a worker ends or something is due; and gives the account
 //! in the end.
 //!
-//! Called by the executors, which say where workers come from ([`Workforce`]). What the processes
+//! Called by the executors, which say where workers come from ([`WorkerSet`]). What the processes
 //! agree on is in `control/README.md`.
 
 use std::ops::Range;
@@ -13,14 +13,14 @@ use crate::engine::call::Call;
 use crate::engine::cancel::CancelToken;
 use crate::engine::control::{ClaimState, Control, Fault, Owner, Saved, Slot};
 use crate::engine::decide::{
-    self, Action, Change, Clock, Death, Kernel, Ledger, Rules, Snapshot, Verdict, Vital,
-    interrupted,
+    self, Action, Change, Clock, Death, KernelTrust, Ledger, Rules, Snapshot, Verdict, Vital,
+    update_outcome,
 };
 use crate::engine::options::Options;
 use crate::engine::ranges::{complement, count, joined};
 use crate::engine::report::{EarlyEnd, Progress, Report, WorkerDeath};
 use crate::engine::worker;
-use crate::engine::workforce::Workforce;
+use crate::engine::worker_set::WorkerSet;
 use crate::error::{DeathCause, Error, Result};
 use crate::failpoints;
 use crate::segment::registry;
@@ -52,7 +52,7 @@ struct Supervisor<'a> {
     options: &'a Options<'a>,
     call: &'a Call<'a>,
     control: Control<'a>,
-    crew: &'a mut dyn Workforce,
+    crew: &'a mut dyn WorkerSet,
     ledger: Ledger,
     deaths: Vec<WorkerDeath>,
     began: Instant,
@@ -73,7 +73,7 @@ pub(crate) fn run(
     options: &Options<'_>,
     call: &Call<'_>,
     control: Control<'_>,
-    crew: &mut dyn Workforce,
+    crew: &mut dyn WorkerSet,
     began: Instant,
 ) -> Result<Report> {
     let mut supervisor = Supervisor::new(options, call, control, crew, began);
@@ -81,7 +81,7 @@ pub(crate) fn run(
     // Whatever the error, a worker that does not die is the worse one.
     match ended.or_else(|error| supervisor.end_crew().and(Err(error))) {
         Ok(ended_early) => Ok(supervisor.report(ended_early)),
-        Err(error) if call.restore.is_some() => Err(supervisor.interrupted(error)),
+        Err(error) if call.restore.is_some() => Err(supervisor.update_outcome(error)),
         Err(error) => Err(error),
     }
 }
@@ -91,7 +91,7 @@ impl<'a> Supervisor<'a> {
         options: &'a Options<'a>,
         call: &'a Call<'a>,
         control: Control<'a>,
-        crew: &'a mut dyn Workforce,
+        crew: &'a mut dyn WorkerSet,
         began: Instant,
     ) -> Self {
         let rules = rules(options, call, call.workers);
@@ -133,13 +133,13 @@ impl<'a> Supervisor<'a> {
             self.show_progress(&states);
             let deaths = self.wait_for_deaths()?;
             if !deaths.is_empty() {
-                self.bury(&deaths)?;
+                self.after_deaths(&deaths)?;
             }
         }
     }
 
     /// What becomes of the units of the dead.
-    fn bury(&mut self, deaths: &[Death]) -> Result<()> {
+    fn after_deaths(&mut self, deaths: &[Death]) -> Result<()> {
         // A page that is gone is no fault of the row's.
         if deaths.iter().any(|death| {
             matches!(death.cause, DeathCause::MemoryFault { signal: libc::SIGBUS, .. })
@@ -150,10 +150,10 @@ impl<'a> Supervisor<'a> {
         for death in deaths {
             self.note_death(death, &states);
         }
-        for change in decide::bury(&mut self.ledger, &states, deaths) {
+        for change in decide::after_deaths(&mut self.ledger, &states, deaths) {
             self.make(change)?;
         }
-        self.crew.rouse()
+        self.crew.wake_all()
     }
 
     /// Makes one change to the control block or to the output.
@@ -168,7 +168,7 @@ impl<'a> Supervisor<'a> {
             Change::Add { unit, rows, state } => {
                 self.control.add_piece(unit, &rows, state, self.ledger.digest(unit))
             }
-            Change::HandBack { unit } => self.control.hand_back(unit),
+            Change::OfferFirst { unit } => self.control.offer_first(unit),
             Change::Skip { row } => {
                 self.control.skip(self.n_skips, row);
                 self.n_skips += 1;
@@ -206,7 +206,7 @@ impl<'a> Supervisor<'a> {
                 done.for_each(|(unit, _)| {
                     claims.settle(unit, ClaimState::Free, self.ledger.digest(unit))
                 });
-                self.crew.rouse()?;
+                self.crew.wake_all()?;
                 self.spawn(self.crew.size() - self.crew.live())?;
             }
             Action::Spawn(n) => self.spawn(n)?,
@@ -220,7 +220,7 @@ impl<'a> Supervisor<'a> {
         if matches!(verdict, Verdict::Early(_)) {
             // A crash that nobody has seen yet may have spoilt what is done.
             let deaths = self.reap(None, Instant::now())?;
-            self.bury(&deaths)?;
+            self.after_deaths(&deaths)?;
             if let Some(error) = self.ledger.spoilt(&self.states()) {
                 return Err(error);
             }
@@ -285,7 +285,7 @@ impl<'a> Supervisor<'a> {
         // A stray store may have changed the workers' copy.
         let pieces =
             (self.call.blocks.len()..self.ledger.n_units()).map(|unit| self.ledger.rows(unit));
-        self.control.say_again(self.ledger.limit(), pieces, self.n_skips);
+        self.control.rewrite_hints(self.ledger.limit(), pieces, self.n_skips);
         for _ in 0..n {
             let Some(owner) = self.crew.next_owner() else { break };
             // While the later ones are hired the first may have finished everything.
@@ -293,7 +293,7 @@ impl<'a> Supervisor<'a> {
                 break;
             }
             self.control.slots()[usize::from(owner.slot)].clear();
-            match self.crew.hire(owner) {
+            match self.crew.spawn(owner) {
                 Ok(()) => {}
                 Err(_) if self.crew.live() > 0 => break,
                 Err(error) => return Err(error),
@@ -476,7 +476,7 @@ impl<'a> Supervisor<'a> {
             let saved = self.control.slots().get(usize::from(owner.slot)).and_then(Slot::saved);
             let saved = saved.filter(|saved| rows.contains(&saved.first()));
             let first = saved.map_or(rows.start, Saved::first);
-            if let Some(Saved::Wholly(_)) = saved {
+            if let Some(Saved::Complete(_)) = saved {
                 self.restore(first..rows.end, owner)?;
             }
             rows_and_states.push((rows.start..first, ClaimState::Done(owner)));
@@ -487,7 +487,7 @@ impl<'a> Supervisor<'a> {
 
     /// What has become of the rows of a call in place that has failed: no worker touches them any
     /// more.
-    fn interrupted(&mut self, source: Error) -> Error {
+    fn update_outcome(&mut self, source: Error) -> Error {
         let n_rows = self.call.blocks.n_rows();
         let ended = self.end_crew();
         let restored = match source {
@@ -503,7 +503,7 @@ impl<'a> Supervisor<'a> {
                 .map(|(unit, state)| (self.ledger.rows(unit), state))
         };
         let units = restored.unwrap_or_else(|| as_they_are().collect());
-        interrupted(n_rows, &units, source)
+        update_outcome(n_rows, &units, source)
     }
 
     fn report(self, ended_early: Option<EarlyEnd>) -> Report {
@@ -536,9 +536,9 @@ fn rules(options: &Options<'_>, call: &Call<'_>, workers: usize) -> Rules {
         fill: options.fills() && call.last_step_since.is_none(),
         in_place: call.restore.is_some(),
         kernel: match (call.foreign, options.guard) {
-            (false, _) => Kernel::BuiltIn,
-            (true, true) => Kernel::Guarded,
-            (true, false) => Kernel::Unguarded,
+            (false, _) => KernelTrust::BuiltIn,
+            (true, true) => KernelTrust::Guarded,
+            (true, false) => KernelTrust::Unguarded,
         },
         division: call.division,
     }

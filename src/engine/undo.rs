@@ -20,8 +20,8 @@ use ndarray::Ix2;
 use nix::sys::signal::{Signal, raise};
 
 use crate::array::SharedArray;
-use crate::engine::args::{Packet, Plain, Portable, Unpacker};
-use crate::engine::control::{Saved, Station};
+use crate::engine::args::{ArgReader, Marshal, PackedArgs, PodArg};
+use crate::engine::control::{BlockContext, Saved};
 use crate::error::Result;
 use crate::failpoints;
 use crate::segment::Segment;
@@ -29,37 +29,37 @@ use crate::segment::Segment;
 /// So much is saved at a time, if a row is not larger: with what it is a copy of it stays in the
 /// first cache. (1 GiB updated in place takes 1.12 times the time that it takes without, with 16
 /// KiB 1.31 times.)
-const ROOM_BYTES: usize = 8 << 10;
+const BUFFER_BYTES: usize = 8 << 10;
 
 /// The same where the rows are written by a system call each time.
-const GUARDED_ROOM_BYTES: usize = 64 << 10;
+const GUARDED_BUFFER_BYTES: usize = 64 << 10;
 
 /// Room to save rows in, for each worker: the caller's side.
 #[derive(Debug)]
-pub(crate) struct Spare {
-    room: SharedArray<u8, Ix2>,
-    cut: SpareCut,
+pub(crate) struct Undo {
+    buffers: SharedArray<u8, Ix2>,
+    cut: UndoLayout,
 }
 
 /// How much is saved at a time, and where.
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
-struct SpareCut {
+struct UndoLayout {
     row_bytes: usize,
     rows_at_a_time: usize,
     /// From one worker's room to the next.
-    room_bytes: usize,
-    n_rooms: usize,
+    buffer_bytes: usize,
+    n_buffers: usize,
 }
 
 /// The same in a worker.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct SpareRoom {
+pub(crate) struct UndoBuffer {
     start: *mut u8,
-    cut: SpareCut,
+    cut: UndoLayout,
 }
 
-impl Spare {
+impl Undo {
     /// For so many workers, rows of `row_bytes` (not 0), and blocks of up to `block_rows` rows.
     ///
     /// # Errors
@@ -70,55 +70,55 @@ impl Spare {
         block_rows: usize,
         guarded: bool,
     ) -> Result<Self> {
-        let bytes = if guarded { GUARDED_ROOM_BYTES } else { ROOM_BYTES };
+        let bytes = if guarded { GUARDED_BUFFER_BYTES } else { BUFFER_BYTES };
         let rows_at_a_time = (bytes / row_bytes).clamp(1, block_rows.max(1));
         // Two workers' rooms lie in different pages, as far as a processor fetches ahead.
-        let room_bytes = (rows_at_a_time * row_bytes).next_multiple_of(4096);
-        let cut = SpareCut { row_bytes, rows_at_a_time, room_bytes, n_rooms: workers };
-        Ok(Self { room: SharedArray::output(Ix2(workers, room_bytes))?, cut })
+        let buffer_bytes = (rows_at_a_time * row_bytes).next_multiple_of(4096);
+        let cut = UndoLayout { row_bytes, rows_at_a_time, buffer_bytes, n_buffers: workers };
+        Ok(Self { buffers: SharedArray::output(Ix2(workers, buffer_bytes))?, cut })
     }
 
     /// The segment that it lies in.
     pub(crate) fn segment(&self) -> &Segment {
-        self.room.segment()
+        self.buffers.segment()
     }
 
     /// As the workers have it.
-    pub(crate) fn room(&self) -> SpareRoom {
-        SpareRoom { start: self.room.as_ptr().cast_mut(), cut: self.cut }
+    pub(crate) fn buffer(&self) -> UndoBuffer {
+        UndoBuffer { start: self.buffers.as_ptr().cast_mut(), cut: self.cut }
     }
 
     /// What the worker of a slot, now dead, had saved: the first of `rows`, as many as are saved at
     /// a time.
     pub(crate) fn saved(&self, rows: &Range<usize>, slot: u16) -> &[u8] {
         let n_rows = rows.len().min(self.cut.rows_at_a_time);
-        let at = self.cut.room_of(slot);
-        &self.room.as_slice()[at.start..at.start + n_rows * self.cut.row_bytes]
+        let at = self.cut.buffer_of(slot);
+        &self.buffers.as_slice()[at.start..at.start + n_rows * self.cut.row_bytes]
     }
 
     /// Writes down what a worker needs to know.
-    pub(crate) fn pack<'s>(&'s self, packet: &mut Packet<'s>) {
-        packet.place(self.room.segment(), self.room.as_ptr());
-        Plain(self.cut).pack(packet);
+    pub(crate) fn pack<'s>(&'s self, args: &mut PackedArgs<'s>) {
+        args.place(self.buffers.segment(), self.buffers.as_ptr());
+        PodArg(self.cut).pack(args);
     }
 }
 
-impl SpareCut {
-    fn room_of(self, slot: u16) -> Range<usize> {
-        let start = usize::from(slot) * self.room_bytes;
-        start..start + self.room_bytes
+impl UndoLayout {
+    fn buffer_of(self, slot: u16) -> Range<usize> {
+        let start = usize::from(slot) * self.buffer_bytes;
+        start..start + self.buffer_bytes
     }
 }
 
-impl SpareRoom {
-    /// What [`Spare::pack`] has packed.
+impl UndoBuffer {
+    /// What [`Undo::pack`] has packed.
     ///
     /// # Safety
-    /// As for [`Portable::unpack`].
-    pub(crate) unsafe fn unpack(words: &mut Unpacker<'_>) -> Self {
+    /// As for [`Marshal::unpack`].
+    pub(crate) unsafe fn unpack(words: &mut ArgReader<'_>) -> Self {
         let (start, _) = words.place();
         // SAFETY: as the caller promises.
-        let Plain(cut) = unsafe { Plain::unpack(words) };
+        let PodArg(cut) = unsafe { PodArg::unpack(words) };
         Self { start, cut }
     }
 
@@ -130,31 +130,31 @@ impl SpareRoom {
 
     /// Saves the rows from `first` on, of which `bytes` are the elements, and notes that it has.
     /// Neither locks nor allocates.
-    pub(crate) fn save(&self, first: usize, bytes: &[u8], station: &Station<'_>) {
-        let at = self.cut.room_of(station.number());
-        let slot = usize::from(station.number());
+    pub(crate) fn save(&self, first: usize, bytes: &[u8], context: &BlockContext<'_>) {
+        let at = self.cut.buffer_of(context.number());
+        let slot = usize::from(context.number());
         assert!(
-            bytes.len() <= at.len() && slot < self.cut.n_rooms,
+            bytes.len() <= at.len() && slot < self.cut.n_buffers,
             "{} bytes saved in {}",
             bytes.len(),
             at.len()
         );
-        station.set_saved(Saved::Partly(first));
-        die_if_asked(station);
+        context.set_saved(Saved::InProgress(first));
+        die_if_asked(context);
         // SAFETY: one of the rooms that there are.
         let room = unsafe { self.start.add(at.start) };
         // SAFETY: as many bytes as the assertion allows, in memory that this worker alone writes to
         // and nobody reads now.
         unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), room, bytes.len()) };
-        station.set_saved(Saved::Wholly(first));
+        context.set_saved(Saved::Complete(first));
     }
 }
 
 /// For tests: the first worker dies while it saves for the third time.
-fn die_if_asked(station: &Station<'_>) {
+fn die_if_asked(context: &BlockContext<'_>) {
     static SAVES: AtomicUsize = AtomicUsize::new(1);
     if failpoints::is_on("first worker dies while it saves")
-        && station.tally.starts() == 1
+        && context.tally.starts() == 1
         && SAVES.fetch_add(1, Ordering::Relaxed) == 3
     {
         let _ = raise(Signal::SIGKILL);

@@ -2,9 +2,9 @@
 //!
 //! The operations end in `sealed::Run::run`. The modes stand beside: `fork/` and `pool/`.
 
-use crate::engine::args::{Packet, Unpacker, from_word, to_word};
+use crate::engine::args::{ArgReader, PackedArgs, from_word, to_word};
 use crate::engine::call::Call;
-use crate::engine::control::{Claim, Station};
+use crate::engine::control::{BlockContext, Claim};
 use crate::engine::options::Options;
 use crate::engine::report::Report;
 use crate::engine::worker::BlockFn;
@@ -26,40 +26,40 @@ pub trait Mode: sealed::Run {}
 pub trait KernelFor<M>: Sized {
     /// How it reaches a worker that has no copy of it.
     #[doc(hidden)]
-    const TRAVEL: Option<Travel<Self>>;
+    const CODEC: Option<KernelCodec<Self>>;
 }
 
 /// How a kernel reaches a worker: as a word.
 #[doc(hidden)]
 #[derive(Debug)]
-pub struct Travel<K> {
+pub struct KernelCodec<K> {
     pub(crate) pack: fn(&K) -> u64,
     pub(crate) unpack: unsafe fn(u64) -> K,
 }
 
-impl<K: Copy> Travel<K> {
+impl<K: Copy> KernelCodec<K> {
     /// Of a kernel that is nothing, or a function pointer.
     pub(crate) const AS_WORD: Self = Self { pack: to_word, unpack: from_word };
 }
 
 /// The kernel of a call, and how it travels.
-pub(crate) struct Given<'k, K> {
+pub(crate) struct KernelArg<'k, K> {
     pub(crate) kernel: &'k K,
-    pub(crate) travel: Option<Travel<K>>,
+    pub(crate) codec: Option<KernelCodec<K>>,
 }
 
-impl Given<'static, ()> {
+impl KernelArg<'static, ()> {
     /// The operation is all that is run.
-    pub(crate) const NONE: Self = Self { kernel: &(), travel: Some(Travel::AS_WORD) };
+    pub(crate) const NONE: Self = Self { kernel: &(), codec: Some(KernelCodec::AS_WORD) };
 }
 
-impl<'k, K> Given<'k, K> {
+impl<'k, K> KernelArg<'k, K> {
     /// The user's, for workers of this kind.
     pub(crate) fn to<M>(_: &M, kernel: &'k K) -> Self
     where
         K: KernelFor<M>,
     {
-        Self { kernel, travel: K::TRAVEL }
+        Self { kernel, codec: K::CODEC }
     }
 }
 
@@ -69,15 +69,15 @@ impl<'k, K> Given<'k, K> {
 /// # Safety
 /// The words are those that were packed with this function, and what the unpacker was given stays
 /// as long as it runs.
-pub(crate) type Entry = unsafe fn(&mut Unpacker<'_>, Desk<'_>) -> Result<()>;
+pub(crate) type EntryPoint = unsafe fn(&mut ArgReader<'_>, RunBlocks<'_>) -> Result<()>;
 
 /// A worker's place in a call: given what is run on a block, it works until nothing is left.
-pub(crate) type Desk<'w> = &'w mut dyn FnMut(&BlockFn<'_>);
+pub(crate) type RunBlocks<'w> = &'w mut dyn FnMut(&BlockFn<'_>);
 
 pub(crate) mod sealed {
     use std::ops::ControlFlow;
 
-    use super::{Call, Claim, Entry, Options, Packet, Report, Result, Station};
+    use super::{BlockContext, Call, Claim, EntryPoint, Options, PackedArgs, Report, Result};
 
     /// What an operation asks of the workers.
     pub(crate) trait Run {
@@ -89,15 +89,15 @@ pub(crate) mod sealed {
 
         /// Whether a call of a kernel of ours that reads and writes so many bytes, which nobody
         /// else can take away, is better done by the caller.
-        fn is_small(&self, _bytes: u64) -> bool {
+        fn runs_inline(&self, _bytes: u64) -> bool {
             false
         }
 
         /// Such a call was made.
-        fn note_small(&self) {}
+        fn count_inline(&self) {}
 
         /// Whether calls are so short that every system call counts.
-        fn is_quick(&self) -> bool {
+        fn skips_length_checks(&self) -> bool {
             false
         }
 
@@ -109,12 +109,12 @@ pub(crate) mod sealed {
         /// Runs a call, from the first worker to the last. What is run on a block comes from `body`
         /// for workers that are copies of the caller; for others `pack` writes down what they make
         /// it of.
-        fn run<'s, B: Fn(&mut Claim<'_>, &Station<'_>) -> ControlFlow<()>>(
+        fn run<'s, B: Fn(&mut Claim<'_>, &BlockContext<'_>) -> ControlFlow<()>>(
             &self,
             options: &Options<'_>,
             call: &Call<'_>,
             body: impl FnOnce() -> Result<B>,
-            pack: impl FnOnce(&mut Packet<'s>) -> Entry,
+            pack: impl FnOnce(&mut PackedArgs<'s>) -> EntryPoint,
         ) -> Result<Report>;
     }
 }

@@ -56,7 +56,7 @@
 //! lanes or on how rows are grouped.
 
 use super::lanes::Lanes;
-use super::result::{Goal, Term};
+use super::result::{SumResult, Term};
 use super::three_term::ThreeTerm;
 use super::vector::Vector;
 
@@ -295,7 +295,7 @@ fn sum_piece<E: Term, V: Vector<N>, const N: usize, const T: usize>(
 pub(super) fn sum_row<E: Term, V: Vector<N>, const N: usize, const T: usize>(
     proof: V::Proof,
     row: &[E],
-    goal: impl Goal<E>,
+    goal: impl SumResult<E>,
     anchor: &mut Option<Anchor>,
 ) -> Option<E> {
     let mut total = ThreeTerm::new([], 0.0);

@@ -6,8 +6,8 @@
 //!
 //! # Safety
 //! A function with `#[target_feature]` may run only where the processor has the feature. A
-//! [`Kernel`] of some [`Isa`] comes only from [`Kernel::new`], which asks the processor: *the value
-//! is the proof*.
+//! [`Kernels`] of some [`Isa`] comes only from [`Kernels::new`], which asks the processor: *the
+//! value is the proof*.
 #![allow(unsafe_code, reason = "calling a #[target_feature] function is unsafe; see # Safety")]
 
 use std::hint::black_box;
@@ -59,12 +59,12 @@ impl Isa {
 /// The row kernels for one instruction set that this processor has. The bits they return do not
 /// depend on which.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Kernel {
+pub(crate) struct Kernels {
     isa: Isa,
 }
 
-impl Kernel {
-    /// The kernels for `isa`, or `None` if the processor lacks it. The only place a `Kernel` is
+impl Kernels {
+    /// The kernels for `isa`, or `None` if the processor lacks it. The only place a `Kernels` is
     /// made.
     pub(crate) fn new(isa: Isa) -> Option<Self> {
         let available = match isa {
@@ -88,7 +88,7 @@ impl Kernel {
     /// Reads the environment the first time and takes a lock for it: the parent calls this before
     /// it forks and hands the value, which is `Copy`, to its workers.
     pub(crate) fn get() -> Self {
-        static CHOSEN: OnceLock<Kernel> = OnceLock::new();
+        static CHOSEN: OnceLock<Kernels> = OnceLock::new();
         *CHOSEN.get_or_init(|| Self::choose(&std::env::var("ROWFORK_ISA").unwrap_or_default()))
     }
 
@@ -319,7 +319,7 @@ compile!(
     #[target_feature(enable = "avx512f,avx512vl,fma")]
 );
 
-impl Kernel {
+impl Kernels {
     const fn compiled(self) -> &'static Compiled {
         match self.isa {
             Isa::Scalar => &scalar::COMPILED,
@@ -346,7 +346,7 @@ impl Kernel {
         unsafe { row_sums(rows, n_columns, out) };
     }
 
-    /// The correctly rounded sum of one row; the rest as for [`Kernel::row_sums`].
+    /// The correctly rounded sum of one row; the rest as for [`Kernels::row_sums`].
     pub(crate) fn sum(self, row: &[f64]) -> f64 {
         let _fpu = DefaultFpu::new();
         let sum = black_box(self.compiled().sum);
@@ -355,7 +355,7 @@ impl Kernel {
     }
 
     /// The double nearest the mean of each row, NaN for rows of no elements; the rest as for
-    /// [`Kernel::row_sums`].
+    /// [`Kernels::row_sums`].
     pub(crate) fn row_means(self, rows: &[f64], n_columns: usize, out: &mut [f64]) {
         assert_shape(rows, n_columns, out);
         let _fpu = DefaultFpu::new();
@@ -366,7 +366,7 @@ impl Kernel {
     }
 
     /// The double nearest the dot product of `vector` and each row, which has as many elements; the
-    /// rest as for [`Kernel::row_sums`].
+    /// rest as for [`Kernels::row_sums`].
     pub(crate) fn row_dots(self, rows: &[f64], vector: &[f64], out: &mut [f64]) {
         assert_shape(rows, vector.len(), out);
         let _fpu = DefaultFpu::new();
@@ -384,7 +384,7 @@ impl Kernel {
     }
 
     /// The double nearest the weighted mean of each row, which has as many elements as there are
-    /// weights; the rest as for [`Kernel::row_sums`].
+    /// weights; the rest as for [`Kernels::row_sums`].
     pub(crate) fn row_weighted_means(self, rows: &[f64], weights: Weights<'_>, out: &mut [f64]) {
         assert_shape(rows, weights.len(), out);
         let _fpu = DefaultFpu::new();
@@ -393,7 +393,8 @@ impl Kernel {
         unsafe { row_weighted_means(rows, weights, out) };
     }
 
-    /// The plain sum of each row, in the order of `plain.rs`; the rest as for [`Kernel::row_sums`].
+    /// The plain sum of each row, in the order of `plain.rs`; the rest as for
+    /// [`Kernels::row_sums`].
     pub(crate) fn row_plain_sums(self, rows: &[f64], n_columns: usize, out: &mut [f64]) {
         assert_shape(rows, n_columns, out);
         let _fpu = DefaultFpu::new();
@@ -402,7 +403,7 @@ impl Kernel {
         unsafe { row_plain_sums(rows, n_columns, out) };
     }
 
-    /// The `f32` nearest the exact sum of each row; the rest as for [`Kernel::row_sums`].
+    /// The `f32` nearest the exact sum of each row; the rest as for [`Kernels::row_sums`].
     pub(crate) fn row_sums_f32(self, rows: &[f32], n_columns: usize, out: &mut [f32]) {
         assert_shape(rows, n_columns, out);
         let _fpu = DefaultFpu::new();
@@ -412,7 +413,7 @@ impl Kernel {
         unsafe { row_sums(rows, n_columns, out) };
     }
 
-    /// The sum of each row of integers; shapes and panics as for [`Kernel::row_sums`].
+    /// The sum of each row of integers; shapes and panics as for [`Kernels::row_sums`].
     ///
     /// # Errors
     /// The first row whose sum does not fit; those before it are summed.
@@ -435,7 +436,7 @@ impl Kernel {
     }
 
     /// The number of bytes other than zero in each row; shapes and panics as for
-    /// [`Kernel::row_sums`].
+    /// [`Kernels::row_sums`].
     pub(crate) fn row_counts(self, rows: &[u8], n_columns: usize, out: &mut [u64]) {
         assert_shape(rows, n_columns, out);
         let row_counts = self.compiled().row_counts;

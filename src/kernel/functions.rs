@@ -1,6 +1,6 @@
 //! The public functions of one row that go with [`exact_sum`](super::exact_sum).
 
-use super::Kernel;
+use super::Kernels;
 
 /// The double nearest the exact sum of `values`, ties to even: correctly rounded, like Python's
 /// `math.fsum`, at the speed of memory.
@@ -44,7 +44,7 @@ use super::Kernel;
 /// such a program calls this once before.
 #[must_use]
 pub fn exact_sum(values: &[f64]) -> f64 {
-    Kernel::get().sum(values)
+    Kernels::get().sum(values)
 }
 
 /// The double nearest the exact mean of `values`, ties to even: their exact sum over their number,
@@ -181,7 +181,7 @@ pub fn fast_sum(values: &[f64]) -> f64 {
 /// assert_eq!(means, [0.1, 3.0]);
 /// ```
 pub fn exact_row_means(rows: &[f64], n_columns: usize, means: &mut [f64]) {
-    Kernel::get().row_means(rows, n_columns, means);
+    Kernels::get().row_means(rows, n_columns, means);
 }
 
 /// [`exact_dot`] of each row of a slice and `vector`, several at a time, likewise.
@@ -197,7 +197,7 @@ pub fn exact_row_means(rows: &[f64], n_columns: usize, means: &mut [f64]) {
 /// assert_eq!(dots, [12.0, 34.0]);
 /// ```
 pub fn exact_row_dots(rows: &[f64], vector: &[f64], dots: &mut [f64]) {
-    Kernel::get().row_dots(rows, vector, dots);
+    Kernels::get().row_dots(rows, vector, dots);
 }
 
 /// [`fast_sum`] of each row of a slice, likewise.
@@ -213,7 +213,7 @@ pub fn exact_row_dots(rows: &[f64], vector: &[f64], dots: &mut [f64]) {
 /// assert_eq!(sums, [3.0, 7.0]);
 /// ```
 pub fn fast_row_sums(rows: &[f64], n_columns: usize, sums: &mut [f64]) {
-    Kernel::get().row_plain_sums(rows, n_columns, sums);
+    Kernels::get().row_plain_sums(rows, n_columns, sums);
 }
 
 /// The instructions that this process sums with: for programs that measure.
@@ -221,7 +221,7 @@ pub fn fast_row_sums(rows: &[f64], n_columns: usize, sums: &mut [f64]) {
 #[doc(hidden)]
 #[must_use]
 pub fn instructions() -> &'static str {
-    Kernel::get().isa().name()
+    Kernels::get().isa().name()
 }
 
 /// The tier that settles the exact sum of these values, 1 to 3: for benches that tell how many rows
@@ -230,12 +230,12 @@ pub fn instructions() -> &'static str {
 #[doc(hidden)]
 #[must_use]
 pub fn tier_of_exact_sum(values: &[f64]) -> usize {
-    (1..=2).find(|tier| Kernel::get().tier(*tier, values).is_some()).unwrap_or(3)
+    (1..=2).find(|tier| Kernels::get().tier(*tier, values).is_some()).unwrap_or(3)
 }
 
 /// The result of one row.
-fn one(row: impl FnOnce(Kernel, &mut [f64])) -> f64 {
+fn one(row: impl FnOnce(Kernels, &mut [f64])) -> f64 {
     let mut out = [0.0];
-    row(Kernel::get(), &mut out);
+    row(Kernels::get(), &mut out);
     out[0]
 }

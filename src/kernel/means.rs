@@ -7,11 +7,11 @@ use super::anchored::{self, Anchor};
 use super::dot::{self, Careful, Conclusion, Elements, Products, Quick};
 use super::interval::{Interval, mean_of};
 use super::ratio;
-use super::result::Goal;
+use super::result::SumResult;
 use super::three_term::ThreeTerm;
 use super::vector::Vector;
 
-/// The weights of a weighted mean, weighed: made by [`Kernel::weigh`](super::Kernel::weigh), once
+/// The weights of a weighted mean, weighed: made by [`Kernels::weigh`](super::Kernels::weigh), once
 /// for many rows.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Weights<'w> {
@@ -39,7 +39,7 @@ impl<'w> Weights<'w> {
 #[derive(Clone, Copy)]
 pub(super) struct Mean<const FUSED: bool>(pub(super) usize);
 
-impl<const FUSED: bool> Goal<f64> for Mean<FUSED> {
+impl<const FUSED: bool> SumResult<f64> for Mean<FUSED> {
     #[inline(always)]
     fn of_exact<V: Vector<N>, const N: usize, const T: usize>(
         self,

@@ -1,7 +1,7 @@
 //! Kernels: pure functions of slices. They know nothing of processes, segments or blocks.
 //!
-//! Called by the engine, which obtains a [`Kernel`] before it forks and hands it to the workers.
-//! Nothing here allocates, locks or does a system call, [`Kernel::get`] excepted.
+//! Called by the engine, which obtains a [`Kernels`] before it forks and hands it to the workers.
+//! Nothing here allocates, locks or does a system call, [`Kernels::get`] excepted.
 //!
 //! | file | what |
 //! |---|---|
@@ -63,7 +63,7 @@ pub use functions::{
 #[cfg(feature = "failpoints")]
 pub use functions::{instructions, tier_of_exact_sum};
 
-pub(crate) use dispatch::Kernel;
+pub(crate) use dispatch::Kernels;
 pub(crate) use means::Weights;
 pub(crate) use overflow::Overflow;
-pub(crate) use summand::Summand;
+pub(crate) use summand::ExactSum;

@@ -11,7 +11,7 @@
 
 use super::fallback::{BLOCK, CANONICAL_NAN, sum_if_not_finite};
 use super::superaccumulator::{self, Superaccumulator, parts};
-use super::wide_int::{Bins, Fixed, MOST_TERMS, Magnitude};
+use super::wide_int::{Bins, MOST_TERMS, Magnitude, WideInt};
 
 /// Products end in limb 131, their sum in limb 133, and one is left for the sign.
 const LIMBS: usize = 136;
@@ -88,7 +88,7 @@ fn dot_if_not_finite(a: &[f64], b: &[f64]) -> Option<f64> {
 }
 
 /// The sum of finite doubles, propagated.
-fn sum(values: &[f64]) -> Fixed<{ superaccumulator::LIMBS }> {
+fn sum(values: &[f64]) -> WideInt<{ superaccumulator::LIMBS }> {
     let mut sum = Superaccumulator::new();
     sum.add(values);
     sum.into_fixed()
@@ -106,8 +106,8 @@ fn signed(negative: bool, magnitude: f64) -> f64 {
 }
 
 /// The sum of the products of finite doubles, in units of 2^-2148, propagated.
-fn sum_of_products(a: &[f64], b: &[f64]) -> Fixed<LIMBS> {
-    let mut sum = Fixed::ZERO;
+fn sum_of_products(a: &[f64], b: &[f64]) -> WideInt<LIMBS> {
+    let mut sum = WideInt::ZERO;
     // Two parts of a product, which may be in bins of two others.
     let batch = MOST_TERMS / 2;
     for (a, b) in a.chunks(batch).zip(b.chunks(batch)) {

@@ -53,7 +53,7 @@ impl Term for f64 {
 }
 
 /// What is wanted of a sum: itself, rounded once, or its mean.
-pub(super) trait Goal<E>: Copy {
+pub(super) trait SumResult<E>: Copy {
     /// That of the sum in each lane, which is exactly that of its terms; `None` if not all can be
     /// told.
     fn of_exact<V: Vector<N>, const N: usize, const T: usize>(
@@ -73,7 +73,7 @@ pub(super) trait Goal<E>: Copy {
 #[derive(Clone, Copy)]
 pub(super) struct Rounded;
 
-impl Goal<f64> for Rounded {
+impl SumResult<f64> for Rounded {
     #[inline(always)]
     fn of_exact<V: Vector<N>, const N: usize, const T: usize>(
         self,

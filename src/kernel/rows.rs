@@ -6,7 +6,7 @@
 //! knows.
 
 use super::anchored::{Anchor, MAGNITUDE_BITS, Running, Starts, WINDOW_BITS, accumulate, sum_row};
-use super::result::{Goal, Term};
+use super::result::{SumResult, Term};
 use super::vector::Vector;
 use crate::sys::prefetch::prefetch;
 
@@ -41,7 +41,7 @@ pub(super) fn each<E: Term, V: Vector<N>, const N: usize, const T: usize, const 
     proof: V::Proof,
     rows: &[E],
     n_columns: usize,
-    goal: impl Goal<E>,
+    goal: impl SumResult<E>,
     results: &mut [E],
     refine: impl Fn(&[E], Option<Anchor>) -> E,
 ) {
@@ -85,7 +85,7 @@ pub(super) fn each<E: Term, V: Vector<N>, const N: usize, const T: usize, const 
 fn sum_or_refine<E: Term, V: Vector<N>, const N: usize, const T: usize>(
     proof: V::Proof,
     row: &[E],
-    goal: impl Goal<E>,
+    goal: impl SumResult<E>,
     anchor: &mut Option<Anchor>,
     refine: &impl Fn(&[E], Option<Anchor>) -> E,
 ) -> E {
@@ -111,7 +111,7 @@ fn sum_group<E: Term, V: Vector<N>, const N: usize, const T: usize, const U: usi
     proof: V::Proof,
     group: &[E],
     n_columns: usize,
-    goal: impl Goal<E>,
+    goal: impl SumResult<E>,
     starts: &mut Starts<V, T>,
     refine: &impl Fn(&[E], Option<Anchor>) -> E,
 ) -> [E; N] {
@@ -167,7 +167,11 @@ fn accumulate_group<E: Term, V: Vector<N>, const N: usize, const T: usize>(
 impl<V, const T: usize> Running<V, T> {
     /// What is wanted of the row in each lane, if all are proved.
     #[inline(always)]
-    fn all<E: Term, const N: usize>(&self, goal: impl Goal<E>, anchor: Anchor) -> Option<[E; N]>
+    fn all<E: Term, const N: usize>(
+        &self,
+        goal: impl SumResult<E>,
+        anchor: Anchor,
+    ) -> Option<[E; N]>
     where
         V: Vector<N>,
     {
@@ -183,7 +187,11 @@ impl<V, const T: usize> Running<V, T> {
 
     /// What is wanted of the row in each lane, where it is proved.
     #[inline(always)]
-    fn each<E: Term, const N: usize>(&self, goal: impl Goal<E>, anchor: Anchor) -> [Option<E>; N]
+    fn each<E: Term, const N: usize>(
+        &self,
+        goal: impl SumResult<E>,
+        anchor: Anchor,
+    ) -> [Option<E>; N]
     where
         V: Vector<N>,
     {

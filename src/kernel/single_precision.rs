@@ -27,7 +27,7 @@
 use super::anchored::{Anchor, sum_row};
 use super::certificate::margin;
 use super::fallback::{BLOCK, sum_if_not_finite};
-use super::result::{Goal, Rounded, Term};
+use super::result::{Rounded, SumResult, Term};
 use super::superaccumulator::{Rounding, Superaccumulator};
 use super::three_term::ThreeTerm;
 use super::vector::Vector;
@@ -57,7 +57,7 @@ impl Term for f32 {
     }
 }
 
-impl Goal<f32> for Rounded {
+impl SumResult<f32> for Rounded {
     #[inline(always)]
     fn of_exact<V: Vector<N>, const N: usize, const T: usize>(
         self,

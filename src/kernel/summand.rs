@@ -3,11 +3,11 @@
 //! Called by the engine. Which algorithm and which instructions a type gets is the business of
 //! `dispatch.rs`.
 
-use super::dispatch::Kernel;
+use super::dispatch::Kernels;
 use super::overflow::Overflow;
 
 /// An element type whose rows have exact sums.
-pub(crate) trait Summand: Copy + Send + Sync + 'static {
+pub(crate) trait ExactSum: Copy + Send + Sync + 'static {
     /// For floats their own type, the sum being rounded once; for integers 64 bits with the sign of
     /// the terms.
     type Sum: Copy + Send + Sync + 'static;
@@ -23,18 +23,18 @@ pub(crate) trait Summand: Copy + Send + Sync + 'static {
     /// # Panics
     /// If `rows` is not of that length.
     fn row_sums(
-        kernel: Kernel,
+        kernel: Kernels,
         rows: &[Self],
         n_columns: usize,
         sums: &mut [Self::Sum],
     ) -> Result<(), Overflow>;
 }
 
-impl Summand for f64 {
+impl ExactSum for f64 {
     type Sum = Self;
 
     fn row_sums(
-        kernel: Kernel,
+        kernel: Kernels,
         rows: &[Self],
         n_columns: usize,
         sums: &mut [Self],
@@ -44,11 +44,11 @@ impl Summand for f64 {
     }
 }
 
-impl Summand for f32 {
+impl ExactSum for f32 {
     type Sum = Self;
 
     fn row_sums(
-        kernel: Kernel,
+        kernel: Kernels,
         rows: &[Self],
         n_columns: usize,
         sums: &mut [Self],
@@ -60,10 +60,10 @@ impl Summand for f32 {
 
 macro_rules! integers {
     ($($sum:ty: $($type:ty)*;)*) => {$($(
-        impl Summand for $type {
+        impl ExactSum for $type {
             type Sum = $sum;
 
-            fn row_sums(kernel: Kernel, rows: &[Self], n_columns: usize, sums: &mut [$sum]) -> Result<(), Overflow> {
+            fn row_sums(kernel: Kernels, rows: &[Self], n_columns: usize, sums: &mut [$sum]) -> Result<(), Overflow> {
                 kernel.integer_row_sums(rows, n_columns, sums)
             }
         }

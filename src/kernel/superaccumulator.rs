@@ -8,9 +8,9 @@
 //! may be allocated.
 //!
 //! # Representation
-//! Every finite double is an integer multiple of 2^-1074. The sum, in that unit, is a [`Fixed`].
+//! Every finite double is an integer multiple of 2^-1074. The sum, in that unit, is a [`WideInt`].
 
-use super::wide_int::{Bins, Fixed, MOST_TERMS};
+use super::wide_int::{Bins, MOST_TERMS, WideInt};
 
 /// A term starts in a limb up to number 63; the sum of 2^60 doubles stays below 2^2158 units,
 /// inside limb 67.
@@ -36,12 +36,12 @@ pub(super) enum Rounding {
 }
 
 pub(super) struct Superaccumulator {
-    sum: Fixed<LIMBS>,
+    sum: WideInt<LIMBS>,
 }
 
 impl Superaccumulator {
     pub(super) const fn new() -> Self {
-        Self { sum: Fixed::ZERO }
+        Self { sum: WideInt::ZERO }
     }
 
     /// Adds finite doubles.
@@ -57,7 +57,7 @@ impl Superaccumulator {
     }
 
     /// The sum, propagated.
-    pub(super) fn into_fixed(self) -> Fixed<LIMBS> {
+    pub(super) fn into_fixed(self) -> WideInt<LIMBS> {
         self.sum
     }
 

@@ -11,13 +11,13 @@ const LOW_32: i64 = 0xffff_ffff;
 
 /// The integer `sum(limbs[k] * 2^(32 k))`. A limb is an `i64` of which 32 bits are its own and the
 /// rest room for carries, so limbs can be negated without looking at the neighbours;
-/// [`Fixed::propagate`] then puts the carries where they belong.
+/// [`WideInt::propagate`] then puts the carries where they belong.
 #[derive(Clone)]
-pub(super) struct Fixed<const LIMBS: usize> {
+pub(super) struct WideInt<const LIMBS: usize> {
     pub(super) limbs: [i64; LIMBS],
 }
 
-impl<const LIMBS: usize> Fixed<LIMBS> {
+impl<const LIMBS: usize> WideInt<LIMBS> {
     pub(super) const ZERO: Self = Self { limbs: [0; LIMBS] };
 
     /// Brings every limb but the last into `0..2^32`; the last one then carries the sign of the
@@ -73,7 +73,7 @@ impl<const LIMBS: usize> Fixed<LIMBS> {
 /// a bin below 2^112.
 pub(super) const MOST_TERMS: usize = 1 << 14;
 
-/// Where terms are added up on their way to a [`Fixed`]: bin `k` counts multiples of `2^(32 k)`,
+/// Where terms are added up on their way to a [`WideInt`]: bin `k` counts multiples of `2^(32 k)`,
 /// like limb `k`. With 128 bits to a bin whole terms go in, and their carries stay there. Terms of
 /// either sign have bins of their own, so that no sign is looked at, and where signs alternate one
 /// store waits less often for the one before.

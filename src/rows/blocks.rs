@@ -5,16 +5,16 @@ use std::ops::Range;
 use ndarray::{ArrayViewMut, IntoDimension};
 
 use super::input::sealed::RowAccess;
-use super::run::{Plan, Task, check, check_shape, or_leave_word, run, stacked, with_new_output};
+use super::run::{Plan, Task, check, check_shape, record_failure, run, stacked, with_new_output};
 use super::transform::{Larger, block_view};
 use super::{KernelReturn, Rows};
 use crate::array::{Element, SharedArray};
-use crate::engine::args::Shape;
-use crate::engine::control::Station;
+use crate::engine::args::ShapeArg;
+use crate::engine::control::BlockContext;
 use crate::engine::report::{Output, Report};
 use crate::error::Result;
 use crate::executor::Executor;
-use crate::executor::mode::{Given, KernelFor, Mode};
+use crate::executor::mode::{KernelArg, KernelFor, Mode};
 
 impl<M: Mode> Executor<'_, M> {
     /// Calls `kernel` for blocks of rows on end, with a [`Block`](crate::Block) of the input and
@@ -85,12 +85,12 @@ impl<M: Mode> Executor<'_, M> {
             &input,
             output,
             Plan::Blocks,
-            Given::to(self.mode(), &kernel),
-            Shape(dim),
-            |Task { input, kernel, extra: Shape(dim) }| {
-                Ok(move |rows: Range<usize>, values: &mut [T], station: &Station<'_>| {
+            KernelArg::to(self.mode(), &kernel),
+            ShapeArg(dim),
+            |Task { input, kernel, extra: ShapeArg(dim) }| {
+                Ok(move |rows: Range<usize>, values: &mut [T], context: &BlockContext<'_>| {
                     let mut out = block_view(&dim, rows.len(), values);
-                    or_leave_word(kernel(input.block(rows), &mut out).into_result(), station)
+                    record_failure(kernel(input.block(rows), &mut out).into_result(), context)
                 })
             },
         )

@@ -9,10 +9,10 @@ use std::ops::Range;
 use bytemuck::Pod;
 use ndarray::{ArrayView, Dimension};
 
-use super::input::sealed::{RowAccess, RowCheck, Source};
+use super::input::sealed::{Input, RowAccess, RowCheck};
 use super::input::{Rows, warn_of_name};
 use crate::array::{Element, Selection};
-use crate::engine::args::{Packet, Plain, Portable, Unpacker, pack_view, unpack_view};
+use crate::engine::args::{ArgReader, Marshal, PackedArgs, PodArg, pack_view, unpack_view};
 use crate::engine::report::Warning;
 use crate::error::Result;
 use crate::segment::Pages;
@@ -66,20 +66,20 @@ pub struct Param<P>(P);
 #[derive(Debug, Clone)]
 pub struct Broadcast<'a, A, D: Dimension>(Selection<'a, A, D>);
 
-impl<P: Pod> Source for Param<P> {
+impl<P: Pod> Input for Param<P> {
     type View = Self;
 
     fn view(&self) -> Self {
         *self
     }
 
-    fn pack<'s>(&'s self, packet: &mut Packet<'s>) {
-        Plain(self.0).pack(packet);
+    fn pack<'s>(&'s self, args: &mut PackedArgs<'s>) {
+        PodArg(self.0).pack(args);
     }
 
-    unsafe fn unpack(words: &mut Unpacker<'_>) -> Self {
+    unsafe fn unpack(words: &mut ArgReader<'_>) -> Self {
         // SAFETY: as the caller promises.
-        Self(unsafe { Plain::unpack(words) }.0)
+        Self(unsafe { PodArg::unpack(words) }.0)
     }
 
     fn rows_if_any(&self) -> Option<usize> {
@@ -97,7 +97,7 @@ impl<P: Pod> Source for Param<P> {
 
     fn warn(&self, _warnings: &mut Vec<Warning>) {}
 
-    fn is_out_of_reach(&self) -> bool {
+    fn is_private(&self) -> bool {
         true
     }
 
@@ -132,18 +132,18 @@ impl<P: Pod> Rows for Param<P> {
 #[derive(Debug)]
 pub(crate) struct Whole<'a, A, D: Dimension>(ArrayView<'a, A, D>);
 
-impl<'a, A: Element, D: Dimension> Source for Broadcast<'a, A, D> {
+impl<'a, A: Element, D: Dimension> Input for Broadcast<'a, A, D> {
     type View = Whole<'a, A, D>;
 
     fn view(&self) -> Whole<'a, A, D> {
         Whole(self.0.view())
     }
 
-    fn pack<'s>(&'s self, packet: &mut Packet<'s>) {
-        pack_view(&self.0.view(), self.0.segment(), packet);
+    fn pack<'s>(&'s self, args: &mut PackedArgs<'s>) {
+        pack_view(&self.0.view(), self.0.segment(), args);
     }
 
-    unsafe fn unpack(words: &mut Unpacker<'_>) -> Whole<'a, A, D> {
+    unsafe fn unpack(words: &mut ArgReader<'_>) -> Whole<'a, A, D> {
         // SAFETY: as the caller promises.
         Whole(unsafe { unpack_view(words) })
     }
@@ -165,8 +165,8 @@ impl<'a, A: Element, D: Dimension> Source for Broadcast<'a, A, D> {
         warn_of_name(self.0.segment(), warnings);
     }
 
-    fn is_out_of_reach(&self) -> bool {
-        self.0.segment().is_out_of_reach()
+    fn is_private(&self) -> bool {
+        self.0.segment().is_private()
     }
 
     fn row_bytes(&self) -> usize {

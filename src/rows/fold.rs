@@ -18,13 +18,13 @@ use super::input::tasks;
 use super::run::{Plan, Task, check, check_shape, each_row, run, with_new_output};
 use super::{KernelReturn, Rows};
 use crate::array::{Element, SharedArray};
-use crate::engine::args::{Carried, Plain, Shape};
+use crate::engine::args::{ByValue, PodArg, ShapeArg};
 use crate::engine::blocks::RowBlocks;
-use crate::engine::control::Station;
+use crate::engine::control::BlockContext;
 use crate::engine::report::{Output, Report};
 use crate::error::{Error, FailedRow, Result};
 use crate::executor::Executor;
-use crate::executor::mode::{Given, KernelFor, Mode};
+use crate::executor::mode::{KernelArg, KernelFor, Mode};
 
 /// Accumulators that different workers write to all the time lie so far apart: two cache lines,
 /// which processors fetch in pairs.
@@ -195,18 +195,19 @@ impl<M: Mode> Executor<'_, M> {
         // aligned to it.
         let mut parts = SharedArray::<u8, Ix2>::output(Ix2(groups.len(), size_of::<T>()))?;
         let mut whole = SharedArray::<u8, Ix1>::output(Ix1(size_of::<T>()))?;
-        let given = Given::to(self.mode(), &fold);
-        let folded = run(self, &input, &mut parts, Plan::Groups, given, Plain(identity), |task| {
-            let Task { input, kernel: fold, extra: Plain(identity) } = task;
-            Ok(move |rows: Range<usize>, part: &mut [u8], station: &Station<'_>| {
-                let mut accumulator = identity;
-                each_row(&input, rows, station, |_, row| {
-                    fold(&mut accumulator, row).into_result()
-                })?;
-                part.copy_from_slice(bytemuck::bytes_of(&accumulator));
-                ControlFlow::Continue(())
-            })
-        })?;
+        let given = KernelArg::to(self.mode(), &fold);
+        let folded =
+            run(self, &input, &mut parts, Plan::Groups, given, PodArg(identity), |task| {
+                let Task { input, kernel: fold, extra: PodArg(identity) } = task;
+                Ok(move |rows: Range<usize>, part: &mut [u8], context: &BlockContext<'_>| {
+                    let mut accumulator = identity;
+                    each_row(&input, rows, context, |_, row| {
+                        fold(&mut accumulator, row).into_result()
+                    })?;
+                    part.copy_from_slice(bytemuck::bytes_of(&accumulator));
+                    ControlFlow::Continue(())
+                })
+            })?;
         for group in missing_groups(&groups, &folded) {
             parts.view_mut().row_mut(group).assign(&ArrayView::from(bytemuck::bytes_of(&identity)));
         }
@@ -222,7 +223,7 @@ impl<M: Mode> Executor<'_, M> {
                 ..folded
             });
         }
-        let given = Given::to(self.mode(), &combine);
+        let given = KernelArg::to(self.mode(), &combine);
         let combined = run(
             self,
             &&parts,
@@ -231,11 +232,11 @@ impl<M: Mode> Executor<'_, M> {
             given,
             (),
             |Task { input, kernel: combine, .. }| {
-                Ok(move |groups: Range<usize>, whole: &mut [u8], station: &Station<'_>| {
+                Ok(move |groups: Range<usize>, whole: &mut [u8], context: &BlockContext<'_>| {
                     let part =
                         |group: usize| -> T { bytemuck::pod_read_unaligned(row_of(&input, group)) };
                     let mut accumulator = part(0);
-                    each_row(&tasks(groups.end), 1..groups.end, station, |_, group| {
+                    each_row(&tasks(groups.end), 1..groups.end, context, |_, group| {
                         combine(&mut accumulator, &part(group)).into_result()
                     })?;
                     whole.copy_from_slice(bytemuck::bytes_of(&accumulator));
@@ -330,20 +331,20 @@ impl<M: Mode> Executor<'_, M> {
         let mut parts = SharedArray::<A, Ix2>::output(Ix2(groups.len(), part_len))?;
         // A view anew for every row: the kernel may turn it round, and the next row must not see
         // that.
-        let (given, identity) = (Given::to(self.mode(), &fold), Carried(identity.view()));
+        let (given, identity) = (KernelArg::to(self.mode(), &fold), ByValue(identity.view()));
         let folded =
             run(self, &input, &mut parts, Plan::Groups, given, identity.clone(), |task| {
-                let Task { input, kernel: fold, extra: Carried(identity) } = task;
-                Ok(move |rows: Range<usize>, part: &mut [A], station: &Station<'_>| {
+                let Task { input, kernel: fold, extra: ByValue(identity) } = task;
+                Ok(move |rows: Range<usize>, part: &mut [A], context: &BlockContext<'_>| {
                     let mut accumulator =
                         shaped_mut(&identity.raw_dim(), &mut part[..identity.len()]);
                     accumulator.assign(&identity);
-                    each_row(&input, rows, station, |_, row| {
+                    each_row(&input, rows, context, |_, row| {
                         fold(&mut accumulator.view_mut(), row).into_result()
                     })
                 })
             })?;
-        let Carried(identity) = identity;
+        let ByValue(identity) = identity;
         for group in missing_groups(&groups, &folded) {
             let mut parts = parts.view_mut();
             let mut part = parts.row_mut(group);
@@ -361,18 +362,19 @@ impl<M: Mode> Executor<'_, M> {
             let bytes_written = identity.len() as u64 * size_of::<A>() as u64;
             return Ok(Report { bytes_written, output_pages: output.pages(), ..folded });
         }
-        let given = Given::to(self.mode(), &combine);
-        let combined = run(self, &&parts, output, Plan::Whole(since), given, Shape(dim), |task| {
-            let Task { input, kernel: combine, extra: Shape(dim) } = task;
-            Ok(move |groups: Range<usize>, whole: &mut [A], station: &Station<'_>| {
-                let part = |group: usize| shaped(&dim, &row_of(&input, group)[..dim.size()]);
-                let mut accumulator = shaped_mut(&dim, whole);
-                accumulator.assign(&part(0));
-                each_row(&tasks(groups.end), 1..groups.end, station, |_, group| {
-                    combine(&mut accumulator.view_mut(), &part(group)).into_result()
+        let given = KernelArg::to(self.mode(), &combine);
+        let combined =
+            run(self, &&parts, output, Plan::Whole(since), given, ShapeArg(dim), |task| {
+                let Task { input, kernel: combine, extra: ShapeArg(dim) } = task;
+                Ok(move |groups: Range<usize>, whole: &mut [A], context: &BlockContext<'_>| {
+                    let part = |group: usize| shaped(&dim, &row_of(&input, group)[..dim.size()]);
+                    let mut accumulator = shaped_mut(&dim, whole);
+                    accumulator.assign(&part(0));
+                    each_row(&tasks(groups.end), 1..groups.end, context, |_, group| {
+                        combine(&mut accumulator.view_mut(), &part(group)).into_result()
+                    })
                 })
-            })
-        });
+            });
         let combined = combined.map_err(|error| in_rows(error, &groups))?;
         Ok(folded.followed_by(&combined, rows_of(&groups)))
     }

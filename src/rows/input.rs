@@ -1,7 +1,7 @@
 //! [`Rows`]: what operations take their rows from. One array, a part of one, or several side by side.
 //!
 //! # Safety
-//! Inputs are packed and unpacked here as they come; what that asks for is said in `packet`.
+//! Inputs are packed and unpacked here as they come; what that asks for is said in `args`.
 #![allow(unsafe_code, reason = "unpacks inputs in workers that are no copies of the caller")]
 
 use std::ops::Range;
@@ -9,10 +9,10 @@ use std::ops::Range;
 use ndarray::{ArrayView, Axis, Dimension, RemoveAxis, Slice};
 
 pub(super) use self::sealed::RowCheck;
-use super::release_pages::Trail;
+use super::release_pages::FileRows;
 use super::{Block, Row};
 use crate::array::{Element, MappedArray, Selection, SharedArray};
-use crate::engine::args::{Packet, Unpacker, pack_view, unpack_view};
+use crate::engine::args::{ArgReader, PackedArgs, pack_view, unpack_view};
 use crate::engine::report::{Output, Warning};
 use crate::error::Result;
 use crate::segment::{Pages, Segment};
@@ -44,7 +44,7 @@ use crate::segment::{Pages, Segment};
 )]
 #[allow(private_bounds, reason = "nobody outside is to implement it")]
 pub trait Rows:
-    sealed::Source<View: sealed::RowAccess<Row = Self::Row, Block = Self::Block>>
+    sealed::Input<View: sealed::RowAccess<Row = Self::Row, Block = Self::Block>>
 {
     /// What a kernel gets of one row: a [`Row`], or a tuple of them.
     type Row;
@@ -61,10 +61,10 @@ pub trait Rows:
 pub(super) mod sealed {
     use std::ops::Range;
 
-    use crate::engine::args::{Packet, Unpacker};
+    use crate::engine::args::{ArgReader, PackedArgs};
     use crate::engine::report::Warning;
     use crate::error::{Error, Result};
-    use crate::rows::release_pages::Trail;
+    use crate::rows::release_pages::FileRows;
     use crate::segment::Pages;
 
     /// Looks at the parts of an input one after the other, tuples in tuples included.
@@ -113,11 +113,11 @@ pub(super) mod sealed {
         fn block(&self, rows: Range<usize>) -> Self::Block;
 
         /// Where rows lie in files on a disk.
-        fn leave_trail(&self, _trail: &mut Trail) {}
+        fn note_file_rows(&self, _trail: &mut FileRows) {}
     }
 
     /// What the engine asks of an input.
-    pub(crate) trait Source {
+    pub(crate) trait Input {
         /// As a worker has it.
         type View: RowAccess;
 
@@ -125,13 +125,13 @@ pub(super) mod sealed {
         fn view(&self) -> Self::View;
 
         /// Writes down what a worker needs to know that is none.
-        fn pack<'s>(&'s self, packet: &mut Packet<'s>);
+        fn pack<'s>(&'s self, args: &mut PackedArgs<'s>);
 
         /// What `pack` has packed.
         ///
         /// # Safety
-        /// As for `Portable::unpack`.
-        unsafe fn unpack(words: &mut Unpacker<'_>) -> Self::View;
+        /// As for `Marshal::unpack`.
+        unsafe fn unpack(words: &mut ArgReader<'_>) -> Self::View;
 
         /// How many rows there are; `None` where every row has the same.
         fn rows_if_any(&self) -> Option<usize>;
@@ -146,7 +146,7 @@ pub(super) mod sealed {
         fn warn(&self, warnings: &mut Vec<Warning>);
 
         /// Whether nobody but this process and its workers can reach its segments.
-        fn is_out_of_reach(&self) -> bool;
+        fn is_private(&self) -> bool;
 
         /// Bytes of the elements of one row.
         fn row_bytes(&self) -> usize;
@@ -165,7 +165,7 @@ impl<'a, A: Element, D: RemoveAxis> sealed::RowAccess for ArrayView<'a, A, D> {
         rows.map(move |index| Row::new(index, view.clone().index_axis_move(Axis(0), index)))
     }
 
-    fn leave_trail(&self, trail: &mut Trail) {
+    fn note_file_rows(&self, file_rows: &mut FileRows) {
         let row_bytes = self.shape().iter().zip(self.strides()).skip(1).try_fold(
             size_of::<A>(),
             |bytes, (&n, &stride)| {
@@ -174,7 +174,7 @@ impl<'a, A: Element, D: RemoveAxis> sealed::RowAccess for ArrayView<'a, A, D> {
         );
         let stride = self.strides().first().and_then(|&stride| usize::try_from(stride).ok());
         if let (Some(row_bytes), Some(stride), false) = (row_bytes, stride, self.is_empty()) {
-            trail.add(self.as_ptr().addr(), stride * size_of::<A>(), row_bytes);
+            file_rows.add(self.as_ptr().addr(), stride * size_of::<A>(), row_bytes);
         }
     }
 
@@ -190,19 +190,19 @@ impl<'a, A: Element, D: RemoveAxis> sealed::RowAccess for ArrayView<'a, A, D> {
 /// Inputs that are one array: a selection, and what is one by reference.
 macro_rules! one_array {
     ($($array:ty: $select:expr),+) => {$(
-        impl<'a, A: Element, D: RemoveAxis> sealed::Source for $array {
+        impl<'a, A: Element, D: RemoveAxis> sealed::Input for $array {
             type View = ArrayView<'a, A, D>;
 
             fn view(&self) -> ArrayView<'a, A, D> {
                 selected::<A, D, _>(self, $select).view()
             }
 
-            fn pack<'s>(&'s self, packet: &mut Packet<'s>) {
+            fn pack<'s>(&'s self, args: &mut PackedArgs<'s>) {
                 let selection = selected::<A, D, _>(self, $select);
-                pack_view(&selection.view(), selection.segment(), packet);
+                pack_view(&selection.view(), selection.segment(), args);
             }
 
-            unsafe fn unpack(words: &mut Unpacker<'_>) -> ArrayView<'a, A, D> {
+            unsafe fn unpack(words: &mut ArgReader<'_>) -> ArrayView<'a, A, D> {
                 // SAFETY: as the caller promises.
                 unsafe { unpack_view(words) }
             }
@@ -223,8 +223,8 @@ macro_rules! one_array {
                 warn_of_name(self.segment(), warnings);
             }
 
-            fn is_out_of_reach(&self) -> bool {
-                self.segment().is_out_of_reach()
+            fn is_private(&self) -> bool {
+                self.segment().is_private()
             }
 
             fn row_bytes(&self) -> usize {
@@ -273,20 +273,20 @@ pub(super) fn warn_of_name(segment: &Segment, warnings: &mut Vec<Warning>) {
 
 macro_rules! side_by_side {
     ($first:ident $first_at:tt $(, $other:ident $at:tt)+) => {
-        impl<$first: Rows, $($other: Rows),+> sealed::Source for ($first, $($other),+) {
+        impl<$first: Rows, $($other: Rows),+> sealed::Input for ($first, $($other),+) {
             type View = ($first::View, $($other::View),+);
 
             fn view(&self) -> Self::View {
                 (self.$first_at.view(), $(self.$at.view()),+)
             }
 
-            fn pack<'s>(&'s self, packet: &mut Packet<'s>) {
-                self.$first_at.pack(packet);
-                $(self.$at.pack(packet);)+
+            fn pack<'s>(&'s self, args: &mut PackedArgs<'s>) {
+                self.$first_at.pack(args);
+                $(self.$at.pack(args);)+
             }
 
             #[allow(non_snake_case, reason = "values called like their types")]
-            unsafe fn unpack(words: &mut Unpacker<'_>) -> Self::View {
+            unsafe fn unpack(words: &mut ArgReader<'_>) -> Self::View {
                 // SAFETY: as the caller promises; in the order in which they were packed.
                 let $first = unsafe { $first::unpack(words) };
                 $(
@@ -317,8 +317,8 @@ macro_rules! side_by_side {
                 $(self.$at.warn(warnings);)+
             }
 
-            fn is_out_of_reach(&self) -> bool {
-                self.$first_at.is_out_of_reach() $(&& self.$at.is_out_of_reach())+
+            fn is_private(&self) -> bool {
+                self.$first_at.is_private() $(&& self.$at.is_private())+
             }
 
             fn row_bytes(&self) -> usize {
@@ -343,9 +343,9 @@ macro_rules! side_by_side {
                 $first.map(move |row| (row, $($other.next().expect(SAME_ROWS)),+))
             }
 
-            fn leave_trail(&self, trail: &mut Trail) {
-                self.$first_at.leave_trail(trail);
-                $(self.$at.leave_trail(trail);)+
+            fn note_file_rows(&self, file_rows: &mut FileRows) {
+                self.$first_at.note_file_rows(file_rows);
+                $(self.$at.note_file_rows(file_rows);)+
             }
 
             fn block(&self, rows: Range<usize>) -> Self::Block {
@@ -389,16 +389,16 @@ pub fn tasks(n: usize) -> Tasks {
 #[derive(Debug, Clone, Copy)]
 pub struct Tasks(pub(super) usize);
 
-impl sealed::Source for Tasks {
+impl sealed::Input for Tasks {
     type View = Self;
 
     fn view(&self) -> Self {
         *self
     }
 
-    fn pack<'s>(&'s self, _packet: &mut Packet<'s>) {}
+    fn pack<'s>(&'s self, _packet: &mut PackedArgs<'s>) {}
 
-    unsafe fn unpack(_words: &mut Unpacker<'_>) -> Self {
+    unsafe fn unpack(_words: &mut ArgReader<'_>) -> Self {
         Self(usize::MAX) // which of them there are is for the blocks to say
     }
 
@@ -416,7 +416,7 @@ impl sealed::Source for Tasks {
 
     fn warn(&self, _warnings: &mut Vec<Warning>) {}
 
-    fn is_out_of_reach(&self) -> bool {
+    fn is_private(&self) -> bool {
         true
     }
 

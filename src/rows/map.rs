@@ -7,11 +7,11 @@ use ndarray::Ix1;
 use super::run::{Plan, Task, check, check_shape, each_row, run, with_new_output};
 use super::{KernelReturn, Rows};
 use crate::array::{Element, SharedArray};
-use crate::engine::control::Station;
+use crate::engine::control::BlockContext;
 use crate::engine::report::{Output, Report};
 use crate::error::Result;
 use crate::executor::Executor;
-use crate::executor::mode::{Given, KernelFor, Mode};
+use crate::executor::mode::{KernelArg, KernelFor, Mode};
 
 impl<M: Mode> Executor<'_, M> {
     /// Calls `kernel` for every row, in workers, and gives its values in order: an array of shape
@@ -85,14 +85,18 @@ impl<M: Mode> Executor<'_, M> {
             &input,
             output,
             Plan::Rows,
-            Given::to(self.mode(), &kernel),
+            KernelArg::to(self.mode(), &kernel),
             (),
             |Task { input, kernel, .. }| {
-                Ok(move |rows: Range<usize>, values: &mut [R::Value], station: &Station<'_>| {
-                    each_row(&input, rows, station, |at, row| {
-                        kernel(row).into_result().map(|value| values[at] = value)
-                    })
-                })
+                Ok(
+                    move |rows: Range<usize>,
+                          values: &mut [R::Value],
+                          context: &BlockContext<'_>| {
+                        each_row(&input, rows, context, |at, row| {
+                            kernel(row).into_result().map(|value| values[at] = value)
+                        })
+                    },
+                )
             },
         )
     }

@@ -14,13 +14,13 @@ use ndarray::{ArrayView1, Ix1, RemoveAxis};
 use super::reader::RowReader;
 use super::run::{Plan, Task, check, check_shape, run, with_new_output};
 use crate::array::{Selection, SharedArray};
-use crate::engine::args::{Carried, Packet, Portable, Unpacker};
-use crate::engine::control::Station;
+use crate::engine::args::{ArgReader, ByValue, Marshal, PackedArgs};
+use crate::engine::control::BlockContext;
 use crate::engine::report::{Output, Report};
 use crate::error::{Error, Result};
 use crate::executor::Executor;
-use crate::executor::mode::{Given, Mode};
-use crate::kernel::{Kernel, Weights};
+use crate::executor::mode::{KernelArg, Mode};
+use crate::kernel::{Kernels, Weights};
 
 impl<M: Mode> Executor<'_, M> {
     /// The exact mean of each row: the double nearest to the exact sum of its elements over their
@@ -80,7 +80,7 @@ impl<M: Mode> Executor<'_, M> {
         output: &mut SharedArray<f64, Ix1>,
     ) -> Result<Report> {
         each_piece(self, &input.into(), output, (), |(), rows, row_len, means| {
-            Kernel::get().row_means(rows, row_len, means);
+            Kernels::get().row_means(rows, row_len, means);
         })
     }
 
@@ -151,9 +151,9 @@ impl<M: Mode> Executor<'_, M> {
             self,
             &input,
             output,
-            Carried(ArrayView1::from(&*vector)),
-            |Carried(vector), rows, _, dots| {
-                Kernel::get().row_dots(rows, elements_of(vector), dots);
+            ByValue(ArrayView1::from(&*vector)),
+            |ByValue(vector), rows, _, dots| {
+                Kernels::get().row_dots(rows, elements_of(vector), dots);
             },
         )
     }
@@ -214,9 +214,9 @@ impl<M: Mode> Executor<'_, M> {
         check(self, &input)?;
         check_len("array of weights", &input, &weights)?;
         let weights = on_end(&weights);
-        let weights = Weighed(Kernel::get().weigh(&weights));
+        let weights = Weighed(Kernels::get().weigh(&weights));
         each_piece(self, &input, output, weights, |&Weighed(weights), rows, _, means| {
-            Kernel::get().row_weighted_means(rows, weights, means);
+            Kernels::get().row_weighted_means(rows, weights, means);
         })
     }
 
@@ -269,7 +269,7 @@ impl<M: Mode> Executor<'_, M> {
         output: &mut SharedArray<f64, Ix1>,
     ) -> Result<Report> {
         each_piece(self, &input.into(), output, (), |(), rows, row_len, sums| {
-            Kernel::get().row_plain_sums(rows, row_len, sums);
+            Kernels::get().row_plain_sums(rows, row_len, sums);
         })
     }
 }
@@ -278,15 +278,15 @@ impl<M: Mode> Executor<'_, M> {
 #[derive(Clone, Copy)]
 struct Weighed<'w>(Weights<'w>);
 
-impl Portable for Weighed<'_> {
-    fn pack(&self, packet: &mut Packet<'_>) {
-        Carried(ArrayView1::from(self.0.values())).pack(packet);
+impl Marshal for Weighed<'_> {
+    fn pack(&self, args: &mut PackedArgs<'_>) {
+        ByValue(ArrayView1::from(self.0.values())).pack(args);
     }
 
-    unsafe fn unpack(words: &mut Unpacker<'_>) -> Self {
+    unsafe fn unpack(words: &mut ArgReader<'_>) -> Self {
         // SAFETY: as the caller promises.
-        let Carried(values) = unsafe { Carried::<'_, f64, Ix1>::unpack(words) };
-        Self(Kernel::get().weigh(values.to_slice().expect("packed on end")))
+        let ByValue(values) = unsafe { ByValue::<'_, f64, Ix1>::unpack(words) };
+        Self(Kernels::get().weigh(values.to_slice().expect("packed on end")))
     }
 }
 
@@ -298,7 +298,7 @@ fn elements_of<'v>(vector: &'v ArrayView1<'_, f64>) -> &'v [f64] {
 /// One call of a kernel of ours, which gets what else it needs, rows on end, their length and as
 /// many elements of the output. (The instructions are chosen before any fork: the choice reads the
 /// environment.)
-fn each_piece<M: Mode, D: RemoveAxis, X: Portable>(
+fn each_piece<M: Mode, D: RemoveAxis, X: Marshal>(
     executor: &Executor<'_, M>,
     input: &Selection<'_, f64, D>,
     output: &mut SharedArray<f64, Ix1>,
@@ -312,13 +312,13 @@ fn each_piece<M: Mode, D: RemoveAxis, X: Portable>(
         input,
         output,
         Plan::BuiltIn,
-        Given::NONE,
+        KernelArg::NONE,
         extra,
         move |Task { input, extra, .. }| {
             let rows_of = RowReader::new(input)?;
-            Ok(move |rows: Range<usize>, results: &mut [f64], station: &Station<'_>| {
+            Ok(move |rows: Range<usize>, results: &mut [f64], context: &BlockContext<'_>| {
                 let start = rows.start;
-                rows_of.pieces(rows, station, |piece, elements| {
+                rows_of.pieces(rows, context, |piece, elements| {
                     kernel(
                         &extra,
                         elements,

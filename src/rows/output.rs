@@ -23,10 +23,10 @@ use std::os::unix::fs::FileExt;
 use ndarray::Dimension;
 
 use crate::array::{Element, SharedArray};
-use crate::engine::args::{Packet, Unpacker};
+use crate::engine::args::{ArgReader, PackedArgs};
 use crate::engine::blocks::{RowBlock, RowBlocks};
-use crate::engine::control::{Claim, MessageKind, Saved, Station};
-use crate::engine::undo::{Spare, SpareRoom};
+use crate::engine::control::{BlockContext, Claim, MessageKind, Saved};
+use crate::engine::undo::{Undo, UndoBuffer};
 use crate::error::{Error, Result};
 use crate::failpoints;
 use crate::segment::Segment;
@@ -58,25 +58,25 @@ impl Share {
 
 /// An output, borrowed for one call: the caller's side.
 #[derive(Debug)]
-pub(super) struct Target<'a, T> {
+pub(super) struct CallOutput<'a, T> {
     /// Writable, as a worker's is.
     start: *mut T,
     len: usize,
     segment: &'a Segment,
     share: Share,
-    spare: Option<Spare>,
+    undo: Option<Undo>,
     /// No kernel sees the output: so many elements are gathered at most.
     gathered: Option<usize>,
     output: PhantomData<&'a mut T>,
 }
 
-impl<'a, T: Element> Target<'a, T> {
+impl<'a, T: Element> CallOutput<'a, T> {
     /// Over all of `output`, which workers fill in place.
     pub(super) fn new<D: Dimension>(output: &'a mut SharedArray<T, D>, share: Share) -> Self {
         let start = output.as_mut_ptr();
         let output: &'a SharedArray<T, D> = output;
         let (len, segment) = (output.len(), output.segment());
-        Self { start, len, segment, share, spare: None, gathered: None, output: PhantomData }
+        Self { start, len, segment, share, undo: None, gathered: None, output: PhantomData }
     }
 
     /// The output is what the rows are read from.
@@ -89,7 +89,7 @@ impl<'a, T: Element> Target<'a, T> {
         let row_bytes = self.len / blocks.n_rows().max(1) * size_of::<T>();
         if row_bytes > 0 {
             let block_rows = blocks.get(0).map_or(0, |block| block.rows().len());
-            self.spare = Some(Spare::new(workers, row_bytes, block_rows, guarded)?);
+            self.undo = Some(Undo::new(workers, row_bytes, block_rows, guarded)?);
         }
         Ok(self)
     }
@@ -110,46 +110,46 @@ impl<'a, T: Element> Target<'a, T> {
     pub(super) fn writable(&self) -> Vec<&Segment> {
         let hidden = self.gathered.is_some() && !failpoints::is_on("writable output under guard");
         let output = (!hidden).then_some(self.segment);
-        output.into_iter().chain(self.spare.as_ref().map(Spare::segment)).collect()
+        output.into_iter().chain(self.undo.as_ref().map(Undo::segment)).collect()
     }
 
     /// As a worker has it that is a copy of this process. Its memory is had before the fork, since
     /// workers allocate nothing.
-    pub(super) fn for_workers(&self) -> Result<BlockTarget<'a, T>> {
-        let room = self.spare.as_ref().map(Spare::room);
-        BlockTarget::new(
+    pub(super) fn for_workers(&self) -> Result<BlockOutput<'a, T>> {
+        let undo = self.undo.as_ref().map(Undo::buffer);
+        BlockOutput::new(
             self.start,
             self.len,
             self.segment.data_in_file(),
             self.share,
-            room,
+            undo,
             self.gathered,
         )
     }
 
     /// Writes down what a worker needs to know that is none.
-    pub(super) fn pack<'s>(&'s self, packet: &mut Packet<'s>) {
-        packet.place(self.segment, self.start.cast_const());
-        packet.word(self.segment.data_in_file().1);
-        packet.size(self.len);
+    pub(super) fn pack<'s>(&'s self, args: &mut PackedArgs<'s>) {
+        args.place(self.segment, self.start.cast_const());
+        args.word(self.segment.data_in_file().1);
+        args.size(self.len);
         let (per_block, len) = match self.share {
             Share::PerRow(len) => (0, len),
             Share::PerBlock(len) => (1, len),
         };
-        packet.word(per_block);
-        packet.size(len);
-        packet.word(u64::from(self.spare.is_some()));
-        if let Some(spare) = &self.spare {
-            spare.pack(packet);
+        args.word(per_block);
+        args.size(len);
+        args.word(u64::from(self.undo.is_some()));
+        if let Some(undo) = &self.undo {
+            undo.pack(args);
         }
-        packet.size(self.gathered.map_or(0, |len| len + 1));
+        args.size(self.gathered.map_or(0, |len| len + 1));
     }
 
     /// When no worker that had it lives: puts back what the dead worker of a slot had saved, the
     /// first of `rows`.
     pub(super) fn restore(&self, rows: &Range<usize>, slot: u16) -> Result<()> {
-        let (Some(spare), Share::PerRow(len)) = (&self.spare, self.share) else { return Ok(()) };
-        self.segment.write_at(rows.start * len * size_of::<T>(), spare.saved(rows, slot))
+        let (Some(undo), Share::PerRow(len)) = (&self.undo, self.share) else { return Ok(()) };
+        self.segment.write_at(rows.start * len * size_of::<T>(), undo.saved(rows, slot))
     }
 
     /// When no worker lives: has `value` in every element of these rows. By system call: a page
@@ -177,35 +177,35 @@ impl<'a, T: Element> Target<'a, T> {
 
 /// The same in a worker.
 #[derive(Debug)]
-pub(super) struct BlockTarget<'a, T> {
+pub(super) struct BlockOutput<'a, T> {
     start: *mut T,
     len: usize,
     /// And where the elements begin in it.
     file: (&'a File, u64),
     share: Share,
-    spare: Option<SpareRoom>,
+    undo: Option<UndoBuffer>,
     /// Every worker fills one of its own.
     buffer: Option<RefCell<Vec<T>>>,
 }
 
-impl<'a, T: Element> BlockTarget<'a, T> {
+impl<'a, T: Element> BlockOutput<'a, T> {
     fn new(
         start: *mut T,
         len: usize,
         file: (&'a File, u64),
         share: Share,
-        room: Option<SpareRoom>,
+        undo: Option<UndoBuffer>,
         gathered: Option<usize>,
     ) -> Result<Self> {
         let buffer = gathered.map(room_for).transpose()?.map(RefCell::new);
-        Ok(Self { start, len, file, share, spare: room, buffer })
+        Ok(Self { start, len, file, share, undo, buffer })
     }
 
     /// What [`Target::pack`] has packed.
     ///
     /// # Safety
-    /// As for [`Portable::unpack`](crate::engine::args::Portable::unpack).
-    pub(super) unsafe fn unpack(words: &mut Unpacker<'a>) -> Result<Self> {
+    /// As for [`Marshal::unpack`](crate::engine::args::Marshal::unpack).
+    pub(super) unsafe fn unpack(words: &mut ArgReader<'a>) -> Result<Self> {
         let (start, file) = words.place();
         let file = (file, words.word());
         let len = words.size();
@@ -214,28 +214,28 @@ impl<'a, T: Element> BlockTarget<'a, T> {
             _ => Share::PerBlock(words.size()),
         };
         // SAFETY: as the caller promises.
-        let room = (words.word() != 0).then(|| unsafe { SpareRoom::unpack(words) });
+        let undo = (words.word() != 0).then(|| unsafe { UndoBuffer::unpack(words) });
         let gathered = words.size().checked_sub(1);
-        Self::new(start, len, file, share, room, gathered)
+        Self::new(start, len, file, share, undo, gathered)
     }
 
     /// Runs `kernel` on the elements that belong to a won block, and has them in the output.
     pub(super) fn fill(
         &self,
         claim: &mut Claim<'_>,
-        station: &Station<'_>,
+        context: &BlockContext<'_>,
         mut kernel: impl FnMut(Range<usize>, &mut [T]) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
         let rows = claim.block().rows();
-        match (&self.buffer, &self.spare) {
+        match (&self.buffer, &self.undo) {
             (None, None) => kernel(rows, self.part_mut(claim)),
-            (None, Some(spare)) => {
+            (None, Some(undo)) => {
                 let (first, per_row) = (rows.start, self.per_row(&rows, claim));
                 let part = self.part_mut(claim);
-                spare.pieces(rows).try_for_each(|piece| {
+                undo.pieces(rows).try_for_each(|piece| {
                     let values =
                         &mut part[(piece.start - first) * per_row..(piece.end - first) * per_row];
-                    spare.save(piece.start, bytemuck::cast_slice(values), station);
+                    undo.save(piece.start, bytemuck::cast_slice(values), context);
                     kernel(piece, values)
                 })
             }
@@ -245,12 +245,12 @@ impl<'a, T: Element> BlockTarget<'a, T> {
                 buffer.clear();
                 buffer.resize(part.len(), T::zeroed());
                 kernel(rows, &mut buffer)?;
-                or_give_up(self.publish(part.start, &buffer), station)
+                record_write_error(self.publish(part.start, &buffer), context)
             }
-            (Some(buffer), Some(spare)) => {
+            (Some(buffer), Some(undo)) => {
                 let (end, per_row) = (rows.end, self.per_row(&rows, claim));
                 let mut buffer = buffer.borrow_mut();
-                spare.pieces(rows).try_for_each(|piece| {
+                undo.pieces(rows).try_for_each(|piece| {
                     let part = piece.start * per_row..piece.end * per_row;
                     let old = self.part(claim, part.clone());
                     buffer.clear();
@@ -258,11 +258,11 @@ impl<'a, T: Element> BlockTarget<'a, T> {
                     kernel(piece.clone(), &mut buffer)?;
                     // The kernel, which might spoil what is saved, does not run again before that
                     // is of no use any more.
-                    spare.save(piece.start, bytemuck::cast_slice(old), station);
-                    or_give_up(self.publish(part.start, &buffer), station)?;
+                    undo.save(piece.start, bytemuck::cast_slice(old), context);
+                    record_write_error(self.publish(part.start, &buffer), context)?;
                     // The last rows are done when the unit is.
                     if piece.end < end {
-                        station.set_saved(Saved::Partly(piece.end));
+                        context.set_saved(Saved::InProgress(piece.end));
                     }
                     ControlFlow::Continue(())
                 })
@@ -336,11 +336,11 @@ fn room_for<T>(len: usize) -> Result<Vec<T>> {
 }
 
 /// A worker whose values find no way out cannot go on: leaves word of it.
-fn or_give_up(outcome: io::Result<()>, station: &Station<'_>) -> ControlFlow<()> {
+fn record_write_error(outcome: io::Result<()>, context: &BlockContext<'_>) -> ControlFlow<()> {
     let Err(error) = outcome else { return ControlFlow::Continue(()) };
     // The number, not its text: looking that up takes a lock and allocates.
     let errno = error.raw_os_error().unwrap_or(0);
-    station.leave_message(
+    context.leave_message(
         MessageKind::Setup,
         format_args!("pwrite to a segment: errno {errno}"),
         "",

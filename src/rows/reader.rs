@@ -9,9 +9,9 @@ use std::ops::{ControlFlow, Range};
 
 use ndarray::{ArrayView, ArrayViewMut, Axis, Dimension, RemoveAxis, Slice};
 
-use super::run::or_leave_word;
+use super::run::record_failure;
 use crate::array::Element;
-use crate::engine::control::Station;
+use crate::engine::control::BlockContext;
 use crate::error::{Error, Result};
 
 /// Bytes of input between two notes of the row that a worker is at, some 50 us. (Every 64 KiB costs
@@ -59,20 +59,20 @@ impl<'v, A: Element, D: RemoveAxis> RowReader<'v, A, D> {
     }
 
     /// Calls `kernel` with some rows on end at a time and their place, in order. When it fails,
-    /// with the number of the row within these and a word about it, the station tells both.
+    /// with the number of the row within these and a word about it, the context tells both.
     pub(super) fn pieces<E: fmt::Display>(
         &self,
         rows: Range<usize>,
-        station: &Station<'_>,
+        context: &BlockContext<'_>,
         mut kernel: impl FnMut(Range<usize>, &[A]) -> Result<(), (usize, E)>,
     ) -> ControlFlow<()> {
         let mut kernel = |piece: Range<usize>, elements: &[A]| {
-            station.set_row(piece.start);
+            context.set_row(piece.start);
             let done = kernel(piece.clone(), elements).map_err(|(row, word)| {
-                station.set_row(piece.start + row);
+                context.set_row(piece.start + row);
                 word
             });
-            or_leave_word(done, station)
+            record_failure(done, context)
         };
         let block = self.input.slice_axis(Axis(0), Slice::from(rows.clone()));
         let row_bytes = (self.row_len * size_of::<A>()).max(1);

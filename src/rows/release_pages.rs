@@ -11,9 +11,9 @@ const MAX: usize = 9;
 /// Of each input that lies in such a file: where row 0 begins, how far it is to the next, and how
 /// long one is, in bytes.
 #[derive(Debug, Default)]
-pub(crate) struct Trail([Option<[usize; 3]>; MAX]);
+pub(crate) struct FileRows([Option<[usize; 3]>; MAX]);
 
-impl Trail {
+impl FileRows {
     /// Rows that begin at `address`, if that is in such a file.
     pub(super) fn add(&mut self, address: usize, stride: usize, row_bytes: usize) {
         if file_pages::contain(address)
@@ -24,10 +24,10 @@ impl Trail {
     }
 
     /// These rows have been read.
-    pub(super) fn let_go(&self, rows: &Range<usize>) {
+    pub(super) fn release(&self, rows: &Range<usize>) {
         for [address, stride, row_bytes] in self.0.iter().map_while(|part| *part) {
             if let Some(last) = rows.end.checked_sub(1).filter(|_| !rows.is_empty()) {
-                file_pages::let_go(
+                file_pages::release(
                     &(address + rows.start * stride..address + last * stride + row_bytes),
                 );
             }

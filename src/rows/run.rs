@@ -16,21 +16,21 @@ use ndarray::Dimension;
 use super::Rows;
 use super::input::sealed::{RowAccess, RowCheck};
 use super::input::warn_of_name;
-use super::output::{BlockTarget, Share, Target};
-use super::release_pages::Trail;
+use super::output::{BlockOutput, CallOutput, Share};
+use super::release_pages::FileRows;
 use crate::array::{Element, SharedArray};
-use crate::engine::args::{Portable, Unpacker, from_word};
+use crate::engine::args::{ArgReader, Marshal, from_word};
 use crate::engine::blocks::{Cut, RowBlocks};
 use crate::engine::call::Call;
-use crate::engine::control::{Claim, MessageKind, Slot, Station};
+use crate::engine::control::{BlockContext, Claim, MessageKind, Slot};
 use crate::engine::decide::Division;
 use crate::engine::options::Options;
 use crate::engine::policy::Policy;
 use crate::engine::report::{Output, Report};
 use crate::error::{Error, Result};
 use crate::executor::Executor;
-use crate::executor::mode::{Desk, Entry, Given, Mode};
-use crate::kernel::Kernel;
+use crate::executor::mode::{EntryPoint, KernelArg, Mode, RunBlocks};
+use crate::kernel::Kernels;
 
 /// How rows are cut into blocks, what of the output belongs to a block, and who wrote the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,7 +101,7 @@ pub(super) fn run<'t, M, I, T, D, K, X, O, B>(
     inputs: &'t I,
     output: &mut SharedArray<T, D>,
     plan: Plan,
-    given: Given<'t, K>,
+    given: KernelArg<'t, K>,
     extra: X,
     operation: O,
 ) -> Result<Report>
@@ -110,27 +110,27 @@ where
     I: Rows,
     T: Element,
     D: Dimension,
-    X: Portable,
+    X: Marshal,
     O: Fn(Task<'t, I::View, K, X>) -> Result<B> + Copy,
-    B: Fn(Range<usize>, &mut [T], &Station<'_>) -> ControlFlow<()>,
+    B: Fn(Range<usize>, &mut [T], &BlockContext<'_>) -> ControlFlow<()>,
 {
     let (options, mode) = (executor.options(), executor.mode());
     check(executor, inputs)?;
     // Chosen before the fork, since the choice reads the environment under a lock, and a user's
     // kernel may sum, too.
-    Kernel::get();
+    Kernels::get();
     let fill = fill_value::<T>(options, plan)?;
     let n_rows = inputs.n_rows();
 
     let (input_row_bytes, output_bytes) = (inputs.row_bytes(), output.len() * size_of::<T>());
     let share = plan.share(n_rows, output.len());
     if plan == Plan::BuiltIn
-        && mode.is_small((n_rows * input_row_bytes + output_bytes) as u64)
-        && inputs.is_out_of_reach()
+        && mode.runs_inline((n_rows * input_row_bytes + output_bytes) as u64)
+        && inputs.is_private()
         && let Some(report) =
             in_the_caller(options, inputs, output, given.kernel, &extra, operation)
     {
-        mode.note_small();
+        mode.count_inline();
         return Ok(report);
     }
     let in_place = plan == Plan::InPlace;
@@ -140,7 +140,7 @@ where
         if guarded { Cut::guarded_blocks } else { Cut::blocks }(&cut, n_rows, options.block_rows);
     let workers = mode.workers_for(options, blocks.len());
     let output_pages = output.pages();
-    let mut target = Target::new(output, share);
+    let mut target = CallOutput::new(output, share);
     if in_place {
         target = target.in_place(workers, &blocks, guarded)?;
     }
@@ -148,7 +148,7 @@ where
         target = target.guarded(&blocks)?;
     }
     let out_of_reach =
-        mode.is_quick() && inputs.is_out_of_reach() && target.segment().is_out_of_reach();
+        mode.skips_length_checks() && inputs.is_private() && target.segment().is_private();
     let check_lengths = || {
         if out_of_reach {
             return Ok(()); // there is nobody who could have done anything to them
@@ -176,17 +176,17 @@ where
     };
     let body = || {
         let task = Task { input: inputs.view(), kernel: given.kernel, extra: extra.clone() };
-        let trail = trail_of(&task.input);
-        Ok(on_blocks(operation(task)?, target.for_workers()?, trail))
+        let file_rows = file_rows_of(&task.input);
+        Ok(on_blocks(operation(task)?, target.for_workers()?, file_rows))
     };
-    let ran = mode.run(options, &call, body, |packet| {
-        let travel = given.travel.as_ref().expect("such workers are given kernels that travel");
-        packet.kernel::<K>((travel.pack)(given.kernel));
-        packet.size(travel.unpack as usize);
-        inputs.pack(packet);
-        extra.pack(packet);
-        target.pack(packet);
-        entry::<I, T, K, X, O, B> as Entry
+    let ran = mode.run(options, &call, body, |args| {
+        let codec = given.codec.as_ref().expect("such workers are given kernels that travel");
+        args.kernel::<K>((codec.pack)(given.kernel));
+        args.size(codec.unpack as usize);
+        inputs.pack(args);
+        extra.pack(args);
+        target.pack(args);
+        entry::<I, T, K, X, O, B> as EntryPoint
     });
     let ran = ran.and_then(|mut report| {
         if let Some(value) = fill {
@@ -224,17 +224,17 @@ where
     I: Rows,
     T: Element,
     D: Dimension,
-    X: Portable,
+    X: Marshal,
     O: Fn(Task<'t, I::View, K, X>) -> Result<B>,
-    B: Fn(Range<usize>, &mut [T], &Station<'_>) -> ControlFlow<()>,
+    B: Fn(Range<usize>, &mut [T], &BlockContext<'_>) -> ControlFlow<()>,
 {
-    if !options.is_plain() || !output.segment().is_out_of_reach() {
+    if !options.has_no_callbacks() || !output.segment().is_private() {
         return None;
     }
     let began = Instant::now();
     let block = operation(Task { input: inputs.view(), kernel, extra: extra.clone() }).ok()?;
     let (slot, n_rows) = (Slot::default(), inputs.n_rows());
-    let done = block(0..n_rows, output.as_mut_slice(), &Station::of_caller(&slot));
+    let done = block(0..n_rows, output.as_mut_slice(), &BlockContext::of_caller(&slot));
     // Of rows that fail the supervisor knows how to speak.
     done.is_continue().then(|| Report {
         inline: true,
@@ -249,34 +249,37 @@ where
 
 /// What a worker runs on a won block.
 fn on_blocks<T: Element>(
-    block: impl Fn(Range<usize>, &mut [T], &Station<'_>) -> ControlFlow<()>,
-    target: BlockTarget<'_, T>,
-    trail: Trail,
-) -> impl Fn(&mut Claim<'_>, &Station<'_>) -> ControlFlow<()> {
-    move |claim, station| {
-        let done = target.fill(claim, station, |rows, values| block(rows, values, station));
-        trail.let_go(&claim.block().rows());
+    block: impl Fn(Range<usize>, &mut [T], &BlockContext<'_>) -> ControlFlow<()>,
+    target: BlockOutput<'_, T>,
+    file_rows: FileRows,
+) -> impl Fn(&mut Claim<'_>, &BlockContext<'_>) -> ControlFlow<()> {
+    move |claim, context| {
+        let done = target.fill(claim, context, |rows, values| block(rows, values, context));
+        file_rows.release(&claim.block().rows());
         done
     }
 }
 
-fn trail_of(input: &impl RowAccess) -> Trail {
-    let mut trail = Trail::default();
-    input.leave_trail(&mut trail);
-    trail
+fn file_rows_of(input: &impl RowAccess) -> FileRows {
+    let mut file_rows = FileRows::default();
+    input.note_file_rows(&mut file_rows);
+    file_rows
 }
 
 /// In a worker that is no copy of the caller: unpacks what `pack` in [`run`] has packed, and works.
 ///
 /// # Safety
-/// As for [`Entry`].
-unsafe fn entry<'t, I, T, K, X, O, B>(words: &mut Unpacker<'_>, desk: Desk<'_>) -> Result<()>
+/// As for [`EntryPoint`].
+unsafe fn entry<'t, I, T, K, X, O, B>(
+    words: &mut ArgReader<'_>,
+    run_blocks: RunBlocks<'_>,
+) -> Result<()>
 where
     I: Rows,
     T: Element,
-    X: Portable,
+    X: Marshal,
     O: Fn(Task<'t, I::View, K, X>) -> Result<B> + Copy,
-    B: Fn(Range<usize>, &mut [T], &Station<'_>) -> ControlFlow<()>,
+    B: Fn(Range<usize>, &mut [T], &BlockContext<'_>) -> ControlFlow<()>,
     K: 't,
 {
     const { assert!(size_of::<O>() == 0, "an operation captures nothing") };
@@ -293,12 +296,12 @@ where
     // SAFETY: likewise.
     let extra = unsafe { X::unpack(words) };
     // SAFETY: likewise.
-    let target = unsafe { BlockTarget::unpack(words) }?;
+    let target = unsafe { BlockOutput::unpack(words) }?;
     // SAFETY: a value of a type of no bytes, which the caller has, and which may be copied.
     let operation: O = unsafe { from_word(0) };
-    let trail = trail_of(&input);
+    let file_rows = file_rows_of(&input);
     let block = operation(Task { input, kernel, extra })?;
-    desk(&on_blocks(block, target, trail));
+    run_blocks(&on_blocks(block, target, file_rows));
     Ok(())
 }
 
@@ -351,28 +354,28 @@ fn truncated_error(truncated: Error, ran: Result<Report>, rows_are_there: bool) 
 pub(super) fn each_row<V: RowAccess, E: fmt::Display>(
     inputs: &V,
     rows: Range<usize>,
-    station: &Station<'_>,
+    context: &BlockContext<'_>,
     mut kernel: impl FnMut(usize, V::Row) -> Result<(), E>,
 ) -> ControlFlow<()> {
     for (place, row) in inputs.iter(rows.clone()).enumerate() {
         let index = rows.start + place;
-        station.set_row(index);
-        if !station.skips(index) {
-            or_leave_word(kernel(place, row), station)?;
+        context.set_row(index);
+        if !context.skips(index) {
+            record_failure(kernel(place, row), context)?;
         }
     }
     ControlFlow::Continue(())
 }
 
 /// A kernel's failure goes into the slot, as one of the row that the slot is at.
-pub(super) fn or_leave_word<E: fmt::Display>(
+pub(super) fn record_failure<E: fmt::Display>(
     outcome: Result<(), E>,
-    station: &Station<'_>,
+    context: &BlockContext<'_>,
 ) -> ControlFlow<()> {
     match outcome {
         Ok(()) => ControlFlow::Continue(()),
         Err(error) => {
-            station.leave_message(MessageKind::KernelError, error, "");
+            context.leave_message(MessageKind::KernelError, error, "");
             ControlFlow::Break(())
         }
     }

@@ -7,12 +7,12 @@ use ndarray::{Ix1, RemoveAxis};
 use super::reader::RowReader;
 use super::run::{Plan, Task, check, check_shape, run, with_new_output};
 use crate::array::{Bool, Element, Selection, SharedArray};
-use crate::engine::control::Station;
+use crate::engine::control::BlockContext;
 use crate::engine::report::{Output, Report};
 use crate::error::{DeathCause, Error, Result};
 use crate::executor::Executor;
-use crate::executor::mode::{Given, Mode};
-use crate::kernel::{Kernel, Overflow};
+use crate::executor::mode::{KernelArg, Mode};
+use crate::kernel::{Kernels, Overflow};
 
 /// The exact sum of each row of a slice, in the calling thread: what [`Executor::row_sums`] runs in
 /// its workers, for those who bring threads of their own.
@@ -36,7 +36,7 @@ use crate::kernel::{Kernel, Overflow};
 /// assert!(sums.iter().all(|&sum| sum == 1.0));
 /// ```
 pub fn exact_row_sums(rows: &[f64], n_columns: usize, sums: &mut [f64]) {
-    Kernel::get().row_sums(rows, n_columns, sums);
+    Kernels::get().row_sums(rows, n_columns, sums);
 }
 
 /// An element type whose rows [`Executor::row_sums`] adds up, and the type of the sums. Implemented
@@ -69,7 +69,7 @@ macro_rules! summands {
             type Sum = $sum;
 
             fn sum_rows(rows: &[Self], n_columns: usize, sums: &mut [$sum]) -> Result<(), (usize, i128)> {
-                let summed = <$type as crate::kernel::Summand>::row_sums(Kernel::get(), rows, n_columns, sums);
+                let summed = <$type as crate::kernel::ExactSum>::row_sums(Kernels::get(), rows, n_columns, sums);
                 summed.map_err(|Overflow { row, sum }| (row, sum))
             }
         }
@@ -82,7 +82,7 @@ impl Summand for Bool {
     type Sum = u64;
 
     fn sum_rows(rows: &[Self], n_columns: usize, sums: &mut [u64]) -> Result<(), (usize, i128)> {
-        Kernel::get().row_counts(bytemuck::cast_slice(rows), n_columns, sums);
+        Kernels::get().row_counts(bytemuck::cast_slice(rows), n_columns, sums);
         Ok(())
     }
 }
@@ -153,17 +153,24 @@ impl<M: Mode> Executor<'_, M> {
         let input = input.into();
         check(self, &input)?;
         check_shape(&Ix1(input.n_rows()), output)?;
-        let summed =
-            run(self, &input, output, Plan::BuiltIn, Given::NONE, (), |Task { input, .. }| {
+        let summed = run(
+            self,
+            &input,
+            output,
+            Plan::BuiltIn,
+            KernelArg::NONE,
+            (),
+            |Task { input, .. }| {
                 let rows_of = RowReader::new(input)?;
-                Ok(move |rows: Range<usize>, sums: &mut [A::Sum], station: &Station<'_>| {
+                Ok(move |rows: Range<usize>, sums: &mut [A::Sum], context: &BlockContext<'_>| {
                     let start = rows.start;
-                    rows_of.pieces(rows, station, |piece, elements| {
+                    rows_of.pieces(rows, context, |piece, elements| {
                         let sums = &mut sums[piece.start - start..piece.end - start];
                         A::sum_rows(elements, rows_of.row_len(), sums)
                     })
                 })
-            });
+            },
+        );
         summed.map(with_overflows_in_words::<A>).map_err(overflow::<A>)
     }
 }

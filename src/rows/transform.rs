@@ -7,12 +7,12 @@ use ndarray::{ArrayViewMut, Axis, Dimension, IntoDimension};
 use super::run::{Plan, Task, check, check_shape, each_row, run, stacked, with_new_output};
 use super::{KernelReturn, Rows};
 use crate::array::{Element, SharedArray};
-use crate::engine::args::Shape;
-use crate::engine::control::Station;
+use crate::engine::args::ShapeArg;
+use crate::engine::control::BlockContext;
 use crate::engine::report::{Output, Report};
 use crate::error::Result;
 use crate::executor::Executor;
-use crate::executor::mode::{Given, KernelFor, Mode};
+use crate::executor::mode::{KernelArg, KernelFor, Mode};
 
 /// One axis more than a shape given as `S`.
 pub(super) type Larger<S> = <<S as IntoDimension>::Dim as Dimension>::Larger;
@@ -90,12 +90,12 @@ impl<M: Mode> Executor<'_, M> {
             &input,
             output,
             Plan::Rows,
-            Given::to(self.mode(), &kernel),
-            Shape(dim),
-            |Task { input, kernel, extra: Shape(dim) }| {
-                Ok(move |rows: Range<usize>, values: &mut [T], station: &Station<'_>| {
+            KernelArg::to(self.mode(), &kernel),
+            ShapeArg(dim),
+            |Task { input, kernel, extra: ShapeArg(dim) }| {
+                Ok(move |rows: Range<usize>, values: &mut [T], context: &BlockContext<'_>| {
                     let mut block = block_view(&dim, rows.len(), values);
-                    each_row(&input, rows, station, |at, row| {
+                    each_row(&input, rows, context, |at, row| {
                         kernel(row, &mut block.index_axis_mut(Axis(0), at)).into_result()
                     })
                 })

@@ -10,12 +10,12 @@ use super::run::{Plan, Task, each_row, run};
 use super::transform::block_view;
 use super::{KernelReturn, RowMut, Rows};
 use crate::array::{Element, SharedArray};
-use crate::engine::args::Shape;
-use crate::engine::control::Station;
+use crate::engine::args::ShapeArg;
+use crate::engine::control::BlockContext;
 use crate::engine::report::Report;
 use crate::error::Result;
 use crate::executor::Executor;
-use crate::executor::mode::{Given, KernelFor, Mode};
+use crate::executor::mode::{KernelArg, KernelFor, Mode};
 
 impl<M: Mode> Executor<'_, M> {
     /// Calls `kernel` for every row with a [`RowMut`] to change in place, in workers. There is no
@@ -63,13 +63,13 @@ impl<M: Mode> Executor<'_, M> {
             &rows,
             array,
             Plan::InPlace,
-            Given::to(self.mode(), &kernel),
-            Shape(dim),
-            |Task { kernel, extra: Shape(dim), .. }| {
-                Ok(move |rows: Range<usize>, values: &mut [A], station: &Station<'_>| {
+            KernelArg::to(self.mode(), &kernel),
+            ShapeArg(dim),
+            |Task { kernel, extra: ShapeArg(dim), .. }| {
+                Ok(move |rows: Range<usize>, values: &mut [A], context: &BlockContext<'_>| {
                     let start = rows.start;
                     let mut block = block_view(&dim, rows.len(), values);
-                    each_row(&tasks(rows.end), rows, station, |at, _| {
+                    each_row(&tasks(rows.end), rows, context, |at, _| {
                         kernel(&mut RowMut::new(start + at, block.index_axis_mut(Axis(0), at)))
                             .into_result()
                     })
@@ -110,13 +110,13 @@ impl<M: Mode> Executor<'_, M> {
             &both,
             array,
             Plan::InPlace,
-            Given::to(self.mode(), &kernel),
-            Shape(dim),
-            |Task { input, kernel, extra: Shape(dim) }| {
-                Ok(move |rows: Range<usize>, values: &mut [A], station: &Station<'_>| {
+            KernelArg::to(self.mode(), &kernel),
+            ShapeArg(dim),
+            |Task { input, kernel, extra: ShapeArg(dim) }| {
+                Ok(move |rows: Range<usize>, values: &mut [A], context: &BlockContext<'_>| {
                     let start = rows.start;
                     let mut block = block_view(&dim, rows.len(), values);
-                    each_row(&input, rows, station, |at, (_, others)| {
+                    each_row(&input, rows, context, |at, (_, others)| {
                         kernel(
                             &mut RowMut::new(start + at, block.index_axis_mut(Axis(0), at)),
                             others,

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use super::handle::Segment;
 use super::mapping::Mapped;
 use super::name::{self, os};
-use super::npy::{Layout, NpyFile, Wanted};
+use super::npy::{ExpectedArray, Layout, NpyFile};
 use super::{preflight, reserve, reserve_in_child, shortage};
 use crate::error::{Error, Result};
 use crate::sys::file;
@@ -23,7 +23,7 @@ use crate::sys::memory::{Access, SMALL_PAGE};
 ///
 /// What is checked is the file as it is now. That nobody truncates it later, or writes to it while
 /// it is read, is for the caller to know: hence `SharedArray::attach` is `unsafe`.
-pub(crate) fn attach(name: &str, wanted: Wanted) -> Result<(Segment, Layout)> {
+pub(crate) fn attach(name: &str, wanted: ExpectedArray) -> Result<(Segment, Layout)> {
     let name = name::validated(name)?;
     let npy = NpyFile::open_name(name, true)?;
     lock_shared(&npy.file, name)?;
@@ -43,7 +43,7 @@ pub(crate) fn attach(name: &str, wanted: Wanted) -> Result<(Segment, Layout)> {
 /// As for [`attach`], what becomes of the file later is for the caller to know. It is given no
 /// memory: a hole of a file on a disk is zeros, and one of a sparse file in `/dev/shm` takes memory
 /// when it is read.
-pub(crate) fn map_file(path: &Path, wanted: Wanted) -> Result<(Segment, Layout)> {
+pub(crate) fn map_file(path: &Path, wanted: ExpectedArray) -> Result<(Segment, Layout)> {
     let npy = NpyFile::open_path(path)?;
     // A segment counts as in use. Elsewhere a lock may mean something to others.
     if file::is_in_memory(&npy.file) {
@@ -111,14 +111,13 @@ fn fill_holes(npy: &NpyFile, total: usize) -> Result<()> {
     }
     let missing =
         total.next_multiple_of(SMALL_PAGE as u64).saturating_sub(allocated).max(SMALL_PAGE as u64);
-    let brink = preflight::check_memory(missing)?;
-    preflight::check_room(file, missing)?;
+    let near_limit = preflight::check_memory(missing)?;
+    preflight::check_free_space(file, missing)?;
     let allocate = || holes.iter().try_for_each(|hole| reserve::allocate_all(file, hole.clone()));
     let give_back = || holes.iter().for_each(|hole| empty_again(file, hole));
-    match brink {
-        Some(brink) => {
-            reserve_in_child::reserve(file, missing, brink, allocate).inspect_err(|_| give_back())
-        }
+    match near_limit {
+        Some(near_limit) => reserve_in_child::reserve(file, missing, near_limit, allocate)
+            .inspect_err(|_| give_back()),
         None => allocate().map_err(|error| {
             give_back();
             shortage::shm_error_beside(file, missing, 0, error)

@@ -41,18 +41,18 @@ pub(crate) fn birth(
     }
     preflight::check_file_size_limit(total as u64)?;
     preflight::check_mapping(total)?;
-    let brink = preflight::check_memory(total as u64)?;
+    let near_limit = preflight::check_memory(total as u64)?;
     let newborn = Newborn::new(name, total)?;
     let file = &newborn.file;
-    preflight::check_room(file, total as u64)?;
+    preflight::check_free_space(file, total as u64)?;
     file.set_len(total as u64).map_err(|e| shortage::shm_error(file, total as u64, e))?;
     let len = NonZeroUsize::new(total).ok_or_else(overflow)?;
     let mapping = Mapped::new(file, len, Access::Write, name::label(name))
         .map_err(os("map", Path::new(SHM_DIR)))?;
     file::lock_shared(file).map_err(os("lock", Path::new(SHM_DIR)))?;
     let huge = huge_pages_allowed();
-    if let Some(brink) = brink {
-        reserve_in_child::reserve(file, total as u64, brink, || {
+    if let Some(near_limit) = near_limit {
+        reserve_in_child::reserve(file, total as u64, near_limit, || {
             reserve::reserve_only(file, &mapping, huge)
         })?;
     }
@@ -70,19 +70,19 @@ fn huge_pages_allowed() -> bool {
 /// A file under `/dev/shm` that is not a segment yet.
 struct Newborn {
     file: File,
-    visible: Visible,
+    visible: VisibleName,
 }
 
 /// The name that a newborn has already, where a nameless file is impossible. Its drop takes the
 /// name away.
-struct Visible(Option<(String, Metadata)>);
+struct VisibleName(Option<(String, Metadata)>);
 
 impl Newborn {
     fn new(name: Option<&str>, total: usize) -> Result<Self> {
         let nameless_works = name.is_none() || Path::new("/proc/self/fd").exists();
         let refused = match nameless_works.then(|| file::open_nameless(Path::new(SHM_DIR), LASTING))
         {
-            Some(Ok(file)) => return Ok(Self { file, visible: Visible(None) }),
+            Some(Ok(file)) => return Ok(Self { file, visible: VisibleName(None) }),
             Some(Err(error)) => error,
             None => io::ErrorKind::Unsupported.into(),
         };
@@ -93,7 +93,7 @@ impl Newborn {
             return Self::visible(name, total);
         }
         let newborn = Self::visible(&random_name(), total)?;
-        Ok(Self { file: newborn.file, visible: Visible(None) }) // drops the visible name
+        Ok(Self { file: newborn.file, visible: VisibleName(None) }) // drops the visible name
     }
 
     /// A file made by `O_CREAT | O_EXCL` under its own name, through the `shared_memory` crate.
@@ -124,13 +124,13 @@ impl Newborn {
             .and_then(|()| name::open_regular(name, true));
         match opened {
             Ok((file, meta)) if as_made(&meta) => {
-                Ok(Self { file, visible: Visible(Some((name.to_owned(), meta))) })
+                Ok(Self { file, visible: VisibleName(Some((name.to_owned(), meta))) })
             }
             // Replaced under our hands: not ours to remove.
             Ok(_) => Err(claim_name::in_use(name)?
                 .unwrap_or_else(|| os("make", &path)(io::ErrorKind::NotFound.into()))),
             Err(error) => {
-                drop(Visible(first_seen.map(|meta| (name.to_owned(), meta))));
+                drop(VisibleName(first_seen.map(|meta| (name.to_owned(), meta))));
                 Err(error)
             }
         }
@@ -152,7 +152,7 @@ impl Newborn {
     }
 }
 
-impl Drop for Visible {
+impl Drop for VisibleName {
     fn drop(&mut self) {
         if let Some((name, meta)) = &self.0
             && name::leads_to(name, meta)

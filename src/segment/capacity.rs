@@ -10,10 +10,10 @@ use crate::error::Result;
 use crate::sys::memory::HUGE_PAGE;
 use crate::sys::{file, limits};
 
-/// How large a segment can be now, and what limits it. From [`room`].
+/// How large a segment can be now, and what limits it. From [`capacity`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Room {
+pub struct Capacity {
     /// The largest segment that would not be refused, in bytes, header included: the least of all
     /// that follows.
     pub bytes: u64,
@@ -22,7 +22,7 @@ pub struct Room {
     /// Its size in bytes; `None` if it has no limit of its own.
     pub shm_total: Option<u64>,
     /// The tightest limit on memory; `None` where none can be read.
-    pub memory: Option<MemoryRoom>,
+    pub memory: Option<MemoryCapacity>,
     /// The largest file that this process may make (`RLIMIT_FSIZE`), if that is limited, in bytes.
     pub file_size: Option<u64>,
     /// The address space that this process may still take (`RLIMIT_AS`), if that is limited, in
@@ -37,7 +37,7 @@ pub struct Room {
 /// A limit on memory: that of a control group, or the machine's own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct MemoryRoom {
+pub struct MemoryCapacity {
     /// Bytes that can still be had, as an estimate: others take and give back.
     pub available: u64,
     /// The limit in bytes, swap included if it is the machine's.
@@ -52,7 +52,7 @@ pub struct MemoryRoom {
 /// ```
 /// use rowfork::{SharedArray, segment};
 ///
-/// let room = segment::room()?;
+/// let room = segment::capacity()?;
 /// let n = usize::try_from(room.bytes / 4 / 8).unwrap().min(1 << 20); // a quarter, in elements
 /// let m = SharedArray::<f64, _>::zeros(None, n)?;
 /// assert!(room.shm_total.is_none_or(|total| room.shm_available <= total));
@@ -62,15 +62,15 @@ pub struct MemoryRoom {
 ///
 /// # Errors
 /// [`Os`](crate::Error::Os) if `/dev/shm` or the limits of this process cannot be looked at.
-pub fn room() -> Result<Room> {
+pub fn capacity() -> Result<Capacity> {
     let shm = Path::new(SHM_DIR);
-    let shm = File::open(shm).and_then(|dir| file::room(&dir)).map_err(os("examine", shm))?;
+    let shm = File::open(shm).and_then(|dir| file::free_space(&dir)).map_err(os("examine", shm))?;
     let ours = "read the limits of";
     let file_size = limits::file_size().map_err(os(ours, Path::new("this process")))?;
     let address_space = limits::address_space().map_err(os(ours, Path::new("this process")))?;
-    let memory = limits::memory_room();
+    let memory = limits::available_memory();
     let most = memory.as_ref().map(preflight::most);
-    let mut room = Room {
+    let mut room = Capacity {
         bytes: 0,
         shm_available: if shm.total > 0 { shm.available } else { u64::MAX },
         shm_total: (shm.total > 0).then_some(shm.total),
@@ -83,16 +83,16 @@ pub fn room() -> Result<Room> {
     Ok(room)
 }
 
-fn least(room: &Room, memory: Option<u64>) -> u64 {
+fn least(room: &Capacity, memory: Option<u64>) -> u64 {
     // What aligning a mapping takes for a while is not the segment's.
     let mapped = room.address_space.map(|space| space.saturating_sub(HUGE_PAGE as u64));
     [memory, room.file_size, mapped].into_iter().flatten().fold(room.shm_available, u64::min)
 }
 
-fn described(room: limits::MemoryRoom) -> MemoryRoom {
-    let limits::MemoryRoom { available, total, limit, victim } = room;
+fn described(room: limits::AvailableMemory) -> MemoryCapacity {
+    let limits::AvailableMemory { available, total, limit, victim } = room;
     let group = (victim != limits::Victim::OfTheMachine).then(|| limit.into());
-    MemoryRoom { available, total, group }
+    MemoryCapacity { available, total, group }
 }
 
 #[cfg(test)]
@@ -102,7 +102,7 @@ mod tests {
     #[test]
     fn the_tightest_limit_decides() {
         const MIB: u64 = 1 << 20;
-        let mut room = Room {
+        let mut room = Capacity {
             bytes: 0,
             shm_available: 100 * MIB,
             shm_total: None,
@@ -121,7 +121,7 @@ mod tests {
 
     #[test]
     fn what_there_is_room_for_is_no_more_than_each_limit_has() {
-        let room = room().unwrap();
+        let room = capacity().unwrap();
         assert!(room.bytes <= room.shm_available, "{room:?}");
         let memory = room.memory.as_ref().expect("a machine says how much memory it has");
         assert!(memory.available <= memory.total && room.bytes <= memory.available, "{room:?}");

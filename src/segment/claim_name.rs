@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::sync::Once;
 
 use super::name::{is_live, open_regular, os, our_uid, path, validated};
-use super::parallel::at_home;
+use super::parallel::in_original_process;
 use super::sweep;
 use crate::error::{Error, Result};
 use crate::sys::file;
@@ -34,7 +34,7 @@ pub fn check_free(name: &str) -> Result<()> {
 /// it may be for ever that another thread of the parent was at it.
 fn sweep_once() {
     static SWEPT: Once = Once::new();
-    if at_home() {
+    if in_original_process() {
         // A failed sweep is no reason not to take a name.
         SWEPT.call_once(|| drop(sweep::sweep()));
     }

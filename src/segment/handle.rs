@@ -154,7 +154,7 @@ impl Segment {
 
     /// Whether nobody but this process and its workers can reach it: it was made here and has no
     /// name.
-    pub(crate) fn is_out_of_reach(&self) -> bool {
+    pub(crate) fn is_private(&self) -> bool {
         self.name.is_none() && self.maker.is_some() && !self.abandoned.load(Ordering::Relaxed)
     }
 

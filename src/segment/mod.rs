@@ -27,14 +27,14 @@ mod sweep;
 
 pub(crate) use self::attach::{attach, map_draft, map_file};
 pub(crate) use self::birth::birth;
-pub use self::capacity::{MemoryRoom, Room, room};
+pub use self::capacity::{Capacity, MemoryCapacity, capacity};
 pub use self::claim_name::check_free;
 pub(crate) use self::handle::Segment;
 pub(crate) use self::header::{DATA_OFFSET, data_bytes, of_file as npy_file_header};
 pub(crate) use self::name::{kind_name, os, our_uid, path as path_of, validated};
 pub use self::npy::NpyInfo;
-pub(crate) use self::npy::{Layout, NpyFile, Wanted};
+pub(crate) use self::npy::{ExpectedArray, Layout, NpyFile};
 pub(crate) use self::preflight::{check_address_space, check_memory};
 pub use self::reserve::Pages;
-pub(crate) use self::reserve::{Fill, take_room};
+pub(crate) use self::reserve::{Fill, reserve_file};
 pub use self::sweep::{SegmentInfo, find_processes, info, list, remove, sweep};

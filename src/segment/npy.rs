@@ -69,7 +69,7 @@ impl NpyInfo {
 
 /// The elements that are wanted, as NumPy and as Rust see them.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Wanted {
+pub(crate) struct ExpectedArray {
     /// `<f8` and the like.
     pub(crate) descr: &'static str,
     /// Bytes per element.
@@ -149,7 +149,7 @@ impl NpyFile {
     }
 
     /// Checks every field of the header against what is wanted and against the file's length.
-    pub(crate) fn layout(&self, wanted: Wanted) -> Result<Layout> {
+    pub(crate) fn layout(&self, wanted: ExpectedArray) -> Result<Layout> {
         let Header { descr, shape, data_offset } = &self.header;
         let npy = |source| Error::Npy { path: self.path.clone(), source };
         // `=` and no mark at all mean the byte order of the machine, which is little endian.
@@ -176,7 +176,7 @@ impl NpyFile {
     }
 
     /// Likewise, and that the data lie where elements may be read in place.
-    pub(crate) fn layout_to_map(&self, wanted: Wanted) -> Result<Layout> {
+    pub(crate) fn layout_to_map(&self, wanted: ExpectedArray) -> Result<Layout> {
         let layout = self.layout(wanted)?;
         if layout.data_offset.is_multiple_of(wanted.align) {
             return Ok(layout);

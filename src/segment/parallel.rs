@@ -16,7 +16,7 @@ pub(super) fn each_piece(
 ) -> Result<()> {
     let range = |i: usize| whole.start + i * piece..whole.end.min(whole.start + (i + 1) * piece);
     let pieces = whole.len().div_ceil(piece);
-    if pieces < 2 || !at_home() {
+    if pieces < 2 || !in_original_process() {
         return (0..pieces).try_for_each(|i| work(range(i)));
     }
     (0..pieces).into_par_iter().try_for_each(|i| work(range(i)))
@@ -28,7 +28,7 @@ pub(super) fn each_chunk(
     chunk: usize,
     work: impl Fn(usize, &mut [u8]) -> Result<()> + Sync,
 ) -> Result<()> {
-    if bytes.len() <= chunk || !at_home() {
+    if bytes.len() <= chunk || !in_original_process() {
         return bytes.chunks_mut(chunk).enumerate().try_for_each(|(i, part)| work(i * chunk, part));
     }
     bytes.par_chunks_mut(chunk).enumerate().try_for_each(|(i, part)| work(i * chunk, part))
@@ -37,7 +37,7 @@ pub(super) fn each_chunk(
 /// Whether this is the process that used segments first, where rayon's threads live and locks are
 /// let go of. In a forked child they are not, and waiting for them would take for ever. A worker of
 /// ours is a child even if its parent has never got here: the host may have used rayon by itself.
-pub(super) fn at_home() -> bool {
+pub(super) fn in_original_process() -> bool {
     static HOME: AtomicU32 = AtomicU32::new(0);
     let here = std::process::id();
     // Relaxed: one word, and a forked child gets its copy with all else.

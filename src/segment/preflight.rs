@@ -9,7 +9,7 @@ use std::path::Path;
 use super::name::{SHM_DIR, os};
 use crate::error::{Error, Result};
 use crate::failpoints;
-use crate::sys::limits::{self, MemoryRoom, Victim};
+use crate::sys::limits::{self, AvailableMemory, Victim};
 use crate::sys::memory::{self, SMALL_PAGE};
 use crate::sys::{file, process};
 
@@ -39,11 +39,11 @@ pub(crate) fn check_address_space(need: u64) -> Result<()> {
 /// Beyond its control group's memory, or the machine's, a process is killed rather than told.
 /// Looking takes longer than a small birth does, and a small birth is not what goes beyond.
 ///
-/// What passes may still be a reservation that comes near to what is left: [`Brink`].
-pub(crate) fn check_memory(need: u64) -> Result<Option<Brink>> {
+/// What passes may still be a reservation that comes near to what is left: [`NearLimit`].
+pub(crate) fn check_memory(need: u64) -> Result<Option<NearLimit>> {
     const LARGE: u64 = 16 << 20;
     let look = need >= LARGE && !failpoints::is_on("no look at memory");
-    match if look { limits::memory_room() } else { None } {
+    match if look { limits::available_memory() } else { None } {
         Some(room) => verdict(need, room),
         None => Ok(None),
     }
@@ -53,13 +53,13 @@ pub(crate) fn check_memory(need: u64) -> Result<Option<Brink>> {
 /// meanwhile, the kernel kills one process of the group. The reservation is then a child's
 /// business: see `reserve_in_child`.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Brink {
+pub(crate) struct NearLimit {
     /// The control group's directory.
     pub(super) limit: String,
 }
 
 /// Yes, yes with care, or no.
-fn verdict(need: u64, room: MemoryRoom) -> Result<Option<Brink>> {
+fn verdict(need: u64, room: AvailableMemory) -> Result<Option<NearLimit>> {
     let kept = if room.victim == Victim::TheWholeGroup { margin(need) } else { 0 };
     let available = room.available.saturating_sub(kept);
     if need > available {
@@ -74,11 +74,11 @@ fn verdict(need: u64, room: MemoryRoom) -> Result<Option<Brink>> {
     // A worker is itself the process that the kernel kills first.
     let near = near && room.victim == Victim::OfTheGroup && !process::is_forked_child();
     let near = near && !failpoints::is_on("no sacrifice near the limit");
-    Ok(near.then_some(Brink { limit: room.limit }))
+    Ok(near.then_some(NearLimit { limit: room.limit }))
 }
 
 /// The largest need that [`verdict`] lets pass.
-pub(super) fn most(room: &MemoryRoom) -> u64 {
+pub(super) fn most(room: &AvailableMemory) -> u64 {
     match room.victim {
         Victim::TheWholeGroup => room.available.saturating_sub(margin(0)) / 17 * 16,
         Victim::OfTheGroup | Victim::OfTheMachine => room.available,
@@ -96,8 +96,8 @@ fn margin(need: u64) -> u64 {
 }
 
 /// Says no early; the reservation itself has the last word.
-pub(super) fn check_room(file: &File, need: u64) -> Result<()> {
-    let room = file::room(file).map_err(os("examine", Path::new(SHM_DIR)))?;
+pub(super) fn check_free_space(file: &File, need: u64) -> Result<()> {
+    let room = file::free_space(file).map_err(os("examine", Path::new(SHM_DIR)))?;
     let need = need.next_multiple_of(SMALL_PAGE as u64);
     if room.total > 0 && need > room.available {
         return Err(Error::ShmFull { need, available: room.available, total: room.total });
@@ -115,20 +115,25 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
 
-    fn group_of_100_mib(victim: Victim) -> MemoryRoom {
-        MemoryRoom { available: 100 * MIB, total: 300 * MIB, limit: "/group".to_owned(), victim }
+    fn group_of_100_mib(victim: Victim) -> AvailableMemory {
+        AvailableMemory {
+            available: 100 * MIB,
+            total: 300 * MIB,
+            limit: "/group".to_owned(),
+            victim,
+        }
     }
 
-    fn of_100_mib(victim: Victim, need: u64) -> Result<Option<Brink>> {
+    fn of_100_mib(victim: Victim, need: u64) -> Result<Option<NearLimit>> {
         verdict(need, group_of_100_mib(victim))
     }
 
     #[test]
     fn more_than_half_of_a_groups_room_is_near_its_limit() {
-        let brink = || Some(Brink { limit: "/group".to_owned() });
+        let near_limit = || Some(NearLimit { limit: "/group".to_owned() });
         assert_eq!(of_100_mib(Victim::OfTheGroup, 50 * MIB).unwrap(), None);
-        assert_eq!(of_100_mib(Victim::OfTheGroup, 50 * MIB + 1).unwrap(), brink());
-        assert_eq!(of_100_mib(Victim::OfTheGroup, 100 * MIB).unwrap(), brink());
+        assert_eq!(of_100_mib(Victim::OfTheGroup, 50 * MIB + 1).unwrap(), near_limit());
+        assert_eq!(of_100_mib(Victim::OfTheGroup, 100 * MIB).unwrap(), near_limit());
         assert_eq!(of_100_mib(Victim::OfTheMachine, 100 * MIB).unwrap(), None);
         let refused = of_100_mib(Victim::OfTheGroup, 100 * MIB + 1).unwrap_err();
         assert!(
@@ -145,7 +150,7 @@ mod tests {
                 "{victim:?}: {most}"
             );
         }
-        let none = MemoryRoom { available: MIB, ..group_of_100_mib(Victim::TheWholeGroup) };
+        let none = AvailableMemory { available: MIB, ..group_of_100_mib(Victim::TheWholeGroup) };
         assert_eq!(most(&none), 0);
     }
 

@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use super::header::DATA_OFFSET;
 use super::mapping::Mapped;
 use super::metadata::has_memory;
-use super::parallel::{at_home, each_piece};
+use super::parallel::{each_piece, in_original_process};
 use super::shortage::shm_error;
 use super::{preflight, reserve_in_child};
 use crate::error::{Error, Result};
@@ -61,7 +61,7 @@ pub(super) fn reserve(
     let total = mapping.map().len();
     // Asked in this order: the last question starts rayon's threads, which a small array has no use
     // for, and whose home must be known by then.
-    let alone = !at_home();
+    let alone = !in_original_process();
     let too_few =
         alone || total < HUGE_PAGE || total.div_ceil(HUGE_PAGE) < 4 * rayon::current_num_threads();
     let piece = if too_few { SMALL_PIECE } else { HUGE_PAGE };
@@ -118,11 +118,17 @@ pub(super) fn allocate_all(file: &File, Range { start, end }: Range<u64>) -> io:
 /// Gives a file that is no segment, all of whose `len` bytes will be written to, its room: on a
 /// disk, or in memory, of which there may be a limit. `false` where the file system takes none
 /// ahead, or says that it has and has not (a sparse file is all that some make).
-pub(crate) fn take_room(file: &File, len: u64, full: impl Fn(io::Error) -> Error) -> Result<bool> {
+pub(crate) fn reserve_file(
+    file: &File,
+    len: u64,
+    full: impl Fn(io::Error) -> Error,
+) -> Result<bool> {
     let allocate = || allocate_all(file, 0..len);
-    let brink = if file::is_in_memory(file) { preflight::check_memory(len)? } else { None };
-    let taken = match brink {
-        Some(brink) => return reserve_in_child::reserve(file, len, brink, allocate).map(|()| true),
+    let near_limit = if file::is_in_memory(file) { preflight::check_memory(len)? } else { None };
+    let taken = match near_limit {
+        Some(near_limit) => {
+            return reserve_in_child::reserve(file, len, near_limit, allocate).map(|()| true);
+        }
         None => allocate(),
     };
     match taken {

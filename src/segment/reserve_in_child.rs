@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::metadata::BLOCK;
-use super::preflight::Brink;
+use super::preflight::NearLimit;
 use super::shortage::shm_error_beside;
 use crate::error::{Error, Result};
 use crate::sys::memory::SMALL_PAGE;
@@ -30,7 +30,7 @@ use crate::sys::shared::SharedPages;
 /// What has to be left beside the reservation, or the caller would be killed for the next thing
 /// that it does: start threads to fill the array, touch its own heap, read back its own code. The
 /// child takes it, too, and leaves it behind.
-const ELBOW_ROOM: usize = 4 << 20;
+const HEADROOM: usize = 4 << 20;
 
 /// How far the child has come, in the one word that it shares with its parent. Above this: the
 /// error that it met.
@@ -46,7 +46,7 @@ const FAILED: u64 = 2;
 pub(super) fn reserve(
     file: &File,
     need: u64,
-    brink: Brink,
+    near_limit: NearLimit,
     reservation: impl FnOnce() -> io::Result<()>,
 ) -> Result<()> {
     let allocated = || file.metadata().map_or(0, |meta| meta.blocks() * BLOCK);
@@ -56,11 +56,11 @@ pub(super) fn reserve(
     let taken = allocated().saturating_sub(before);
     match outcome {
         DONE => Ok(()),
-        // All that there was, and it was too little: be it by the elbow room.
+        // All that there was, and it was too little: be it by the headroom.
         KILLED => Err(Error::MemoryLimit {
             need,
             available: taken.min(need.saturating_sub(1)),
-            limit: brink.limit,
+            limit: near_limit.limit,
         }),
         errno => Err(failed(
             taken,
@@ -70,14 +70,14 @@ pub(super) fn reserve(
 }
 
 /// Longer than the largest machine takes to find the memory that it has.
-const PATIENCE: Duration = Duration::from_secs(600);
+const CHILD_LIMIT: Duration = Duration::from_secs(600);
 
 /// Runs `work` in a child that is the kernel's first victim, and waits for its end. How that came
 /// about is read from a shared word, not from the exit status: that one a host may have taken, by
 /// ignoring SIGCHLD or waiting for strangers.
 fn by_a_child(work: impl FnOnce() -> io::Result<()>) -> io::Result<u64> {
-    let pages = SharedPages::new(ELBOW_ROOM)?;
-    let words = pages.slice_of::<AtomicU64>(0, ELBOW_ROOM / size_of::<AtomicU64>());
+    let pages = SharedPages::new(HEADROOM)?;
+    let words = pages.slice_of::<AtomicU64>(0, HEADROOM / size_of::<AtomicU64>());
     let outcome = &words[0];
     let parent = process::own_pid();
     // SAFETY: the child calls nothing but what is said at the head of this file.
@@ -107,7 +107,7 @@ fn by_a_child(work: impl FnOnce() -> io::Result<()>) -> io::Result<u64> {
             match ChildFd::open(child) {
                 Ok(child) => {
                     // Stopped, or in an `atfork` handler that waits for another thread of ours.
-                    let hangs = !child.ends_by(Instant::now() + PATIENCE);
+                    let hangs = !child.ends_by(Instant::now() + CHILD_LIMIT);
                     if hangs {
                         child.kill();
                     }
@@ -118,7 +118,7 @@ fn by_a_child(work: impl FnOnce() -> io::Result<()>) -> io::Result<u64> {
                 }
                 // No descriptor free, or somebody else has reaped it already: then there is nothing
                 // to wait for.
-                Err(_) => process::reap_by_pid(child, PATIENCE),
+                Err(_) => process::reap_by_pid(child, CHILD_LIMIT),
             }
             Ok(outcome.load(Ordering::Relaxed))
         }

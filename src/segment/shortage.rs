@@ -20,6 +20,6 @@ pub(super) fn shm_error_beside(file: &File, need: u64, taken: u64, source: io::E
     if source.raw_os_error() != Some(libc::ENOSPC) {
         return Error::Os { action: "reserve memory in", subject: SHM_DIR.to_owned(), source };
     }
-    let room = file::room(file).unwrap_or(file::Room { available: 0, total: 0 });
+    let room = file::free_space(file).unwrap_or(file::FreeSpace { available: 0, total: 0 });
     Error::ShmFull { need, available: room.available.saturating_add(taken), total: room.total }
 }

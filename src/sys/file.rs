@@ -152,7 +152,7 @@ fn set_first_byte_lock(file: &File, kind: libc::c_int) -> io::Result<()> {
 
 /// What a file system has room for, in bytes.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Room {
+pub(crate) struct FreeSpace {
     /// What an unprivileged user may still take.
     pub(crate) available: u64,
     /// In all; 0 means that there is no limit.
@@ -160,10 +160,10 @@ pub(crate) struct Room {
 }
 
 /// The room on the file system that holds `file`.
-pub(crate) fn room(file: &File) -> io::Result<Room> {
+pub(crate) fn free_space(file: &File) -> io::Result<FreeSpace> {
     let stat = nix::sys::statvfs::fstatvfs(file)?;
     let unit = stat.fragment_size();
-    Ok(Room {
+    Ok(FreeSpace {
         available: stat.blocks_available().saturating_mul(unit),
         total: stat.blocks().saturating_mul(unit),
     })

@@ -79,7 +79,7 @@ fn holder_of(address: usize) -> Option<Range<usize>> {
 }
 
 /// Unmaps the pages of a range that lies in one, those at its ends included.
-pub(crate) fn let_go(range: &Range<usize>) {
+pub(crate) fn release(range: &Range<usize>) {
     let start = range.start / SMALL_PAGE * SMALL_PAGE;
     if holder_of(range.start).is_some_and(|mapping| range.end <= mapping.end) {
         let address = ptr::with_exposed_provenance_mut(start);
@@ -115,7 +115,7 @@ mod tests {
             // SAFETY: mapped, and written to by nobody.
             let byte = || unsafe { there.read_volatile() };
             assert_eq!(byte(), 0);
-            let_go(&(map.address() + 4500..map.address() + 6000));
+            release(&(map.address() + 4500..map.address() + 6000));
             assert_eq!(byte(), 0);
             remove(map.address());
             assert!(!contain(map.address()));

@@ -46,7 +46,7 @@ fn mapped_bytes(statm: &str) -> Option<u64> {
 
 /// Memory that can still be had, and what sets that limit.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct MemoryRoom {
+pub(crate) struct AvailableMemory {
     /// Bytes.
     pub(crate) available: u64,
     /// The limit itself in bytes, of which others have taken some.
@@ -71,7 +71,7 @@ pub(crate) enum Victim {
 /// The tightest limit on memory, as far as it can be read; `None` where nothing can. Beyond it the
 /// kernel does not answer with an error but kills a process. What others take meanwhile is theirs:
 /// an estimate, not a promise.
-pub(crate) fn memory_room() -> Option<MemoryRoom> {
+pub(crate) fn available_memory() -> Option<AvailableMemory> {
     let machine = read_to_string("/proc/meminfo").ok().and_then(|text| machine_room(&text));
     let groups = read_to_string("/proc/self/cgroup").unwrap_or_default();
     groups
@@ -98,14 +98,14 @@ fn dies_whole(dir: &Path) -> bool {
 }
 
 /// What `/proc/meminfo` says can be had without killing anybody: shared memory may go to swap.
-fn machine_room(meminfo: &str) -> Option<MemoryRoom> {
+fn machine_room(meminfo: &str) -> Option<AvailableMemory> {
     let kib = |key: &str| {
         meminfo.lines().find_map(|l| l.strip_prefix(key)?.trim().strip_suffix(" kB")?.parse().ok())
     };
     let bytes = |memory: u64, swap: &str| (memory + kib(swap).unwrap_or(0)).saturating_mul(1024);
     let available = bytes(kib("MemAvailable:")?, "SwapFree:");
     let total = bytes(kib("MemTotal:").unwrap_or(0), "SwapTotal:").max(available);
-    Some(MemoryRoom {
+    Some(AvailableMemory {
         available,
         total,
         limit: "the machine's memory".to_owned(),
@@ -146,7 +146,7 @@ impl Group {
     /// The room in this group and in each around it, outwards. In a container the path may be the
     /// host's, of which nothing is visible but its own end, at the mount point: what is not there
     /// is passed over.
-    fn rooms(&self) -> Vec<MemoryRoom> {
+    fn rooms(&self) -> Vec<AvailableMemory> {
         let mut victim = Victim::OfTheGroup;
         let room = |dir: PathBuf| {
             // The kernel kills the outermost group that asks for it, from the victim's up to the
@@ -163,7 +163,7 @@ impl Group {
         self.path.ancestors().map(|part| self.mount.join(part)).collect()
     }
 
-    fn room(&self, dir: &Path, victim: Victim) -> Option<MemoryRoom> {
+    fn room(&self, dir: &Path, victim: Victim) -> Option<AvailableMemory> {
         let number = |file: &str| read_to_string(dir.join(file)).ok()?.trim().parse::<u64>().ok();
         let limit = number(self.limit)?; // `max` is no number
         let stat = read_to_string(dir.join("memory.stat")).unwrap_or_default();
@@ -171,7 +171,7 @@ impl Group {
             stat.lines().find_map(|l| l.strip_prefix(self.reclaimable)?.parse().ok()).unwrap_or(0);
         let used = number(self.usage)?.saturating_sub(reclaimable);
         let available = limit.saturating_sub(used);
-        Some(MemoryRoom { available, total: limit, limit: dir.display().to_string(), victim })
+        Some(AvailableMemory { available, total: limit, limit: dir.display().to_string(), victim })
     }
 }
 

@@ -87,12 +87,12 @@ pub(crate) fn reap_by_pid(pid: Pid, patience: Duration) {
     loop {
         match nix::sys::wait::waitpid(pid, Some(WaitPidFlag::WNOHANG)) {
             Ok(WaitStatus::StillAlive) if Instant::now() < patience => {
-                std::thread::sleep(LOOK_AGAIN)
+                std::thread::sleep(CHILD_POLL_INTERVAL)
             }
             Ok(WaitStatus::StillAlive) => {
                 // Not reaped yet, so the number is its own.
                 let _ = nix::sys::signal::kill(pid, Signal::SIGKILL);
-                std::thread::sleep(LOOK_AGAIN);
+                std::thread::sleep(CHILD_POLL_INTERVAL);
             }
             Err(nix::Error::EINTR) => {}
             _ => return,
@@ -190,7 +190,7 @@ impl ChildFd {
                 Err(_) if self.has_ended() == Ok(true) => return true,
                 _ if Instant::now() >= deadline => return false,
                 Ok(_) => {}
-                Err(_) => std::thread::sleep(LOOK_AGAIN),
+                Err(_) => std::thread::sleep(CHILD_POLL_INTERVAL),
             }
         }
     }
@@ -312,7 +312,7 @@ pub(crate) fn reap_any() -> Option<(i32, Exit)> {
 }
 
 /// How long to sleep between two looks at children that have no pidfd.
-const LOOK_AGAIN: Duration = Duration::from_millis(1);
+const CHILD_POLL_INTERVAL: Duration = Duration::from_millis(1);
 
 /// Sleeps until one of `children` has ended, `wake` is readable, a signal has been handled, or
 /// `deadline` is there. Returns, per child, whether it has ended: a pidfd becomes readable after
@@ -340,7 +340,7 @@ pub(crate) fn wait_for_end<'a>(
         let until = match (ended.contains(&true), all_by_fd) {
             (true, _) => now,
             (false, true) => deadline,
-            (false, false) => deadline.min(now + LOOK_AGAIN),
+            (false, false) => deadline.min(now + CHILD_POLL_INTERVAL),
         };
         match nix::poll::poll(&mut polled, timeout_until(until)) {
             Ok(_) => {}

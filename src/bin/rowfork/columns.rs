@@ -8,11 +8,11 @@ use ndarray::Slice;
 
 /// What was asked for, before it is known how many there are.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct List(Vec<Part>);
+pub(crate) struct List(Vec<ColumnRange>);
 
 /// First and last, from 1; to the end without a last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Part {
+struct ColumnRange {
     first: usize,
     last: Option<usize>,
 }
@@ -25,7 +25,7 @@ impl FromStr for List {
     }
 }
 
-fn part(text: &str) -> Result<Part, String> {
+fn part(text: &str) -> Result<ColumnRange, String> {
     let number = |digits: &str| match digits.parse() {
         Ok(0) => Err("the first is 1, not 0".to_owned()),
         Ok(number) => Ok(number),
@@ -40,7 +40,7 @@ fn part(text: &str) -> Result<Part, String> {
     };
     match last {
         Some(last) if last < first => Err(format!("{text:?} ends before it begins")),
-        _ => Ok(Part { first, last }),
+        _ => Ok(ColumnRange { first, last }),
     }
 }
 
@@ -94,7 +94,7 @@ fn evenly_spaced(indices: &[usize]) -> Option<Slice> {
 
 impl fmt::Display for List {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, Part { first, last }) in self.0.iter().enumerate() {
+        for (index, ColumnRange { first, last }) in self.0.iter().enumerate() {
             let comma = if index > 0 { "," } else { "" };
             match last {
                 None => write!(f, "{comma}{first}-")?,

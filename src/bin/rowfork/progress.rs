@@ -11,7 +11,7 @@ use rowfork::Progress;
 use crate::text;
 
 /// What takes no longer needs no bar.
-const PATIENCE: Duration = Duration::from_millis(400);
+const SHOW_AFTER: Duration = Duration::from_millis(400);
 
 /// A bar over the rows of a call, which appears once that has lasted.
 #[derive(Debug)]
@@ -28,7 +28,7 @@ impl RowBar {
 
     /// How far the work is.
     pub(crate) fn show(&self, progress: &Progress) {
-        if self.quiet || (self.drawn.get().is_none() && progress.elapsed < PATIENCE) {
+        if self.quiet || (self.drawn.get().is_none() && progress.elapsed < SHOW_AFTER) {
             return;
         }
         let bar =
@@ -66,7 +66,7 @@ impl ByteBar {
     pub(crate) fn more(&self, bytes: usize) {
         let read = self.read.fetch_add(bytes as u64, Ordering::Relaxed) + bytes as u64;
         let elapsed = self.start.elapsed();
-        if elapsed < PATIENCE || self.bar.is_hidden() {
+        if elapsed < SHOW_AFTER || self.bar.is_hidden() {
             return;
         }
         let rate = read as f64 / elapsed.as_secs_f64();

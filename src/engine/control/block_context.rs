@@ -8,13 +8,13 @@ use crate::sys::atomic::{AtomicU64, Ordering};
 
 /// A worker's slot, to which it dereferences, and the rows to pass over.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Station<'a> {
+pub(crate) struct BlockContext<'a> {
     number: u16,
     slot: &'a Slot,
     skipped: &'a [AtomicU64],
 }
 
-impl<'a> Station<'a> {
+impl<'a> BlockContext<'a> {
     pub(super) fn new(number: u16, slot: &'a Slot, skipped: &'a [AtomicU64]) -> Self {
         Self { number, slot, skipped }
     }
@@ -43,7 +43,7 @@ impl<'a> Station<'a> {
     }
 }
 
-impl Deref for Station<'_> {
+impl Deref for BlockContext<'_> {
     type Target = Slot;
 
     fn deref(&self) -> &Slot {

@@ -166,7 +166,7 @@ impl<'a> Claims<'a> {
     ///
     /// That is the longest run of free blocks: its middle if somebody is at work right before it,
     /// and on the way into it; else its start.
-    pub(crate) fn clear_way(&self, n: usize) -> Option<usize> {
+    pub(crate) fn longest_free_run(&self, n: usize) -> Option<usize> {
         let (mut longest, mut start) = (0..0, 0);
         for index in 0..n {
             if self.glance(index) != Glance::Free {
@@ -344,15 +344,15 @@ mod tests {
         let words = words(10);
         let claims = Claims::new(&words, KEY);
         claims.free_all();
-        assert_eq!(claims.clear_way(10), Some(0));
+        assert_eq!(claims.longest_free_run(10), Some(0));
         let first = claims.try_claim(block(0), FIRST).unwrap();
-        assert_eq!(claims.clear_way(10), Some(5), "the middle of 1..10");
+        assert_eq!(claims.longest_free_run(10), Some(5), "the middle of 1..10");
         let _second = claims.try_claim(block(5), SECOND).unwrap();
-        assert_eq!(claims.clear_way(10), Some(3), "of 1..5 and 6..10 the first");
-        assert_eq!(claims.clear_way(3), Some(2));
+        assert_eq!(claims.longest_free_run(10), Some(3), "of 1..5 and 6..10 the first");
+        assert_eq!(claims.longest_free_run(3), Some(2));
         first.publish(0);
-        assert_eq!(claims.clear_way(10), Some(1), "nobody is on the way to block 1");
-        assert_eq!((claims.clear_way(1), claims.clear_way(0)), (None, None));
+        assert_eq!(claims.longest_free_run(10), Some(1), "nobody is on the way to block 1");
+        assert_eq!((claims.longest_free_run(1), claims.longest_free_run(0)), (None, None));
     }
 
     #[test]
@@ -402,7 +402,7 @@ mod tests {
         late.free_all();
         Claims::new(&words, CallKey { number: KEY.number + 1, ..KEY }).free_all();
         assert!(late.try_claim(block(3), FIRST).is_none());
-        assert_eq!(late.clear_way(10), None);
+        assert_eq!(late.longest_free_run(10), None);
     }
 
     #[test]

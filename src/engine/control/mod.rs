@@ -10,7 +10,7 @@ mod block_context;
 mod claims;
 mod slots;
 
-pub(crate) use block_context::Station;
+pub(crate) use block_context::BlockContext;
 pub(crate) use claims::{CallKey, Claim, ClaimState, Claims, MAX_WORKERS, Owner, digest};
 pub(crate) use slots::{Fault, Message, MessageKind, Saved, Slot, Tally};
 
@@ -29,7 +29,7 @@ pub(crate) const MAX_FAILED_ROWS: usize = 1024;
 /// The words at the start of the control block.
 #[repr(C, align(64))]
 #[derive(Debug, Default)]
-struct Header {
+struct ControlHeader {
     /// Hint: a unit that came back from a dead worker, or [`NONE`].
     returned: AtomicU64,
     /// Units that start at this row or later need not be done. Written by the supervisor only, as
@@ -50,11 +50,11 @@ struct Piece {
 }
 
 // SAFETY: atomics only; the rest of its 64 bytes is padding that nobody reads.
-unsafe impl AllAtomic for Header {}
+unsafe impl AllAtomic for ControlHeader {}
 // SAFETY: atomics only.
 unsafe impl AllAtomic for Piece {}
 
-const _: () = assert!(size_of::<Header>() <= Control::SLOTS_AT);
+const _: () = assert!(size_of::<ControlHeader>() <= Control::SLOTS_AT);
 
 /// No unit.
 const NONE: u64 = u64::MAX;
@@ -122,7 +122,7 @@ impl<'p> Control<'p> {
     /// Has the next worker that looks for a unit try this one first: it came back from a dead
     /// worker. Lowest first, so that a row that kills is tried again at once, and found out, before
     /// the workers go on to others.
-    pub(crate) fn hand_back(&self, unit: usize) {
+    pub(crate) fn offer_first(&self, unit: usize) {
         self.header().returned.fetch_min(unit as u64, Ordering::Relaxed);
     }
 
@@ -203,7 +203,7 @@ impl<'p> Control<'p> {
                 *next += 1;
                 return Some(won);
             }
-            match claims.clear_way(n_blocks) {
+            match claims.longest_free_run(n_blocks) {
                 Some(start) => *next = start,
                 None => return (blocks.len()..claims.len()).find_map(claim),
             }
@@ -237,7 +237,7 @@ impl<'p> Control<'p> {
 
     /// Says again what a stray store may have changed, before workers are forked: the limit, the
     /// rows of the pieces, and how many rows are passed over.
-    pub(crate) fn say_again(
+    pub(crate) fn rewrite_hints(
         &self,
         limit: usize,
         pieces: impl Iterator<Item = Range<usize>>,
@@ -281,15 +281,15 @@ impl<'p> Control<'p> {
     }
 
     /// What a block of rows is run with in the worker of `slot`.
-    pub(crate) fn station(&self, slot: u16) -> Station<'p> {
-        Station::new(slot, &self.slots()[usize::from(slot)], self.skipped())
+    pub(crate) fn block_context(&self, slot: u16) -> BlockContext<'p> {
+        BlockContext::new(slot, &self.slots()[usize::from(slot)], self.skipped())
     }
 
     fn pieces(&self) -> &'p [Piece] {
         self.pages.slice_of::<Piece>(Self::pieces_at(self.n_workers), MAX_PIECES)
     }
 
-    fn header(&self) -> &'p Header {
-        &self.pages.slice_of::<Header>(0, 1)[0]
+    fn header(&self) -> &'p ControlHeader {
+        &self.pages.slice_of::<ControlHeader>(0, 1)[0]
     }
 }

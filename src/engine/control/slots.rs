@@ -60,26 +60,26 @@ unsafe impl AllAtomic for Slot {}
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Saved {
     /// The rows from this one on are being saved; none is touched yet.
-    Partly(usize),
+    InProgress(usize),
     /// The first of the rows that are saved; they may have been changed.
-    Wholly(usize),
+    Complete(usize),
 }
 
 impl Saved {
     /// The first of the rows.
     pub(crate) fn first(self) -> usize {
         match self {
-            Self::Partly(row) | Self::Wholly(row) => row,
+            Self::InProgress(row) | Self::Complete(row) => row,
         }
     }
 
     fn encode(self) -> u64 {
-        (self.first() as u64) << 1 | u64::from(matches!(self, Self::Wholly(_)))
+        (self.first() as u64) << 1 | u64::from(matches!(self, Self::Complete(_)))
     }
 
     fn decode(word: u64) -> Option<Self> {
         let row = usize::try_from(word >> 1).ok().filter(|_| word != NO_ROW)?;
-        Some(if word & 1 == 1 { Self::Wholly(row) } else { Self::Partly(row) })
+        Some(if word & 1 == 1 { Self::Complete(row) } else { Self::InProgress(row) })
     }
 }
 

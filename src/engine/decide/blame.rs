@@ -13,12 +13,12 @@ use crate::error::DeathCause;
 use crate::failpoints;
 
 /// The most deaths more that are borne because others die, too: a call must end.
-const MERCY_MAX: u32 = 5;
+const EXTRA_ATTEMPTS_MAX: u32 = 5;
 
 /// A worker that is killed while it holds no row was killed from outside: so many deaths more are
 /// borne for each, and so many at most.
-const MERCY_PER_PROOF: u32 = 5;
-const MERCY_WITH_PROOF_MAX: u32 = 25;
+const EXTRA_ATTEMPTS_PER_FOREIGN_KILL: u32 = 5;
+const EXTRA_ATTEMPTS_WITH_FOREIGN_KILLS_MAX: u32 = 25;
 
 /// So many times a row may be tried again, whatever is asked for: a call must end.
 const RETRIES_MAX: u32 = 1000;
@@ -27,16 +27,16 @@ const RETRIES_MAX: u32 = 1000;
 #[derive(Debug)]
 pub(super) struct Blame {
     attempts: u32,
-    records: HashMap<usize, Record>,
+    histories: HashMap<usize, RowHistory>,
     /// Where workers were that died of what may have come from outside.
     from_outside: Vec<Range<usize>>,
     /// Deaths that nobody but somebody outside can have caused.
-    proofs: u32,
+    foreign_kills: u32,
 }
 
 /// Deaths over one unit, on one row.
 #[derive(Debug, Clone, Copy)]
-struct Record {
+struct RowHistory {
     row: usize,
     deaths: u32,
     /// Of these, those that nobody from outside can have caused.
@@ -48,9 +48,9 @@ impl Blame {
     pub(super) fn new(attempts: u32) -> Self {
         Self {
             attempts: attempts.clamp(1, RETRIES_MAX + 1),
-            records: HashMap::new(),
+            histories: HashMap::new(),
             from_outside: Vec::new(),
-            proofs: 0,
+            foreign_kills: 0,
         }
     }
 
@@ -62,7 +62,8 @@ impl Blame {
 
     /// So many deaths over one row convict it in any case.
     pub(super) fn most_deaths(&self) -> usize {
-        (self.attempts_in_doubt() + MERCY_MAX + MERCY_WITH_PROOF_MAX) as usize
+        (self.attempts_in_doubt() + EXTRA_ATTEMPTS_MAX + EXTRA_ATTEMPTS_WITH_FOREIGN_KILLS_MAX)
+            as usize
     }
 
     /// Notes a death on one of `rows`. Call [`Blame::convicts`] if it can only have been one.
@@ -75,35 +76,39 @@ impl Blame {
     /// Notes a death of a worker that held no rows.
     pub(super) fn note_idle(&mut self, cause: &DeathCause) {
         let killed = matches!(cause, DeathCause::Signalled(_)) && cause.may_come_from_outside();
-        self.proofs = self.proofs.saturating_add(u32::from(killed));
+        self.foreign_kills = self.foreign_kills.saturating_add(u32::from(killed));
     }
 
     /// Counts a noted death against `row`, the only one that can have caused it in `unit`; deaths
     /// on another row of the unit are forgotten. The number of deaths when that is enough.
     pub(super) fn convicts(&mut self, unit: usize, row: usize, cause: &DeathCause) -> Option<u32> {
-        let fresh = Record { row, deaths: 0, beyond_doubt: 0 };
-        let record = self.records.entry(unit).or_insert(fresh);
-        if record.row != row {
-            *record = fresh;
+        let fresh = RowHistory { row, deaths: 0, beyond_doubt: 0 };
+        let history = self.histories.entry(unit).or_insert(fresh);
+        if history.row != row {
+            *history = fresh;
         }
-        record.deaths += 1;
+        history.deaths += 1;
         let in_doubt =
             cause.may_come_from_outside() && !failpoints::is_on("no benefit of the doubt");
-        record.beyond_doubt += u32::from(!in_doubt);
-        let Record { deaths, beyond_doubt, .. } = *record;
+        history.beyond_doubt += u32::from(!in_doubt);
+        let RowHistory { deaths, beyond_doubt, .. } = *history;
         let elsewhere = self.from_outside.iter().filter(|rows| !rows.contains(&row)).count();
         let mercy = match cause {
-            DeathCause::Stopped => MERCY_MAX, // few rows stop themselves
-            _ => u32::try_from(elsewhere).unwrap_or(MERCY_MAX).min(MERCY_MAX),
+            DeathCause::Stopped => EXTRA_ATTEMPTS_MAX, // few rows stop themselves
+            _ => u32::try_from(elsewhere).unwrap_or(EXTRA_ATTEMPTS_MAX).min(EXTRA_ATTEMPTS_MAX),
         };
-        let mercy = mercy + self.proofs.saturating_mul(MERCY_PER_PROOF).min(MERCY_WITH_PROOF_MAX);
+        let mercy = mercy
+            + self
+                .foreign_kills
+                .saturating_mul(EXTRA_ATTEMPTS_PER_FOREIGN_KILL)
+                .min(EXTRA_ATTEMPTS_WITH_FOREIGN_KILLS_MAX);
         let enough = beyond_doubt >= self.attempts || deaths >= self.attempts_in_doubt() + mercy;
         enough.then_some(deaths)
     }
 
     /// Forgets what is held against rows; not what has been seen of kills from outside.
     pub(super) fn clear(&mut self) {
-        self.records.clear();
+        self.histories.clear();
     }
 }
 

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::blame::Blame;
 use super::clock::Clock;
-use super::terms::{Action, Change, Death, Division, Kernel, Rules, Snapshot, Verdict};
+use super::terms::{Action, Change, Death, Division, KernelTrust, Rules, Snapshot, Verdict};
 use super::units::Units;
 use crate::engine::blocks::RowBlocks;
 use crate::engine::control::{
@@ -15,7 +15,7 @@ use crate::failpoints;
 
 /// So many deaths over units, with none finished and no row convicted in between, end the call; and
 /// for each worker as many more as a conviction may take, since all may be at rows that kill.
-const BARREN_DEATHS_MAX: usize = 64;
+const FRUITLESS_DEATHS_MAX: usize = 64;
 
 /// The same for exits of workers that held no unit. They blame no row, and under a killer on a
 /// loaded machine they can be many; the bound is there so that workers which cannot even start do
@@ -45,22 +45,22 @@ pub(crate) struct Ledger {
     failed: Vec<FailedRow>,
     blame: Blame,
     /// A crash after which nothing done in this run can be believed.
-    taint: Option<(Option<usize>, Owner, DeathCause)>,
+    suspect: Option<(Option<usize>, Owner, DeathCause)>,
     runs: u32,
     /// Ends the call as soon as what the dead held is in order.
     end: Option<Verdict>,
     setup_failure: Option<String>,
-    patience: Patience,
+    attempt_limits: AttemptLimits,
     restarted: bool,
     /// Rows that are given to another worker, for the report.
     pub(crate) rerun_rows: usize,
 }
 
-/// What tries the patience, since a unit was last finished.
+/// What tries the attempt_limits, since a unit was last finished.
 #[derive(Debug, Default)]
-struct Patience {
+struct AttemptLimits {
     n_done: usize,
-    barren_deaths: usize,
+    fruitless_deaths: usize,
     idle_exits: usize,
     hung_starts: usize,
     last: Option<DeathCause>,
@@ -68,7 +68,7 @@ struct Patience {
 
 /// A part of a unit that is divided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Part {
+enum UnitPart {
     Done,
     Free,
     /// To be tried first.
@@ -86,11 +86,11 @@ impl Ledger {
             limit: usize::MAX,
             failure: None,
             failed: Vec::new(),
-            taint: None,
+            suspect: None,
             runs: 1,
             end: None,
             setup_failure: None,
-            patience: Patience::default(),
+            attempt_limits: AttemptLimits::default(),
             restarted: false,
             rerun_rows: 0,
         }
@@ -133,7 +133,7 @@ impl Ledger {
 
     /// Why rows that are done may not be as they should be, if so.
     pub(crate) fn why_unsound(&self) -> Option<Error> {
-        let (row, owner, cause) = self.taint.clone()?;
+        let (row, owner, cause) = self.suspect.clone()?;
         Some(Error::UnguardedCrash { row, worker: owner.slot.into(), cause, runs: self.runs })
     }
 
@@ -200,7 +200,8 @@ impl Ledger {
             return;
         }
         self.failed.push(failed);
-        self.patience = Patience { n_done: self.patience.n_done, ..Patience::default() };
+        self.attempt_limits =
+            AttemptLimits { n_done: self.attempt_limits.n_done, ..AttemptLimits::default() };
         if self.failed.len() > MAX_FAILED_ROWS {
             self.end
                 .get_or_insert(Verdict::Failed(Error::PoisonedRows { rows: self.failed_so_far() }));
@@ -208,7 +209,12 @@ impl Ledger {
     }
 
     /// Buries one worker.
-    pub(super) fn bury(&mut self, states: &[ClaimState], death: &Death, changes: &mut Vec<Change>) {
+    pub(super) fn after_death(
+        &mut self,
+        states: &[ClaimState],
+        death: &Death,
+        changes: &mut Vec<Change>,
+    ) {
         let message = self.believable(states, death).cloned();
         let held: Vec<usize> = Self::held_by(states, death.owner).collect();
         self.note(death, !held.is_empty());
@@ -218,7 +224,7 @@ impl Ledger {
         // A panic that aborts is a panic.
         let unknown = death.cause == DeathCause::Unknown && !held.is_empty();
         if message.is_none() && (death.cause.is_wild() || unknown) {
-            self.distrust(states, death, &held, changes);
+            self.suspect_output(states, death, &held, changes);
         }
         for unit in held {
             let rows = self.rows(unit);
@@ -233,15 +239,15 @@ impl Ledger {
         }
     }
 
-    /// Counts what tries the patience.
+    /// Counts what tries the attempt_limits.
     fn note(&mut self, death: &Death, held: bool) {
         self.clock.forget(death.owner);
-        let patience = &mut self.patience;
-        patience.last = Some(death.cause.clone());
+        let attempt_limits = &mut self.attempt_limits;
+        attempt_limits.last = Some(death.cause.clone());
         match death.cause {
-            DeathCause::HungAtStart => patience.hung_starts += 1,
-            _ if held => patience.barren_deaths += 1,
-            _ => patience.idle_exits += 1,
+            DeathCause::HungAtStart => attempt_limits.hung_starts += 1,
+            _ if held => attempt_limits.fruitless_deaths += 1,
+            _ => attempt_limits.idle_exits += 1,
         }
         if let Some(Message { kind: MessageKind::Setup, text, .. }) = &death.message {
             self.setup_failure = Some(text.clone());
@@ -249,7 +255,7 @@ impl Ledger {
     }
 
     /// After a crash: what may be wrong beside the units that the worker held.
-    fn distrust(
+    fn suspect_output(
         &mut self,
         states: &[ClaimState],
         death: &Death,
@@ -262,11 +268,11 @@ impl Ledger {
         let row =
             held.iter().find(|&&unit| self.rows(unit).contains(&death.row)).map(|_| death.row);
         match self.rules.kernel {
-            Kernel::BuiltIn => {}
+            KernelTrust::BuiltIn => {}
             // What it changed in place cannot be run again.
-            Kernel::Guarded if self.rules.in_place => {}
+            KernelTrust::Guarded if self.rules.in_place => {}
             // It may have spoilt its own process, and with it the values that it gave since.
-            Kernel::Guarded => {
+            KernelTrust::Guarded => {
                 for (unit, _) in states
                     .iter()
                     .enumerate()
@@ -276,13 +282,13 @@ impl Ledger {
                     changes.push(Change::Free { unit, owner: death.owner });
                 }
             }
-            Kernel::Unguarded if self.rules.in_place => {
+            KernelTrust::Unguarded if self.rules.in_place => {
                 let (worker, cause) = (death.owner.slot.into(), death.cause.clone());
                 let error = Error::UnguardedCrash { row, worker, cause, runs: self.runs };
                 self.end.get_or_insert(Verdict::Failed(error));
             }
             // All rows are to be run again, but not before it is known what crashes.
-            Kernel::Unguarded => self.taint = Some((row, death.owner, death.cause.clone())),
+            KernelTrust::Unguarded => self.suspect = Some((row, death.owner, death.cause.clone())),
         }
     }
 
@@ -294,20 +300,20 @@ impl Ledger {
         death: &Death,
         message: Option<&Message>,
         changes: &mut Vec<Change>,
-    ) -> Vec<(Range<usize>, Part)> {
+    ) -> Vec<(Range<usize>, UnitPart)> {
         let rows = self.rows(unit);
         let mut left = rows.clone();
         if self.rules.in_place
             && let Some(saved) = death.saved.filter(|saved| rows.contains(&saved.first()))
         {
             left.start = saved.first();
-            if let Saved::Wholly(_) = saved {
+            if let Saved::Complete(_) = saved {
                 changes.push(Change::Restore { rows: left.clone(), owner: death.owner });
             }
         }
-        let mut parts = vec![(rows.start..left.start, Part::Done)];
+        let mut parts = vec![(rows.start..left.start, UnitPart::Done)];
         if rows.start >= self.limit {
-            parts.push((left, Part::Free));
+            parts.push((left, UnitPart::Free));
             return parts;
         }
         self.rerun_rows += left.len();
@@ -326,15 +332,15 @@ impl Ledger {
         message: &Message,
         owner: Owner,
         changes: &mut Vec<Change>,
-    ) -> Vec<(Range<usize>, Part)> {
+    ) -> Vec<(Range<usize>, UnitPart)> {
         let row = message.row;
         if !self.rules.fill {
-            return vec![(left.clone(), Part::Free)];
+            return vec![(left.clone(), UnitPart::Free)];
         }
         // The message names the first row of what the user's kernel was called with, but the very
         // row of ours.
         let named =
-            self.rules.kernel == Kernel::BuiltIn || self.rules.division != Division::InHalves;
+            self.rules.kernel == KernelTrust::BuiltIn || self.rules.division != Division::InHalves;
         if !named && left.len() > 1 {
             return halves(left);
         }
@@ -346,9 +352,9 @@ impl Ledger {
         });
         if self.rules.division == Division::Never {
             changes.push(Change::Skip { row });
-            return vec![(left.clone(), Part::Free)];
+            return vec![(left.clone(), UnitPart::Free)];
         }
-        vec![(left.start..row, Part::Free), (row + 1..left.end, Part::Free)]
+        vec![(left.start..row, UnitPart::Free), (row + 1..left.end, UnitPart::Free)]
     }
 
     /// Something else has ended the worker. A row is convicted only when no other can be to blame.
@@ -358,9 +364,9 @@ impl Ledger {
         left: &Range<usize>,
         death: &Death,
         changes: &mut Vec<Change>,
-    ) -> Vec<(Range<usize>, Part)> {
+    ) -> Vec<(Range<usize>, UnitPart)> {
         if death.message.as_ref().is_some_and(|message| message.kind == MessageKind::Setup) {
-            return vec![(left.clone(), Part::Suspect)]; // a system call has failed, not a row
+            return vec![(left.clone(), UnitPart::Suspect)]; // a system call has failed, not a row
         }
         let row = if left.len() == 1 { left.start } else { death.row };
         let named = left.contains(&row);
@@ -378,18 +384,18 @@ impl Ledger {
             self.convict(FailedRow { row, cause, attempts, worker });
             if self.rules.division == Division::Never {
                 changes.push(Change::Skip { row });
-                return vec![(left.clone(), Part::Suspect)];
+                return vec![(left.clone(), UnitPart::Suspect)];
             }
-            return vec![(left.start..row, Part::Free), (row + 1..left.end, Part::Free)];
+            return vec![(left.start..row, UnitPart::Free), (row + 1..left.end, UnitPart::Free)];
         }
         if alone {
-            return vec![(left.clone(), Part::Suspect)];
+            return vec![(left.clone(), UnitPart::Suspect)];
         }
         if self.rules.division == Division::AtTheRow && named {
             return vec![
-                (left.start..row, Part::Free),
-                (row..row + 1, Part::Suspect),
-                (row + 1..left.end, Part::Free),
+                (left.start..row, UnitPart::Free),
+                (row..row + 1, UnitPart::Suspect),
+                (row + 1..left.end, UnitPart::Free),
             ];
         }
         halves(left)
@@ -400,14 +406,15 @@ impl Ledger {
         &mut self,
         unit: usize,
         owner: Owner,
-        mut parts: Vec<(Range<usize>, Part)>,
+        mut parts: Vec<(Range<usize>, UnitPart)>,
         changes: &mut Vec<Change>,
     ) {
         parts.retain(|(rows, _)| !rows.is_empty());
-        let whole = parts.len() == 1 && parts[0].0 == self.rows(unit) && parts[0].1 != Part::Done;
+        let whole =
+            parts.len() == 1 && parts[0].0 == self.rows(unit) && parts[0].1 != UnitPart::Done;
         if whole {
             changes.push(Change::Free { unit, owner });
-            changes.push(Change::HandBack { unit });
+            changes.push(Change::OfferFirst { unit });
             return;
         }
         if !self.units.has_room(parts.len()) {
@@ -416,11 +423,12 @@ impl Ledger {
         }
         changes.push(Change::Retire { unit });
         for (rows, part) in parts {
-            let state = if part == Part::Done { ClaimState::Done(owner) } else { ClaimState::Free };
+            let state =
+                if part == UnitPart::Done { ClaimState::Done(owner) } else { ClaimState::Free };
             let unit = self.units.add(rows.clone());
             changes.push(Change::Add { unit, rows, state });
-            if part == Part::Suspect {
-                changes.push(Change::HandBack { unit });
+            if part == UnitPart::Suspect {
+                changes.push(Change::OfferFirst { unit });
             }
         }
     }
@@ -431,14 +439,17 @@ impl Ledger {
         &mut self,
         unit: usize,
         owner: Owner,
-        parts: &[(Range<usize>, Part)],
+        parts: &[(Range<usize>, UnitPart)],
         changes: &mut Vec<Change>,
     ) {
-        let rows: usize =
-            parts.iter().filter(|(_, part)| *part != Part::Done).map(|(rows, _)| rows.len()).sum();
+        let rows: usize = parts
+            .iter()
+            .filter(|(_, part)| *part != UnitPart::Done)
+            .map(|(rows, _)| rows.len())
+            .sum();
         if rows == self.rows(unit).len() {
             changes.push(Change::Free { unit, owner });
-            changes.push(Change::HandBack { unit });
+            changes.push(Change::OfferFirst { unit });
         } else {
             let error = self.give_up(self.rows(unit));
             self.end.get_or_insert(Verdict::Failed(error));
@@ -447,20 +458,20 @@ impl Ledger {
 
     /// Too many deaths for too little work.
     fn give_up(&self, rows: Range<usize>) -> Error {
-        let Patience { barren_deaths, idle_exits, last, .. } = &self.patience;
+        let AttemptLimits { fruitless_deaths, idle_exits, last, .. } = &self.attempt_limits;
         let cause = last.clone().unwrap_or(DeathCause::Unknown);
-        Error::WorkersKeepDying { deaths: barren_deaths + idle_exits, rows, cause }
+        Error::WorkersKeepDying { deaths: fruitless_deaths + idle_exits, rows, cause }
     }
 
     /// The end of the call, if too many workers have ended since a unit was last finished.
-    pub(super) fn despair(&mut self, snapshot: &Snapshot<'_>) -> Option<Error> {
+    pub(super) fn no_progress(&mut self, snapshot: &Snapshot<'_>) -> Option<Error> {
         let n_done =
             snapshot.units.iter().filter(|state| matches!(state, ClaimState::Done(_))).count();
         // The most that there ever were: what is freed and done again is no progress.
-        if n_done > self.patience.n_done {
-            self.patience = Patience { n_done, ..Patience::default() };
+        if n_done > self.attempt_limits.n_done {
+            self.attempt_limits = AttemptLimits { n_done, ..AttemptLimits::default() };
         }
-        let hung_starts = self.patience.hung_starts;
+        let hung_starts = self.attempt_limits.hung_starts;
         if hung_starts >= HUNG_STARTS_MAX * self.rules.workers {
             let message = format!(
                 "{hung_starts} workers in a row hung before they were ready (the caller has {} threads; an atfork handler may \
@@ -469,9 +480,10 @@ impl Ledger {
             );
             return Some(Error::WorkerSetup { message });
         }
-        let barren_deaths_max = BARREN_DEATHS_MAX + self.blame.most_deaths() * self.rules.workers;
-        if self.patience.barren_deaths <= barren_deaths_max
-            && self.patience.idle_exits <= IDLE_EXITS_MAX + 2 * self.rules.workers
+        let barren_deaths_max =
+            FRUITLESS_DEATHS_MAX + self.blame.most_deaths() * self.rules.workers;
+        if self.attempt_limits.fruitless_deaths <= barren_deaths_max
+            && self.attempt_limits.idle_exits <= IDLE_EXITS_MAX + 2 * self.rules.workers
         {
             return None;
         }
@@ -506,10 +518,10 @@ impl Ledger {
         if self.runs >= RUNS_MAX {
             return Action::Finish(Verdict::Failed(unsound));
         }
-        self.taint = None;
+        self.suspect = None;
         self.runs += 1;
         self.rerun_rows += self.units.blocks().n_rows();
-        self.patience = Patience::default();
+        self.attempt_limits = AttemptLimits::default();
         Action::RunAgain
     }
 
@@ -524,8 +536,8 @@ impl Ledger {
         self.units.forget_pieces();
         self.failed.clear();
         self.blame.clear();
-        self.taint = None;
-        self.patience = Patience::default();
+        self.suspect = None;
+        self.attempt_limits = AttemptLimits::default();
         self.rerun_rows += self.units.blocks().n_rows();
         Action::Restart
     }
@@ -533,7 +545,7 @@ impl Ledger {
     /// The workers that are overdue, and the end of the call if one cannot be killed.
     pub(super) fn overdue(&mut self, snapshot: &Snapshot<'_>) -> Vec<Action> {
         if snapshot.vitals.iter().any(|vital| vital.ready) {
-            self.patience.hung_starts = 0;
+            self.attempt_limits.hung_starts = 0;
         }
         if let Some(owner) = self.clock.unkillable(snapshot.vitals, snapshot.now) {
             return vec![Action::Finish(Verdict::Unkillable(owner))];
@@ -549,9 +561,9 @@ impl Ledger {
     }
 }
 
-fn halves(rows: &Range<usize>) -> Vec<(Range<usize>, Part)> {
+fn halves(rows: &Range<usize>) -> Vec<(Range<usize>, UnitPart)> {
     let middle = rows.start + rows.len().div_ceil(2);
-    vec![(rows.start..middle, Part::Suspect), (middle..rows.end, Part::Free)]
+    vec![(rows.start..middle, UnitPart::Suspect), (middle..rows.end, UnitPart::Free)]
 }
 
 fn kernel_failure(failure: Message) -> Error {

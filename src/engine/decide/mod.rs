@@ -1,5 +1,6 @@
-//! What to do when workers die, hang, or time runs out: [`bury`] and [`decide`], functions of what
-//! is known, with no clock, no process and no system call in them, and so tested without any.
+//! What to do when workers die, hang, or time runs out: [`after_deaths`] and [`decide`], functions
+//! of what is known, with no clock, no process and no system call in them, and so tested without
+//! any.
 //!
 //! | file | what |
 //! |---|---|
@@ -24,15 +25,19 @@ mod update_outcome;
 
 pub(crate) use clock::{Clock, DEATH_LIMIT, INIT_LIMIT, STARTUP_LIMIT, Vital};
 pub(crate) use ledger::Ledger;
-pub(crate) use terms::{Action, Change, Death, Division, Kernel, Rules, Snapshot, Verdict};
-pub(crate) use update_outcome::interrupted;
+pub(crate) use terms::{Action, Change, Death, Division, KernelTrust, Rules, Snapshot, Verdict};
+pub(crate) use update_outcome::update_outcome;
 
 use crate::engine::control::ClaimState;
 use crate::engine::report::EarlyEnd;
 use crate::error::Error;
 
 /// What becomes of the units of workers that have ended. Its one effect is on the ledger.
-pub(crate) fn bury(ledger: &mut Ledger, states: &[ClaimState], deaths: &[Death]) -> Vec<Change> {
+pub(crate) fn after_deaths(
+    ledger: &mut Ledger,
+    states: &[ClaimState],
+    deaths: &[Death],
+) -> Vec<Change> {
     let mut changes = Vec::new();
     if states.contains(&ClaimState::Corrupt) {
         return changes; // nothing here is believed, and `decide` begins again
@@ -44,7 +49,7 @@ pub(crate) fn bury(ledger: &mut Ledger, states: &[ClaimState], deaths: &[Death])
         ledger.note_failure(states, death);
     }
     for death in deaths {
-        ledger.bury(states, death, &mut changes);
+        ledger.after_death(states, death, &mut changes);
     }
     if ledger.limit() < limit_before {
         changes.push(Change::Limit { row: ledger.limit() });
@@ -70,7 +75,7 @@ pub(crate) fn decide(ledger: &mut Ledger, snapshot: &Snapshot<'_>) -> Vec<Action
     if ledger.clock.is_over(snapshot.now) {
         return vec![Action::Finish(Verdict::Early(EarlyEnd::Deadline))];
     }
-    if let Some(error) = ledger.despair(snapshot) {
+    if let Some(error) = ledger.no_progress(snapshot) {
         return vec![Action::Finish(Verdict::Failed(error))];
     }
     let mut actions = ledger.overdue(snapshot);

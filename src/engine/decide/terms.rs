@@ -1,5 +1,5 @@
-//! What the supervisor sees and what can be decided: the words in which [`bury`](super::bury) and
-//! [`decide`](super::decide) are asked and answer.
+//! What the supervisor sees and what can be decided: the words in which
+//! [`after_deaths`](super::after_deaths) and [`decide`](super::decide) are asked and answer.
 
 use std::ops::Range;
 use std::time::Instant;
@@ -45,7 +45,7 @@ pub(crate) enum Change {
     /// A new unit, free or done.
     Add { unit: usize, rows: Range<usize>, state: ClaimState },
     /// The next worker shall look at this unit first.
-    HandBack { unit: usize },
+    OfferFirst { unit: usize },
     /// Workers pass over this row from now on.
     Skip { row: usize },
     /// Units that start at this row or later need not be done.
@@ -82,7 +82,7 @@ pub(crate) enum Verdict {
 
 /// Whose code the workers of a call run, and so what a crash may have done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kernel {
+pub(crate) enum KernelTrust {
     /// Ours: no stray stores.
     BuiltIn,
     /// The user's, which sees no writable output: what it did to its own process.
@@ -113,6 +113,6 @@ pub(crate) struct Rules {
     pub(crate) fill: bool,
     /// The output is the input: only what was saved can be run again.
     pub(crate) in_place: bool,
-    pub(crate) kernel: Kernel,
+    pub(crate) kernel: KernelTrust,
     pub(crate) division: Division,
 }

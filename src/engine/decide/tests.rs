@@ -16,7 +16,7 @@ const RULES: Rules = Rules {
     attempts: 3,
     fill: false,
     in_place: false,
-    kernel: Kernel::Guarded,
+    kernel: KernelTrust::Guarded,
     division: Division::AtTheRow,
 };
 
@@ -58,8 +58,8 @@ impl Table {
     }
 
     /// Buries, makes the changes, and says them in words.
-    fn bury(&mut self, deaths: &[Death]) -> String {
-        let changes = bury(&mut self.ledger, &self.states, deaths);
+    fn after_deaths(&mut self, deaths: &[Death]) -> String {
+        let changes = after_deaths(&mut self.ledger, &self.states, deaths);
         changes.into_iter().map(|change| self.make(change)).collect()
     }
 
@@ -79,7 +79,7 @@ impl Table {
                 self.states.push(state);
                 format!("add {rows:?}{}; ", if state == Free { "" } else { " done" })
             }
-            Change::HandBack { unit } => {
+            Change::OfferFirst { unit } => {
                 self.handed_back.push(unit);
                 format!("first {:?}; ", self.ledger.rows(unit))
             }
@@ -113,7 +113,7 @@ impl Table {
             });
             let Some(unit) = unit else { return (times - 1, self.decide(1)) };
             self.states[unit] = Claimed(A);
-            self.bury(&[death()]);
+            self.after_deaths(&[death()]);
             let outcome = self.decide(1);
             if outcome.starts_with("fail") {
                 return (times, outcome);
@@ -192,7 +192,7 @@ fn a_dead_worker_costs_its_block_which_is_divided_at_its_row() {
     let mut table = Table::new(RULES);
     table.set(&[(0, Done(A)), (1, Claimed(A)), (2, Claimed(B))]);
     assert_eq!(
-        table.bury(&[killed(A, 15)]),
+        table.after_deaths(&[killed(A, 15)]),
         "retire 1; add 10..15; add 15..16; first 15..16; add 16..20; "
     );
     assert_eq!((table.decide(1), table.ledger.rerun_rows), ("spawn 1; ".to_owned(), 10));
@@ -202,10 +202,16 @@ fn a_dead_worker_costs_its_block_which_is_divided_at_its_row() {
 fn a_row_at_the_edge_of_its_block_makes_two_pieces_and_a_row_alone_none() {
     let mut table = Table::new(RULES);
     table.set(&[(1, Claimed(A)), (2, Claimed(B))]);
-    assert_eq!(table.bury(&[killed(A, 10)]), "retire 1; add 10..11; first 10..11; add 11..20; ");
-    assert_eq!(table.bury(&[killed(B, 29)]), "retire 2; add 20..29; add 29..30; first 29..30; ");
+    assert_eq!(
+        table.after_deaths(&[killed(A, 10)]),
+        "retire 1; add 10..11; first 10..11; add 11..20; "
+    );
+    assert_eq!(
+        table.after_deaths(&[killed(B, 29)]),
+        "retire 2; add 20..29; add 29..30; first 29..30; "
+    );
     table.set(&[(10, Claimed(A))]);
-    assert_eq!(table.bury(&[killed(A, 10)]), "free 10 of 0; first 10..11; ");
+    assert_eq!(table.after_deaths(&[killed(A, 10)]), "free 10 of 0; first 10..11; ");
 }
 
 #[test]
@@ -213,7 +219,7 @@ fn a_row_that_is_not_of_the_block_is_not_believed_and_the_block_is_halved() {
     let mut table = Table::new(RULES);
     table.set(&[(1, Claimed(A))]);
     assert_eq!(
-        table.bury(&[killed(A, usize::MAX)]),
+        table.after_deaths(&[killed(A, usize::MAX)]),
         "retire 1; add 10..15; first 10..15; add 15..20; "
     );
 }
@@ -222,7 +228,7 @@ fn a_row_that_is_not_of_the_block_is_not_believed_and_the_block_is_halved() {
 fn an_earlier_process_of_the_slot_frees_nothing_of_the_later_one() {
     let later = Owner { slot: 0, generation: 1 };
     let mut table = Table::new(RULES);
-    assert_eq!(table.set(&[(1, Claimed(later))]).bury(&[killed(A, 15)]), "");
+    assert_eq!(table.set(&[(1, Claimed(later))]).after_deaths(&[killed(A, 15)]), "");
 }
 
 #[test]
@@ -230,7 +236,7 @@ fn a_worker_that_dies_after_its_last_block_costs_nothing() {
     let mut table = Table::new(RULES);
     table.states.fill(Done(B));
     assert_eq!(
-        (table.bury(&[killed(A, 99)]), table.decide(1)),
+        (table.after_deaths(&[killed(A, 99)]), table.decide(1)),
         (String::new(), "finish; ".to_owned())
     );
 }
@@ -266,7 +272,7 @@ fn patience_lasts_until_the_rows_of_all_workers_are_convicted() {
     for _ in 0..20 {
         for row in 0..16 {
             if table.states[row] == Free {
-                table.set(&[(row, Claimed(A))]).bury(&[killed(A, row)]);
+                table.set(&[(row, Claimed(A))]).after_deaths(&[killed(A, row)]);
             }
             assert!(!table.decide(1).starts_with("fail"));
         }
@@ -313,7 +319,7 @@ fn random_kills_convict_nobody() {
             .unwrap();
         table.states[unit] = Claimed(A);
         let rows = table.ledger.rows(unit);
-        table.bury(&[killed(A, rows.start + round % rows.len())]);
+        table.after_deaths(&[killed(A, rows.start + round % rows.len())]);
         let outcome = table.decide(1);
         assert_eq!(outcome, "spawn 1; ", "round {round}");
     }
@@ -340,13 +346,13 @@ fn without_room_for_pieces_a_block_is_run_again_whole() {
         assert!(
             table
                 .set(&[(last, Claimed(A))])
-                .bury(&[killed(A, rows.start + 1)])
+                .after_deaths(&[killed(A, rows.start + 1)])
                 .starts_with("retire")
         );
     }
     let last = table.states.len() - 1;
     let row = table.ledger.rows(last).start + 1;
-    assert!(table.set(&[(last, Claimed(A))]).bury(&[killed(A, row)]).starts_with("free"));
+    assert!(table.set(&[(last, Claimed(A))]).after_deaths(&[killed(A, row)]).starts_with("free"));
 }
 
 #[test]
@@ -354,10 +360,10 @@ fn endless_dying_without_progress_ends_the_call() {
     let mut table = Table::new(Rules { division: Division::Never, ..RULES });
     let mut rows = (10..20).cycle();
     for _ in 0..64 + 2 * 37 {
-        table.set(&[(1, Claimed(A))]).bury(&[killed(A, rows.next().unwrap())]);
+        table.set(&[(1, Claimed(A))]).after_deaths(&[killed(A, rows.next().unwrap())]);
         assert_eq!(table.decide(1), "spawn 1; ");
     }
-    table.set(&[(1, Claimed(A))]).bury(&[killed(A, 11)]);
+    table.set(&[(1, Claimed(A))]).after_deaths(&[killed(A, 11)]);
     let verdict = table.decide(1);
     assert!(
         verdict.starts_with("fail: 139 workers ended") && verdict.contains("rows 0..100"),
@@ -369,10 +375,10 @@ fn endless_dying_without_progress_ends_the_call() {
 fn workers_that_die_before_they_hold_a_block_try_the_patience_less() {
     let mut table = Table::new(RULES);
     for _ in 0..1024 + 2 * 2 {
-        table.bury(&[killed(A, usize::MAX)]);
+        table.after_deaths(&[killed(A, usize::MAX)]);
         assert_eq!(table.decide(1), "spawn 1; ");
     }
-    table.bury(&[killed(A, usize::MAX)]);
+    table.after_deaths(&[killed(A, usize::MAX)]);
     assert!(table.decide(1).starts_with("fail: 1029 workers ended"));
 }
 
@@ -380,9 +386,9 @@ fn workers_that_die_before_they_hold_a_block_try_the_patience_less() {
 fn the_lowest_failing_row_is_the_answer_whichever_is_seen_first() {
     let mut table = Table::new(RULES);
     table.set(&[(0, Done(A)), (1, Claimed(A)), (2, Done(A)), (3, Claimed(B))]);
-    assert_eq!(table.bury(&[failed(B, 33)]), "free 3 of 1; first 30..40; limit 30; ");
+    assert_eq!(table.after_deaths(&[failed(B, 33)]), "free 3 of 1; first 30..40; limit 30; ");
     assert_eq!(table.decide(1), "", "block 1 is being done");
-    assert_eq!(table.bury(&[failed(A, 12)]), "free 1 of 0; first 10..20; limit 10; ");
+    assert_eq!(table.after_deaths(&[failed(A, 12)]), "free 1 of 0; first 10..20; limit 10; ");
     assert_eq!(table.decide(0), "fail: the kernel failed on row 12: row 12; ");
 }
 
@@ -391,10 +397,10 @@ fn rows_below_a_failure_are_still_done_and_rows_beyond_it_are_not_convicted() {
     let mut table = Table::with(RULES, RowBlocks::with_block_rows(10, 1), Clock::default());
     table.set(&[(3, Claimed(B)), (5, Claimed(A)), (2, Claimed(A))]);
     for _ in 0..2 {
-        table.set(&[(5, Claimed(A))]).bury(&[exited(A, 5)]);
+        table.set(&[(5, Claimed(A))]).after_deaths(&[exited(A, 5)]);
     }
     table.set(&[(5, Claimed(A)), (2, Claimed(B)), (3, Claimed(B))]);
-    assert!(table.bury(&[exited(A, 5), failed(B, 3)]).ends_with("limit 3; "));
+    assert!(table.after_deaths(&[exited(A, 5), failed(B, 3)]).ends_with("limit 3; "));
     assert_eq!(table.decide(0), "spawn 2; ");
     table.set(&[(0, Done(A)), (1, Done(A)), (2, Done(A))]);
     assert!(table.decide(0).starts_with("fail: the kernel failed on row 3"));
@@ -404,7 +410,7 @@ fn rows_below_a_failure_are_still_done_and_rows_beyond_it_are_not_convicted() {
 fn a_call_that_fills_goes_on_without_rows_that_fail_by_themselves() {
     let mut table = Table::new(Rules { fill: true, ..RULES });
     table.set(&[(1, Claimed(A))]);
-    assert_eq!(table.bury(&[failed(A, 12)]), "retire 1; add 10..12; add 13..20; ");
+    assert_eq!(table.after_deaths(&[failed(A, 12)]), "retire 1; add 10..12; add 13..20; ");
     let failed_rows = table.ledger.into_failed();
     assert_eq!((failed_rows[0].row, failed_rows[0].attempts), (12, 1));
     assert_eq!(failed_rows[0].cause, DeathCause::Failed { message: "row 12".to_owned() });
@@ -414,17 +420,20 @@ fn a_call_that_fills_goes_on_without_rows_that_fail_by_themselves() {
 fn of_a_block_that_fails_as_a_whole_the_row_is_found_first() {
     let mut table = Table::new(Rules { fill: true, division: Division::InHalves, ..RULES });
     table.set(&[(1, Claimed(A))]);
-    assert_eq!(table.bury(&[failed(A, 10)]), "retire 1; add 10..15; first 10..15; add 15..20; ");
+    assert_eq!(
+        table.after_deaths(&[failed(A, 10)]),
+        "retire 1; add 10..15; first 10..15; add 15..20; "
+    );
     assert!(table.ledger.failed_so_far().is_empty());
     let mut table = Table::new(Rules {
         fill: true,
         division: Division::InHalves,
-        kernel: Kernel::BuiltIn,
+        kernel: KernelTrust::BuiltIn,
         ..RULES
     });
     table.set(&[(1, Claimed(A))]);
     assert_eq!(
-        table.bury(&[failed(A, 12)]),
+        table.after_deaths(&[failed(A, 12)]),
         "retire 1; add 10..12; add 13..20; ",
         "our own kernel knows the row"
     );
@@ -435,10 +444,10 @@ fn a_call_goes_on_without_so_many_rows_and_no_more() {
     let blocks = RowBlocks::with_block_rows(4000, 1);
     let mut table = Table::with(Rules { fill: true, ..RULES }, blocks, Clock::default());
     for row in 0..MAX_FAILED_ROWS {
-        table.set(&[(row, Claimed(A))]).bury(&[failed(A, row)]);
+        table.set(&[(row, Claimed(A))]).after_deaths(&[failed(A, row)]);
         assert_eq!(table.decide(1), "spawn 1; ");
     }
-    table.set(&[(2000, Claimed(A))]).bury(&[failed(A, 2000)]);
+    table.set(&[(2000, Claimed(A))]).after_deaths(&[failed(A, 2000)]);
     assert!(table.decide(1).starts_with(
         "fail: 1025 rows failed, more than a call goes on without: row 0: its worker"
     ));
@@ -450,16 +459,16 @@ fn what_cannot_be_divided_passes_over_the_row() {
     let mut table = Table::new(rules.clone());
     for _ in 0..2 {
         assert_eq!(
-            table.set(&[(1, Claimed(A))]).bury(&[exited(A, 15)]),
+            table.set(&[(1, Claimed(A))]).after_deaths(&[exited(A, 15)]),
             "free 1 of 0; first 10..20; "
         );
     }
     assert_eq!(
-        table.set(&[(1, Claimed(A))]).bury(&[exited(A, 15)]),
+        table.set(&[(1, Claimed(A))]).after_deaths(&[exited(A, 15)]),
         "skip 15; free 1 of 0; first 10..20; "
     );
     assert_eq!(
-        table.set(&[(1, Claimed(A))]).bury(&[failed(A, 17)]),
+        table.set(&[(1, Claimed(A))]).after_deaths(&[failed(A, 17)]),
         "skip 17; free 1 of 0; first 10..20; "
     );
     assert_eq!(table.ledger.into_failed().len(), 2);
@@ -476,7 +485,7 @@ fn a_message_about_a_row_that_was_not_held_is_not_believed() {
     let mut table = Table::new(RULES);
     let mut death = failed(A, 55);
     death.row = 15;
-    assert!(table.set(&[(1, Claimed(A))]).bury(&[death]).starts_with("retire 1"));
+    assert!(table.set(&[(1, Claimed(A))]).after_deaths(&[death]).starts_with("retire 1"));
     assert_eq!(table.decide(1), "spawn 1; ");
 }
 
@@ -484,20 +493,23 @@ fn a_message_about_a_row_that_was_not_held_is_not_believed() {
 fn after_a_crash_under_guard_all_that_its_worker_did_is_done_again() {
     let mut table = Table::new(RULES);
     table.set(&[(0, Done(A)), (1, Claimed(A)), (2, Done(B)), (3, Done(A))]);
-    let changes = table.bury(&[crashed(A, 15)]);
+    let changes = table.after_deaths(&[crashed(A, 15)]);
     assert!(changes.starts_with("free 0 of 0; free 3 of 0; retire 1; "), "{changes}");
     assert_eq!(table.states[2], Done(B));
     let mut table = Table::new(RULES);
     table.set(&[(0, Done(A)), (1, Claimed(A))]);
-    assert!(table.bury(&[killed(A, 15)]).starts_with("retire 1; "), "a kill spoils nothing");
+    assert!(
+        table.after_deaths(&[killed(A, 15)]).starts_with("retire 1; "),
+        "a kill spoils nothing"
+    );
 }
 
 #[test]
 fn after_a_crash_without_guard_everything_is_done_again_once_it_is_known_what_crashes() {
-    let mut table = Table::new(Rules { kernel: Kernel::Unguarded, ..RULES });
+    let mut table = Table::new(Rules { kernel: KernelTrust::Unguarded, ..RULES });
     table.set(&[(0, Done(A)), (1, Claimed(A))]);
     for run in 2..=3 {
-        assert!(!table.bury(&[crashed(A, 15)]).contains("free 0"));
+        assert!(!table.after_deaths(&[crashed(A, 15)]).contains("free 0"));
         assert_eq!(table.decide(1), "spawn 1; ", "first to the end");
         table
             .states
@@ -508,7 +520,7 @@ fn after_a_crash_without_guard_everything_is_done_again_once_it_is_known_what_cr
         table.states.iter_mut().filter(|state| **state != Retired).for_each(|state| *state = Free);
         table.set(&[(0, Claimed(A))]);
     }
-    table.bury(&[crashed(A, 5)]);
+    table.after_deaths(&[crashed(A, 5)]);
     table.states.iter_mut().filter(|state| **state != Retired).for_each(|state| *state = Done(B));
     let verdict = table.decide(1);
     assert!(
@@ -533,7 +545,7 @@ fn what_is_freed_and_done_again_is_no_progress() {
         table.set(&[(first, Done(A)), (last, Claimed(A))]);
         table.decide(1);
         let row = table.ledger.rows(last).start;
-        table.bury(&[crashed(A, row)]);
+        table.after_deaths(&[crashed(A, row)]);
         let outcome = table.decide(1);
         if outcome.starts_with("fail") {
             break outcome;
@@ -544,18 +556,18 @@ fn what_is_freed_and_done_again_is_no_progress() {
 
 #[test]
 fn our_own_kernels_do_not_crash_into_anything() {
-    let mut table = Table::new(Rules { kernel: Kernel::BuiltIn, ..RULES });
+    let mut table = Table::new(Rules { kernel: KernelTrust::BuiltIn, ..RULES });
     table.set(&[(0, Done(A)), (1, Claimed(A))]);
-    assert!(table.bury(&[crashed(A, 15)]).starts_with("retire 1; "));
+    assert!(table.after_deaths(&[crashed(A, 15)]).starts_with("retire 1; "));
     table.states.iter_mut().filter(|state| **state != Retired).for_each(|state| *state = Done(B));
     assert_eq!(table.decide(1), "finish; ");
 }
 
 #[test]
 fn a_panic_that_aborts_is_no_crash() {
-    let mut table = Table::new(Rules { kernel: Kernel::Unguarded, fill: true, ..RULES });
+    let mut table = Table::new(Rules { kernel: KernelTrust::Unguarded, fill: true, ..RULES });
     let death = Death { cause: DeathCause::Signalled(6), ..failed(A, 15) };
-    table.set(&[(1, Claimed(A))]).bury(&[death]);
+    table.set(&[(1, Claimed(A))]).after_deaths(&[death]);
     table.states.iter_mut().filter(|state| **state != Retired).for_each(|state| *state = Done(B));
     assert_eq!(table.decide(1), "finish; ");
 }
@@ -564,8 +576,8 @@ fn a_panic_that_aborts_is_no_crash() {
 fn in_place_what_was_saved_is_put_back_and_what_was_done_before_stays() {
     let mut table = Table::new(Rules { in_place: true, ..RULES });
     table.set(&[(1, Claimed(A)), (2, Claimed(B))]);
-    let death = Death { saved: Some(Saved::Wholly(14)), ..killed(A, 16) };
-    let changes = table.bury(&[death]);
+    let death = Death { saved: Some(Saved::Complete(14)), ..killed(A, 16) };
+    let changes = table.after_deaths(&[death]);
     assert_eq!(
         changes,
         "restore 14..20 of 0; retire 1; add 10..14 done; add 14..16; add 16..17; first 16..17; add 17..20; "
@@ -573,7 +585,7 @@ fn in_place_what_was_saved_is_put_back_and_what_was_done_before_stays() {
     assert_eq!(table.ledger.rerun_rows, 6);
     assert!(
         !table
-            .bury(&[Death { saved: Some(Saved::Wholly(5)), ..killed(B, 20) }])
+            .after_deaths(&[Death { saved: Some(Saved::Complete(5)), ..killed(B, 20) }])
             .contains("restore"),
         "not of this block"
     );
@@ -583,7 +595,8 @@ fn in_place_what_was_saved_is_put_back_and_what_was_done_before_stays() {
 fn in_place_rows_that_were_done_before_the_next_were_saved_are_not_run_again() {
     let mut table = Table::new(Rules { in_place: true, ..RULES });
     table.set(&[(1, Claimed(A))]);
-    let changes = table.bury(&[Death { saved: Some(Saved::Partly(14)), ..killed(A, 13) }]);
+    let changes =
+        table.after_deaths(&[Death { saved: Some(Saved::InProgress(14)), ..killed(A, 13) }]);
     assert_eq!(
         changes, "retire 1; add 10..14 done; add 14..17; first 14..17; add 17..20; ",
         "nothing to put back"
@@ -592,17 +605,17 @@ fn in_place_rows_that_were_done_before_the_next_were_saved_are_not_run_again() {
 
 #[test]
 fn in_place_without_guard_a_crash_ends_the_call() {
-    let rules = Rules { in_place: true, kernel: Kernel::Unguarded, ..RULES };
+    let rules = Rules { in_place: true, kernel: KernelTrust::Unguarded, ..RULES };
     let mut table = Table::new(rules.clone());
     table.set(&[(0, Done(A)), (1, Claimed(A))]);
     assert!(
         table
-            .bury(&[Death { saved: Some(Saved::Wholly(10)), ..crashed(A, 15) }])
+            .after_deaths(&[Death { saved: Some(Saved::Complete(10)), ..crashed(A, 15) }])
             .starts_with("restore 10..20 of 0; ")
     );
     assert!(table.decide(1).starts_with("fail: worker 0 was killed by SIGSEGV on row 15"));
-    let mut table = Table::new(Rules { kernel: Kernel::Guarded, ..rules });
-    table.set(&[(0, Done(A)), (1, Claimed(A))]).bury(&[crashed(A, 15)]);
+    let mut table = Table::new(Rules { kernel: KernelTrust::Guarded, ..rules });
+    table.set(&[(0, Done(A)), (1, Claimed(A))]).after_deaths(&[crashed(A, 15)]);
     assert_eq!((table.states[0], &*table.decide(1)), (Done(A), "spawn 1; "));
 }
 
@@ -659,7 +672,7 @@ fn workers_that_hang_before_they_are_ready_are_replaced_three_times() {
             outcome = table.decide_with(&hung, false);
         }
         assert!(outcome.contains("kill 0; "), "{outcome}");
-        table.bury(&[died(owner, usize::MAX, DeathCause::HungAtStart)]);
+        table.after_deaths(&[died(owner, usize::MAX, DeathCause::HungAtStart)]);
         outcome = table.decide_with(&[], false);
     }
     assert!(
@@ -673,9 +686,9 @@ fn a_worker_that_cannot_be_set_up_ends_the_call_only_if_nobody_else_can_work() {
     let mut death = failed(A, 0);
     death.message.as_mut().unwrap().kind = MessageKind::Setup;
     let mut table = Table::new(RULES);
-    table.bury(&[death.clone()]);
+    table.after_deaths(&[death.clone()]);
     assert_eq!(table.decide(1), "");
-    table.bury(&[death]);
+    table.after_deaths(&[death]);
     assert_eq!(table.decide(0), "fail: a worker could not do its work: row 0; ");
 }
 
@@ -684,7 +697,7 @@ fn a_finished_block_renews_the_patience() {
     let mut table = Table::new(Rules { division: Division::Never, ..RULES });
     for round in 0..200 {
         table.states[..round / 25].fill(Done(B));
-        table.set(&[(9, Claimed(A))]).bury(&[killed(A, 90 + round % 10)]);
+        table.set(&[(9, Claimed(A))]).after_deaths(&[killed(A, 90 + round % 10)]);
         assert_eq!(table.decide(1), "spawn 1; ", "round {round}");
     }
 }
@@ -694,7 +707,7 @@ fn a_corrupt_word_runs_everything_again_once() {
     let mut table = Table::new(RULES);
     table.set(&[(0, Done(A)), (4, Corrupt)]);
     assert_eq!(
-        (table.bury(&[killed(A, 15)]), table.decide(2)),
+        (table.after_deaths(&[killed(A, 15)]), table.decide(2)),
         (String::new(), "restart; ".to_owned())
     );
     assert_eq!(table.ledger.rerun_rows, 100);

@@ -14,7 +14,7 @@ use crate::error::Error;
 /// `units` are rows and what became of them, once what was saved is put back: `Done` is new, what
 /// was put back or not begun is `Free`, and of what else there is nobody knows. Where words are
 /// found overwritten none is believed.
-pub(crate) fn interrupted(
+pub(crate) fn update_outcome(
     n_rows: usize,
     units: &[(Range<usize>, ClaimState)],
     source: Error,
@@ -52,7 +52,7 @@ mod tests {
     /// Four blocks of ten rows and two pieces of the second, and what is said of them in words.
     fn account(states: [ClaimState; 6], source: Error) -> String {
         let rows = [0..10, 10..20, 20..30, 30..40, 10..13, 13..20];
-        interrupted(40, &rows.into_iter().zip(states).collect::<Vec<_>>(), source).to_string()
+        update_outcome(40, &rows.into_iter().zip(states).collect::<Vec<_>>(), source).to_string()
     }
 
     #[test]

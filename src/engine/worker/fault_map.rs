@@ -6,16 +6,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Where this process has mapped what the caller has at other addresses, for the fault handler: a
 /// fault is told by the caller's.
-pub(crate) static ELSEWHERE: Elsewhere =
-    Elsewhere([const { [const { AtomicUsize::new(0) }; 3] }; ELSEWHERE_MAX]);
+pub(crate) static FAULT_MAP: FaultMap =
+    FaultMap([const { [const { AtomicUsize::new(0) }; 3] }; FAULT_MAP_MAX]);
 
-const ELSEWHERE_MAX: usize = 256;
+const FAULT_MAP_MAX: usize = 256;
 
 /// For each mapping where it starts and ends, and where it starts in the caller.
 #[derive(Debug)]
-pub(crate) struct Elsewhere([[AtomicUsize; 3]; ELSEWHERE_MAX]);
+pub(crate) struct FaultMap([[AtomicUsize; 3]; FAULT_MAP_MAX]);
 
-impl Elsewhere {
+impl FaultMap {
     /// One more mapping; more than there is room for are not told.
     pub(crate) fn add(&self, range: Range<usize>, caller_start: usize) {
         if let Some([start, end, caller]) =

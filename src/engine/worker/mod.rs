@@ -20,7 +20,7 @@ mod fault_map;
 mod own_slot;
 mod panic_hook;
 
-pub(crate) use self::fault_map::ELSEWHERE;
+pub(crate) use self::fault_map::FAULT_MAP;
 pub(crate) use self::own_slot::take_slot;
 pub(crate) use self::panic_hook::{install_panic_hook, panic_text};
 
@@ -33,17 +33,17 @@ use std::time::{Duration, Instant};
 use self::own_slot::note_fault;
 
 use crate::engine::blocks::RowBlocks;
-use crate::engine::control::{Claim, Control, MessageKind, Owner, Slot, Station};
+use crate::engine::control::{BlockContext, Claim, Control, MessageKind, Owner, Slot};
 use crate::failpoints;
 use crate::sys::process::{Exit, Pid, die_with, exit_now};
 use crate::sys::{fpu, futex, procfs, shared, signal};
 
 /// Runs the kernel on the rows of a won block and writes their output. On `Break` it has come to
 /// nothing, and the slot says why.
-pub(crate) type BlockFn<'a> = dyn Fn(&mut Claim<'_>, &Station<'_>) -> ControlFlow<()> + 'a;
+pub(crate) type BlockFn<'a> = dyn Fn(&mut Claim<'_>, &BlockContext<'_>) -> ControlFlow<()> + 'a;
 
 /// What a worker needs to know; lives in the parent's memory and reaches the child by the fork.
-pub(crate) struct Job<'a> {
+pub(crate) struct Work<'a> {
     pub(crate) control: Control<'a>,
     pub(crate) blocks: &'a RowBlocks,
     pub(crate) run: &'a BlockFn<'a>,
@@ -89,13 +89,13 @@ pub(crate) fn vouches_for(exit: Exit, kind: MessageKind) -> bool {
 /// `read_only` are address ranges that it must not write to: every segment but the output of the
 /// call, or that, too.
 pub(crate) fn live(
-    job: &Job<'_>,
+    work: &Work<'_>,
     read_only: &[Range<usize>],
     measured: bool,
     parent: Pid,
     owner: Owner,
 ) -> ! {
-    let slot = &job.control.slots()[usize::from(owner.slot)];
+    let slot = &work.control.slots()[usize::from(owner.slot)];
     if failpoints::is_on("workers are late to be tied") {
         std::thread::sleep(Duration::from_secs(1));
     }
@@ -118,7 +118,7 @@ pub(crate) fn live(
         exit_now(EXIT_UNWANTED);
     }
     signal::unblock_all();
-    let code = at_work(job, slot, owner).err().unwrap_or(EXIT_FINISHED);
+    let code = at_work(work, slot, owner).err().unwrap_or(EXIT_FINISHED);
     if measured {
         measure_memory(slot);
     }
@@ -159,8 +159,8 @@ pub(crate) fn measure_memory(slot: &Slot) {
 /// # Errors
 /// The exit code that says why the kernel, or what it needs, has failed. The slot says more, and
 /// the unit stays claimed: this process is to leave with it.
-pub(crate) fn at_work(job: &Job<'_>, slot: &Slot, owner: Owner) -> Result<(), i32> {
-    match end_of_work(catch_unwind(AssertUnwindSafe(|| work(job, slot, owner))), slot) {
+pub(crate) fn at_work(work: &Work<'_>, slot: &Slot, owner: Owner) -> Result<(), i32> {
+    match end_of_work(catch_unwind(AssertUnwindSafe(|| run_blocks(work, slot, owner))), slot) {
         EXIT_FINISHED => Ok(()),
         code => Err(code),
     }
@@ -216,15 +216,15 @@ pub(crate) fn errno(error: &std::io::Error) -> impl fmt::Display {
 
 /// Claims, runs, publishes, until there is nothing left or the kernel fails. A failed unit stays
 /// claimed.
-fn work(job: &Job<'_>, slot: &Slot, owner: Owner) -> ControlFlow<()> {
+fn run_blocks(work: &Work<'_>, slot: &Slot, owner: Owner) -> ControlFlow<()> {
     let mut last = Instant::now();
     let mut next = usize::MAX;
-    while let Some(mut claim) = job.control.next_claim(job.blocks, owner, &mut next) {
+    while let Some(mut claim) = work.control.next_claim(work.blocks, owner, &mut next) {
         let rows = claim.block().rows();
         slot.set_row(rows.start);
-        let station = job.control.station(owner.slot);
-        (job.run)(&mut claim, &station)?;
-        let done = station.digest(claim.block());
+        let context = work.control.block_context(owner.slot);
+        (work.run)(&mut claim, &context)?;
+        let done = context.digest(claim.block());
         // Counted before it is published: with the last block the call may be over, and the next
         // begin.
         let now = Instant::now();

@@ -8,7 +8,7 @@
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
-use super::fault_map::ELSEWHERE;
+use super::fault_map::FAULT_MAP;
 use crate::engine::control::{Fault, Slot};
 
 /// This process's slot; null in every process that is not a worker.
@@ -28,6 +28,6 @@ pub(crate) fn take_slot(slot: &Slot) {
 /// Leaves word of a memory fault of this process; for the handler, so: no lock, no allocation.
 pub(super) fn note_fault(signal: i32, address: usize) {
     if let Some(slot) = own_slot() {
-        slot.leave_fault(Fault { signal, address: ELSEWHERE.to_caller(address) });
+        slot.leave_fault(Fault { signal, address: FAULT_MAP.to_caller(address) });
     }
 }

@@ -8,12 +8,12 @@ use std::time::Instant;
 
 use crate::engine::control::Owner;
 use crate::engine::decide::DEATH_LIMIT;
-use crate::engine::workforce::Workforce;
+use crate::engine::worker_set::WorkerSet;
 use crate::error::{Error, Result};
 use crate::failpoints;
 use crate::sys::process::{ChildFd, Exit, wait_for_end};
 
-/// Where the workers of a [`Crew`] come from.
+/// Where the workers of a [`ForkedChildren`] come from.
 pub(crate) trait Spawn {
     /// A child of this process for the slot of `owner`, which is clear.
     fn spawn(&self, owner: Owner) -> Result<ChildFd>;
@@ -21,47 +21,47 @@ pub(crate) trait Spawn {
 
 /// Workers that are children of this process, one per slot.
 #[derive(Debug)]
-pub(crate) struct Crew<S> {
+pub(crate) struct ForkedChildren<S> {
     source: S,
-    seats: Vec<Seat>,
+    slots: Vec<ChildSlot>,
 }
 
 #[derive(Debug, Default)]
-struct Seat {
+struct ChildSlot {
     child: Option<ChildFd>,
     /// Of the process that sits here, or of the next to sit here.
     generation: u16,
 }
 
-impl<S> Crew<S> {
+impl<S> ForkedChildren<S> {
     /// With this many empty slots.
     pub(crate) fn new(slots: usize, source: S) -> Self {
-        Self { source, seats: (0..slots).map(|_| Seat::default()).collect() }
+        Self { source, slots: (0..slots).map(|_| ChildSlot::default()).collect() }
     }
 
-    fn seated(&self) -> impl Iterator<Item = usize> {
-        (0..self.seats.len()).filter(|&index| self.seats[index].child.is_some())
+    fn occupied(&self) -> impl Iterator<Item = usize> {
+        (0..self.slots.len()).filter(|&index| self.slots[index].child.is_some())
     }
 
     fn child(&self, owner: Owner) -> Option<&ChildFd> {
-        let seat = self
-            .seats
+        let slot = self
+            .slots
             .get(usize::from(owner.slot))
-            .filter(|seat| seat.generation == owner.generation)?;
-        seat.child.as_ref()
+            .filter(|slot| slot.generation == owner.generation)?;
+        slot.child.as_ref()
     }
 
     fn owner(&self, index: usize) -> Owner {
-        let slot = u16::try_from(index).expect("a crew has at most MAX_WORKERS slots");
-        Owner { slot, generation: self.seats[index].generation }
+        let slot = u16::try_from(index).expect("a table has at most MAX_WORKERS slots");
+        Owner { slot, generation: self.slots[index].generation }
     }
 
     fn reap(&mut self, index: usize) -> (Owner, Exit) {
         let owner = self.owner(index);
-        let seat = &mut self.seats[index];
-        let exit = seat.child.take().map_or(Exit::Unknown, |child| child.reap());
+        let slot = &mut self.slots[index];
+        let exit = slot.child.take().map_or(Exit::Unknown, |child| child.reap());
         if !failpoints::is_on("one generation for all") {
-            seat.generation = seat.generation.wrapping_add(1);
+            slot.generation = slot.generation.wrapping_add(1);
         }
         (owner, exit)
     }
@@ -71,24 +71,24 @@ impl<S> Crew<S> {
         wake: Option<BorrowedFd<'_>>,
         deadline: Instant,
     ) -> io::Result<Vec<(Owner, Exit)>> {
-        let seated: Vec<usize> = self.seated().collect();
-        let children = seated.iter().filter_map(|&index| self.seats[index].child.as_ref());
+        let occupied: Vec<usize> = self.occupied().collect();
+        let children = occupied.iter().filter_map(|&index| self.slots[index].child.as_ref());
         let ended = wait_for_end(children, wake, deadline)?;
         let ended =
-            seated.into_iter().zip(ended).filter_map(|(index, ended)| ended.then_some(index));
+            occupied.into_iter().zip(ended).filter_map(|(index, ended)| ended.then_some(index));
         Ok(ended.map(|index| self.reap(index)).collect())
     }
 
     fn kill_all(&mut self) -> Result<(), i32> {
-        self.seats.iter().filter_map(|seat| seat.child.as_ref()).for_each(kill);
+        self.slots.iter().filter_map(|slot| slot.child.as_ref()).for_each(kill);
         let deadline = Instant::now() + DEATH_LIMIT;
         let mut unkillable = None;
-        for index in 0..self.seats.len() {
-            match &self.seats[index].child {
+        for index in 0..self.slots.len() {
+            match &self.slots[index].child {
                 Some(child) if child.ends_by(deadline) => drop(self.reap(index)),
                 Some(child) => {
                     unkillable.get_or_insert(child.pid());
-                    self.seats[index].child = None;
+                    self.slots[index].child = None;
                 }
                 None => {}
             }
@@ -97,30 +97,30 @@ impl<S> Crew<S> {
     }
 }
 
-impl<S: Spawn> Workforce for Crew<S> {
+impl<S: Spawn> WorkerSet for ForkedChildren<S> {
     fn size(&self) -> usize {
-        self.seats.len()
+        self.slots.len()
     }
 
     fn owners(&self) -> Vec<Owner> {
-        self.seated().map(|index| self.owner(index)).collect()
+        self.occupied().map(|index| self.owner(index)).collect()
     }
 
     fn next_owner(&self) -> Option<Owner> {
-        let index = self.seats.iter().position(|seat| seat.child.is_none())?;
+        let index = self.slots.iter().position(|slot| slot.child.is_none())?;
         Some(self.owner(index))
     }
 
-    fn hire(&mut self, owner: Owner) -> Result<()> {
+    fn spawn(&mut self, owner: Owner) -> Result<()> {
         let child = self.source.spawn(owner)?;
-        let seat = &mut self.seats[usize::from(owner.slot)];
-        debug_assert!(seat.child.is_none() && seat.generation == owner.generation);
-        seat.child = Some(child);
+        let slot = &mut self.slots[usize::from(owner.slot)];
+        debug_assert!(slot.child.is_none() && slot.generation == owner.generation);
+        slot.child = Some(child);
         Ok(())
     }
 
     /// Who found none has left; the supervisor hires others.
-    fn rouse(&mut self) -> Result<()> {
+    fn wake_all(&mut self) -> Result<()> {
         Ok(())
     }
 
@@ -141,13 +141,13 @@ impl<S: Spawn> Workforce for Crew<S> {
 
     fn give_up(&mut self, owner: Owner) -> Option<i32> {
         let pid = self.child(owner)?.pid();
-        self.seats[usize::from(owner.slot)].child = None;
+        self.slots[usize::from(owner.slot)].child = None;
         Some(pid)
     }
 
     fn release(&mut self, deadline: Instant) -> Result<(), i32> {
         // If they cannot be watched they get no grace.
-        while self.seated().next().is_some()
+        while self.occupied().next().is_some()
             && Instant::now() < deadline
             && self.reap_by(None, deadline).is_ok()
         {}
@@ -166,7 +166,7 @@ fn kill(child: &ChildFd) {
     }
 }
 
-impl<S> Drop for Crew<S> {
+impl<S> Drop for ForkedChildren<S> {
     fn drop(&mut self) {
         let _ = self.kill_all(); // who does not die is given up
     }

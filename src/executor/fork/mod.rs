@@ -15,18 +15,18 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::ops::{ControlFlow, Range};
 use std::time::{Duration, Instant};
 
-use self::children::{Crew, Spawn};
-use crate::engine::args::Packet;
+use self::children::{ForkedChildren, Spawn};
+use crate::engine::args::PackedArgs;
 use crate::engine::call::Call;
-use crate::engine::control::{CallKey, Claim, Control, Message, MessageKind, Owner, Station};
+use crate::engine::control::{BlockContext, CallKey, Claim, Control, Message, MessageKind, Owner};
 use crate::engine::options::Options;
 use crate::engine::report::Report;
 use crate::engine::supervisor;
-use crate::engine::worker::{self, BlockFn, Job};
+use crate::engine::worker::{self, BlockFn, Work};
 use crate::error::{Error, Result};
 use crate::executor::Executor;
 use crate::executor::mode::sealed::Run;
-use crate::executor::mode::{Entry, KernelFor, Mode, Travel};
+use crate::executor::mode::{EntryPoint, KernelCodec, KernelFor, Mode};
 use crate::segment::Segment;
 use crate::segment::registry;
 use crate::sys::futex;
@@ -75,7 +75,7 @@ impl Mode for PerCall {}
 
 /// A forked worker has a copy of everything.
 impl<K> KernelFor<PerCall> for K {
-    const TRAVEL: Option<Travel<K>> = None;
+    const CODEC: Option<KernelCodec<K>> = None;
 }
 
 impl Run for PerCall {
@@ -87,12 +87,12 @@ impl Run for PerCall {
         options.workers.unwrap_or_else(process::available_cores).min(n_blocks)
     }
 
-    fn run<'s, B: Fn(&mut Claim<'_>, &Station<'_>) -> ControlFlow<()>>(
+    fn run<'s, B: Fn(&mut Claim<'_>, &BlockContext<'_>) -> ControlFlow<()>>(
         &self,
         options: &Options<'_>,
         call: &Call<'_>,
         body: impl FnOnce() -> Result<B>,
-        _pack: impl FnOnce(&mut Packet<'s>) -> Entry,
+        _pack: impl FnOnce(&mut PackedArgs<'s>) -> EntryPoint,
     ) -> Result<Report> {
         let began = Instant::now();
         let body = body()?;
@@ -109,12 +109,12 @@ impl Run for PerCall {
         control.reset();
         let source =
             ForkHere { call, control, body: &body, measure_memory: options.measure_memory };
-        supervisor::run(options, call, control, &mut Crew::new(n_workers, source), began)
+        supervisor::run(options, call, control, &mut ForkedChildren::new(n_workers, source), began)
     }
 }
 
 /// How long a worker may take to leave that is not wanted.
-const UNWANTED_PATIENCE: Duration = Duration::from_secs(2);
+const ABANDONED_CHILD_LIMIT: Duration = Duration::from_secs(2);
 
 /// Forks the calling thread.
 struct ForkHere<'c> {
@@ -134,13 +134,13 @@ impl Spawn for ForkHere<'_> {
         // read-only.
         let registry = registry::lock();
         let read_only = read_only_ranges(&registry, &call.writable);
-        let job = Job { control, blocks: &call.blocks, run: body };
+        let work = Work { control, blocks: &call.blocks, run: body };
         // SAFETY: the child does nothing but `live`, which takes no lock and never returns. The
         // guard of the registry is the forking thread's, so the child may give back its copy.
         let pid = match unsafe { process::fork() }.map_err(Error::ForkFailed)? {
             Side::Child => {
                 drop(registry);
-                worker::live(&job, &read_only, measure_memory, parent, owner)
+                worker::live(&work, &read_only, measure_memory, parent, owner)
             }
             Side::Parent(pid) => pid,
         };
@@ -150,7 +150,7 @@ impl Spawn for ForkHere<'_> {
         let opened = ChildFd::open(pid);
         futex::store_and_wake(&slot.go, if opened.is_ok() { worker::GO } else { worker::ABANDON });
         opened.map_err(|source| {
-            process::reap_by_pid(pid, UNWANTED_PATIENCE);
+            process::reap_by_pid(pid, ABANDONED_CHILD_LIMIT);
             match slot.message() {
                 Some(Message { kind: MessageKind::Setup, text: message, .. }) => {
                     Error::WorkerSetup { message }

@@ -13,14 +13,14 @@ use std::time::{Duration, Instant};
 
 use super::counters::Counters;
 use super::defaults::Defaults;
-use super::job_board::Board;
-use super::mailboxes::Couriers;
+use super::job_board::JobBoard;
+use super::mailboxes::Mailboxes;
 use super::queue::Queue;
-use super::shared_state::Nest;
-use super::worker::{Desk, NO_CALL};
-use super::worker_table::Roster;
-use super::zygote::{self, Seat};
-use super::{Persistent, Pool, Shared, State};
+use super::shared_state::PoolShared;
+use super::worker::{NO_CALL, WorkerBuffers};
+use super::worker_table::WorkerTable;
+use super::zygote::{self, ForkedWorker};
+use super::{Persistent, Pool, PoolInner, State};
 use crate::engine::blocks::MAX_BLOCKS;
 use crate::engine::control::{Control, MAX_WORKERS, Slot};
 use crate::engine::decide::INIT_LIMIT;
@@ -29,7 +29,7 @@ use crate::engine::policy::Policy;
 use crate::engine::worker;
 use crate::error::{DeathCause, Error, Result};
 use crate::executor::Executor;
-use crate::kernel::Kernel;
+use crate::kernel::Kernels;
 use crate::segment::registry;
 use crate::segment::registry::Observer;
 use crate::sys::channel::Channel;
@@ -43,7 +43,7 @@ use crate::sys::{code, procfs};
 const SPIN: Duration = Duration::from_micros(100);
 
 /// How often to look whether workers are ready.
-const LOOK_AGAIN: Duration = Duration::from_millis(1);
+const READY_POLL_INTERVAL: Duration = Duration::from_millis(1);
 
 /// Below this a call of a kernel of ours is done sooner by the caller. (By 2 workers 1 MiB takes 61
 /// us hot and 147 us woken, by the caller 44 and 66; at 4 MiB they are level.)
@@ -198,28 +198,28 @@ impl PoolBuilder {
         let workers = self.workers.unwrap_or_else(process::available_cores).min(MAX_WORKERS);
         let (cores, caller_threads) = (process::available_cores(), procfs::thread_count());
         // Chosen and installed before the fork: both are behind locks.
-        Kernel::get();
+        Kernels::get();
         worker::install_panic_hook();
-        let (premises, their_ends) = premises(workers)?;
+        let (resources, child_ends) = resources(workers)?;
         let code = code::executable_ranges();
-        let zygote = fork_zygote(&self.nest(&premises, &their_ends, cores)?)?;
-        drop(their_ends);
-        let Premises { board, control, bell, channel, channels } = premises;
+        let zygote = fork_zygote(&self.shared(&resources, &child_ends, cores)?)?;
+        drop(child_ends);
+        let PoolResources { board, control, wakeup, channel, channels } = resources;
         board.keep_from_children();
         control.keep_from_children();
-        let couriers = Arc::new(Couriers::new(Arc::clone(&board), channels));
-        let observer: Weak<dyn Observer> = Arc::downgrade(&couriers) as Weak<dyn Observer>;
+        let mailboxes = Arc::new(Mailboxes::new(Arc::clone(&board), channels));
+        let observer: Weak<dyn Observer> = Arc::downgrade(&mailboxes) as Weak<dyn Observer>;
         registry::observe(observer);
         let counters = Arc::new(Counters::default());
         let zygote_pid = zygote.pid();
-        let parties = (Arc::clone(&board), Arc::clone(&couriers), bell);
-        let mut roster = Roster::new(zygote, channel, parties, Arc::clone(&counters), workers);
-        let all_ready = let_all_in(&mut roster, Control::in_pages(&control, 0, workers, NO_CALL));
-        let shared = Shared {
+        let parties = (Arc::clone(&board), Arc::clone(&mailboxes), wakeup);
+        let mut table = WorkerTable::new(zygote, channel, parties, Arc::clone(&counters), workers);
+        let all_ready = admit_all(&mut table, Control::in_pages(&control, 0, workers, NO_CALL));
+        let inner = PoolInner {
             queue: Queue::default(),
-            state: Mutex::new(State::new(roster, self.spin_time)),
+            state: Mutex::new(State::new(table, self.spin_time)),
             board,
-            couriers,
+            mailboxes,
             control,
             counters,
             pid: std::process::id(),
@@ -230,24 +230,24 @@ impl PoolBuilder {
             caller_threads,
             code,
         };
-        let executor = Executor::new(self.defaults.options(), Persistent(Arc::new(shared)));
+        let executor = Executor::new(self.defaults.options(), Persistent(Arc::new(inner)));
         all_ready.map(|()| Pool { executor, defaults: self.defaults }) // dropped, it ends whom it has
     }
 
     /// What the zygote is born with.
-    fn nest<'n>(
+    fn shared<'n>(
         &'n self,
-        premises: &'n Premises,
-        their_ends: &'n TheirEnds,
+        resources: &'n PoolResources,
+        child_ends: &'n ChildEnds,
         cores: usize,
-    ) -> Result<Nest<'n>> {
+    ) -> Result<PoolShared<'n>> {
         let caller = process::own_pid();
-        Ok(Nest {
-            board: &premises.board,
-            control: &premises.control,
-            bell: &premises.bell,
-            channel: &their_ends.channel,
-            posts: &their_ends.posts,
+        Ok(PoolShared {
+            board: &resources.board,
+            control: &resources.control,
+            wakeup: &resources.wakeup,
+            channel: &child_ends.channel,
+            worker_channels: &child_ends.worker_channels,
             caller,
             caller_pidfd: process::open_pidfd(caller)
                 .map_err(os("open a pidfd for", "this process"))?,
@@ -272,33 +272,38 @@ impl fmt::Debug for PoolBuilder {
 }
 
 /// What the processes of a pool meet by, and the caller's ends of the channels.
-struct Premises {
-    board: Arc<Board>,
+struct PoolResources {
+    board: Arc<JobBoard>,
     control: SharedPages,
-    bell: Arc<Event>,
+    wakeup: Arc<Event>,
     channel: Channel,
     channels: Vec<Channel>,
 }
 
 /// The other ends: the zygote's and the workers'.
-struct TheirEnds {
+struct ChildEnds {
     channel: Channel,
-    posts: Vec<Channel>,
+    worker_channels: Vec<Channel>,
 }
 
 /// For so many workers.
-fn premises(workers: usize) -> Result<(Premises, TheirEnds)> {
-    let board = Board::new(workers).map_err(os("map", "the board of a pool"))?;
+fn resources(workers: usize) -> Result<(PoolResources, ChildEnds)> {
+    let board = JobBoard::new(workers).map_err(os("map", "the board of a pool"))?;
     let control = SharedPages::new(Control::bytes(MAX_BLOCKS, workers))
         .map_err(os("map", "the control block of a pool"))?;
-    let bell = Event::new().map_err(os("make", "the bell of a pool"))?;
+    let wakeup = Event::new().map_err(os("make", "the wakeup of a pool"))?;
     let (channel, zygotes_end) = Channel::pair().map_err(os("make", "the channel of a pool"))?;
     let pairs = (0..workers).map(|_| Channel::pair()).collect::<io::Result<Vec<_>>>();
     let pairs = pairs.map_err(os("make", "a channel for each worker of a pool"))?;
-    let (channels, posts) = pairs.into_iter().unzip();
-    let premises =
-        Premises { board: Arc::new(board), control, bell: Arc::new(bell), channel, channels };
-    Ok((premises, TheirEnds { channel: zygotes_end, posts }))
+    let (channels, worker_channels) = pairs.into_iter().unzip();
+    let resources = PoolResources {
+        board: Arc::new(board),
+        control,
+        wakeup: Arc::new(wakeup),
+        channel,
+        channels,
+    };
+    Ok((resources, ChildEnds { channel: zygotes_end, worker_channels }))
 }
 
 fn os(action: &'static str, subject: &'static str) -> impl FnOnce(io::Error) -> Error {
@@ -306,26 +311,26 @@ fn os(action: &'static str, subject: &'static str) -> impl FnOnce(io::Error) -> 
 }
 
 /// Has a worker in every slot, and waits until all are ready.
-fn let_all_in(roster: &mut Roster, control: Control<'_>) -> Result<()> {
+fn admit_all(table: &mut WorkerTable, control: Control<'_>) -> Result<()> {
     for (index, slot) in control.slots().iter().enumerate() {
         slot.clear();
-        roster.hire(roster.owner(index), true, |_| Ok(true))?;
+        table.admit(table.owner(index), true, |_| Ok(true))?;
     }
-    wait_until_ready(roster, control)
+    wait_until_ready(table, control)
 }
 
 /// Waits until every worker is fit for work.
-fn wait_until_ready(roster: &mut Roster, control: Control<'_>) -> Result<()> {
+fn wait_until_ready(table: &mut WorkerTable, control: Control<'_>) -> Result<()> {
     let limit = Instant::now() + INIT_LIMIT;
     while !control.slots().iter().all(Slot::is_ready) {
         if Instant::now() >= limit {
             let message = format!("the pool's init function has not returned for {INIT_LIMIT:?}");
             return Err(Error::WorkerSetup { message });
         }
-        roster.sleep(None, Instant::now() + LOOK_AGAIN).map_err(Error::of_watching)?;
-        roster.listen();
-        roster.check()?;
-        if let Some((owner, exit)) = roster.take_ended(control.slots().len()).pop() {
+        table.sleep(None, Instant::now() + READY_POLL_INTERVAL).map_err(Error::of_watching)?;
+        table.listen();
+        table.check()?;
+        if let Some((owner, exit)) = table.take_ended(control.slots().len()).pop() {
             let told =
                 control.slots()[usize::from(owner.slot)].message().map(|message| message.text);
             let how = DeathCause::from(exit);
@@ -338,8 +343,9 @@ fn wait_until_ready(roster: &mut Roster, control: Control<'_>) -> Result<()> {
     Ok(())
 }
 
-fn fork_zygote(nest: &Nest<'_>) -> Result<ChildFd> {
-    let (mut seats, desk) = (vec![Seat::EMPTY; nest.posts.len()], Desk::new());
+fn fork_zygote(shared: &PoolShared<'_>) -> Result<ChildFd> {
+    let (mut workers, buffers) =
+        (vec![ForkedWorker::EMPTY; shared.worker_channels.len()], WorkerBuffers::new());
     // Held across the fork: no segment is unmapped and something else mapped in its place before
     // the child has its copy.
     let registry = registry::lock();
@@ -349,7 +355,7 @@ fn fork_zygote(nest: &Nest<'_>) -> Result<ChildFd> {
     let pid = match unsafe { process::fork() }.map_err(Error::ForkFailed)? {
         Side::Child => {
             drop(registry);
-            zygote::live(nest, &mut seats, desk, &inherited)
+            zygote::live(shared, &mut workers, buffers, &inherited)
         }
         Side::Parent(pid) => pid,
     };

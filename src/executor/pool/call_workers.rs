@@ -3,25 +3,25 @@
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
-use super::job_board::Board;
-use super::mailboxes::Couriers;
-use super::worker_table::Roster;
+use super::job_board::JobBoard;
+use super::mailboxes::Mailboxes;
+use super::worker_table::WorkerTable;
 use crate::engine::blocks::RowBlocks;
 use crate::engine::control::{Control, Owner};
-use crate::engine::workforce::Workforce;
+use crate::engine::worker_set::WorkerSet;
 use crate::error::{Error, Result};
 use crate::segment::Segment;
 use crate::sys::process::Exit;
 
 /// How often to look whether workers have measured their memory.
-const LOOK_AGAIN: Duration = Duration::from_millis(1);
+const MEASURE_POLL_INTERVAL: Duration = Duration::from_millis(1);
 
 /// The workers of the first slots of a pool, for one call. If it is dropped before the call is
 /// over, they are ended: one of them might still write to the output.
-pub(super) struct Shift<'c> {
-    pub(super) roster: &'c mut Roster,
-    pub(super) board: &'c Board,
-    pub(super) couriers: &'c Couriers,
+pub(super) struct CallWorkers<'c> {
+    pub(super) table: &'c mut WorkerTable,
+    pub(super) board: &'c JobBoard,
+    pub(super) mailboxes: &'c Mailboxes,
     pub(super) control: Control<'c>,
     pub(super) blocks: &'c RowBlocks,
     pub(super) segments: &'c [&'c Segment],
@@ -34,11 +34,11 @@ pub(super) struct Shift<'c> {
     pub(super) is_over: bool,
 }
 
-impl Shift<'_> {
+impl CallWorkers<'_> {
     /// Puts the job on the board, where all who were let in before have what it needs.
     pub(super) fn begin(&mut self) {
-        if self.roster.has_news() {
-            self.roster.listen();
+        if self.table.has_messages() {
+            self.table.listen();
         }
         self.deliver();
         self.board.put(self.record);
@@ -47,11 +47,11 @@ impl Shift<'_> {
 
     /// Sends those who were let in before what they need; ends who does not read.
     fn deliver(&mut self) {
-        let hired: Vec<Owner> = self.roster.hired(self.workers).collect();
-        for owner in hired {
-            let sent = self.couriers.deliver(usize::from(owner.slot), self.segments);
+        let admitted: Vec<Owner> = self.table.admitted(self.workers).collect();
+        for owner in admitted {
+            let sent = self.mailboxes.deliver(usize::from(owner.slot), self.segments);
             if !matches!(sent, Ok(true)) {
-                self.roster.kill(owner);
+                self.table.kill(owner);
             }
         }
     }
@@ -59,37 +59,37 @@ impl Shift<'_> {
     /// Wakes all who sleep.
     fn wake(&self) {
         for slot in (0..self.workers).filter(|&slot| self.board.is_asleep(slot)) {
-            let _ = self.couriers.wake(slot); // it has other messages to wake for
+            let _ = self.mailboxes.wake(slot); // it has other messages to wake for
         }
     }
 }
 
-impl Workforce for Shift<'_> {
+impl WorkerSet for CallWorkers<'_> {
     fn size(&self) -> usize {
         self.workers
     }
 
     fn owners(&self) -> Vec<Owner> {
-        self.roster.hired(self.workers).collect()
+        self.table.admitted(self.workers).collect()
     }
 
     fn live(&self) -> usize {
-        self.roster.hired(self.workers).count()
+        self.table.admitted(self.workers).count()
     }
 
     fn next_owner(&self) -> Option<Owner> {
-        self.roster.vacant(self.workers)
+        self.table.first_empty(self.workers)
     }
 
-    fn hire(&mut self, owner: Owner) -> Result<()> {
+    fn spawn(&mut self, owner: Owner) -> Result<()> {
         let (segments, slot) = (self.segments, usize::from(owner.slot));
         self.is_over = false;
         let waits = self.live() == 0;
-        self.roster.hire(owner, waits, |couriers| couriers.deliver(slot, segments))
+        self.table.admit(owner, waits, |mailboxes| mailboxes.deliver(slot, segments))
     }
 
     /// Puts the job on the board once more.
-    fn rouse(&mut self) -> Result<()> {
+    fn wake_all(&mut self) -> Result<()> {
         self.board.clear();
         self.board.put(self.record);
         self.wake();
@@ -102,30 +102,30 @@ impl Workforce for Shift<'_> {
         deadline: Instant,
     ) -> Result<Vec<(Owner, Exit)>> {
         self.board.set_caller_sleeps(true);
-        let known = self.roster.has_ended() || self.control.is_over(self.blocks);
+        let known = self.table.has_ended() || self.control.is_over(self.blocks);
         let until = if known { Instant::now() } else { deadline };
-        let slept = self.roster.sleep(wake, until);
+        let slept = self.table.sleep(wake, until);
         self.board.set_caller_sleeps(false);
         slept.map_err(Error::of_watching)?;
-        self.roster.listen();
-        self.roster.check()?;
-        let ended = self.roster.take_ended(self.workers);
+        self.table.listen();
+        self.table.check()?;
+        let ended = self.table.take_ended(self.workers);
         if ended.is_empty() && Instant::now() >= deadline {
-            self.roster.note_silence();
-            self.roster.check()?;
+            self.table.note_silence();
+            self.table.check()?;
             // Nothing should be lost; what is lost all the same (a stray store to the board) costs
             // a tick.
-            self.rouse()?;
+            self.wake_all()?;
         }
         Ok(ended)
     }
 
     fn kill(&mut self, owner: Owner) -> bool {
-        self.roster.kill(owner)
+        self.table.kill(owner)
     }
 
     fn give_up(&mut self, owner: Owner) -> Option<i32> {
-        self.roster.give_up(owner)
+        self.table.give_up(owner)
     }
 
     fn release(&mut self, deadline: Instant) -> Result<(), i32> {
@@ -134,23 +134,23 @@ impl Workforce for Shift<'_> {
         let measured =
             || slots.iter().all(|slot| !slot.tally.is_of(number) || slot.tally.is_measured());
         while self.measure_memory && !measured() && Instant::now() < deadline {
-            std::thread::sleep(LOOK_AGAIN);
+            std::thread::sleep(MEASURE_POLL_INTERVAL);
         }
         self.is_over = true;
         Ok(())
     }
 
     fn end(&mut self) -> Result<(), i32> {
-        let ended = self.roster.end(self.workers);
+        let ended = self.table.end(self.workers);
         self.is_over = ended.is_ok();
         ended
     }
 }
 
-impl Drop for Shift<'_> {
+impl Drop for CallWorkers<'_> {
     fn drop(&mut self) {
         if !self.is_over {
-            let _ = self.roster.end(self.workers); // who does not die is given up
+            let _ = self.table.end(self.workers); // who does not die is given up
         }
         self.board.clear();
     }

@@ -2,9 +2,9 @@
 
 use crate::engine::blocks::RowBlocks;
 use crate::engine::control::CallKey;
-use crate::executor::mode::Entry;
+use crate::executor::mode::EntryPoint;
 
-/// What a worker needs to know of a call beside the packet.
+/// What a worker needs to know of a call beside the arguments.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Job {
     pub(super) key: CallKey,
@@ -13,9 +13,9 @@ pub(super) struct Job {
     pub(super) n_rows: usize,
     pub(super) block_rows: usize,
     pub(super) measure_memory: bool,
-    pub(super) entry: Entry,
+    pub(super) entry: EntryPoint,
     pub(super) n_segments: usize,
-    /// The packet is in the last segment, not in the record.
+    /// The arguments are in the last segment, not in the record.
     pub(super) is_long: bool,
 }
 
@@ -24,7 +24,7 @@ pub(super) const HEAD_WORDS: usize = 8;
 
 /// A segment of the call: its id, and whether workers write to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Wanted {
+pub(super) struct SegmentRef {
     pub(super) id: u64,
     pub(super) writable: bool,
 }
@@ -34,8 +34,8 @@ impl Job {
         RowBlocks::with_block_rows(self.n_rows, self.block_rows)
     }
 
-    /// Writes the record: the job, the segments, the packet if it is short.
-    pub(super) fn encode(&self, segments: &[Wanted], packet: &[u64], record: &mut Vec<u64>) {
+    /// Writes the record: the job, the segments, the arguments if they are short.
+    pub(super) fn encode(&self, segments: &[SegmentRef], args: &[u64], record: &mut Vec<u64>) {
         record.clear();
         let sizes =
             [self.workers, self.n_rows, self.block_rows, self.entry as usize, self.n_segments];
@@ -43,16 +43,16 @@ impl Job {
         record.extend(sizes.map(|size| size as u64));
         record.push(u64::from(self.measure_memory) | u64::from(self.is_long) << 1);
         record.extend(segments.iter().map(|wanted| wanted.id << 1 | u64::from(wanted.writable)));
-        record.extend_from_slice(packet);
+        record.extend_from_slice(args);
     }
 
-    /// Reads it: the job, the segments, and the packet if it is there.
+    /// Reads it: the job, the segments, and the arguments if it is there.
     ///
     /// `entry` makes a function of its address, and must be told that this is a record of
     /// [`Job::encode`], whole.
     pub(super) fn decode(
         record: &[u64],
-        entry: impl FnOnce(usize) -> Entry,
+        entry: impl FnOnce(usize) -> EntryPoint,
     ) -> Option<(Self, &[u64], &[u64])> {
         let (head, rest) = record.split_at_checked(HEAD_WORDS)?;
         let size = |at: usize| usize::try_from(head[at]).ok();
@@ -66,12 +66,12 @@ impl Job {
             measure_memory: head[7] & 1 != 0,
             is_long: head[7] & 2 != 0,
         };
-        let (segments, packet) = rest.split_at_checked(job.n_segments)?;
-        Some((job, segments, packet))
+        let (segments, args) = rest.split_at_checked(job.n_segments)?;
+        Some((job, segments, args))
     }
 }
 
-impl Wanted {
+impl SegmentRef {
     /// One of the words that [`Job::encode`] wrote for it.
     pub(super) fn of_word(word: u64) -> Self {
         Self { id: word >> 1, writable: word & 1 != 0 }

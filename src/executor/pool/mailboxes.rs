@@ -8,7 +8,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::job_board::Board;
+use super::job_board::JobBoard;
 use super::maps::MAPPED_MAX;
 use super::messages::ToWorker;
 use crate::segment::Segment;
@@ -17,23 +17,23 @@ use crate::sys::channel::Channel;
 
 /// One for each slot.
 #[derive(Debug)]
-pub(super) struct Couriers {
-    board: Arc<Board>,
-    all: Mutex<Vec<Courier>>,
+pub(super) struct Mailboxes {
+    board: Arc<JobBoard>,
+    all: Mutex<Vec<Mailbox>>,
 }
 
 #[derive(Debug)]
-struct Courier {
+struct Mailbox {
     channel: Channel,
     generation: u16,
     /// The ids of what the worker of this generation has mapped.
     mapped: Vec<u64>,
 }
 
-impl Couriers {
-    pub(super) fn new(board: Arc<Board>, channels: Vec<Channel>) -> Self {
-        let courier = |channel| Courier { channel, generation: 0, mapped: Vec::new() };
-        Self { board, all: Mutex::new(channels.into_iter().map(courier).collect()) }
+impl Mailboxes {
+    pub(super) fn new(board: Arc<JobBoard>, channels: Vec<Channel>) -> Self {
+        let mailbox = |channel| Mailbox { channel, generation: 0, mapped: Vec::new() };
+        Self { board, all: Mutex::new(channels.into_iter().map(mailbox).collect()) }
     }
 
     /// Sends the worker of a slot the segments that it does not have; or, where it has no room for
@@ -43,11 +43,11 @@ impl Couriers {
     /// # Errors
     /// That of `sendmsg`.
     pub(super) fn deliver(&self, slot: usize, segments: &[&Segment]) -> io::Result<bool> {
-        let courier = &mut self.all()[slot];
-        let is_new = |segment: &&Segment| !courier.mapped.contains(&segment.id());
+        let mailbox = &mut self.all()[slot];
+        let is_new = |segment: &&Segment| !mailbox.mapped.contains(&segment.id());
         let new: Vec<&Segment> = segments.iter().copied().filter(is_new).collect();
-        if courier.mapped.len() + new.len() > MAPPED_MAX {
-            return courier.send(&self.board, slot, ToWorker::Leave, None);
+        if mailbox.mapped.len() + new.len() > MAPPED_MAX {
+            return mailbox.send(&self.board, slot, ToWorker::Leave, None);
         }
         for segment in new {
             let map = ToWorker::Map {
@@ -55,10 +55,10 @@ impl Couriers {
                 len: segment.len(),
                 caller_address: segment.address(),
             };
-            if !courier.send(&self.board, slot, map, Some(segment))? {
+            if !mailbox.send(&self.board, slot, map, Some(segment))? {
                 return Ok(false);
             }
-            courier.mapped.push(segment.id());
+            mailbox.mapped.push(segment.id());
         }
         Ok(true)
     }
@@ -68,10 +68,10 @@ impl Couriers {
     /// # Errors
     /// That of `sendmsg`.
     pub(super) fn welcome(&self, slot: usize) -> io::Result<bool> {
-        let courier = &mut self.all()[slot];
+        let mailbox = &mut self.all()[slot];
         // It counts from the message after this one.
         let sent = self.board.sent(slot).wrapping_add(1);
-        courier.send(&self.board, slot, ToWorker::Welcome { sent }, None)
+        mailbox.send(&self.board, slot, ToWorker::Welcome { sent }, None)
     }
 
     /// Wakes the worker of a slot.
@@ -84,27 +84,27 @@ impl Couriers {
 
     /// From now on the slot's process is of this generation, and has nothing.
     pub(super) fn renew(&self, slot: usize, generation: u16) {
-        let courier = &mut self.all()[slot];
-        courier.generation = generation;
-        courier.mapped.clear();
+        let mailbox = &mut self.all()[slot];
+        mailbox.generation = generation;
+        mailbox.mapped.clear();
         self.board.forget_sleeper(slot);
     }
 
     /// The most segments that a worker has mapped.
     pub(super) fn n_mapped(&self) -> usize {
-        self.all().iter().map(|courier| courier.mapped.len()).max().unwrap_or(0)
+        self.all().iter().map(|mailbox| mailbox.mapped.len()).max().unwrap_or(0)
     }
 
     /// A panic under this lock leaves a table that is right but for the last message.
-    fn all(&self) -> MutexGuard<'_, Vec<Courier>> {
+    fn all(&self) -> MutexGuard<'_, Vec<Mailbox>> {
         self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Courier {
+impl Mailbox {
     fn send(
         &self,
-        board: &Board,
+        board: &JobBoard,
         slot: usize,
         message: ToWorker,
         segment: Option<&Segment>,
@@ -118,13 +118,13 @@ impl Courier {
     }
 }
 
-impl Observer for Couriers {
+impl Observer for Mailboxes {
     fn is_gone(&self, id: u64) {
-        for (slot, courier) in self.all().iter_mut().enumerate() {
-            if let Some(at) = courier.mapped.iter().position(|&known| known == id) {
-                courier.mapped.swap_remove(at);
+        for (slot, mailbox) in self.all().iter_mut().enumerate() {
+            if let Some(at) = mailbox.mapped.iter().position(|&known| known == id) {
+                mailbox.mapped.swap_remove(at);
                 // One that does not read, or is dead, is replaced by the next call.
-                let _ = courier.send(&self.board, slot, ToWorker::Unmap { id }, None);
+                let _ = mailbox.send(&self.board, slot, ToWorker::Unmap { id }, None);
             }
         }
     }

@@ -11,9 +11,9 @@ use std::io;
 use std::num::NonZeroUsize;
 use std::os::fd::OwnedFd;
 
-use super::job::Wanted;
-use crate::engine::args::Arrived;
-use crate::engine::worker::ELSEWHERE;
+use super::job::SegmentRef;
+use crate::engine::args::MappedSegment;
+use crate::engine::worker::FAULT_MAP;
 use crate::segment::DATA_OFFSET;
 use crate::sys::file_pages;
 use crate::sys::memory::{Access, Map};
@@ -29,11 +29,11 @@ pub(super) const MAPPED_MAX: usize = 256;
 pub(super) struct Maps {
     /// Its memory is had by the caller, before the zygote is forked: workers allocate nothing of
     /// their own accord.
-    entries: Vec<Entry>,
+    entries: Vec<CachedMapping>,
 }
 
 #[derive(Debug)]
-struct Entry {
+struct CachedMapping {
     id: u64,
     map: Map,
     file: File,
@@ -64,9 +64,9 @@ impl Maps {
         let len = NonZeroUsize::new(len).ok_or(io::ErrorKind::InvalidInput)?;
         let map = Map::shared(&file, len, Access::Read)?;
         map.keep_out_of_core_dumps()?;
-        ELSEWHERE.add(map.range(), caller_address);
+        FAULT_MAP.add(map.range(), caller_address);
         file_pages::add(&file, &map.range());
-        self.entries.push(Entry { id, map, file, writable: false });
+        self.entries.push(CachedMapping { id, map, file, writable: false });
         Ok(())
     }
 
@@ -74,7 +74,7 @@ impl Maps {
     pub(super) fn remove(&mut self, id: u64) {
         if let Some(at) = self.entries.iter().position(|entry| entry.id == id) {
             let entry = self.entries.swap_remove(at);
-            ELSEWHERE.remove(entry.map.address());
+            FAULT_MAP.remove(entry.map.address());
             file_pages::remove(entry.map.address());
         }
     }
@@ -82,9 +82,9 @@ impl Maps {
     /// Makes those writable that are to be, and all others read-only; whether all are there.
     pub(super) fn prepare(
         &mut self,
-        wanted: &(impl Iterator<Item = Wanted> + Clone),
+        wanted: &(impl Iterator<Item = SegmentRef> + Clone),
     ) -> io::Result<bool> {
-        let is_there = |wanted: Wanted| self.entries.iter().any(|entry| entry.id == wanted.id);
+        let is_there = |wanted: SegmentRef| self.entries.iter().any(|entry| entry.id == wanted.id);
         if !wanted.clone().all(is_there) {
             return Ok(false);
         }
@@ -101,20 +101,22 @@ impl Maps {
     }
 
     /// These segments, which are there, in order.
-    pub(super) fn arrived(
+    pub(super) fn mapped_segments(
         &self,
         ids: impl Iterator<Item = u64>,
-    ) -> [Option<Arrived<'_>>; MAX_SEGMENTS] {
-        let mut arrived = [None; MAX_SEGMENTS];
-        for (place, id) in arrived.iter_mut().zip(ids) {
+    ) -> [Option<MappedSegment<'_>>; MAX_SEGMENTS] {
+        let mut mapped_segments = [None; MAX_SEGMENTS];
+        for (place, id) in mapped_segments.iter_mut().zip(ids) {
             let entry = self.entries.iter().find(|entry| entry.id == id);
-            *place =
-                entry.map(|entry| Arrived { start: entry.map.start().as_ptr(), file: &entry.file });
+            *place = entry.map(|entry| MappedSegment {
+                start: entry.map.start().as_ptr(),
+                file: &entry.file,
+            });
         }
-        arrived
+        mapped_segments
     }
 
-    /// The data of a segment as words: a packet that was too long for the board.
+    /// The data of a segment as words: a list of arguments that was too long for the board.
     pub(super) fn words(&self, id: u64) -> &[u64] {
         let entry = self.entries.iter().find(|entry| entry.id == id).expect("prepared");
         let words = (entry.map.len() - DATA_OFFSET) / size_of::<u64>();

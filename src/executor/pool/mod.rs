@@ -3,14 +3,16 @@
 //!
 //! | file | process | what |
 //! |---|---|---|
-//! | `mod.rs`, `builder.rs` | caller | the public face; one call, from the queue to the report |
-//! | `queue.rs`, `spin.rs` | caller | whose turn it is; how long to look before sleeping |
-//! | `shift.rs` | caller | the workers of one call, as the supervisor has them |
-//! | `roster.rs`, `couriers.rs` | caller | who sits in which slot; what each was sent |
+//! | `mod.rs` | caller | the public face; one call, from the queue to the report |
+//! | `builder.rs`, `defaults.rs` | caller | making a pool; the options that its calls begin with |
+//! | `queue.rs`, `spin.rs`, `counters.rs` | caller | one call at a time; how long to spin before sleeping; `stats()` |
+//! | `call_workers.rs` | caller | the workers of one call, as the supervisor has them |
+//! | `worker_table.rs`, `mailboxes.rs` | caller | which process is in which slot; what each worker was sent |
 //! | `zygote.rs` | zygote | forks and reaps the workers; guards what the caller leaves |
 //! | `worker.rs`, `maps.rs` | worker | its whole life; the segments that it has mapped |
-//! | `board.rs`, `job.rs` | shared | the job, and who sleeps |
-//! | `wire.rs` | all | messages |
+//! | `job_board.rs`, `job.rs` | shared | the job, in a seqlock; which processes sleep |
+//! | `shared_state.rs` | zygote, worker | what they share, made by the caller before the fork |
+//! | `messages.rs` | all | messages |
 //!
 //! What the processes agree on follows.
 //!
@@ -45,29 +47,29 @@ use std::time::{Duration, Instant};
 
 use ndarray::{ArrayView1, Ix1};
 
-use self::call_workers::Shift;
+use self::call_workers::CallWorkers;
 use self::counters::{Counters, count};
 use self::defaults::Defaults;
-use self::job::{Job, Wanted};
-use self::job_board::{Board, RECORD_WORDS};
-use self::mailboxes::Couriers;
+use self::job::{Job, SegmentRef};
+use self::job_board::{JobBoard, RECORD_WORDS};
+use self::mailboxes::Mailboxes;
 use self::maps::MAX_SEGMENTS;
 use self::queue::{Queue, Refusal};
-use self::spin::Patience;
-use self::worker_table::Roster;
+use self::spin::SpinBudget;
+use self::worker_table::WorkerTable;
 use crate::array::SharedArray;
-use crate::engine::args::{CAPTURES, Packet};
+use crate::engine::args::{CAPTURES, PackedArgs};
 use crate::engine::call::Call;
 use crate::engine::cancel::CancelToken;
-use crate::engine::control::{CallKey, Claim, ClaimState, Control, Station, digest};
+use crate::engine::control::{BlockContext, CallKey, Claim, ClaimState, Control, digest};
 use crate::engine::options::Options;
 use crate::engine::report::{EarlyEnd, Report};
 use crate::engine::supervisor;
-use crate::engine::workforce::Workforce;
+use crate::engine::worker_set::WorkerSet;
 use crate::error::{Error, Result};
 use crate::executor::Executor;
 use crate::executor::mode::sealed::Run;
-use crate::executor::mode::{Entry, KernelFor, Mode, Travel};
+use crate::executor::mode::{EntryPoint, KernelCodec, KernelFor, Mode};
 use crate::segment::Segment;
 use crate::sys::shared::SharedPages;
 
@@ -144,9 +146,9 @@ const _: () = {
 pub type PoolCall<'a> = Executor<'a, Persistent>;
 
 /// Workers that are there before the call.
-pub struct Persistent(Arc<Shared>);
+pub struct Persistent(Arc<PoolInner>);
 
-/// What a pool has done so far. Given by [`Pool::stats`].
+/// What a pool has done so far. KernelArg by [`Pool::stats`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PoolStats {
@@ -182,11 +184,11 @@ pub struct PoolStats {
 }
 
 /// What all users of a pool share.
-struct Shared {
+struct PoolInner {
     queue: Queue,
     state: Mutex<State>,
-    board: Arc<Board>,
-    couriers: Arc<Couriers>,
+    board: Arc<JobBoard>,
+    mailboxes: Arc<Mailboxes>,
     control: SharedPages,
     counters: Arc<Counters>,
     /// The process that made it.
@@ -203,17 +205,17 @@ struct Shared {
 
 /// What belongs to who is inside.
 struct State {
-    roster: Roster,
+    table: WorkerTable,
     /// For the end of a call.
-    patience: Patience,
+    spin: SpinBudget,
     /// Memory for packets and records, used again and again.
     words: Vec<u64>,
     record: Vec<u64>,
 }
 
 impl State {
-    fn new(roster: Roster, spin_time: Duration) -> Self {
-        Self { roster, patience: Patience::new(spin_time), words: Vec::new(), record: Vec::new() }
+    fn new(table: WorkerTable, spin_time: Duration) -> Self {
+        Self { table, spin: SpinBudget::new(spin_time), words: Vec::new(), record: Vec::new() }
     }
 }
 
@@ -237,43 +239,43 @@ impl Pool {
     /// ```
     #[must_use]
     pub fn call(&self) -> PoolCall<'_> {
-        Executor::new(self.defaults.options(), Persistent(Arc::clone(self.shared())))
+        Executor::new(self.defaults.options(), Persistent(Arc::clone(self.inner())))
     }
 
     /// What the pool has done so far. Does not wait for a running call.
     #[must_use]
     pub fn stats(&self) -> PoolStats {
-        let shared = self.shared();
+        let inner = self.inner();
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let state = match shared.state.try_lock() {
+        let state = match inner.state.try_lock() {
             // In a copy of the process that made it there is nothing to be listened to.
-            _ if shared.pid != std::process::id() => None,
+            _ if inner.pid != std::process::id() => None,
             Ok(state) => Some(state),
             Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
             Err(TryLockError::WouldBlock) => None,
         };
-        let roster = state.map(|mut state| {
-            state.roster.look();
-            (state.roster.pids(), state.roster.check().err())
+        let table = state.map(|mut state| {
+            state.table.look();
+            (state.table.pids(), state.table.check().err())
         });
-        let (worker_pids, broken) = roster.unwrap_or_default();
+        let (worker_pids, broken) = table.unwrap_or_default();
         PoolStats {
-            workers: shared.workers,
-            calls: read(&shared.counters.calls),
-            inline_calls: read(&shared.counters.inline_calls),
-            hot_calls: read(&shared.counters.hot_calls),
-            deaths: read(&shared.counters.deaths),
-            waiting: shared.queue.len(),
-            mapped_arrays: shared.couriers.n_mapped(),
-            zygote_pid: shared.zygote_pid,
+            workers: inner.workers,
+            calls: read(&inner.counters.calls),
+            inline_calls: read(&inner.counters.inline_calls),
+            hot_calls: read(&inner.counters.hot_calls),
+            deaths: read(&inner.counters.deaths),
+            waiting: inner.queue.len(),
+            mapped_arrays: inner.mailboxes.n_mapped(),
+            zygote_pid: inner.zygote_pid,
             worker_pids,
             broken: broken.map(|error| error.to_string()),
-            recycled: read(&shared.counters.recycled),
-            caller_threads: shared.caller_threads,
+            recycled: read(&inner.counters.recycled),
+            caller_threads: inner.caller_threads,
         }
     }
 
-    fn shared(&self) -> &Arc<Shared> {
+    fn inner(&self) -> &Arc<PoolInner> {
         &self.executor.mode().0
     }
 }
@@ -290,7 +292,7 @@ impl Deref for Pool {
 impl fmt::Debug for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Pool")
-            .field("workers", &self.shared().workers)
+            .field("workers", &self.inner().workers)
             .field("defaults", &self.defaults)
             .finish_non_exhaustive()
     }
@@ -306,7 +308,7 @@ impl Mode for Persistent {}
 
 /// What is nothing at all, or a function pointer.
 impl<K: Copy + 'static> KernelFor<Persistent> for K {
-    const TRAVEL: Option<Travel<K>> = Some(Travel::AS_WORD);
+    const CODEC: Option<KernelCodec<K>> = Some(KernelCodec::AS_WORD);
 }
 
 impl Run for Persistent {
@@ -318,15 +320,15 @@ impl Run for Persistent {
         options.workers.unwrap_or(self.0.workers).min(self.0.workers).min(n_blocks)
     }
 
-    fn is_small(&self, bytes: u64) -> bool {
+    fn runs_inline(&self, bytes: u64) -> bool {
         bytes < self.0.inline_below
     }
 
-    fn note_small(&self) {
+    fn count_inline(&self) {
         count(&self.0.counters.inline_calls);
     }
 
-    fn is_quick(&self) -> bool {
+    fn skips_length_checks(&self) -> bool {
         true
     }
 
@@ -340,38 +342,38 @@ impl Run for Persistent {
         })
     }
 
-    fn run<'s, B: Fn(&mut Claim<'_>, &Station<'_>) -> ControlFlow<()>>(
+    fn run<'s, B: Fn(&mut Claim<'_>, &BlockContext<'_>) -> ControlFlow<()>>(
         &self,
         options: &Options<'_>,
         call: &Call<'_>,
         _body: impl FnOnce() -> Result<B>,
-        pack: impl FnOnce(&mut Packet<'s>) -> Entry,
+        pack: impl FnOnce(&mut PackedArgs<'s>) -> EntryPoint,
     ) -> Result<Report> {
-        let shared = &*self.0;
+        let inner = &*self.0;
         let give_up = || {
             options.cancel.as_ref().is_some_and(CancelToken::is_cancelled)
                 || options.check_interrupt.as_ref().is_some_and(|check| check())
         };
-        let _turn = match shared.queue.enter(give_up) {
+        let _turn = match inner.queue.enter(give_up) {
             Ok(turn) => turn,
             Err(Refusal::Inside) => return Err(Error::PoolReentered),
             Err(Refusal::GaveUp) => return gave_up(options, call),
         };
-        let mut state = shared.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.roster.check()?;
-        let mut packet = Packet::in_words(std::mem::take(&mut state.words));
-        let entry = pack(&mut packet);
-        shared.check_code(entry, &packet)?;
-        let ran = shared.run(&mut state, options, call, entry, &packet);
-        state.words = packet.into_words();
+        let mut state = inner.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.table.check()?;
+        let mut args = PackedArgs::in_words(std::mem::take(&mut state.words));
+        let entry = pack(&mut args);
+        inner.check_code(entry, &args)?;
+        let ran = inner.run(&mut state, options, call, entry, &args);
+        state.words = args.into_words();
         ran
     }
 }
 
-impl Shared {
+impl PoolInner {
     /// Refuses functions that workers do not have.
-    fn check_code(&self, entry: Entry, packet: &Packet<'_>) -> Result<()> {
-        for address in packet.code().iter().copied().chain([entry as usize]) {
+    fn check_code(&self, entry: EntryPoint, args: &PackedArgs<'_>) -> Result<()> {
+        for address in args.code().iter().copied().chain([entry as usize]) {
             if address as u64 == CAPTURES {
                 return Err(Error::KernelCaptures);
             }
@@ -394,14 +396,14 @@ impl Shared {
         state: &mut State,
         options: &Options<'_>,
         call: &Call<'_>,
-        entry: Entry,
-        packet: &Packet<'_>,
+        entry: EntryPoint,
+        args: &PackedArgs<'_>,
     ) -> Result<Report> {
         let began = Instant::now();
         let number = count(&self.counters.calls);
-        // The last segment may be the packet's own.
-        let long = long_packet(packet)?;
-        let mut segments = packet.segments().to_vec();
+        // The last segment may be the arguments' own.
+        let long = long_args(args)?;
+        let mut segments = args.segments().to_vec();
         segments.extend(long.as_ref().map(SharedArray::segment));
         if segments.len() > MAX_SEGMENTS {
             return Err(Error::TooManyArrays { asked: segments.len(), max: MAX_SEGMENTS });
@@ -420,16 +422,16 @@ impl Shared {
         };
         job.encode(
             &wanted(&segments, call),
-            if long.is_some() { &[] } else { packet.words() },
+            if long.is_some() { &[] } else { args.words() },
             &mut state.record,
         );
         let control = Control::in_pages(&self.control, call.blocks.len(), self.workers, key);
         self.board.clear();
         control.reset();
-        let mut shift = Shift {
-            roster: &mut state.roster,
+        let mut call_workers = CallWorkers {
+            table: &mut state.table,
             board: &self.board,
-            couriers: &self.couriers,
+            mailboxes: &self.mailboxes,
             control,
             blocks: &call.blocks,
             segments: &segments,
@@ -438,50 +440,50 @@ impl Shared {
             measure_memory: options.measure_memory,
             is_over: false,
         };
-        shift.begin();
-        self.see_through(&mut shift, &mut state.patience, options, call, began)
+        call_workers.begin();
+        self.see_through(&mut call_workers, &mut state.spin, options, call, began)
     }
 
     /// Looks for the end of a call for a while, if that is likely to pay; else, or if it does not
     /// come, supervises it.
     fn see_through(
         &self,
-        shift: &mut Shift<'_>,
-        patience: &mut Patience,
+        call_workers: &mut CallWorkers<'_>,
+        spin: &mut SpinBudget,
         options: &Options<'_>,
         call: &Call<'_>,
         began: Instant,
     ) -> Result<Report> {
-        let (control, looked) = (shift.control, Instant::now());
-        let is_plain = options.is_plain()
+        let (control, looked) = (call_workers.control, Instant::now());
+        let has_no_callbacks = options.has_no_callbacks()
             && options.deadline.is_none_or(|deadline| deadline >= SHORT_DEADLINE);
-        let looks = is_plain
-            && shift.live() == call.workers
+        let looks = has_no_callbacks
+            && call_workers.live() == call.workers
             && (call.blocks.len() == 1 || call.workers < self.cores);
-        if looks && patience.look_for(looked, || all_done(call, control)) {
-            patience.learn(looked.elapsed());
-            shift.is_over = true;
+        if looks && spin.look_for(looked, || all_done(call, control)) {
+            spin.learn(looked.elapsed());
+            call_workers.is_over = true;
             count(&self.counters.hot_calls);
             return Ok(call.report(control, began.elapsed(), false));
         }
-        let ran = supervisor::run(options, call, control, shift, began);
-        patience.learn(looked.elapsed());
+        let ran = supervisor::run(options, call, control, call_workers, began);
+        spin.learn(looked.elapsed());
         ran
     }
 }
 
-/// The words of a packet that is too long for the board, to be sent.
-fn long_packet(packet: &Packet<'_>) -> Result<Option<SharedArray<u64, Ix1>>> {
-    let is_long = packet.words().len() + MAX_SEGMENTS + job::HEAD_WORDS > RECORD_WORDS;
-    is_long.then(|| SharedArray::copy_from(None, &ArrayView1::from(packet.words()))).transpose()
+/// The words of a list of arguments that is too long for the board, to be sent.
+fn long_args(args: &PackedArgs<'_>) -> Result<Option<SharedArray<u64, Ix1>>> {
+    let is_long = args.words().len() + MAX_SEGMENTS + job::HEAD_WORDS > RECORD_WORDS;
+    is_long.then(|| SharedArray::copy_from(None, &ArrayView1::from(args.words()))).transpose()
 }
 
 /// The segments as workers are to map them.
-fn wanted(segments: &[&Segment], call: &Call<'_>) -> Vec<Wanted> {
+fn wanted(segments: &[&Segment], call: &Call<'_>) -> Vec<SegmentRef> {
     let is_writable = |id| call.writable.iter().any(|segment| segment.id() == id);
     segments
         .iter()
-        .map(|segment| Wanted { id: segment.id(), writable: is_writable(segment.id()) })
+        .map(|segment| SegmentRef { id: segment.id(), writable: is_writable(segment.id()) })
         .collect()
 }
 
@@ -514,11 +516,11 @@ fn low_bits(number: u64) -> u32 {
     number as u32
 }
 
-impl Drop for Shared {
+impl Drop for PoolInner {
     /// Ends the workers and the zygote. In a forked child they are somebody else's.
     fn drop(&mut self) {
         if self.pid == std::process::id() {
-            self.state.get_mut().unwrap_or_else(PoisonError::into_inner).roster.leave();
+            self.state.get_mut().unwrap_or_else(PoisonError::into_inner).table.leave();
         }
     }
 }

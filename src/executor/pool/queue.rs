@@ -11,7 +11,7 @@ use std::thread::{self, Thread, ThreadId};
 use std::time::Duration;
 
 /// How often one who waits is asked whether it still wants to.
-const TICK: Duration = Duration::from_millis(20);
+const GIVE_UP_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Who is in, and who waits.
 #[derive(Debug, Default)]
@@ -66,7 +66,7 @@ impl Queue {
         let place = Place { queue: self, waiter, is_called: Cell::new(false) };
         // Acquire: pairs with the Release in `leave`.
         while !place.waiter.called.load(Ordering::Acquire) {
-            thread::park_timeout(TICK);
+            thread::park_timeout(GIVE_UP_INTERVAL);
             if give_up() {
                 return Err(Refusal::GaveUp);
             }

@@ -17,18 +17,18 @@ const LEAST: Duration = Duration::from_micros(2);
 /// How long it has paid to look, so far: as long as may be while what is waited for comes about in
 /// that time, and half as long after each time that it has not.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Patience {
+pub(super) struct SpinBudget {
     most: Duration,
     now: Duration,
 }
 
-impl Patience {
+impl SpinBudget {
     /// With so much at most.
     pub(super) fn new(most: Duration) -> Self {
         Self { most, now: most }
     }
 
-    /// Looks until `there` or until patience is over; whether it is there.
+    /// Looks until `there` or until spin is over; whether it is there.
     pub(super) fn look_for(&self, began: Instant, mut there: impl FnMut() -> bool) -> bool {
         loop {
             for _ in 0..LOOKS {
@@ -61,19 +61,19 @@ mod tests {
 
     #[test]
     fn who_waits_in_vain_looks_less_and_less_until_it_would_have_paid() {
-        let mut patience = Patience::new(MOST);
+        let mut spin = SpinBudget::new(MOST);
         for expected in [32, 16, 8, 4, 2, 2] {
-            patience.learn(Duration::from_millis(1));
-            assert_eq!(patience.now, Duration::from_micros(expected));
+            spin.learn(Duration::from_millis(1));
+            assert_eq!(spin.now, Duration::from_micros(expected));
         }
-        patience.learn(Duration::from_micros(127));
-        assert_eq!(patience.now, MOST);
+        spin.learn(Duration::from_micros(127));
+        assert_eq!(spin.now, MOST);
     }
 
     #[test]
     fn without_patience_one_still_looks() {
-        let patience = Patience::new(Duration::ZERO);
-        assert!(patience.look_for(Instant::now(), || true));
-        assert!(!patience.look_for(Instant::now(), || false));
+        let spin = SpinBudget::new(Duration::ZERO);
+        assert!(spin.look_for(Instant::now(), || true));
+        assert!(!spin.look_for(Instant::now(), || false));
     }
 }

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::counters::{Counters, count};
-use super::job_board::Board;
-use super::mailboxes::Couriers;
+use super::job_board::JobBoard;
+use super::mailboxes::Mailboxes;
 use super::messages::{ToCaller, ToZygote};
 use super::worker::EXIT_RECYCLED;
 use crate::engine::control::Owner;
@@ -38,22 +38,22 @@ const ZYGOTE_SILENT: &str = "its zygote does not answer (stopped?)";
 const SILENCE_LIMIT: Duration = Duration::from_secs(1);
 
 /// How often to look whether workers are dead of whom the zygote says nothing.
-const TICK: Duration = Duration::from_millis(50);
+const DEATH_POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// How often to look where there is no descriptor to wait for.
-const LOOK_AGAIN: Duration = Duration::from_millis(2);
+const POLL_INTERVAL: Duration = Duration::from_millis(2);
 
 #[derive(Debug)]
-pub(super) struct Roster {
+pub(super) struct WorkerTable {
     zygote: ChildFd,
     channel: Channel,
-    board: Arc<Board>,
-    couriers: Arc<Couriers>,
-    bell: Arc<Event>,
+    board: Arc<JobBoard>,
+    mailboxes: Arc<Mailboxes>,
+    wakeup: Arc<Event>,
     counters: Arc<Counters>,
-    seats: Vec<Seat>,
+    entries: Vec<WorkerEntry>,
     /// Messages of the zygote that were read.
-    news: u64,
+    messages_sent: u64,
     /// Ends of workers that were let in, of which no call has been told.
     ended: Vec<(Owner, Exit)>,
     refused: Option<i32>,
@@ -65,12 +65,12 @@ pub(super) struct Roster {
 }
 
 #[derive(Debug, Default)]
-struct Seat {
+struct WorkerEntry {
     /// Of the process that sits here, or of the next to sit here.
     generation: u16,
     process: Option<Process>,
     /// It was let in.
-    hired: bool,
+    admitted: bool,
 }
 
 #[derive(Debug)]
@@ -79,11 +79,11 @@ struct Process {
     pidfd: Option<OwnedFd>,
 }
 
-impl Roster {
+impl WorkerTable {
     pub(super) fn new(
         zygote: ChildFd,
         channel: Channel,
-        (board, couriers, bell): (Arc<Board>, Arc<Couriers>, Arc<Event>),
+        (board, mailboxes, wakeup): (Arc<JobBoard>, Arc<Mailboxes>, Arc<Event>),
         counters: Arc<Counters>,
         slots: usize,
     ) -> Self {
@@ -91,11 +91,11 @@ impl Roster {
             zygote,
             channel,
             board,
-            couriers,
-            bell,
+            mailboxes,
+            wakeup,
             counters,
-            seats: (0..slots).map(|_| Seat::default()).collect(),
-            news: 0,
+            entries: (0..slots).map(|_| WorkerEntry::default()).collect(),
+            messages_sent: 0,
             ended: Vec::new(),
             refused: None,
             broken: None,
@@ -105,20 +105,22 @@ impl Roster {
     }
 
     /// Whether the zygote has said something since it was last listened to.
-    pub(super) fn has_news(&self) -> bool {
-        self.board.news() != self.news
+    pub(super) fn has_messages(&self) -> bool {
+        self.board.messages_sent() != self.messages_sent
     }
 
     /// Those of the first `n` slots who were let in, as far as is known.
-    pub(super) fn hired(&self, n: usize) -> impl Iterator<Item = Owner> {
-        (0..n).filter(|&slot| self.seats[slot].hired).map(|slot| self.owner(slot))
+    pub(super) fn admitted(&self, n: usize) -> impl Iterator<Item = Owner> {
+        (0..n).filter(|&slot| self.entries[slot].admitted).map(|slot| self.owner(slot))
     }
 
     /// The first of the first `n` slots where nobody was let in. Not where somebody has ended of
     /// whom no call has been told yet: the slot still has its last words.
-    pub(super) fn vacant(&self, n: usize) -> Option<Owner> {
+    pub(super) fn first_empty(&self, n: usize) -> Option<Owner> {
         let is_told = |slot| !self.ended.iter().any(|(owner, _)| usize::from(owner.slot) == slot);
-        (0..n).find(|&slot| !self.seats[slot].hired && is_told(slot)).map(|slot| self.owner(slot))
+        (0..n)
+            .find(|&slot| !self.entries[slot].admitted && is_told(slot))
+            .map(|slot| self.owner(slot))
     }
 
     /// Whether somebody has ended of whom no call has been told yet.
@@ -128,15 +130,15 @@ impl Roster {
 
     /// The process ids of the workers.
     pub(super) fn pids(&self) -> Vec<i32> {
-        self.seats
+        self.entries
             .iter()
-            .filter_map(|seat| seat.process.as_ref())
+            .filter_map(|entry| entry.process.as_ref())
             .map(|process| process.pid)
             .collect()
     }
 
     pub(super) fn owner(&self, slot: usize) -> Owner {
-        let generation = self.seats[slot].generation;
+        let generation = self.entries[slot].generation;
         Owner { slot: u16::try_from(slot).expect("at most MAX_WORKERS slots"), generation }
     }
 
@@ -147,18 +149,18 @@ impl Roster {
     ///
     /// Where it is not to wait and nobody is born yet, and where who was born has died meanwhile,
     /// nothing has happened.
-    pub(super) fn hire(
+    pub(super) fn admit(
         &mut self,
         owner: Owner,
         waits: bool,
-        deliver: impl Fn(&Couriers) -> io::Result<bool>,
+        deliver: impl Fn(&Mailboxes) -> io::Result<bool>,
     ) -> Result<()> {
         let slot = usize::from(owner.slot);
         let limit = Instant::now() + BIRTH_LIMIT;
         loop {
             self.listen();
             self.check()?;
-            if self.seats[slot].process.is_some() {
+            if self.entries[slot].process.is_some() {
                 break;
             }
             if !waits {
@@ -175,10 +177,10 @@ impl Roster {
             self.sleep(None, limit).map_err(Error::of_watching)?;
         }
         // Its predecessor may have left so much unread that there is no room yet.
-        while !(matches!(deliver(&self.couriers), Ok(true))
-            && matches!(self.couriers.welcome(slot), Ok(true)))
+        while !(matches!(deliver(&self.mailboxes), Ok(true))
+            && matches!(self.mailboxes.welcome(slot), Ok(true)))
         {
-            std::thread::sleep(LOOK_AGAIN);
+            std::thread::sleep(POLL_INTERVAL);
             self.listen();
             self.check()?;
             if self.owner(slot) != owner {
@@ -193,7 +195,7 @@ impl Roster {
                 });
             }
         }
-        self.seats[slot].hired = true;
+        self.entries[slot].admitted = true;
         Ok(())
     }
 
@@ -204,8 +206,8 @@ impl Roster {
             .map_or(Ok(()), |reason| Err(Error::PoolBroken { reason: reason.clone() }))
     }
 
-    /// Sleeps until the zygote has something to say or is dead, the bell rings, `wake` is readable,
-    /// a signal comes, or `deadline` is there. Call [`listen`](Self::listen) then.
+    /// Sleeps until the zygote has something to say or is dead, the wakeup rings, `wake` is
+    /// readable, a signal comes, or `deadline` is there. Call [`listen`](Self::listen) then.
     pub(super) fn sleep(
         &mut self,
         wake: Option<BorrowedFd<'_>>,
@@ -214,9 +216,9 @@ impl Roster {
         let zygote = self.zygote.pidfd();
         let mut left = deadline.saturating_duration_since(Instant::now());
         if zygote.is_none() {
-            left = left.min(LOOK_AGAIN);
+            left = left.min(POLL_INTERVAL);
         }
-        let fds = [Some(self.bell.as_fd()), Some(self.channel.as_fd()), zygote, wake];
+        let fds = [Some(self.wakeup.as_fd()), Some(self.channel.as_fd()), zygote, wake];
         let mut polled: Vec<_> =
             fds.into_iter().flatten().map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
         // Rounded up to the milliseconds in which `poll` counts.
@@ -232,7 +234,7 @@ impl Roster {
             None => self.zygote.ends_by(Instant::now()),
         };
         if rung {
-            self.bell.lower();
+            self.wakeup.lower();
         }
         if zygote_ended {
             self.listen();
@@ -254,7 +256,7 @@ impl Roster {
             match self.channel.receive(false) {
                 Received::Message(message, fd) => {
                     any = true;
-                    self.news += 1;
+                    self.messages_sent += 1;
                     match ToCaller::decode(message) {
                         Some(ToCaller::Born { owner, pid }) => {
                             self.born(owner, Process { pid, pidfd: fd })
@@ -283,30 +285,34 @@ impl Roster {
 
     fn born(&mut self, owner: Owner, process: Process) {
         let slot = usize::from(owner.slot);
-        if let Some(seat) = self.seats.get_mut(slot) {
-            *seat = Seat { generation: owner.generation, process: Some(process), hired: false };
-            self.couriers.renew(slot, owner.generation);
+        if let Some(entry) = self.entries.get_mut(slot) {
+            *entry = WorkerEntry {
+                generation: owner.generation,
+                process: Some(process),
+                admitted: false,
+            };
+            self.mailboxes.renew(slot, owner.generation);
         }
     }
 
     fn died(&mut self, owner: Owner, exit: Exit) {
         let slot = usize::from(owner.slot);
-        if self.seats.get(slot).is_none_or(|seat| seat.generation != owner.generation) {
+        if self.entries.get(slot).is_none_or(|entry| entry.generation != owner.generation) {
             return;
         }
         let generation = owner.generation.wrapping_add(1);
         let before = std::mem::replace(
-            &mut self.seats[slot],
-            Seat { generation, process: None, hired: false },
+            &mut self.entries[slot],
+            WorkerEntry { generation, process: None, admitted: false },
         );
-        self.couriers.renew(slot, generation);
+        self.mailboxes.renew(slot, generation);
         // Who leaves when its time is up has done nothing else than one that is done.
         let (counter, exit) = match exit {
             Exit::Code(EXIT_RECYCLED) => (&self.counters.recycled, Exit::Code(0)),
             _ => (&self.counters.deaths, exit),
         };
         count(counter);
-        if before.hired {
+        if before.admitted {
             self.ended.push((owner, exit));
         }
     }
@@ -321,8 +327,8 @@ impl Roster {
 
     /// SIGKILL to a worker. Whether it was found stopped.
     pub(super) fn kill(&self, owner: Owner) -> bool {
-        let seat = &self.seats[usize::from(owner.slot)];
-        let Some(process) = seat.process.as_ref().filter(|_| seat.generation == owner.generation)
+        let entry = &self.entries[usize::from(owner.slot)];
+        let Some(process) = entry.process.as_ref().filter(|_| entry.generation == owner.generation)
         else {
             return false;
         };
@@ -339,9 +345,9 @@ impl Roster {
 
     /// Gives up a worker that does not die, and the pool with it. Its process id.
     pub(super) fn give_up(&mut self, owner: Owner) -> Option<i32> {
-        let seat = &mut self.seats[usize::from(owner.slot)];
-        let process = seat.process.take_if(|_| seat.generation == owner.generation)?;
-        seat.hired = false;
+        let entry = &mut self.entries[usize::from(owner.slot)];
+        let process = entry.process.take_if(|_| entry.generation == owner.generation)?;
+        entry.admitted = false;
         self.broken.get_or_insert_with(|| format!("its worker {} does not die", process.pid));
         Some(process.pid)
     }
@@ -351,7 +357,7 @@ impl Roster {
     /// # Errors
     /// The process id of one that is not dead after [`DEATH_LIMIT`].
     pub(super) fn end(&mut self, n: usize) -> Result<(), i32> {
-        let ending: Vec<Owner> = self.hired(n).collect();
+        let ending: Vec<Owner> = self.admitted(n).collect();
         for &owner in &ending {
             self.kill(owner);
         }
@@ -361,8 +367,8 @@ impl Roster {
             && Instant::now() < limit
             && ending.iter().any(|who| self.sits(*who).is_some())
         {
-            if self.sleep(None, Instant::now() + TICK).is_err() {
-                std::thread::sleep(LOOK_AGAIN);
+            if self.sleep(None, Instant::now() + DEATH_POLL_INTERVAL).is_err() {
+                std::thread::sleep(POLL_INTERVAL);
             }
             self.listen();
             let left: Vec<&Process> = ending.iter().filter_map(|owner| self.sits(*owner)).collect();
@@ -382,13 +388,13 @@ impl Roster {
         left.and_then(|owner| self.give_up(owner)).map_or(Ok(()), Err)
     }
 
-    /// After a tick without news: whether a worker is dead and the zygote has not said so for long,
-    /// in which case the pool is broken.
+    /// After a tick without messages_sent: whether a worker is dead and the zygote has not said so
+    /// for long, in which case the pool is broken.
     pub(super) fn note_silence(&mut self) {
         let any_dead = self
-            .seats
+            .entries
             .iter()
-            .any(|seat| seat.hired && seat.process.as_ref().is_some_and(Process::has_ended));
+            .any(|entry| entry.admitted && entry.process.as_ref().is_some_and(Process::has_ended));
         if !any_dead {
             self.silent_since = None;
         } else if self.silent_since.get_or_insert_with(Instant::now).elapsed() >= SILENCE_LIMIT {
@@ -398,8 +404,8 @@ impl Roster {
 
     /// The process of a worker that was let in, as long as the zygote has not said that it is dead.
     fn sits(&self, owner: Owner) -> Option<&Process> {
-        let seat = &self.seats[usize::from(owner.slot)];
-        seat.process.as_ref().filter(|_| seat.hired && seat.generation == owner.generation)
+        let entry = &self.entries[usize::from(owner.slot)];
+        entry.process.as_ref().filter(|_| entry.admitted && entry.generation == owner.generation)
     }
 
     /// The pool can make no more calls: sees to it that neither the zygote nor a worker of its
@@ -409,15 +415,15 @@ impl Roster {
             self.broken = Some(reason.clone());
             self.zygote.kill(); // its workers die with it
             let limit = Instant::now() + DEATH_LIMIT;
-            for slot in 0..self.seats.len() {
+            for slot in 0..self.entries.len() {
                 let owner = self.owner(slot);
-                let seat = &mut self.seats[slot];
-                let hired = std::mem::take(&mut seat.hired);
-                if let Some(process) = seat.process.take() {
+                let entry = &mut self.entries[slot];
+                let admitted = std::mem::take(&mut entry.admitted);
+                if let Some(process) = entry.process.take() {
                     if !process.end_by(limit) {
                         self.undying.get_or_insert(process.pid);
                     }
-                    self.ended.extend(hired.then_some((owner, Exit::Unknown)));
+                    self.ended.extend(admitted.then_some((owner, Exit::Unknown)));
                 }
             }
         }
@@ -463,7 +469,7 @@ impl Process {
                     let _ =
                         poll(&mut polled, PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO));
                 }
-                None => std::thread::sleep(LOOK_AGAIN),
+                None => std::thread::sleep(POLL_INTERVAL),
             }
         }
         true

@@ -23,8 +23,8 @@ use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use super::messages::{ToCaller, ToZygote};
-use super::shared_state::Nest;
-use super::worker::{self, Desk};
+use super::shared_state::PoolShared;
+use super::worker::{self, WorkerBuffers};
 use crate::engine::control::Owner;
 use crate::failpoints;
 use crate::segment;
@@ -39,10 +39,10 @@ const RESPAWNS_PER_SLOT: u32 = 16;
 
 /// When to try again to fork, if that was refused; and how often to look for the caller where there
 /// are no pidfds.
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
+const RETRY_INTERVAL: Duration = Duration::from_millis(50);
 
 /// How long workers may take to die of SIGKILL when all is over.
-const DEATH_LIMIT: Duration = Duration::from_secs(5);
+const WORKER_DEATH_LIMIT: Duration = Duration::from_secs(5);
 
 /// When to look for names of the dead caller: at once, and again for those that another of its
 /// children held a moment longer.
@@ -50,13 +50,13 @@ const SWEEPS_MS: [u64; 4] = [0, 4, 20, 80];
 
 /// One slot's process.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Seat {
+pub(super) struct ForkedWorker {
     generation: u16,
-    state: SeatState,
+    state: ForkedState,
 }
 
 #[derive(Debug, Clone, Copy)]
-enum SeatState {
+enum ForkedState {
     Empty,
     /// Forked; the caller does not know it yet.
     New(Pid),
@@ -65,15 +65,15 @@ enum SeatState {
     Dead(Exit),
 }
 
-impl Seat {
-    pub(super) const EMPTY: Self = Self { generation: 0, state: SeatState::Empty };
+impl ForkedWorker {
+    pub(super) const EMPTY: Self = Self { generation: 0, state: ForkedState::Empty };
 }
 
 struct Zygote<'n> {
-    nest: &'n Nest<'n>,
-    seats: &'n mut [Seat],
+    shared: &'n PoolShared<'n>,
+    workers: &'n mut [ForkedWorker],
     /// For the workers: each has a copy, by the fork.
-    desk: Option<Desk>,
+    buffers: Option<WorkerBuffers>,
     children: SignalFd,
     pid: Pid,
     respawns: u32,
@@ -96,9 +96,9 @@ enum End {
 ///
 /// `segments` were there before the fork; no worker is to keep them.
 pub(super) fn live(
-    nest: &Nest<'_>,
-    seats: &mut [Seat],
-    desk: Desk,
+    shared: &PoolShared<'_>,
+    workers: &mut [ForkedWorker],
+    buffers: WorkerBuffers,
     segments: &[Range<usize>],
 ) -> ! {
     inherited::set_process_name(c"rowfork-zygote");
@@ -106,11 +106,11 @@ pub(super) fn live(
     let _ = nix::unistd::setsid();
     signal::reset_dispositions();
     let keep = |fd: RawFd| {
-        let pidfd = nest.caller_pidfd.as_ref().map(AsRawFd::as_raw_fd);
-        let ours = [nest.channel.as_fd().as_raw_fd(), nest.bell.as_fd().as_raw_fd()];
+        let pidfd = shared.caller_pidfd.as_ref().map(AsRawFd::as_raw_fd);
+        let ours = [shared.channel.as_fd().as_raw_fd(), shared.wakeup.as_fd().as_raw_fd()];
         ours.contains(&fd)
             || pidfd == Some(fd)
-            || nest.posts.iter().any(|post| post.as_fd().as_raw_fd() == fd)
+            || shared.worker_channels.iter().any(|channel| channel.as_fd().as_raw_fd() == fd)
     };
     if !failpoints::is_on("keep the caller's descriptors") {
         // SAFETY: nothing that runs here knows any but those that are kept; functions of the
@@ -130,9 +130,9 @@ pub(super) fn live(
         exit_now(1)
     };
     let mut zygote = Zygote {
-        nest,
-        seats,
-        desk: Some(desk),
+        shared,
+        workers,
+        buffers: Some(buffers),
         children,
         pid: process::own_pid(),
         respawns: 0,
@@ -152,7 +152,7 @@ pub(super) fn live(
 impl Zygote<'_> {
     fn serve(&mut self) -> End {
         loop {
-            let all_told = self.fill_seats_and_tell();
+            let all_told = self.fill_slots_and_tell();
             if let Some(end) = self.sleep(all_told).or_else(|| self.listen()) {
                 return end;
             }
@@ -162,27 +162,27 @@ impl Zygote<'_> {
 
     /// Forks where a slot is empty, and tells the caller what it does not know yet; whether all
     /// could be told.
-    fn fill_seats_and_tell(&mut self) -> bool {
+    fn fill_slots_and_tell(&mut self) -> bool {
         let mut all_told = true;
         if self.refused_until.is_some_and(|until| Instant::now() >= until) {
             self.refused_until = None;
         }
-        for slot in 0..self.seats.len() {
-            if let SeatState::Dead(exit) = self.seats[slot].state {
+        for slot in 0..self.workers.len() {
+            if let ForkedState::Dead(exit) = self.workers[slot].state {
                 let told = self.tell(ToCaller::Died { owner: self.owner(slot), exit }, None);
                 all_told &= told;
                 if !told {
                     continue; // no more births than can be told
                 }
-                self.seats[slot] = Seat {
-                    generation: self.seats[slot].generation.wrapping_add(1),
-                    state: SeatState::Empty,
+                self.workers[slot] = ForkedWorker {
+                    generation: self.workers[slot].generation.wrapping_add(1),
+                    state: ForkedState::Empty,
                 };
             }
-            if matches!(self.seats[slot].state, SeatState::Empty) {
+            if matches!(self.workers[slot].state, ForkedState::Empty) {
                 self.fork_worker(slot);
             }
-            if let SeatState::New(pid) = self.seats[slot].state {
+            if let ForkedState::New(pid) = self.workers[slot].state {
                 let pidfd = process::open_pidfd(pid).ok().flatten();
                 let told = self.tell(
                     ToCaller::Born { owner: self.owner(slot), pid: pid.as_raw() },
@@ -190,7 +190,7 @@ impl Zygote<'_> {
                 );
                 all_told &= told;
                 if told {
-                    self.seats[slot].state = SeatState::Known(pid);
+                    self.workers[slot].state = ForkedState::Known(pid);
                 }
             }
         }
@@ -214,14 +214,14 @@ impl Zygote<'_> {
         // by another.
         match unsafe { process::fork() } {
             Ok(Side::Child) => worker::live(
-                self.nest,
+                self.shared,
                 self.pid,
                 owner,
-                self.desk.take().expect("one for each process"),
+                self.buffers.take().expect("one for each process"),
             ),
-            Ok(Side::Parent(pid)) => self.seats[slot].state = SeatState::New(pid),
+            Ok(Side::Parent(pid)) => self.workers[slot].state = ForkedState::New(pid),
             Err(error) => {
-                self.refused_until = Some(Instant::now() + LOOK_AGAIN);
+                self.refused_until = Some(Instant::now() + RETRY_INTERVAL);
                 self.refusal = Some((owner.slot, error.raw_os_error().unwrap_or(libc::EAGAIN)));
             }
         }
@@ -229,16 +229,16 @@ impl Zygote<'_> {
 
     /// Whether so many workers died unseen that it would go on for ever.
     fn is_spent(&self) -> bool {
-        let slots = u32::try_from(self.seats.len()).unwrap_or(u32::MAX);
+        let slots = u32::try_from(self.workers.len()).unwrap_or(u32::MAX);
         self.respawns >= RESPAWNS.saturating_add(RESPAWNS_PER_SLOT.saturating_mul(slots))
     }
 
     fn tell(&self, message: ToCaller, fd: Option<&OwnedFd>) -> bool {
-        let try_with = |fd| self.nest.channel.send(&message.encode(), fd);
+        let try_with = |fd| self.shared.channel.send(&message.encode(), fd);
         // Where no descriptor can be sent (too many are under way) the message is what counts.
         let sent = try_with(fd.map(AsFd::as_fd)).or_else(|_| try_with(None));
         if matches!(sent, Ok(true)) {
-            self.nest.board.count_news();
+            self.shared.board.count_message();
         }
         // Where the other end is closed the caller is about to be gone.
         !matches!(sent, Ok(false))
@@ -247,20 +247,20 @@ impl Zygote<'_> {
     /// Sleeps until there is something to do.
     fn sleep(&self, all_told: bool) -> Option<End> {
         let out = if all_told { PollFlags::empty() } else { PollFlags::POLLOUT };
-        let pidfd = self.nest.caller_pidfd.as_ref();
+        let pidfd = self.shared.caller_pidfd.as_ref();
         let mut polled = [
-            PollFd::new(self.nest.channel.as_fd(), PollFlags::POLLIN | out),
+            PollFd::new(self.shared.channel.as_fd(), PollFlags::POLLIN | out),
             PollFd::new(self.children.as_fd(), PollFlags::POLLIN),
             PollFd::new(pidfd.map_or(self.children.as_fd(), AsFd::as_fd), PollFlags::POLLIN),
         ];
         let timeout = match (self.refused_until, pidfd) {
             (None, Some(_)) => PollTimeout::NONE,
-            _ => PollTimeout::try_from(LOOK_AGAIN).unwrap_or(PollTimeout::ZERO),
+            _ => PollTimeout::try_from(RETRY_INTERVAL).unwrap_or(PollTimeout::ZERO),
         };
         let _ = poll(&mut polled, timeout);
         let orphaned = match pidfd {
             Some(_) => polled[2].any().unwrap_or(false),
-            None => nix::unistd::getppid() != self.nest.caller,
+            None => nix::unistd::getppid() != self.shared.caller,
         };
         orphaned.then_some(End::Orphaned)
     }
@@ -268,7 +268,7 @@ impl Zygote<'_> {
     /// Does what the caller says.
     fn listen(&mut self) -> Option<End> {
         loop {
-            match self.nest.channel.receive(false) {
+            match self.shared.channel.receive(false) {
                 Received::Message(message, _) => match ToZygote::decode(message) {
                     Some(ToZygote::Kill(owner)) => self.kill(owner),
                     Some(ToZygote::Seen) if !self.spent_told => self.respawns = 0,
@@ -282,11 +282,13 @@ impl Zygote<'_> {
     }
 
     fn kill(&self, owner: Owner) {
-        let seat = self
-            .seats
+        let worker = self
+            .workers
             .get(usize::from(owner.slot))
-            .filter(|seat| seat.generation == owner.generation);
-        if let Some(SeatState::New(pid) | SeatState::Known(pid)) = seat.map(|seat| seat.state) {
+            .filter(|worker| worker.generation == owner.generation);
+        if let Some(ForkedState::New(pid) | ForkedState::Known(pid)) =
+            worker.map(|worker| worker.state)
+        {
             let _ = kill(pid, Signal::SIGKILL); // ours, and not reaped
         }
     }
@@ -295,16 +297,16 @@ impl Zygote<'_> {
     fn reap(&mut self) {
         while let Ok(Some(_)) = self.children.read_signal() {}
         while let Some((pid, exit)) = process::reap_any() {
-            let seat = self.seats.iter_mut().find(|seat| match seat.state {
-                SeatState::New(other) | SeatState::Known(other) => other.as_raw() == pid,
-                SeatState::Empty | SeatState::Dead(_) => false,
+            let worker = self.workers.iter_mut().find(|worker| match worker.state {
+                ForkedState::New(other) | ForkedState::Known(other) => other.as_raw() == pid,
+                ForkedState::Empty | ForkedState::Dead(_) => false,
             });
-            if let Some(seat) = seat {
+            if let Some(worker) = worker {
                 // One that the caller was never told of has not been let in, and does not count.
-                seat.state = if let SeatState::New(_) = seat.state {
-                    SeatState::Empty
+                worker.state = if let ForkedState::New(_) = worker.state {
+                    ForkedState::Empty
                 } else {
-                    SeatState::Dead(exit)
+                    ForkedState::Dead(exit)
                 };
             }
         }
@@ -312,11 +314,11 @@ impl Zygote<'_> {
 
     /// Kills and reaps all workers.
     fn end_workers(&mut self) {
-        let deadline = Instant::now() + DEATH_LIMIT;
+        let deadline = Instant::now() + WORKER_DEATH_LIMIT;
         loop {
-            let living = self.seats.iter().filter_map(|seat| match seat.state {
-                SeatState::New(pid) | SeatState::Known(pid) => Some(pid),
-                SeatState::Empty | SeatState::Dead(_) => None,
+            let living = self.workers.iter().filter_map(|worker| match worker.state {
+                ForkedState::New(pid) | ForkedState::Known(pid) => Some(pid),
+                ForkedState::Empty | ForkedState::Dead(_) => None,
             });
             let mut none = true;
             living.for_each(|pid| {
@@ -334,13 +336,13 @@ impl Zygote<'_> {
 
     /// Receives what no worker has: a segment that is under way is held by it, with its lock.
     fn let_go_of_what_is_under_way(&self) {
-        for post in self.nest.posts {
-            while let Received::Message(..) = post.receive(false) {}
+        for channel in self.shared.worker_channels {
+            while let Received::Message(..) = channel.receive(false) {}
         }
     }
 
     fn owner(&self, slot: usize) -> Owner {
-        let generation = self.seats[slot].generation;
+        let generation = self.workers[slot].generation;
         Owner { slot: u16::try_from(slot).expect("at most MAX_WORKERS slots"), generation }
     }
 }

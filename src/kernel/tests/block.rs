@@ -2,7 +2,7 @@
 
 use super::data::{self, KINDS, Random};
 use super::{bits, kernels, oracle, refined_by};
-use crate::kernel::Kernel;
+use crate::kernel::Kernels;
 use crate::kernel::dispatch::Isa;
 
 #[test]
@@ -87,23 +87,23 @@ fn the_environment_names_the_instructions_of_this_process() {
         .find(|isa| isa.name() == named)
         .expect("ROWFORK_ISA to be one that there is");
     // One that this processor lacks is no mistake: then it is the best.
-    assert_eq!(Kernel::get().isa(), Kernel::new(*isa).unwrap_or(Kernel::choose("")).isa());
+    assert_eq!(Kernels::get().isa(), Kernels::new(*isa).unwrap_or(Kernels::choose("")).isa());
 }
 
 #[test]
 fn the_instructions_can_be_named_and_are_else_the_best() {
     for kernel in kernels() {
-        assert_eq!(Kernel::choose(kernel.isa().name()).isa(), kernel.isa());
+        assert_eq!(Kernels::choose(kernel.isa().name()).isa(), kernel.isa());
     }
-    let best = kernels().last().map(Kernel::isa);
-    assert_eq!(Some(Kernel::choose("").isa()), best);
-    assert_eq!(Some(Kernel::choose("mmx").isa()), best);
+    let best = kernels().last().map(Kernels::isa);
+    assert_eq!(Some(Kernels::choose("").isa()), best);
+    assert_eq!(Some(Kernels::choose("mmx").isa()), best);
 }
 
 #[test]
 #[should_panic(expected = "rows x columns")]
 fn a_block_of_the_wrong_length_is_refused() {
-    Kernel::get().row_sums(&[1.0; 7], 2, &mut [0.0; 4]);
+    Kernels::get().row_sums(&[1.0; 7], 2, &mut [0.0; 4]);
 }
 
 #[test]

@@ -6,10 +6,10 @@ use proptest::prelude::*;
 use super::data::Random;
 use super::kernels;
 use crate::kernel::integers::Integer;
-use crate::kernel::{Kernel, Overflow, Summand};
+use crate::kernel::{ExactSum, Kernels, Overflow};
 
 /// What the tests need of an element type beside its sum.
-trait Extreme: Integer + Summand<Sum = <Self as Integer>::Sum> + Into<BigInt> {
+trait Extreme: Integer + ExactSum<Sum = <Self as Integer>::Sum> + Into<BigInt> {
     const LEAST: Self;
     const MOST: Self;
 
@@ -195,7 +195,7 @@ fn every_shape_of_block_gives_the_sum_of_each_row() {
 fn blocks_of_small_terms_do_not_overflow() {
     // 2^24 terms, and some, for each of the lanes that a vector may have.
     let n = (1 << 24) + 1_000;
-    let kernel = Kernel::get();
+    let kernel = Kernels::get();
     let (mut signed, mut unsigned) = ([0], [0]);
     kernel.integer_row_sums(&vec![i8::MIN; n], n, &mut signed).expect("fits");
     kernel.integer_row_sums(&vec![u8::MAX; n], n, &mut unsigned).expect("fits");
@@ -221,7 +221,7 @@ fn overflow_begins_exactly_past_the_largest_and_the_smallest_sum() {
                 let row = row(first, last);
                 check("edge", &row);
                 let mut sums = [0];
-                let done = i64::row_sums(Kernel::get(), &row, n, &mut sums);
+                let done = i64::row_sums(Kernels::get(), &row, n, &mut sums);
                 assert_eq!(done.map(|()| sums[0]), sum.map_err(|sum| Overflow { row: 0, sum }));
             }
             let mut row = vec![0; n];
@@ -229,7 +229,7 @@ fn overflow_begins_exactly_past_the_largest_and_the_smallest_sum() {
             check("edge", &row);
             row[(at + 1) % n] = 1;
             check("edge", &row);
-            let done = u64::row_sums(Kernel::get(), &row, n, &mut [0]);
+            let done = u64::row_sums(Kernels::get(), &row, n, &mut [0]);
             assert_eq!(done, Err(Overflow { row: 0, sum: 1 << 64 }));
         }
     }
@@ -245,7 +245,7 @@ fn overflow_on_the_way_does_not_matter() {
         row.reverse();
         check("down and up", &row);
         let mut sums = [0];
-        i64::row_sums(Kernel::get(), &row, row.len(), &mut sums).expect("fits");
+        i64::row_sums(Kernels::get(), &row, row.len(), &mut sums).expect("fits");
         assert_eq!(sums, [i64::MIN + 7]);
     }
 }
@@ -268,23 +268,23 @@ fn the_first_row_that_does_not_fit_is_named() {
 #[test]
 fn rows_of_no_columns_have_the_sum_zero() {
     let mut sums = [7; 3];
-    i16::row_sums(Kernel::get(), &[], 0, &mut sums).expect("fits");
+    i16::row_sums(Kernels::get(), &[], 0, &mut sums).expect("fits");
     assert_eq!(sums, [0; 3]);
     let mut counts = [7; 3];
-    Kernel::get().row_counts(&[], 0, &mut counts);
+    Kernels::get().row_counts(&[], 0, &mut counts);
     assert_eq!(counts, [0; 3]);
 }
 
 #[test]
 #[should_panic(expected = "rows x columns")]
 fn a_block_of_the_wrong_length_is_refused() {
-    let _ = Kernel::get().integer_row_sums(&[1_u8; 7], 2, &mut [0; 4]);
+    let _ = Kernels::get().integer_row_sums(&[1_u8; 7], 2, &mut [0; 4]);
 }
 
 #[test]
 #[should_panic(expected = "rows x columns")]
 fn a_block_of_the_wrong_length_is_not_counted() {
-    Kernel::get().row_counts(&[1_u8; 7], 2, &mut [0; 4]);
+    Kernels::get().row_counts(&[1_u8; 7], 2, &mut [0; 4]);
 }
 
 #[test]

@@ -19,7 +19,7 @@ mod single_precision;
 use std::cell::Cell;
 
 use super::dispatch::Isa;
-use super::{Kernel, single_precision as floats, superaccumulator};
+use super::{Kernels, single_precision as floats, superaccumulator};
 
 thread_local! {
     /// How many rows this thread has sent below tier one; see [`count_refined`].
@@ -39,8 +39,8 @@ fn refined_by(work: impl FnOnce()) -> usize {
 }
 
 /// Every kernel this machine can run.
-fn kernels() -> impl Iterator<Item = Kernel> {
-    Isa::ALL.iter().copied().filter_map(Kernel::new)
+fn kernels() -> impl Iterator<Item = Kernels> {
+    Isa::ALL.iter().copied().filter_map(Kernels::new)
 }
 
 fn bits(sums: &[f64]) -> Vec<u64> {
@@ -52,7 +52,7 @@ fn bits(sums: &[f64]) -> Vec<u64> {
 #[track_caller]
 fn check_f32(what: &str, row: &[f32]) {
     let expected = oracle::exact_sum_f32(row);
-    let agree = |sum: f32, by: &str, kernel: Kernel| {
+    let agree = |sum: f32, by: &str, kernel: Kernels| {
         assert_eq!(
             sum.to_bits(),
             expected.to_bits(),
@@ -93,7 +93,7 @@ fn check_f32(what: &str, row: &[f32]) {
 #[track_caller]
 fn check(what: &str, row: &[f64]) {
     let expected = oracle::exact_sum(row);
-    let agree = |sum: f64, by: &str, kernel: Kernel| {
+    let agree = |sum: f64, by: &str, kernel: Kernels| {
         assert_eq!(
             sum.to_bits(),
             expected.to_bits(),

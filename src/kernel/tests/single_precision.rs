@@ -5,11 +5,11 @@ use proptest::prelude::*;
 use super::data::Random;
 use super::data_f32::{self, KINDS, hidden, middle, power};
 use super::{check_f32, kernels, oracle, refined_by};
-use crate::kernel::{Kernel, Summand};
+use crate::kernel::{ExactSum, Kernels};
 
 fn sum(row: &[f32]) -> f32 {
     let mut sums = [-7.0];
-    f32::row_sums(Kernel::get(), row, row.len(), &mut sums).expect("floats do not overflow");
+    f32::row_sums(Kernels::get(), row, row.len(), &mut sums).expect("floats do not overflow");
     sums[0]
 }
 
@@ -214,7 +214,7 @@ fn tier_two_proves_what_lies_in_the_middle() {
 #[test]
 #[should_panic(expected = "rows x columns")]
 fn a_block_of_the_wrong_length_is_refused() {
-    Kernel::get().row_sums_f32(&[1.0; 7], 2, &mut [0.0; 4]);
+    Kernels::get().row_sums_f32(&[1.0; 7], 2, &mut [0.0; 4]);
 }
 
 fn terms() -> impl Strategy<Value = Vec<f32>> {

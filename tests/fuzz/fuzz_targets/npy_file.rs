@@ -1,6 +1,5 @@
-//! Whole files by way of the public face: what `NpyInfo::of_file` says, `SharedArray::map_npy_file`
-//! maps and `SharedArray::from_npy_file` copies is the same, lies within the file, and written
-//! again reads as the same.
+//! Whole files by way of the public face: what `NpyInfo::of_file` says, `SharedArray::map_npy_file` maps and
+//! `SharedArray::from_npy_file` copies is the same, lies within the file, and written again reads as the same.
 #![no_main]
 
 use std::fs::File;
@@ -20,8 +19,7 @@ fuzz_target!(|bytes: &[u8]| {
     try_file(&with_prefix(bytes));
 });
 
-/// A file around a header's text, which ends with the first line, so that its length is right
-/// without luck.
+/// A file around a header's text, which ends with the first line, so that its length is right without luck.
 fn with_prefix(bytes: &[u8]) -> Vec<u8> {
     let end = bytes.iter().position(|&b| b == b'\n').map_or(bytes.len(), |at| at + 1);
     let (text, data) = bytes.split_at(end.min(usize::from(u16::MAX)));

@@ -1,6 +1,5 @@
-//! The parser of `.npy` headers alone, `src/segment/header.rs` as it stands: no input makes it
-//! panic, and what it takes it has understood, since what it read is written again and read as the
-//! same.
+//! The parser of `.npy` headers alone, `src/segment/header.rs` as it stands: no input makes it panic, and what it takes it has
+//! understood, since what it read is written again and read as the same.
 #![no_main]
 // A part of rowfork that names its imports as rowfork does.
 #![allow(dead_code, clippy::doc_markdown, reason = "the file has more than is tried here")]
@@ -66,8 +65,7 @@ fn tell(error: &HeaderError) {
     assert!(!line.chars().any(char::is_control), "{line:?}");
 }
 
-/// What was taken can be had: its size is the product of its axes, and written again it is the
-/// same.
+/// What was taken can be had: its size is the product of its axes, and written again it is the same.
 fn check(header: &Header) {
     for (descr, element_bytes) in WRITTEN {
         let (axes, bytes) = match header.size(element_bytes) {

@@ -182,7 +182,7 @@ pub(crate) fn three_blocks(steps: Option<u32>) -> bool {
     for unit in (0..3).filter(|&unit| states[unit] == ClaimState::Claimed(A)) {
         assert!(died, "who lives publishes what it has won");
         control.claims(3).free(unit, A, digest_of(unit, &units[unit]));
-        control.hand_back(unit);
+        control.offer_first(unit);
     }
     b.join().unwrap();
     finish(&world, &units, over);
@@ -212,7 +212,7 @@ pub(crate) fn pieces(steps: Option<u32>) -> bool {
             control.add_piece(unit, &rows, ClaimState::Free, digest_of(unit, &rows));
             units.push(rows);
         }
-        control.hand_back(2);
+        control.offer_first(2);
     }
     b.join().unwrap();
     finish(&world, &units, over);
@@ -241,7 +241,7 @@ pub(crate) fn pieces_come(_: Option<u32>) -> bool {
         control.add_piece(unit, &rows, ClaimState::Free, digest_of(unit, &rows));
         units.push(rows);
     }
-    control.hand_back(1);
+    control.offer_first(1);
     b.join().unwrap();
     world.work(KEY, HEIR);
     assert!(world.look(KEY, &units).1, "not all is done");
@@ -271,7 +271,7 @@ pub(crate) fn late(_: Option<u32>) -> bool {
         let world = Arc::clone(&world);
         move || world.work(next, B)
     });
-    control.hand_back(1); // a hint that the late one may take away
+    control.offer_first(1); // a hint that the late one may take away
     b.join().unwrap();
     assert!(world.look(next, &units).1, "not all is done");
     late.join().unwrap();

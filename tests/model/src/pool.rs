@@ -1,7 +1,7 @@
 //! Models of the board of a pool.
 
 #[path = "../../../src/executor/pool/job_board.rs"]
-mod board;
+mod job_board;
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use loom::thread;
 use crate::call::{A, B, KEY, World, digest_of};
 use crate::engine::control::{CallKey, Owner};
 
-use self::board::Board;
+use self::job_board::JobBoard;
 
 /// What a socket or an eventfd is: what is sent before somebody waits is there when he does.
 struct Post(Mutex<u32>, Condvar);
@@ -36,35 +36,36 @@ impl Post {
 }
 
 /// A board, all parts of which are there before others look for them.
-fn new_board() -> Board {
-    let board = Board::new(2).unwrap();
-    assert!(!board.is_asleep(1) && !board.caller_sleeps() && board.turn() == 0);
+fn new_board() -> JobBoard {
+    let board = JobBoard::new(2).unwrap();
+    assert!(!board.is_asleep(1) && !board.caller_sleeps() && board.sequence() == 0);
     assert!(board.read(1, &mut [0; 2]).is_none(), "nothing there");
     board
 }
 
-/// Two records are put on the board; a worker reads that of the turn which it has seen, or none.
+/// Two records are put on the board; a worker reads that of the sequence which it has seen, or
+/// none.
 pub(crate) fn records(_: Option<u32>) -> bool {
     let board = Arc::new(new_board());
     let reader = thread::spawn({
         let board = Arc::clone(&board);
         move || {
             for _ in 0..2 {
-                let turn = board.turn();
+                let sequence = board.sequence();
                 let mut buffer = [0; 2];
-                if turn != 0
-                    && turn.is_multiple_of(2)
-                    && let Some(record) = board.read(turn, &mut buffer)
+                if sequence != 0
+                    && sequence.is_multiple_of(2)
+                    && let Some(record) = board.read(sequence, &mut buffer)
                 {
-                    assert_eq!(record, [turn, turn + 10], "the record of another turn");
+                    assert_eq!(record, [sequence, sequence + 10], "the record of another sequence");
                 }
             }
         }
     });
-    for turn in [2, 4] {
+    for sequence in [2, 4] {
         board.clear();
-        board.put(&[turn, turn + 10]);
-        assert_eq!(board.turn(), turn);
+        board.put(&[sequence, sequence + 10]);
+        assert_eq!(board.sequence(), sequence);
     }
     reader.join().unwrap();
     false
@@ -76,16 +77,16 @@ pub(crate) fn worker_sleeps(_: Option<u32>) -> bool {
     let worker = thread::spawn({
         let (board, post) = (Arc::clone(&board), Arc::clone(&post));
         move || {
-            let mut last_turn = 0;
-            while last_turn != 4 {
-                board.sleep_until_new(0, last_turn, || post.receive());
-                last_turn = board.turn();
+            let mut last_sequence = 0;
+            while last_sequence != 4 {
+                board.sleep_until_new(0, last_sequence, || post.receive());
+                last_sequence = board.sequence();
             }
         }
     });
-    for turn in [2, 4] {
+    for sequence in [2, 4] {
         board.clear();
-        board.put(&[turn]);
+        board.put(&[sequence]);
         if board.is_asleep(0) {
             post.send();
         }
@@ -95,14 +96,14 @@ pub(crate) fn worker_sleeps(_: Option<u32>) -> bool {
 }
 
 /// The end of a worker's part in a call, as `run` in `src/executor/pool/worker.rs` has it.
-fn ring_if_over(board: &Board, world: &World, key: CallKey, bell: &Post) {
+fn ring_if_over(board: &JobBoard, world: &World, key: CallKey, bell: &Post) {
     if board.caller_sleeps() && world.control(key).is_over(&world.blocks) {
         bell.send();
     }
 }
 
 /// The caller's sleep, as `reap_ended` in `src/executor/pool/call_workers.rs` has it.
-fn sleep_until_over(board: &Board, world: &World, key: CallKey, bell: &Post) {
+fn sleep_until_over(board: &JobBoard, world: &World, key: CallKey, bell: &Post) {
     while !world.look(key, &world.unit_rows()).1 {
         board.set_caller_sleeps(true);
         if !world.control(key).is_over(&world.blocks) {
@@ -147,13 +148,13 @@ pub(crate) fn two_calls(_: Option<u32>) -> bool {
             (Arc::clone(&world), Arc::clone(&board), Arc::clone(&bell), Arc::clone(&posts));
         thread::spawn(move || {
             let slot = usize::from(owner.slot);
-            let mut last_turn = 0;
-            while last_turn != 4 {
-                board.sleep_until_new(slot, last_turn, || posts[slot].receive());
-                let Some(turn) = board.new_turn(last_turn) else { continue };
-                last_turn = turn;
+            let mut last_sequence = 0;
+            while last_sequence != 4 {
+                board.sleep_until_new(slot, last_sequence, || posts[slot].receive());
+                let Some(sequence) = board.new_sequence(last_sequence) else { continue };
+                last_sequence = sequence;
                 let mut buffer = [0; 2];
-                if let Some(record) = board.read(turn, &mut buffer) {
+                if let Some(record) = board.read(sequence, &mut buffer) {
                     let key =
                         CallKey { nonce: record[0], number: u32::try_from(record[1]).unwrap() };
                     world.work(key, owner);

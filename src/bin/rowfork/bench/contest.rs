@@ -69,7 +69,7 @@ impl<'p> Caller<'p> {
 
 /// A matrix, its sums as somebody has left them, and as they have to be.
 #[derive(Debug)]
-pub(super) struct Job {
+pub(super) struct Workload {
     pub(super) matrix: SharedArray<f64, Ix2>,
     sums: SharedArray<f64, Ix1>,
     exact: SharedArray<f64, Ix1>,
@@ -78,7 +78,7 @@ pub(super) struct Job {
     bits_read: u64,
 }
 
-impl Job {
+impl Workload {
     pub(super) fn new([n_rows, n_columns]: [usize; 2]) -> Result<Self, Failure> {
         let matrix = SharedArray::from_shape_fn(None, (n_rows, n_columns), |(i, j)| {
             element((i * n_columns + j) as u64)
@@ -321,14 +321,14 @@ mod tests {
 
     #[test]
     fn an_answer_that_is_wrong_is_not_timed() {
-        let mut job = Job::new([10, 7]).unwrap();
+        let mut job = Workload::new([10, 7]).unwrap();
         assert!(job.check_exact("nothing", |_| Ok(())).is_err());
-        let threads = |job: &mut Job| {
+        let threads = |job: &mut Workload| {
             job.by_threads(2);
             Ok(())
         };
         job.check_exact("threads", threads).unwrap();
-        let spoilt = |job: &mut Job| {
+        let spoilt = |job: &mut Workload| {
             threads(job)?;
             job.sums.view_mut()[9] += 1e-15;
             Ok(())

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use rowfork::{Pool, SharedArray, segment};
 
 use self::account::{Account, Dispatch};
-use self::contest::{Caller, Job, median, timed};
+use self::contest::{Caller, Workload, median, timed};
 use crate::args::BenchArgs;
 use crate::failure::Failure;
 use crate::progress::Steps;
@@ -43,14 +43,14 @@ const PLACINGS: usize = 5;
 
 /// Measures, and says it on standard output.
 pub(crate) fn run(args: &BenchArgs) -> Result<(), Failure> {
-    let shape = shape(args.size, args.columns.get(), segment::room()?.bytes)?;
+    let shape = shape(args.size, args.columns.get(), segment::capacity()?.bytes)?;
     // While there are no threads and there is little to copy. Small calls are to be the workers',
     // too.
     let pool = signals::while_noting(|_| Pool::builder().inline_below(0).build())?;
     let mut steps = Steps::new(args.quiet);
     steps.more(1 + 1 + PLACINGS + 3);
     steps.next("making a matrix");
-    let mut job = Job::new(shape)?;
+    let mut job = Workload::new(shape)?;
     let contest = job.contest(&Caller::with(&pool), &mut steps)?;
     let placing = placing(&job, &mut steps)?;
     let dispatch = dispatch(&Caller::with(&pool), &mut steps)?;
@@ -100,7 +100,7 @@ fn peak_bytes([n_rows, n_columns]: [usize; 2]) -> Option<u64> {
 }
 
 /// The time to copy the matrix into a segment of its own.
-fn placing(job: &Job, steps: &mut Steps) -> Result<Duration, Failure> {
+fn placing(job: &Workload, steps: &mut Steps) -> Result<Duration, Failure> {
     let mut times = Vec::new();
     for round in 0..=PLACINGS {
         steps.next("placing");
@@ -118,7 +118,7 @@ fn placing(job: &Job, steps: &mut Steps) -> Result<Duration, Failure> {
 }
 
 fn dispatch(caller: &Caller<'_>, steps: &mut Steps) -> Result<Dispatch, Failure> {
-    let mut tiny = Job::new([8, 10])?;
+    let mut tiny = Workload::new([8, 10])?;
     steps.next("calls by fork mode");
     let fork = tiny.calls(COLD_CALLS, Duration::ZERO, |job| job.by_fork(1))?;
     steps.next("calls on a pool");
@@ -128,7 +128,7 @@ fn dispatch(caller: &Caller<'_>, steps: &mut Steps) -> Result<Dispatch, Failure>
     Ok(Dispatch { fork, hot, parked })
 }
 
-impl Job {
+impl Workload {
     /// The median of so many calls, each after a pause; the answer is looked at once before.
     fn calls(
         &mut self,

@@ -7,7 +7,7 @@ use std::fs::{read_dir, read_to_string};
 use std::path::{Path, PathBuf};
 
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
-use rowfork::segment::{self, Pages, Room};
+use rowfork::segment::{self, Capacity, Pages};
 use rowfork::{Result, SharedArray};
 
 /// All that is looked at.
@@ -94,11 +94,11 @@ pub(super) struct Stale {
 impl Facts {
     /// Looks.
     pub(super) fn gather() -> Self {
-        let (room, shm) = match segment::room() {
-            Ok(room) => {
-                let shm = Shm { available: room.shm_available, total: room.shm_total };
-                let shm = usable(&room).map(|()| shm);
-                (Some(room), shm)
+        let (capacity, shm) = match segment::capacity() {
+            Ok(capacity) => {
+                let shm = Shm { available: capacity.shm_available, total: capacity.shm_total };
+                let shm = usable(&capacity).map(|()| shm);
+                (Some(capacity), shm)
             }
             Err(error) => (None, Err(error.to_string())),
         };
@@ -107,8 +107,8 @@ impl Facts {
                 .map_or_else(|_| String::new(), |name| text_of(name.release())),
             cores: cores(),
             shm,
-            memory: room.as_ref().and_then(memory),
-            huge_pages: huge_pages(room.as_ref()),
+            memory: capacity.as_ref().and_then(memory),
+            huge_pages: huge_pages(capacity.as_ref()),
             pidfds: rustix::process::pidfd_open(
                 rustix::process::getpid(),
                 rustix::process::PidfdFlags::empty(),
@@ -118,12 +118,12 @@ impl Facts {
             max_map_count: number("/proc/sys/vm/max_map_count"),
             limits: Limits {
                 file_size: limit(Resource::RLIMIT_FSIZE),
-                address_space: room.as_ref().and_then(|room| room.address_space),
+                address_space: capacity.as_ref().and_then(|capacity| capacity.address_space),
                 open_files: limit(Resource::RLIMIT_NOFILE),
                 processes: limit(Resource::RLIMIT_NPROC),
             },
             stale: stale(),
-            dies_whole: room.and_then(|room| room.dies_whole),
+            dies_whole: capacity.and_then(|capacity| capacity.dies_whole),
         }
     }
 }
@@ -147,15 +147,15 @@ fn cores() -> Cores {
     Cores { usable, online: online.and_then(|n| usize::try_from(n).ok()).unwrap_or(usable) }
 }
 
-fn memory(room: &Room) -> Option<Memory> {
-    let memory = room.memory.clone()?;
+fn memory(capacity: &Capacity) -> Option<Memory> {
+    let memory = capacity.memory.clone()?;
     Some(Memory { available: memory.available, total: memory.total, group: memory.group })
 }
 
-fn huge_pages(room: Option<&Room>) -> HugePages {
+fn huge_pages(capacity: Option<&Capacity>) -> HugePages {
     let of_shared_memory = read_to_string("/sys/kernel/mm/transparent_hugepage/shmem_enabled").ok();
     HugePages {
-        had: had(room),
+        had: had(capacity),
         of_shared_memory: of_shared_memory.map(|text| text.trim().to_owned()),
         forbidden: std::env::var_os("ROWFORK_HUGE_PAGES").is_some_and(|value| value == "never"),
     }
@@ -163,18 +163,18 @@ fn huge_pages(room: Option<&Room>) -> HugePages {
 
 /// Whether an array can be made at all, where there is room for one: for the mode of the directory,
 /// say, or a mount that is read-only.
-fn usable(room: &Room) -> Result<(), String> {
+fn usable(capacity: &Capacity) -> Result<(), String> {
     const ONE: u64 = 64 << 10;
     let tried =
-        if room.bytes < ONE { Ok(()) } else { SharedArray::<u8, _>::zeros(None, 1).map(drop) };
+        if capacity.bytes < ONE { Ok(()) } else { SharedArray::<u8, _>::zeros(None, 1).map(drop) };
     tried.map_err(|error| error.to_string())
 }
 
 /// Makes an array that nobody sees, of some huge pages exactly.
-fn had(room: Option<&Room>) -> Result<Pages, String> {
+fn had(capacity: Option<&Capacity>) -> Result<Pages, String> {
     const TRIED: u64 = 8 << 20;
     const HEADER: u64 = 4096;
-    if room.is_some_and(|room| room.bytes < 2 * TRIED) {
+    if capacity.is_some_and(|capacity| capacity.bytes < 2 * TRIED) {
         return Err("there is no room to try".to_owned());
     }
     let array = SharedArray::<u8, _>::zeros(None, usize::try_from(TRIED - HEADER).unwrap_or(0));

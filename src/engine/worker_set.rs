@@ -1,4 +1,4 @@
-//! [`Workforce`]: the workers of a call as the supervisor has them, wherever they come from.
+//! [`WorkerSet`]: the workers of a call as the supervisor has them, wherever they come from.
 
 use std::os::fd::BorrowedFd;
 use std::time::Instant;
@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::sys::process::Exit;
 
 /// Those who work on one call, wherever they come from.
-pub(crate) trait Workforce {
+pub(crate) trait WorkerSet {
     /// How many slots there are.
     fn size(&self) -> usize;
 
@@ -19,10 +19,10 @@ pub(crate) trait Workforce {
     fn next_owner(&self) -> Option<Owner>;
 
     /// Has a worker in the empty slot of `owner`, which is clear.
-    fn hire(&mut self, owner: Owner) -> Result<()>;
+    fn spawn(&mut self, owner: Owner) -> Result<()>;
 
     /// There are units to be had again: workers that found none look once more.
-    fn rouse(&mut self) -> Result<()>;
+    fn wake_all(&mut self) -> Result<()>;
 
     /// Sleeps until a worker has ended, all is done as far as the workers know, `wake` is readable,
     /// a signal has come, or `deadline` is there; says who has ended, and how.
@@ -41,7 +41,7 @@ pub(crate) trait Workforce {
     /// Everything is done, and the workers may go, by `deadline`.
     ///
     /// # Errors
-    /// As for [`Workforce::end`].
+    /// As for [`WorkerSet::end`].
     fn release(&mut self, deadline: Instant) -> Result<(), i32>;
 
     /// Kills all workers, and waits until they are really dead: not before may the caller touch the

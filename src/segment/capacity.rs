@@ -1,5 +1,5 @@
-//! How large a segment can be here and now, for whoever would know before making one: the questions
-//! of `preflight`, asked of no segment in particular.
+//! How large a segment can be here and now, for a caller that wants to know before making one. The
+//! questions are those of `preflight`, asked for no segment in particular.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::sys::memory::HUGE_PAGE;
 use crate::sys::{file, limits};
 
-/// How large a segment can be now, and what limits it. From [`capacity`].
+/// How large a segment can be now, and what limits it. [`capacity`] returns it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Capacity {
@@ -29,8 +29,8 @@ pub struct Capacity {
     /// bytes.
     pub address_space: Option<u64>,
     /// The control group around this process that dies as a whole when one of its processes takes
-    /// more memory than there is (`memory.oom.group`): a kernel that does so ends the caller, too,
-    /// and not its worker alone.
+    /// more memory than there is (`memory.oom.group`). A kernel that kills there ends the caller,
+    /// too, and not its worker alone.
     pub dies_whole: Option<PathBuf>,
 }
 
@@ -38,7 +38,7 @@ pub struct Capacity {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct MemoryCapacity {
-    /// Bytes that can still be had, as an estimate: others take and give back.
+    /// Bytes that a process can still get, as an estimate: others take and give back.
     pub available: u64,
     /// The limit in bytes, swap included if it is the machine's.
     pub total: u64,
@@ -69,6 +69,8 @@ pub fn capacity() -> Result<Capacity> {
     let file_size = limits::file_size().map_err(os(ours, Path::new("this process")))?;
     let address_space = limits::address_space().map_err(os(ours, Path::new("this process")))?;
     let memory = limits::available_memory();
+    // Near the limit of a group that dies as a whole some memory is left alone, so less than
+    // `available` can be asked for.
     let most = memory.as_ref().map(preflight::most);
     let mut room = Capacity {
         bytes: 0,
@@ -83,12 +85,15 @@ pub fn capacity() -> Result<Capacity> {
     Ok(room)
 }
 
+/// The least of all limits, in bytes. A limit that there is none of does not count.
 fn least(room: &Capacity, memory: Option<u64>) -> u64 {
-    // What aligning a mapping takes for a while is not the segment's.
+    // A large mapping takes 2 MiB more for a while, to be aligned. That part cannot be the
+    // segment's.
     let mapped = room.address_space.map(|space| space.saturating_sub(HUGE_PAGE as u64));
     [memory, room.file_size, mapped].into_iter().flatten().fold(room.shm_available, u64::min)
 }
 
+/// The public form of a limit, which tells a group by its directory.
 fn described(room: limits::AvailableMemory) -> MemoryCapacity {
     let limits::AvailableMemory { available, total, limit, victim } = room;
     let group = (victim != limits::Victim::OfTheMachine).then(|| limit.into());
@@ -111,6 +116,7 @@ mod tests {
             address_space: None,
             dies_whole: None,
         };
+        // Each limit that is set from here on is tighter than the ones before.
         assert_eq!(least(&room, None), 100 * MIB);
         assert_eq!(least(&room, Some(90 * MIB)), 90 * MIB);
         room.address_space = Some(80 * MIB);

@@ -1,5 +1,5 @@
 //! Taking a name: whether it is free, once what killed programs have left is removed, and giving it
-//! to a file.
+//! to a file. Called by birth and by `publish`.
 
 use std::fs::File;
 use std::io;
@@ -12,9 +12,10 @@ use super::sweep;
 use crate::error::{Error, Result};
 use crate::sys::file;
 
-/// Whether an array could be given this name now: it may be one, and nothing stands there, once
-/// what killed programs have left is [swept](super::sweep()). For who would know before the work
-/// rather than after.
+/// Whether an array could be given this name now: the name is valid, and nothing stands there, once
+/// what killed programs have left is [swept](super::sweep()). This is for a caller that wants to
+/// know before the work rather than after. Another process may take the name in between, so the
+/// making of the array asks again.
 ///
 /// ```
 /// use rowfork::{Error, segment};
@@ -30,8 +31,8 @@ pub fn check_free(name: &str) -> Result<()> {
     in_use(name)?.map_or(Ok(()), Err)
 }
 
-/// Sweeps once per process; a second thread waits until it is done. Never in a forked child, where
-/// it may be for ever that another thread of the parent was at it.
+/// Sweeps once per process; a second thread waits until that is done. A forked child never sweeps
+/// here: if another thread of its parent was sweeping at the fork, the child would wait for ever.
 fn sweep_once() {
     static SWEPT: Once = Once::new();
     if in_original_process() {
@@ -41,6 +42,10 @@ fn sweep_once() {
 }
 
 /// The `NameInUse` error for `name`; `None` if nothing stands there (any more).
+///
+/// `live` in the error tells whether a process is attached, so that the message can say what helps:
+/// another name, or `segment::remove`. It is `None` for a file of another user, which is not
+/// opened, and for one that cannot be opened.
 pub(super) fn in_use(name: &str) -> Result<Option<Error>> {
     let path = path(name);
     let owner_uid = match std::fs::symlink_metadata(&path) {
@@ -51,13 +56,14 @@ pub(super) fn in_use(name: &str) -> Result<Option<Error>> {
     let live = match (owner_uid == our_uid()).then(|| open_regular(name, false)) {
         Some(Ok((file, _))) => Some(is_live(&file)),
         Some(Err(Error::NameNotFound { .. })) => return Ok(None),
+        // A directory, a link or a fifo: nobody can be attached to it.
         Some(Err(Error::NotRegular { .. })) => Some(false),
         None | Some(Err(_)) => None,
     };
     Ok(Some(Error::NameInUse { name: name.to_owned(), owner_uid, live }))
 }
 
-/// `linkat`, with a taken name told apart.
+/// Names the file. A name that is taken is an error of its own, `NameInUse`.
 pub(super) fn link(file: &File, name: &str) -> Result<()> {
     loop {
         match file::link(file, &path(name)) {
@@ -65,6 +71,7 @@ pub(super) fn link(file: &File, name: &str) -> Result<()> {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(os("name", &path(name))(error)),
         }
+        // The name was taken, and may be free again by now: then the next round tries once more.
         if let Some(error) = in_use(name)? {
             return Err(error);
         }

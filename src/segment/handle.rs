@@ -1,4 +1,7 @@
 //! [`Segment`]: the handle of an open, mapped, locked segment: its memory, its file, its name.
+//!
+//! `array` holds one in every shared array. The handle knows bytes only; what the elements are, and
+//! which of them may be borrowed when, is for the array.
 
 use std::fs::{File, Permissions};
 use std::io;
@@ -17,28 +20,37 @@ use super::{preflight, registry};
 use crate::error::{Error, Result};
 use crate::failpoints;
 
-/// An open, mapped, locked segment.
+/// An open, mapped, locked segment. As long as it lives no sweep takes the file.
 #[derive(Debug)]
 pub(crate) struct Segment {
-    /// No other segment of this process has or had it.
+    /// A number that no other segment of this process has or had. The workers of a pool know a
+    /// segment by it.
     id: u64,
+    /// The memory, header included.
     mapping: Mapped,
+    /// The open file. Its `flock` says "in use", so it stays open for life.
     file: File,
+    /// The name under `/dev/shm`, without a slash; `None` while it is nameless.
     name: Option<String>,
     /// Where it lies, if it is a file that was mapped by its path.
     file_path: Option<PathBuf>,
-    /// The process that made it, if this handle is the maker's; nobody else's drop unlinks.
+    /// The process that made it, if this handle is the maker's. The drop in any other process
+    /// unlinks nothing.
     maker: Option<u32>,
+    /// Where the data begin in the file, in bytes: 4096, but for files that others have made.
     data_offset: usize,
+    /// Which pages the maker got; `None` if somebody else made it.
     pages: Option<Pages>,
-    /// Whether all of it had memory when it was made or attached to, by the file system's own
-    /// count: not every one counts.
+    /// Whether all of it had memory when it was made or attached to. The file system's own count
+    /// decides, and not every file system counts. Where it was not so, a lack of memory later
+    /// proves nothing.
     had_memory: bool,
-    /// A process that does not die may still write to it.
+    /// Whether a process that does not die may still write to it.
     abandoned: AtomicBool,
 }
 
 impl Segment {
+    /// A segment that this process has just made. Its drop removes the name, unless it lasts.
     pub(super) fn made_here(
         file: File,
         mapping: Mapped,
@@ -50,22 +62,26 @@ impl Segment {
         segment
     }
 
+    /// A segment that somebody else made. Nothing that is done with it here removes it.
     pub(super) fn attached(file: File, mapping: Mapped, name: String, data_offset: usize) -> Self {
         Self::mapped(file, mapping, Some(name), data_offset)
     }
 
+    /// A file that was mapped by its path, and so has no name under `/dev/shm`.
     pub(super) fn of_file(file: File, mapping: Mapped, path: PathBuf, data_offset: usize) -> Self {
         let mut segment = Self::mapped(file, mapping, None, data_offset);
-        // On a disk a hole is zeros, and what it loses is for its file system to say.
+        // On a disk a hole is zeros, and its file system has to answer for what it loses.
         (segment.file_path, segment.had_memory) = (Some(path), false);
         segment
     }
 
+    /// What all three have in common.
     fn mapped(file: File, mapping: Mapped, name: Option<String>, data_offset: usize) -> Self {
         static NEXT_ID: AtomicU64 = AtomicU64::new(0);
         let len = mapping.map().len() as u64;
         let had_memory = file.metadata().is_ok_and(|meta| has_memory(&meta, len));
         let abandoned = AtomicBool::new(false);
+        // Relaxed: only the number itself matters.
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
         Self {
             id,
@@ -81,7 +97,7 @@ impl Segment {
         }
     }
 
-    /// What tells it from every other segment that this process has or had.
+    /// The number that tells it from every other segment that this process has or had.
     pub(crate) fn id(&self) -> u64 {
         self.id
     }
@@ -91,7 +107,7 @@ impl Segment {
         self.name.as_deref()
     }
 
-    /// What error messages call it.
+    /// What error messages call it: a path, or `/dev/shm/(nameless)`.
     pub(crate) fn path(&self) -> PathBuf {
         match (&self.file_path, self.name()) {
             (Some(path), _) => path.clone(),
@@ -104,13 +120,14 @@ impl Segment {
         self.mapping.map().len()
     }
 
-    /// The first data byte.
+    /// The address of the first data byte. For an array without elements that is the end of the
+    /// mapping.
     pub(crate) fn data(&self) -> NonNull<u8> {
         self.mapping.at(self.data_offset)
     }
 
-    /// The open file, and where in it the data start: what a worker writes by system call, and not
-    /// through a mapping that may be read-only.
+    /// The open file, and where in it the data start. A worker that writes by system call takes
+    /// this way, and not the mapping, which may be read-only.
     pub(crate) fn data_in_file(&self) -> (&File, u64) {
         (&self.file, self.data_offset as u64)
     }
@@ -126,10 +143,15 @@ impl Segment {
     }
 
     /// `Truncated` if somebody has cut the file since, `HolesPunched` if it has lost memory that it
-    /// had: by a hole, or because it was cut and made longer again. What was touched since has
-    /// memory again, and is not told from what always had it.
+    /// had: by a hole, or because it was cut and made longer again. Memory that was touched since
+    /// is there again, and is not told from memory that was always there.
     ///
-    /// And `Abandoned` if a worker that did not die may yet write to it.
+    /// The answer is `Abandoned` if a worker that did not die may yet write to it.
+    ///
+    /// A call looks at its arrays in this way before and after. A cut that is not noticed would end
+    /// in a SIGBUS, or in rows of zeros that nobody computed.
+    ///
+    /// See [fstat(2)](https://man7.org/linux/man-pages/man2/fstat.2.html).
     pub(crate) fn check_length(&self) -> Result<()> {
         if self.abandoned.load(Ordering::Relaxed) {
             return Err(Error::Abandoned { path: self.path() });
@@ -152,13 +174,13 @@ impl Segment {
         Ok(())
     }
 
-    /// Whether nobody but this process and its workers can reach it: it was made here and has no
-    /// name.
+    /// Whether nobody but this process and its workers can reach it: it was made here, has no name,
+    /// and was not abandoned.
     pub(crate) fn is_private(&self) -> bool {
         self.name.is_none() && self.maker.is_some() && !self.abandoned.load(Ordering::Relaxed)
     }
 
-    /// The open file.
+    /// The open file. A pool sends its descriptor to workers that have not mapped the segment yet.
     pub(crate) fn file(&self) -> &File {
         &self.file
     }
@@ -168,14 +190,19 @@ impl Segment {
         self.abandoned.store(true, Ordering::Relaxed);
     }
 
-    /// Whether this process may write as far as the end of it: the limit on file sizes counts
+    /// Whether this process may write as far as the end of it. The limit on file sizes counts
     /// inside of a file, too, and the answer to a write beyond it is a signal.
     pub(crate) fn check_writable(&self) -> Result<()> {
         preflight::check_file_size_limit(self.mapping.map().len() as u64)
     }
 
-    /// Writes data bytes at `offset` (header not counted) by way of the file, so that a segment
-    /// that somebody cuts at this very moment is no SIGBUS for the caller.
+    /// Writes data bytes at `offset` (in bytes, header not counted) by way of the file, so that a
+    /// segment that somebody cuts at this very moment is no SIGBUS for the caller.
+    ///
+    /// The caller of an operation writes fill values and restored rows in this way. A worker may
+    /// store through its mapping: its death costs a block and not the program.
+    ///
+    /// See [pwrite(2)](https://man7.org/linux/man-pages/man2/pwrite.2.html).
     pub(crate) fn write_at(&self, offset: usize, bytes: &[u8]) -> Result<()> {
         self.check_length()?;
         let at = (self.data_offset + offset) as u64;
@@ -188,7 +215,8 @@ impl Segment {
     }
 
     /// Whether it had a name that does not lead to it any more: somebody else has removed it (`rm`,
-    /// or logind's `RemoveIPC` at the last logout), and perhaps put another file in its place.
+    /// or logind's `RemoveIPC` at the last logout), and perhaps put another file in its place. A
+    /// nameless segment has no name that could be gone.
     pub(crate) fn name_is_gone(&self) -> bool {
         let leads_here =
             |name: &String| self.file.metadata().is_ok_and(|meta| name::leads_to(name, &meta));
@@ -196,6 +224,12 @@ impl Segment {
     }
 
     /// Gives a nameless segment its name. It stays volatile.
+    ///
+    /// If this fails, the segment stays nameless and usable: its mode means nothing without a name.
+    ///
+    /// # Errors
+    /// `AlreadyNamed`, `InvalidName`, `NameInUse`; `Os` if the system has no way to name such a
+    /// file, or if its memory belongs to a file on a disk.
     pub(crate) fn publish(&mut self, name: &str) -> Result<()> {
         if let Some(name) = &self.name {
             return Err(Error::AlreadyNamed { name: name.clone() });
@@ -210,6 +244,8 @@ impl Segment {
                 no_segment,
             )));
         }
+        // The mode comes first: a segment that has a name must be marked for the sweep. Done after
+        // the naming, a SIGKILL in between would leave a file that no sweep removes.
         self.file
             .set_permissions(Permissions::from_mode(VOLATILE))
             .map_err(os("change the mode of", &path))?;
@@ -219,8 +255,11 @@ impl Segment {
         Ok(())
     }
 
-    /// Lets a named segment outlive its maker. What is not volatile lasts already, and may be
-    /// somebody else's.
+    /// Lets a named segment outlive its maker. A segment that is not volatile lasts already, and
+    /// may be somebody else's: its mode is left alone.
+    ///
+    /// # Errors
+    /// `Nameless`; `Os`.
     pub(crate) fn persist(&mut self) -> Result<()> {
         if self.name.is_none() {
             return Err(Error::Nameless);
@@ -236,10 +275,12 @@ impl Segment {
 
 impl Drop for Segment {
     /// The maker's handle takes the name away, unless the segment was made to last: the file's mode
-    /// says so, whoever changed it. A forked child has another pid; a name that leads elsewhere by
-    /// now is not ours.
+    /// says so, whoever changed it. A forked child has another pid, so its copy removes nothing. A
+    /// name that leads elsewhere by now is not ours.
     fn drop(&mut self) {
         if self.mapping.is_ours() {
+            // Observers hear of it while the mapping is still there: the fields are dropped after
+            // this body.
             registry::tell_that_it_is_gone(self.id);
         }
         let Some(name) = &self.name else { return };
@@ -262,6 +303,7 @@ mod tests {
     use crate::segment::birth;
     use crate::sys::file;
 
+    // Lengths on both sides of a small page and of a huge page, where rounding could be wrong.
     #[test]
     fn all_of_a_segment_has_memory_at_birth_whatever_its_length_and_pages() {
         for bytes in [0, 1, 4096, 4097, (2 << 20) - 4096, 2 << 20, (4 << 20) - 4095, 9 << 20] {
@@ -276,6 +318,7 @@ mod tests {
         for bytes in [100_000, 8 << 20] {
             let segment = birth(None, "|u1", 1, &[bytes], None).unwrap();
             let start = bytes as u64 / 2 / 4096 * 4096;
+            // A page in the middle, away from the header and from the last page.
             file::punch(&segment.file, &(start..start + 4096)).unwrap();
             let expected = 4096 + bytes as u64;
             match segment.check_length().unwrap_err() {
@@ -286,6 +329,7 @@ mod tests {
                 other => panic!("{other}"),
             }
             segment.write_at(0, &[1]).unwrap_err();
+            // Past the check, which refuses by now: the write gives the hole its memory back.
             segment.file.write_all_at(&[1], start).unwrap();
             segment.check_length().unwrap();
         }
@@ -298,6 +342,7 @@ mod tests {
         // SAFETY: ten data bytes are mapped, and nobody writes to them now.
         let data = unsafe { std::slice::from_raw_parts(segment.data().as_ptr(), 10) };
         assert_eq!(data, [0, 0, 0, 0, 0, 0, 0, 1, 2, 3]);
+        // One byte short of what is mapped.
         segment.file.set_len(4096 + 9).unwrap();
         assert!(matches!(segment.write_at(0, &[1]), Err(Error::Truncated { actual: 4105, .. })));
         assert_eq!(segment.file.metadata().unwrap().len(), 4105);

@@ -1,17 +1,36 @@
 //! The `.npy` header: what we write (version 1.0, data at byte 4096) and what NumPy may have
-//! written. Format: <https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html>. Pure:
-//! no file, no memory map.
+//! written. Pure: no file, no memory map.
+//!
+//! The format is that of
+//! [numpy.lib.format](https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html),
+//! first proposed in [NEP 1](https://numpy.org/neps/nep-0001-npy-format.html) (Robert Kern, "A
+//! Simple File Format for NumPy Arrays", 2007). A file begins with a magic string, a version and
+//! the length of the text that follows. The text is a Python literal, a dictionary of three keys,
+//! padded with spaces and ended by a newline. The data come right after it.
+//!
+//! | bytes of a segment | what |
+//! |---|---|
+//! | 0..6 | magic, `\x93NUMPY` |
+//! | 6..8 | version, `1 0` |
+//! | 8..10 | length of the text with its newline, 4086, little endian |
+//! | 10..4095 | the dictionary and spaces |
+//! | 4095 | newline |
+//! | 4096.. | the elements: little endian, C order, without gaps |
 
 use crate::error::HeaderError;
 
-/// Where data start in every segment that rowfork makes: on a page of their own.
+/// Where data start in every segment that rowfork makes, in bytes. They lie on a page of their own,
+/// so the first element is aligned for anything, and 2 MiB pages of the mapping are 2 MiB pages of
+/// the file.
 pub(crate) const DATA_OFFSET: usize = 4096;
-/// The longest header that is read. NumPy itself refuses more than 10,000 bytes unless told
-/// otherwise.
+/// The longest header that is read, in bytes. NumPy itself refuses more than 10,000 bytes unless
+/// told otherwise. Without a limit a file could have 4 GiB allocated by its claim alone.
 pub(super) const MAX_HEADER: u64 = 1 << 20;
-/// As much of a file as is needed to learn how long its header is, in any version.
+/// As many bytes of a file as are needed to learn how long its header is, in any version: 6 of
+/// magic, 2 of version, 2 or 4 of length.
 pub(super) const PRELUDE: usize = 12;
 
+/// What every `.npy` file begins with.
 const MAGIC: &[u8; 6] = b"\x93NUMPY";
 
 /// What a header says. Nothing in it has been checked against the file's length.
@@ -26,14 +45,19 @@ pub(crate) struct Header {
 }
 
 /// The header of a segment: all of its first page.
+///
+/// The longest text there is, of 64 axes of 20 digits each, takes less than half of the page, so
+/// `spaces` cannot underflow.
 pub(super) fn of_segment(descr: &str, shape: &[usize]) -> Vec<u8> {
     let text = dictionary(descr, shape);
     let spaces = DATA_OFFSET - PREFIX - text.len() - 1;
     with_prefix(&(text + &" ".repeat(spaces)))
 }
 
-/// The header of a file on disk, byte for byte as `np.save` writes it: room for axis 0 to grow to
-/// 21 digits, then spaces up to a multiple of 64 (and 64 of them where it is one already).
+/// The header of a file on disk, byte for byte as `np.save` writes it. Axis 0 has room to grow to
+/// 21 digits (`GROWTH_AXIS_MAX_DIGITS` in NumPy, so that a program that appends rows can write the
+/// header anew in place). Then come spaces up to a multiple of 64, and 64 of them where it is one
+/// already.
 pub(crate) fn of_file(descr: &str, shape: &[usize]) -> Vec<u8> {
     let mut text = dictionary(descr, shape);
     if let Some(rows) = shape.first() {
@@ -43,9 +67,11 @@ pub(crate) fn of_file(descr: &str, shape: &[usize]) -> Vec<u8> {
     with_prefix(&(text + &" ".repeat(spaces)))
 }
 
-/// Magic, version and length: what stands before the text in version 1.0.
+/// The length in bytes of what stands before the text in version 1.0: magic, version, length.
 const PREFIX: usize = 10;
 
+/// The text of a header, without padding. Keys, order, blanks and the last comma are NumPy's, so
+/// the result is what NumPy would have written.
 fn dictionary(descr: &str, shape: &[usize]) -> String {
     let lengths: Vec<String> = shape.iter().map(usize::to_string).collect();
     // A single axis keeps its comma: `(3)` is a number to Python, not a tuple.
@@ -53,12 +79,21 @@ fn dictionary(descr: &str, shape: &[usize]) -> String {
     format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({axes}), }}")
 }
 
+/// Puts magic, version and length before the text, and a newline after it. The length counts the
+/// newline.
 fn with_prefix(text: &str) -> Vec<u8> {
     let len = u16::try_from(text.len() + 1).expect("a header of ours is at most a page");
     [MAGIC.as_slice(), &[1, 0], &len.to_le_bytes(), text.as_bytes(), b"\n"].concat()
 }
 
-/// Where the header's text starts and ends, from the first bytes of a file.
+/// Where the header's text starts and ends in the file, from its first bytes (at most [`PRELUDE`]).
+/// The end is where the data start.
+///
+/// Version 1.0 has a length of 2 bytes, version 2.0 one of 4, for headers beyond 64 KiB; 3.0 is 2.0
+/// with UTF-8 text, which NumPy writes for field names that are not Latin-1. All are little endian.
+///
+/// # Errors
+/// `BadMagic`, `BadVersion`, `TooLong`; `BeyondFile` if the header would end after `file_bytes`.
 pub(super) fn extent(
     prelude: &[u8],
     file_bytes: u64,
@@ -91,10 +126,18 @@ pub(super) fn extent(
 }
 
 /// Parses the header's text; data start at `data_offset`.
+///
+/// Python would evaluate the literal. Here a small grammar is read instead: a dictionary with
+/// exactly the three keys, in any order, each once. What Python would take and NumPy never writes
+/// (a key twice, escape sequences, other literals) is refused, since its meaning is not certain.
+///
+/// # Errors
+/// A variant of its own for each thing that can be wrong, with the place or the text of it.
 pub(super) fn parse(text: &[u8], data_offset: usize) -> Result<Header, HeaderError> {
     if let Some(at) = text.iter().position(|b| !b.is_ascii()) {
         return Err(HeaderError::NotAscii { byte: text[at], at });
     }
+    // From here on a byte is a character, and every index is a boundary of the text.
     let mut reader = Reader { text, at: 0 };
     let (mut descr, mut fortran_order, mut shape) = (None, None, None);
     reader.expect(b'{', "'{'")?;
@@ -110,6 +153,7 @@ pub(super) fn parse(text: &[u8], data_offset: usize) -> Result<Header, HeaderErr
         if again {
             return Err(HeaderError::DuplicateKey { key: key.to_owned() });
         }
+        // The last comma is optional, as in Python; between two keys it is not.
         if !reader.take(b',') {
             reader.expect(b'}', "',' or '}'")?;
             break;
@@ -119,6 +163,8 @@ pub(super) fn parse(text: &[u8], data_offset: usize) -> Result<Header, HeaderErr
     let descr = descr.ok_or(HeaderError::MissingKey { key: "descr" })?;
     let fortran_order = fortran_order.ok_or(HeaderError::MissingKey { key: "fortran_order" })?;
     let shape = shape.ok_or(HeaderError::MissingKey { key: "shape" })?;
+    // `O` marks pickled Python objects: their bytes mean nothing outside of the process that wrote
+    // them.
     match descr.as_bytes() {
         [b'|' | b'<' | b'>' | b'=', b'O', ..] | [b'O', ..] => {
             return Err(HeaderError::ObjectDtype { descr });
@@ -134,9 +180,9 @@ pub(super) fn parse(text: &[u8], data_offset: usize) -> Result<Header, HeaderErr
 }
 
 impl Header {
-    /// The axis lengths, and the number of data bytes for elements of `element_bytes`, if it fits
+    /// The axis lengths, and the number of data bytes for elements of `element_bytes`, if that fits
     /// the address space. Axes of length 0 are left out of the check as they are in ndarray's: the
-    /// others must fit even so.
+    /// other axes must fit even so.
     pub(super) fn size(&self, element_bytes: usize) -> Result<(Vec<usize>, usize), HeaderError> {
         let overflow = || HeaderError::ShapeOverflow { shape: self.shape.clone(), element_bytes };
         let axes: Vec<usize> = self
@@ -150,8 +196,10 @@ impl Header {
     }
 }
 
-/// Bytes of an array, `None` if it and a header do not fit the address space together, or if it has
-/// more axes than NumPy knows.
+/// The number of bytes of an array's data; `None` if the array and a header do not fit the address
+/// space together, or if it has more axes than NumPy knows (64 since NumPy 2, 32 before).
+///
+/// An array without axes has one element. One with an axis of length 0 has none, and needs 0 bytes.
 pub(crate) fn data_bytes(shape: &[usize], element_bytes: usize) -> Option<usize> {
     if shape.len() > 64 {
         return None;
@@ -160,23 +208,29 @@ pub(crate) fn data_bytes(shape: &[usize], element_bytes: usize) -> Option<usize>
         .iter()
         .filter(|&&n| n != 0)
         .try_fold(element_bytes, |bytes, &n| bytes.checked_mul(n))?;
-    // Twice the largest header: mapping adds a huge page of slack for alignment.
+    // 8 MiB are more than the largest header (1 MiB) and the huge page that a mapping takes in
+    // addition to be aligned. `isize`, because no slice and no allocation in Rust may be longer.
     isize::try_from(spanned.checked_add(8 << 20)?).ok()?;
     Some(if shape.contains(&0) { 0 } else { spanned })
 }
 
-/// A cursor over the dictionary: exactly the literals that NumPy writes, with any spacing that
-/// Python allows.
+/// A cursor over the dictionary. It reads exactly the literals that NumPy writes, with any spacing
+/// that Python allows. Each method leaves it after what it has read.
 struct Reader<'a> {
+    /// The whole text, ASCII.
     text: &'a [u8],
+    /// The next byte to be read; at most the length of the text.
     at: usize,
 }
 
 impl<'a> Reader<'a> {
+    /// The error that says where something else was expected.
     fn malformed<T>(&self, expected: &'static str) -> Result<T, HeaderError> {
         Err(HeaderError::Malformed { at: self.at, expected })
     }
 
+    /// Python's blanks between tokens: inside of brackets newlines count, too, and 0x0c is a form
+    /// feed.
     fn skip_space(&mut self) {
         while self
             .text
@@ -187,7 +241,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Takes `byte` if it is next.
+    /// Takes `byte` if it comes next, blanks aside. Returns whether it did.
     fn take(&mut self, byte: u8) -> bool {
         self.skip_space();
         let found = self.text.get(self.at) == Some(&byte);
@@ -195,16 +249,18 @@ impl<'a> Reader<'a> {
         found
     }
 
+    /// Takes `byte`, which must come next.
     fn expect(&mut self, byte: u8, expected: &'static str) -> Result<(), HeaderError> {
         if self.take(byte) { Ok(()) } else { self.malformed(expected) }
     }
 
+    /// Nothing but blanks may be left.
     fn end(&mut self) -> Result<(), HeaderError> {
         self.skip_space();
         if self.at == self.text.len() { Ok(()) } else { self.malformed("the end of the header") }
     }
 
-    /// The run of bytes from here on that satisfy `wanted`, as text.
+    /// The run of bytes from here on that satisfy `wanted`, as text; it may be empty.
     fn run(&mut self, wanted: impl Fn(u8) -> bool) -> &'a str {
         let rest = &self.text[self.at..];
         let len = rest.iter().position(|&b| !wanted(b)).unwrap_or(rest.len());
@@ -213,13 +269,16 @@ impl<'a> Reader<'a> {
         std::str::from_utf8(&rest[..len]).unwrap_or_default()
     }
 
+    /// A string in single or double quotes, without them. Escape sequences are refused: NumPy
+    /// writes none.
     fn string(&mut self) -> Result<&'a str, HeaderError> {
         self.skip_space();
         let Some(&quote @ (b'\'' | b'"')) = self.text.get(self.at) else {
             return self.malformed("a string");
         };
         self.at += 1;
-        // Nobody writes control characters there; who prints what was read need not think of them.
+        // NumPy writes no control characters there. As they are refused, code that prints what was
+        // read cannot be made to steer a terminal.
         let string = self.run(|b| b != quote && b != b'\\' && !b.is_ascii_control());
         if self.text.get(self.at) != Some(&quote) {
             return self.malformed("the end of the string");
@@ -228,6 +287,7 @@ impl<'a> Reader<'a> {
         Ok(string)
     }
 
+    /// `True` or `False`. A longer word that begins so is neither.
     fn boolean(&mut self) -> Result<bool, HeaderError> {
         self.skip_space();
         let start = self.at;
@@ -239,6 +299,9 @@ impl<'a> Reader<'a> {
     }
 
     /// A tuple of lengths: `()`, `(3,)`, `(3, 4)`. Python 2 wrote `3L`.
+    ///
+    /// A length that does not fit 64 bits is malformed here; whether it fits the address space is
+    /// for [`Header::size`].
     fn shape(&mut self) -> Result<Vec<u64>, HeaderError> {
         self.expect(b'(', "'('")?;
         let mut shape = Vec::new();
@@ -248,7 +311,8 @@ impl<'a> Reader<'a> {
             }
             let start = self.at;
             let digits = self.run(|b| b.is_ascii_digit());
-            // With a zero before it a number is none to Python 3, and octal to Python 2.
+            // With a zero before it a number is none to Python 3, and octal to Python 2. An empty
+            // run, where a sign or a second comma stands, parses to nothing.
             let Some(length) =
                 digits.parse().ok().filter(|_| digits == "0" || !digits.starts_with('0'))
             else {
@@ -268,7 +332,9 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A string, or the list of fields of a structured dtype as it stands.
+    /// A string, or the list of fields of a structured dtype as it stands. Such a list is not
+    /// understood any further: no element type of rowfork has that spelling, so the error can show
+    /// it whole.
     fn descr(&mut self) -> Result<String, HeaderError> {
         self.skip_space();
         if self.text.get(self.at) != Some(&b'[') {
@@ -277,11 +343,13 @@ impl<'a> Reader<'a> {
         let (start, mut depth) = (self.at, 0_usize);
         while let Some(&byte) = self.text.get(self.at) {
             match byte {
+                // Brackets inside of a string are part of a field's name.
                 b'\'' | b'"' => {
                     self.string()?;
                     continue;
                 }
                 b'[' | b'(' => depth += 1,
+                // `depth` is at least 1 here: the function returns when it becomes 0.
                 b']' | b')' => depth -= 1,
                 _ if byte.is_ascii_control() => return self.malformed("a printable character"),
                 _ => {}
@@ -304,6 +372,7 @@ mod tests {
     };
     use proptest::prelude::*;
 
+    /// Parses a text that claims that its data start at byte 128.
     fn parsed(text: &str) -> Result<Header, HeaderError> {
         parse(text.as_bytes(), 128)
     }
@@ -320,6 +389,7 @@ mod tests {
         }
     }
 
+    // The call itself is the test: it would panic if the text did not fit the page.
     #[test]
     fn the_largest_header_fits_its_page() {
         of_segment("<f8", &[usize::MAX; 64]);
@@ -330,6 +400,7 @@ mod tests {
     #[test]
     fn any_order_and_spacing_of_the_keys_is_read() {
         let expected = Header { descr: "<f8".to_owned(), shape: vec![3, 4], data_offset: 128 };
+        // The fourth has lengths as Python 2 wrote them.
         for text in [
             "{'descr': '<f8', 'fortran_order': False, 'shape': (3, 4), }   \n",
             "{'shape':(3,4),'fortran_order':False,'descr':'<f8'}",
@@ -343,6 +414,7 @@ mod tests {
     #[test]
     fn every_malformed_header_is_told_apart() {
         let malformed = |text: &str| matches!(parsed(text), Err(Malformed { .. }));
+        // Each text leaves the grammar at another place.
         for text in [
             "",
             "{",
@@ -399,11 +471,14 @@ mod tests {
         assert_eq!(descr("'|O'"), Err(ObjectDtype { descr: "|O".to_owned() }));
         assert_eq!(descr("'<é'"), Err(NotAscii { byte: 0xc3, at: 12 }));
         assert_eq!(
+            // The bracket in the name `y]` must not end the list.
             descr("[('x', '<f8'), ('y]', '<i4', (2,))]").unwrap().descr,
             "[('x', '<f8'), ('y]', '<i4', (2,))]"
         );
     }
 
+    // What a header says ends up in error messages, and so on a terminal. Control characters must
+    // not get that far.
     #[test]
     fn nothing_that_is_read_moves_the_cursor_of_a_terminal() {
         let rest = "'fortran_order': False, 'shape': (3,)";
@@ -443,6 +518,8 @@ mod tests {
         );
         assert_eq!(extent(&prelude([1, 0], &[118, 0, 0, 0]), 128), Ok(10..128));
         assert_eq!(extent(&prelude([3, 0], &[116, 0, 0, 0]), 128), Ok(12..128));
+        // The file claims to be as long as its header says, so only the limit on headers refuses
+        // it.
         let len = u64::from(u32::MAX);
         assert_eq!(
             extent(&prelude([2, 0], &[255; 4]), u64::MAX),
@@ -458,6 +535,7 @@ mod tests {
         assert_eq!(size(&[3, 4]), Ok((vec![3, 4], 96)));
         assert_eq!(size(&[]), Ok((vec![], 8)));
         assert_eq!(size(&[0, 1 << 40]), Ok((vec![0, 1 << 40], 0)));
+        // The last one has no elements, but its other axis is too long for any array.
         for shape in [&[u64::MAX][..], &[1 << 60], &[1 << 31, 1 << 31], &[0, 1 << 61]] {
             assert_eq!(
                 size(shape),
@@ -467,6 +545,7 @@ mod tests {
         }
     }
 
+    // Letters and signs of the grammar, so that many texts get far into the parser, and pure noise.
     proptest! {
         #[test]
         fn no_bytes_whatever_make_the_parser_panic(

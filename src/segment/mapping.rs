@@ -1,10 +1,13 @@
 #![allow(unsafe_code, reason = "turns parts of a mapping into slices")]
 //! A mapping that is in the registry for as long as it lives.
 //!
+//! Mapping and entry change together under the registry's lock. A process that forks with the lock
+//! held therefore knows all that its child inherits, and the child can make it read-only.
+//!
 //! # Safety
 //! Slices are made from the mapped range only, after a bounds check, and never while the same bytes
-//! are lent out mutably: [`Mapped::bytes_mut_unchecked`] leaves that to its caller, who says why at
-//! the call.
+//! are lent out mutably: [`Mapped::bytes_mut_unchecked`] leaves that to its caller, which says why
+//! at the call.
 
 use std::fs::File;
 use std::io;
@@ -21,13 +24,18 @@ use crate::sys::memory::{Access, Map};
 /// A registered mapping of a segment's file.
 #[derive(Debug)]
 pub(super) struct Mapped {
+    /// Dropped by hand, because a forked child may have to leave it mapped.
     map: ManuallyDrop<Map>,
-    /// The process that mapped it; in a forked child another thread's lock may never be released.
+    /// The process that mapped it. In a forked child a lock that another thread held may never be
+    /// released.
     pid: u32,
 }
 
 impl Mapped {
     /// Maps the first `len` bytes of `file` at a 2 MiB aligned address, out of core dumps.
+    ///
+    /// A mapping that is only read may be that of a file on a disk, whose pages workers let go of
+    /// as they read: `file_pages` notes it if it is.
     pub(super) fn new(
         file: &File,
         len: NonZeroUsize,
@@ -44,20 +52,25 @@ impl Mapped {
         Ok(Self { map: ManuallyDrop::new(map), pid: std::process::id() })
     }
 
+    /// The mapping itself, for its address, its length and advice on its pages.
     pub(super) fn map(&self) -> &Map {
         &self.map
     }
 
-    /// Whether this process has mapped it, and not one of which this is a copy.
+    /// Whether this process has mapped it, rather than inherited it from a process that had.
     pub(super) fn is_ours(&self) -> bool {
         self.pid == std::process::id()
     }
 
+    /// Changes what error messages call it: a nameless segment has got a name.
     pub(super) fn relabel(&self, label: Arc<str>) {
         registry::lock().relabel(self.map.address(), label);
     }
 
     /// The pointer to the byte at `offset`, which may be the end.
+    ///
+    /// # Panics
+    /// If `offset` is beyond the end.
     pub(super) fn at(&self, offset: usize) -> NonNull<u8> {
         assert!(
             offset <= self.map.len(),
@@ -72,6 +85,9 @@ impl Mapped {
     ///
     /// # Safety
     /// Nobody else may hold a reference to any byte of `range` while the slice lives.
+    ///
+    /// # Panics
+    /// If `range` is not inside the mapping.
     #[expect(
         clippy::mut_from_ref,
         reason = "disjoint parts are lent to several threads; the caller vouches for it"
@@ -89,6 +105,9 @@ impl Mapped {
 
 impl Drop for Mapped {
     fn drop(&mut self) {
+        // In a forked child another thread of the parent may have held the lock at the fork, and
+        // then it is never free again. The child leaves the addresses mapped: that costs address
+        // space, and keeps the memory until the child ends.
         let registry = if self.is_ours() { Some(registry::lock()) } else { registry::try_lock() };
         let Some(mut registry) = registry else { return };
         registry.remove(self.map.address());

@@ -1,11 +1,25 @@
 //! Segments: POSIX shared-memory objects under `/dev/shm` whose bytes are a `.npy` file. Birth,
-//! attach, huge pages, list, remove, sweep. Knows bytes, shapes and names, not element types;
-//! `array` puts those on top.
+//! attach, huge pages, list, remove, sweep. This module knows bytes, shapes and names, not element
+//! types; `array` puts those on top.
 //!
 //! A segment is *volatile* (mode 01600: the sticky bit says that it belongs to its maker and goes
-//! with it) or *lasting* (0600). Everyone attached holds a shared `flock` for life; only who wins
-//! the exclusive one may sweep. `docs/SEGMENT.md` has the layout byte by byte, and how to read it
-//! from NumPy and C.
+//! with it) or *lasting* (0600). Every process that is attached holds a shared `flock` for life;
+//! only a process that gets the exclusive one may sweep. `docs/SEGMENT.md` has the layout byte by
+//! byte, and how to read it from NumPy and C. See also
+//! [`shm_overview(7)`](https://man7.org/linux/man-pages/man7/shm_overview.7.html).
+//!
+//! | to learn how | read |
+//! |---|---|
+//! | a segment is born | `birth`; what is asked before: `preflight`; its pages: `reserve` |
+//! | memory is taken near a control group's limit | `reserve_in_child` |
+//! | several threads share the work | `parallel` |
+//! | a name is taken, checked, opened | `claim_name`, `name` |
+//! | an existing file is attached to or read | `attach`, `npy` |
+//! | a header is written and parsed | `header` |
+//! | the handle of an open segment works | `handle`, `mapping`, `metadata` |
+//! | a fork knows what its child inherits | `registry` |
+//! | dead programs' segments go | `sweep` |
+//! | refusals get their numbers | `shortage`, `capacity` |
 
 mod attach;
 mod birth;

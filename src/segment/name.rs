@@ -1,4 +1,7 @@
 //! Names: what may be one, what stands at one, and opening it without following links.
+//!
+//! Everybody may write to `/dev/shm`, so what stands at a name is not believed: a file is opened
+//! first, and what it is gets asked of the open file.
 
 use std::fs::{File, FileType, Metadata};
 use std::io;
@@ -11,10 +14,16 @@ use crate::failpoints;
 use crate::sys::file;
 
 /// Where named shared memory lives on Linux.
+///
+/// See [`shm_overview(7)`](https://man7.org/linux/man-pages/man7/shm_overview.7.html).
 pub(crate) const SHM_DIR: &str = "/dev/shm";
 
 /// The name without the leading slash that `shm_open` asks for, if it can be a file name under
-/// `/dev/shm`.
+/// `/dev/shm`. A name that passes cannot lead out of the directory. 255 bytes is the limit of the
+/// file system (`NAME_MAX`).
+///
+/// # Errors
+/// `InvalidName`, with the reason.
 pub(crate) fn validated(name: &str) -> Result<&str> {
     let bare = name.strip_prefix('/').unwrap_or(name);
     let invalid = |reason| Err(Error::InvalidName { name: name.to_owned(), reason });
@@ -38,17 +47,21 @@ pub(super) fn label(name: Option<&str>) -> std::sync::Arc<str> {
     name.map_or_else(|| "a nameless segment".into(), |name| format!("segment {name:?}").into())
 }
 
-/// Likewise, of a file that is mapped by its path.
+/// What they call a file that is mapped by its path.
 pub(super) fn file_label(path: &Path) -> std::sync::Arc<str> {
     format!("the file {}", path.display()).into()
 }
 
-/// `Error::Os` for a failed call on a path.
+/// Makes `Error::Os` of a failed call on a path. `action` fills the gap in "cannot ... PATH".
 pub(crate) fn os(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
     move |source| Error::Os { action, subject: path.display().to_string(), source }
 }
 
-/// Opens the regular file called `name`; whatever else stands there is refused by kind.
+/// Opens the regular file called `name`, and returns it with the metadata of the open file.
+///
+/// # Errors
+/// `NotRegular`, with the kind, for whatever else stands there; `NameNotFound`; `NotOurs` where
+/// another user's file does not let us in; `Os`.
 pub(super) fn open_regular(name: &str, write: bool) -> Result<(File, Metadata)> {
     let path = path(name);
     let wrong_kind =
@@ -56,6 +69,8 @@ pub(super) fn open_regular(name: &str, write: bool) -> Result<(File, Metadata)> 
     let file = match file::open_existing(&path, write) {
         Ok(file) => file,
         Err(error) => {
+            // The name is looked at only to find words for the error: why it could not be opened.
+            // By now something else may stand there, which does no harm.
             return Err(match std::fs::symlink_metadata(&path) {
                 Err(gone) if gone.kind() == io::ErrorKind::NotFound => {
                     Error::NameNotFound { name: name.to_owned() }
@@ -75,17 +90,23 @@ pub(super) fn open_regular(name: &str, write: bool) -> Result<(File, Metadata)> 
             });
         }
     };
+    // A directory and a fifo can be opened to be read, too.
     let meta = file.metadata().map_err(os("examine", &path))?;
     if meta.is_file() { Ok((file, meta)) } else { Err(wrong_kind(meta.file_type())) }
 }
 
-/// The effective user of this process: who owns the files that it makes.
+/// The effective user of this process, who owns the files that it makes.
+///
+/// See [geteuid(2)](https://man7.org/linux/man-pages/man2/geteuid.2.html).
 pub(crate) fn our_uid() -> u32 {
     nix::unistd::geteuid().as_raw()
 }
 
-/// Whether some process is attached. The lock is free for an instant only to be looked at, so one
-/// look that finds it taken may have met another onlooker: hence as many as [`LOOKS`].
+/// Whether some process is attached. Such a process holds the shared lock for life, so the
+/// exclusive one is refused.
+///
+/// A process that only looks takes the exclusive lock for an instant, so one look that finds the
+/// file locked may have met another onlooker. Hence as many looks as [`LOOKS`] must find it locked.
 pub(super) fn is_live(file: &File) -> bool {
     (0..LOOKS).all(|look| {
         if look > 0 {
@@ -95,12 +116,15 @@ pub(super) fn is_live(file: &File) -> bool {
     })
 }
 
-/// How often a lock must be found taken.
+/// How often a file must be found locked. Three onlookers in turn, each at the very instant of a
+/// look, are unlikely; each look more costs a millisecond for every segment that is in use.
 pub(super) const LOOKS: u32 = 3;
 /// Time enough for another onlooker to let go.
 pub(super) const BETWEEN_LOOKS: Duration = Duration::from_millis(1);
 
-/// One look.
+/// Looks once. The lock is let go of at once, or the look itself would count as a use.
+///
+/// See [flock(2)](https://man7.org/linux/man-pages/man2/flock.2.html).
 pub(super) fn is_locked(file: &File) -> bool {
     match file.try_lock() {
         Ok(()) => {

@@ -1,4 +1,5 @@
-//! Work on the pieces of a segment, by several threads where that pays and is possible.
+//! Work on the pieces of a segment, by several threads where that pays and is possible. Called by
+//! birth, to reserve and fill, and by `npy`, to read.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -8,7 +9,9 @@ use rayon::prelude::*;
 use crate::error::Result;
 use crate::sys::process;
 
-/// Runs `work` on `whole` cut into pieces, on rayon's threads where that pays and is possible.
+/// Runs `work` on `whole` cut into pieces of `piece` (the last may be shorter), on rayon's threads
+/// where that pays and is possible. Pieces are half-open ranges, and disjoint. The first error is
+/// returned, and pieces that are not begun by then are left out.
 pub(super) fn each_piece(
     whole: Range<usize>,
     piece: usize,
@@ -22,7 +25,8 @@ pub(super) fn each_piece(
     (0..pieces).into_par_iter().try_for_each(|i| work(range(i)))
 }
 
-/// Runs `work` on `bytes` cut into chunks, likewise; it is given each chunk's offset.
+/// Runs `work` on `bytes` cut into chunks of `chunk` bytes, in the same way. `work` is given each
+/// chunk's offset in `bytes`.
 pub(super) fn each_chunk(
     bytes: &mut [u8],
     chunk: usize,
@@ -38,6 +42,7 @@ pub(super) fn each_chunk(
 /// let go of. In a forked child they are not, and waiting for them would take for ever. A worker of
 /// ours is a child even if its parent has never got here: the host may have used rayon by itself.
 pub(super) fn in_original_process() -> bool {
+    // The first process that asks; 0 until then, which is no such process's id.
     static HOME: AtomicU32 = AtomicU32::new(0);
     let here = std::process::id();
     // Relaxed: one word, and a forked child gets its copy with all else.

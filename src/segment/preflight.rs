@@ -1,6 +1,10 @@
 //! What can be known before memory is asked for: each question is one that the kernel answers with
-//! a signal, or with an errno that says nothing. Called by birth and attach, and by whoever copies
-//! a segment into memory of its own.
+//! a signal, or with an errno that says nothing. Called by birth and attach, and by code that
+//! copies a segment into memory of its own.
+//!
+//! Nothing is reserved here. What passes can still fail, since others take memory meanwhile; what
+//! is refused would have failed at this moment, or is too near to a kill. The numbers come from
+//! `sys/limits.rs`.
 
 use std::fs::File;
 use std::io;
@@ -13,20 +17,25 @@ use crate::sys::limits::{self, AvailableMemory, Victim};
 use crate::sys::memory::{self, SMALL_PAGE};
 use crate::sys::{file, process};
 
-/// Beyond `RLIMIT_FSIZE` the kernel would kill us with SIGXFSZ rather than answer.
+/// Refuses a file of `total` bytes beyond `RLIMIT_FSIZE`: there the kernel would kill us with
+/// SIGXFSZ rather than answer.
+///
+/// See [getrlimit(2)](https://man7.org/linux/man-pages/man2/getrlimit.2.html).
 pub(super) fn check_file_size_limit(total: u64) -> Result<()> {
     let limit = limits::file_size().map_err(this_process("read the file size limit of"))?;
     let beyond = total > limit && !failpoints::is_on("no look at the file size limit");
     if beyond { Err(Error::FileSizeLimit { need: total, limit }) } else { Ok(()) }
 }
 
-/// Beyond `RLIMIT_AS` a mapping is `ENOMEM`, like so much else: this says which limit it was. For a
-/// segment of `len` bytes, with what its mapping takes for a while to lie at a multiple of 2 MiB.
+/// Refuses a mapping beyond `RLIMIT_AS`. There `mmap` answers `ENOMEM`, as it does for much else;
+/// this error says which limit it was. `len` is that of the segment in bytes; its mapping takes
+/// more for a while, to lie at a multiple of 2 MiB.
 pub(super) fn check_mapping(len: usize) -> Result<()> {
     check_address_space(memory::room_for_mapping(len).unwrap_or(len) as u64)
 }
 
-/// Likewise, for `need` bytes of any kind.
+/// Refuses `need` bytes of address space of any kind beyond `RLIMIT_AS`. Where there is no limit,
+/// which is the usual case, this costs one system call.
 pub(crate) fn check_address_space(need: u64) -> Result<()> {
     match limits::address_space().map_err(this_process("read the address space limit of"))? {
         Some(room) if need > room.available => {
@@ -36,11 +45,13 @@ pub(crate) fn check_address_space(need: u64) -> Result<()> {
     }
 }
 
-/// Beyond its control group's memory, or the machine's, a process is killed rather than told.
-/// Looking takes longer than a small birth does, and a small birth is not what goes beyond.
+/// Refuses `need` bytes beyond the memory of a control group or the machine: there a process is
+/// killed rather than told. Looking takes longer than a small birth does, and a small birth is not
+/// what goes beyond, so below 16 MiB nobody looks.
 ///
 /// What passes may still be a reservation that comes near to what is left: [`NearLimit`].
 pub(crate) fn check_memory(need: u64) -> Result<Option<NearLimit>> {
+    // 16 MiB. A look reads several files below /proc and /sys.
     const LARGE: u64 = 16 << 20;
     let look = need >= LARGE && !failpoints::is_on("no look at memory");
     match if look { limits::available_memory() } else { None } {
@@ -49,17 +60,18 @@ pub(crate) fn check_memory(need: u64) -> Result<Option<NearLimit>> {
     }
 }
 
-/// A control group's limit on memory that a reservation comes near to: if others take more
-/// meanwhile, the kernel kills one process of the group. The reservation is then a child's
-/// business: see `reserve_in_child`.
+/// A control group's limit on memory that a reservation comes near to. If others take more
+/// meanwhile, the kernel kills one process of the group. A child does the reservation then: see
+/// `reserve_in_child`.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct NearLimit {
     /// The control group's directory.
     pub(super) limit: String,
 }
 
-/// Yes, yes with care, or no.
+/// Yes (`None`), yes with care ([`NearLimit`]), or no (`MemoryLimit`).
 fn verdict(need: u64, room: AvailableMemory) -> Result<Option<NearLimit>> {
+    // Only where a kill ends the caller, too, is some of the room left alone.
     let kept = if room.victim == Victim::TheWholeGroup { margin(need) } else { 0 };
     let available = room.available.saturating_sub(kept);
     if need > available {
@@ -67,17 +79,19 @@ fn verdict(need: u64, room: AvailableMemory) -> Result<Option<NearLimit>> {
             if kept == 0 { room.limit } else { format!("{}: {kept} more {SPARED}", room.limit) };
         return Err(Error::MemoryLimit { need, available, limit });
     }
-    // Up to half of the room, others would have to take as much again as we do, in the time that it
-    // takes us: not worth a fork, and a reservation by one process where several threads could
-    // share the work.
+    // If the need is up to half of the room, others would have to take as much again as we do, in
+    // the time that it takes us. That is not worth a fork, and a reservation by one process where
+    // several threads could share the work.
     let near = need > room.available / 2;
-    // A worker is itself the process that the kernel kills first.
+    // A group that dies as a whole would take the caller along with the child. A worker is itself
+    // the process that the kernel kills first.
     let near = near && room.victim == Victim::OfTheGroup && !process::is_forked_child();
     let near = near && !failpoints::is_on("no sacrifice near the limit");
     Ok(near.then_some(NearLimit { limit: room.limit }))
 }
 
-/// The largest need that [`verdict`] lets pass.
+/// The largest need in bytes that [`verdict`] lets pass. With a margin of `need / 16` the need is
+/// 16/17 of what the fixed part leaves.
 pub(super) fn most(room: &AvailableMemory) -> u64 {
     match room.victim {
         Victim::TheWholeGroup => room.available.saturating_sub(margin(0)) / 17 * 16,
@@ -85,17 +99,19 @@ pub(super) fn most(room: &AvailableMemory) -> u64 {
     }
 }
 
+/// The end of the error's text, after the number of bytes.
 const SPARED: &str = "are left alone, since memory.oom.group is set: beyond the limit the kernel kills every process of \
                       the group (Kubernetes: singleProcessOOMKill)";
 
-/// What a reservation leaves alone where a kill is everybody's end. A process that looks at small
-/// pages needs page tables of 1/512 of them: 1/16 is enough for a caller and 31 workers. The rest
-/// is for what others take in the meantime.
+/// The bytes that a reservation leaves alone where a kill is everybody's end. A process that looks
+/// at small pages needs page tables of 1/512 of them (8 bytes for each 4096): 1/16 is enough for a
+/// caller and 31 workers. The 32 MiB are for what others take in the meantime.
 fn margin(need: u64) -> u64 {
     need / 16 + (32 << 20)
 }
 
-/// Says no early; the reservation itself has the last word.
+/// Refuses early what the file system of `file` has no room for. The reservation itself has the
+/// last word. A file system without a limit (`total` 0) refuses nothing.
 pub(super) fn check_free_space(file: &File, need: u64) -> Result<()> {
     let room = file::free_space(file).map_err(os("examine", Path::new(SHM_DIR)))?;
     let need = need.next_multiple_of(SMALL_PAGE as u64);
@@ -105,6 +121,7 @@ pub(super) fn check_free_space(file: &File, need: u64) -> Result<()> {
     Ok(())
 }
 
+/// Makes `Error::Os` of a failed look at a limit.
 fn this_process(action: &'static str) -> impl FnOnce(io::Error) -> Error {
     os(action, Path::new("this process"))
 }
@@ -115,6 +132,7 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
 
+    /// A group that has 100 of its 300 MiB left.
     fn group_of_100_mib(victim: Victim) -> AvailableMemory {
         AvailableMemory {
             available: 100 * MIB,

@@ -1,4 +1,7 @@
 //! `ShmFull`: what a refused reservation of shared memory is called, with the numbers.
+//!
+//! The numbers are taken after the fact, so they count what the failed reservation holds itself.
+//! That part comes back, and the error names what will be free then.
 
 use std::fs::File;
 use std::io;
@@ -8,14 +11,15 @@ use super::name::SHM_DIR;
 use crate::error::Error;
 use crate::sys::file;
 
-/// Names a failed reservation of `need` bytes for a segment that is being born: what it had taken
-/// until then is given back with it.
+/// Names a failed reservation of `need` bytes for a segment that is being born. The memory that it
+/// had taken until then is given back with the file.
 pub(super) fn shm_error(file: &File, need: u64, source: io::Error) -> Error {
     let taken = file.metadata().map_or(0, |meta| meta.blocks() * 512);
     shm_error_beside(file, need, taken, source)
 }
 
-/// Likewise, where `taken` bytes have been or will be given back.
+/// Names a failed reservation where `taken` bytes have been or will be given back. Any error but
+/// `ENOSPC` is no shortage, and stays what it is.
 pub(super) fn shm_error_beside(file: &File, need: u64, taken: u64, source: io::Error) -> Error {
     if source.raw_os_error() != Some(libc::ENOSPC) {
         return Error::Os { action: "reserve memory in", subject: SHM_DIR.to_owned(), source };

@@ -1,6 +1,15 @@
 //! Listing, removing, and sweeping up after programs that were killed. Acts on descriptors and
 //! inodes, never on what a name happens to point at; everything in `/dev/shm` that is not a segment
 //! by its layout is left alone.
+//!
+//! A sweep removes a file only if all of this holds:
+//!
+//! - it is a regular file of our effective user, of mode 01600 exactly;
+//! - it has a `.npy` header, and its data start at byte 4096;
+//! - nobody is attached: its exclusive lock is won at once;
+//! - the name still leads to the inode that was locked.
+//!
+//! The memory of a removed segment stays until the last process lets go of it.
 
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
@@ -28,22 +37,22 @@ pub struct SegmentInfo {
     pub dtype: String,
     /// Who owns it.
     pub owner_uid: u32,
-    /// Whether it goes with its maker (or else was made to last).
+    /// Whether it goes with its maker. If not, it was made to last.
     pub volatile: bool,
     /// Whether some process is attached.
     pub live: bool,
     /// When it was made, where the kernel remembers that (on `/dev/shm` from Linux 6.6 on), or else
     /// last written to by system call or cut.
     pub made: SystemTime,
-    /// The processes that have it mapped, NumPy's too, in order of their ids; empty until
-    /// [looked for](find_processes). Those of other users show only to root.
+    /// The processes that have it mapped, NumPy's too, in order of their ids; empty until [looked
+    /// for](find_processes). Those of other users show only to root.
     pub processes: Vec<u32>,
-    /// Device and inode.
+    /// Device and inode, by which `/proc` names what a process has mapped.
     file: (u64, u64),
 }
 
-/// What stands in `/dev/shm` under `name`, if it is a segment that rowfork made. Who has it mapped
-/// is in it, too.
+/// What stands in `/dev/shm` under `name`, if it is a segment that rowfork made. The processes that
+/// have it mapped are listed, too.
 ///
 /// # Errors
 /// [`InvalidName`](crate::Error::InvalidName), [`NameNotFound`](crate::Error::NameNotFound),
@@ -97,7 +106,9 @@ pub fn find_processes(segments: &mut [SegmentInfo]) {
 /// [`Os`](crate::Error::Os) if `/dev/shm` cannot be read.
 pub fn list() -> Result<Vec<SegmentInfo>> {
     let mut found: Vec<SegmentInfo> = names()?.iter().filter_map(|name| examine(name)).collect();
-    // As `name::is_live`, for all at a time.
+    // This is `name::is_live` for all segments at a time, so that the pauses add up once and not
+    // for each. A segment that is found free in any look is free; one that is gone by now is left
+    // out.
     for _ in 1..name::LOOKS {
         if found.iter().any(|info| info.live) {
             std::thread::sleep(name::BETWEEN_LOOKS);
@@ -108,7 +119,7 @@ pub fn list() -> Result<Vec<SegmentInfo>> {
     Ok(found)
 }
 
-/// What stands there, with one look at the lock.
+/// What stands there, with one look at the lock; `None` if that is no segment that we may read.
 fn examine(name: &str) -> Option<SegmentInfo> {
     let npy = open_segment(name).ok()?;
     let live = name::is_locked(&npy.file);
@@ -178,10 +189,12 @@ pub fn sweep() -> Result<Vec<String>> {
     swept.retain(|name| {
         let ours =
             |meta: &Metadata| meta.is_file() && meta.uid() == name::our_uid() && is_volatile(meta);
-        // Most files are not ours, and are not even opened.
+        // Most files are not ours, and are not even opened. What the name led to is asked again of
+        // the open file below.
         if !std::fs::symlink_metadata(name::path(name)).is_ok_and(|meta| ours(&meta)) {
             return false;
         }
+        // Other programs' files of the same mode are told apart by their header.
         let Ok(npy) = open_segment(name) else { return false };
         ours(&npy.meta) && unlink_unused(name, &npy).unwrap_or(false)
     });
@@ -189,7 +202,13 @@ pub fn sweep() -> Result<Vec<String>> {
 }
 
 /// Unlinks `name` if it still leads to this file and nobody is attached. The lock is held over the
-/// unlink, and whoever attaches looks again once it has the lock.
+/// unlink, and a process that attaches looks at the name again once it has the lock. So nobody
+/// attaches to a file that is being removed.
+///
+/// Returns `false` if the file is in use.
+///
+/// See [flock(2)](https://man7.org/linux/man-pages/man2/flock.2.html) and
+/// [unlink(2)](https://man7.org/linux/man-pages/man2/unlink.2.html).
 fn unlink_unused(name: &str, npy: &NpyFile) -> Result<bool> {
     if npy.file.try_lock().is_err() {
         return Ok(false);
@@ -232,6 +251,7 @@ mod tests {
         let name = format!("rft-sweep-{}", std::process::id());
         let path = name::path(&name);
         let segment = birth(Some(&name), "<f8", 8, &[3], None).unwrap();
+        // Held open, as a sweep would hold it, while its name goes to another file.
         let npy = open_segment(&name).unwrap();
         drop(segment);
         std::fs::write(&path, "another's").unwrap();

@@ -1,7 +1,12 @@
-//! A pair of connected sockets for messages of one size, each with a descriptor if need be: between
-//! a pool's caller, its zygote and its workers. Neither side ever waits for the other to read.
+//! A pair of connected sockets for messages of one size, each with a descriptor if need be.
 //!
-//! Allocates nothing: both sides may be forked children.
+//! The sockets connect a pool's caller with its zygote and with each of its workers. Neither side
+//! ever waits for the other to read: a sender that finds no room is told so, and goes on.
+//!
+//! Nothing here allocates, because both sides may be forked children.
+//!
+//! Descriptors travel as `SCM_RIGHTS`, see
+//! [unix(7)](https://man7.org/linux/man-pages/man7/unix.7.html).
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -13,31 +18,43 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
 };
 
-/// Words of a message.
+/// How many words a message has. All messages are equally long, so a reader of the stream knows
+/// where the next one begins.
 pub(crate) const MESSAGE_WORDS: usize = 6;
 
-/// A message: as many words, whatever they mean.
+/// A message. What its words mean is for the two sides to agree.
 pub(crate) type Message = [u64; MESSAGE_WORDS];
 
 const MESSAGE_BYTES: usize = MESSAGE_WORDS * size_of::<u64>();
 
-/// One end.
+/// One end. Its drop closes the descriptor, and the other end then receives
+/// [`Closed`](Received::Closed) after the messages that are still under way.
 #[derive(Debug)]
 pub(crate) struct Channel(OwnedFd);
 
-/// What there is to be received.
+/// What a look at the channel has found.
 #[derive(Debug)]
 pub(crate) enum Received {
+    /// A whole message, and the descriptor that came with it. The kernel drops a descriptor for
+    /// which this process has no number free, so a message may arrive without the one that was
+    /// sent.
     Message(Message, Option<OwnedFd>),
-    /// Nothing now.
+    /// No message is there now, or a signal has ended the wait.
     Nothing,
-    /// Nothing any more: the other end is closed, or what came is no message.
+    /// No message will come any more: the other end is closed, or the bytes that came are no
+    /// message.
     Closed,
 }
 
 impl Channel {
-    /// Both ends. A stream, since the kernel lets few datagrams wait: what is sent in one piece of
-    /// this size stays in one.
+    /// Makes both ends.
+    ///
+    /// They are stream sockets, since the kernel lets few datagrams wait: what is sent in one piece
+    /// of this size stays in one. They are close-on-exec: a program that the host starts must not
+    /// hold an end open, or the death of the end's owner would never show as
+    /// [`Closed`](Received::Closed).
+    ///
+    /// See [socketpair(2)](https://man7.org/linux/man-pages/man2/socketpair.2.html).
     ///
     /// # Errors
     /// Too many descriptors.
@@ -47,8 +64,10 @@ impl Channel {
         Ok((Self(one), Self(other)))
     }
 
-    /// Sends a message, and a descriptor with it. `false` when the other side has read too little
-    /// for there to be room.
+    /// Sends a message, and a descriptor with it. Returns `false` if the other side has read too
+    /// little for the message to find room.
+    ///
+    /// See [sendmsg(2)](https://man7.org/linux/man-pages/man2/sendmsg.2.html).
     ///
     /// # Errors
     /// That of `sendmsg`: the other end is closed, or too many descriptors are under way.
@@ -60,6 +79,9 @@ impl Channel {
             control.push(SendAncillaryMessage::ScmRights(fds));
         }
         let bytes: &[u8] = bytemuck::cast_slice(message);
+        // DONTWAIT: the receiver may be stopped or dead, and the caller must not hang with it.
+        // NOSIGNAL: a closed end would otherwise raise SIGPIPE, which kills a host that leaves it
+        // at its default.
         let sent = rustix::io::retry_on_intr(|| {
             sendmsg(
                 &self.0,
@@ -76,11 +98,16 @@ impl Channel {
         }
     }
 
-    /// Receives a message, if there is one; or waits for one.
+    /// Receives a message if there is one. With `wait` it sleeps until one comes, the other end is
+    /// closed, or a signal is handled.
+    ///
+    /// See [recvmsg(2)](https://man7.org/linux/man-pages/man2/recvmsg.2.html).
     pub(crate) fn receive(&self, wait: bool) -> Received {
         let mut message = Message::default();
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
+        // WAITALL: a sleeping receiver is woken for a whole message only. CMSG_CLOEXEC: without it
+        // another thread's `exec` could inherit the descriptor in the instant before it is marked.
         let flags =
             if wait { RecvFlags::WAITALL } else { RecvFlags::DONTWAIT } | RecvFlags::CMSG_CLOEXEC;
         let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut message);

@@ -1,12 +1,22 @@
 //! Where this process has code, from `/proc/self/maps`.
+//!
+//! A pool notes these ranges when it forks its zygote. A function that a later call hands over is
+//! accepted only if it lies in one of them: code that was loaded since is not there in the workers,
+//! and a jump to its address would run something else.
 
 use std::ops::Range;
 
-/// The executable address ranges of this process at this moment; `None` without `/proc`.
+/// The executable address ranges of this process at this moment, half-open and in order of their
+/// addresses; `None` without `/proc`.
+///
+/// See [`proc_pid_maps(5)`](https://man7.org/linux/man-pages/man5/proc_pid_maps.5.html).
 pub(crate) fn executable_ranges() -> Option<Vec<Range<usize>>> {
     Some(executable_in(&std::fs::read_to_string("/proc/self/maps").ok()?))
 }
 
+/// Reads lines of the form `start-end perms offset device inode path`. The addresses are
+/// hexadecimal, and the third letter of `perms` is `x` where code may run. A line of another form
+/// is skipped.
 fn executable_in(maps: &str) -> Vec<Range<usize>> {
     let range = |line: &str| {
         let (range, rest) = line.split_once(' ')?;

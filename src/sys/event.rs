@@ -1,5 +1,5 @@
-//! A flag that is raised from anywhere: another thread, another process, a signal handler. `poll`
-//! sees it.
+//! A flag that can be raised from anywhere: another thread, another process, a signal handler. A
+//! sleeper in `poll` sees it.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -7,12 +7,16 @@ use std::os::fd::{AsFd, BorrowedFd};
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
-/// The flag: an eventfd, readable from a raise on.
+/// The flag: an eventfd, which is readable from the first raise on. Forked children share it with
+/// their parent.
 #[derive(Debug)]
 pub(crate) struct Event(EventFd);
 
 impl Event {
-    /// Not raised.
+    /// Makes a flag that is not raised. Its descriptor never blocks, so neither a raise nor a
+    /// lowering can hang.
+    ///
+    /// See [eventfd(2)](https://man7.org/linux/man-pages/man2/eventfd.2.html).
     ///
     /// # Errors
     /// Too many descriptors.
@@ -20,18 +24,26 @@ impl Event {
         Ok(Self(EventFd::from_value_and_flags(0, EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?))
     }
 
-    /// Raises it: one `write`, no lock, no allocation.
+    /// Raises the flag: one `write`, no lock, no allocation. A signal handler may therefore call
+    /// it.
+    ///
+    /// See [write(2)](https://man7.org/linux/man-pages/man2/write.2.html) and
+    /// [signal-safety(7)](https://man7.org/linux/man-pages/man7/signal-safety.7.html).
     pub(crate) fn raise(&self) {
-        // Fails only when the counter is full, and raised then.
+        // The write fails only when the counter is full, and then the flag is raised already.
         let _ = self.0.write(1);
     }
 
-    /// Lowers it again.
+    /// Lowers the flag again, however often it was raised: one read takes the whole counter.
+    ///
+    /// See [read(2)](https://man7.org/linux/man-pages/man2/read.2.html).
     pub(crate) fn lower(&self) {
         let _ = self.0.read(); // not raised: nothing to read
     }
 
-    /// Whether it is raised.
+    /// Whether the flag is raised. The look leaves it as it is. A `poll` that fails counts as no.
+    ///
+    /// See [poll(2)](https://man7.org/linux/man-pages/man2/poll.2.html).
     pub(crate) fn is_raised(&self) -> bool {
         let mut polled = [PollFd::new(self.as_fd(), PollFlags::POLLIN)];
         nix::poll::poll(&mut polled, PollTimeout::ZERO).is_ok() && polled[0].any().unwrap_or(false)

@@ -1,9 +1,9 @@
 //! Mappings of files on a disk, and letting go of their pages once they have been read.
 //!
-//! A page of such a file belongs to the system's cache, whoever has it mapped; but a worker that
-//! went through a large file would have all of it mapped in the end, which the system counts as
-//! that process's own where no other has the page mapped, and finds harder to give to somebody
-//! else. So workers unmap what they have read, block by block.
+//! The pages of such a file belong to the system's cache, whoever has them mapped. But a worker
+//! that goes through a large file would have all of it mapped in the end. The system counts pages
+//! that no other process has mapped as that worker's own memory, and finds mapped pages harder to
+//! take back. So workers unmap what they have read, block by block (`rows/release_pages.rs`).
 //!
 //! # Safety
 //! Unmapping pages of a read-only shared mapping changes nothing that can be read there: the next
@@ -18,36 +18,43 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::file;
 use super::memory::SMALL_PAGE;
 
-/// More files than this are not unmapped as they are read.
+/// How many such files a process keeps account of; pages of further ones stay mapped. The table has
+/// a fixed size, so that a forked child can read it without a lock and without an allocation.
 const MAX: usize = 64;
 
-/// A file that is smaller stays mapped: it may well be read again.
+/// The least size in bytes, 16 MiB. A smaller file stays mapped, since it may well be read again.
 const LEAST: usize = 16 << 20;
 
-/// Start and end of every such mapping of this process; a forked child has a copy. Changed under
-/// the registry's lock, which is held across a fork, or by a worker of a pool, which has one
-/// thread.
+/// Start and end address of every such mapping of this process; a start of 0 marks a free place. A
+/// forked child has a copy.
+///
+/// The table is changed under the registry's lock, which is held across a fork, or by a worker of a
+/// pool, which has one thread. So relaxed orderings do.
 static MAPPINGS: [[AtomicUsize; 2]; MAX] = [const { [const { AtomicUsize::new(0) }; 2] }; MAX];
 
-/// How many there are: mostly none, which is known at one look.
+/// How many there are. Mostly there are none, and one look at this word says so.
 static COUNT: AtomicUsize = AtomicUsize::new(0);
 
-/// Notes a mapping that is read only, if it is of the kind.
+/// Notes a mapping that is read only, if it is a large one of a file on a disk. Where the table is
+/// full nothing happens.
 pub(crate) fn add(file: &File, range: &Range<usize>) {
-    // Memory of its own is what a file in `/dev/shm` has.
+    // A file in `/dev/shm` is memory itself: unmapping its pages would free nothing.
     if range.len() < LEAST || file::is_in_memory(file) {
         return;
     }
     if let Some([start, end]) =
         MAPPINGS.iter().find(|[start, _]| start.load(Ordering::Relaxed) == 0)
     {
+        // The start comes last: until then the place counts as free.
         end.store(range.end, Ordering::Relaxed);
         start.store(range.start, Ordering::Relaxed);
         COUNT.fetch_add(1, Ordering::Relaxed);
     }
 }
 
-/// Forgets one that is about to be unmapped.
+/// Forgets a mapping that is about to be unmapped. Its addresses may soon belong to other memory,
+/// which [`release`] must not touch: private memory would lose its contents. A mapping that was
+/// never noted is no error.
 pub(crate) fn remove(start: usize) {
     for mapping in
         MAPPINGS.iter().filter(|[known, _]| start != 0 && known.load(Ordering::Relaxed) == start)
@@ -59,12 +66,13 @@ pub(crate) fn remove(start: usize) {
     }
 }
 
-/// Forgets all: this process has let go of what it has inherited.
+/// Forgets all mappings. The zygote of a pool calls this once it has let go of the segments that it
+/// inherited.
 pub(crate) fn forget() {
     MAPPINGS.iter().flatten().chain([&COUNT]).for_each(|word| word.store(0, Ordering::Relaxed));
 }
 
-/// Whether an address lies in one.
+/// Whether an address lies in such a mapping.
 pub(crate) fn contain(address: usize) -> bool {
     holder_of(address).is_some()
 }
@@ -78,7 +86,13 @@ fn holder_of(address: usize) -> Option<Range<usize>> {
     if COUNT.load(Ordering::Relaxed) > 0 { MAPPINGS.iter().map(range).find(holds) } else { None }
 }
 
-/// Unmaps the pages of a range that lies in one, those at its ends included.
+/// Unmaps the pages of a range that lies in one such mapping, those at its ends included. A range
+/// that lies elsewhere, or reaches beyond the mapping, is left alone.
+///
+/// A page at the end may hold rows of the next block, too: reading it again costs a minor fault, as
+/// long as the system still has it in its cache.
+///
+/// See [madvise(2)](https://man7.org/linux/man-pages/man2/madvise.2.html).
 pub(crate) fn release(range: &Range<usize>) {
     let start = range.start / SMALL_PAGE * SMALL_PAGE;
     if holder_of(range.start).is_some_and(|mapping| range.end <= mapping.end) {

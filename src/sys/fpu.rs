@@ -1,9 +1,13 @@
-//! The floating-point control register of the calling thread: rounding mode, flush-to-zero,
-//! denormals-are-zero.
+//! The floating-point control register of the calling thread: rounding mode, flush-to-zero (FTZ),
+//! denormals-are-zero (DAZ).
 //!
-//! Called by the kernels, which owe the same bits to a caller that computes with FTZ set, and by a
-//! worker at birth, for it inherits the register by `fork`. Touches nothing but that register of
-//! this thread.
+//! The kernels call this, because they owe the same bits to a caller that computes with FTZ set. A
+//! worker calls it at birth, because a fork inherits the register. Nothing but that register of
+//! this thread is touched.
+//!
+//! The layout of MXCSR is in the Intel 64 and IA-32 Architectures Software Developer's Manual,
+//! volume 1, section 10.2.3; that of FPCR in the Arm Architecture Reference Manual for A-profile
+//! (DDI 0487).
 //!
 //! # Safety
 //! Inline assembly reads and writes MXCSR (x86-64) or FPCR (`AArch64`). Rust assumes the default
@@ -12,14 +16,16 @@
 #![allow(unsafe_code, reason = "there is no other way to this register than inline assembly")]
 
 /// Puts the default control word (round to nearest even, subnormals kept, exceptions masked) in
-/// force until it is dropped, then puts back what was found. Writes only if the two differ, which
-/// they hardly ever do.
+/// force until it is dropped, then puts back what was found. It writes only if the two differ,
+/// which they hardly ever do.
 ///
 /// The compiler knows nothing of this register and may move arithmetic across both ends. So
 /// whatever the guard is to cover must be called through a function pointer hidden by
 /// [`std::hint::black_box`]: a call of something unknown is not moved across inline assembly.
 #[derive(Debug)]
 pub(crate) struct DefaultFpu {
+    /// What the register held; `None` if that was the default already, and nothing is to be put
+    /// back.
     found: Option<control::Word>,
 }
 
@@ -44,8 +50,8 @@ impl Drop for DefaultFpu {
     }
 }
 
-/// Puts the default in force for the rest of this thread's life: for a worker, which nobody returns
-/// from.
+/// Puts the default in force for the rest of this thread's life. This is for workers: nothing
+/// returns from a worker into code that might have wanted the old setting.
 pub(crate) fn set_default() {
     std::mem::forget(DefaultFpu::new());
 }
@@ -56,9 +62,11 @@ mod control {
 
     pub(super) type Word = u32;
 
+    /// Bits 7 to 12 mask the six exceptions. Bits 13 and 14 are 0: round to nearest even. Bit 15
+    /// (FTZ) and bit 6 (DAZ) are 0: subnormals are kept.
     pub(super) const DEFAULT: Word = 0x1f80;
 
-    /// The six sticky flags record what happened and steer nothing.
+    /// The six sticky flags (bits 0 to 5) record what happened and steer nothing.
     pub(super) fn is_default(word: Word) -> bool {
         word & !0x3f == DEFAULT
     }
@@ -82,6 +90,7 @@ mod control {
 
     pub(super) type Word = u64;
 
+    /// All zeros: round to nearest even, no flush to zero, no trap.
     pub(super) const DEFAULT: Word = 0;
 
     /// On this architecture the sticky flags live in another register (FPSR).
@@ -102,7 +111,7 @@ mod control {
     }
 }
 
-/// Elsewhere the default is taken for granted.
+/// On other architectures the default is taken for granted.
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod control {
     pub(super) type Word = u8;

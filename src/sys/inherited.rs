@@ -1,10 +1,10 @@
 //! What a child that stays has inherited, and is not to keep: descriptors and mappings of its
-//! parent.
+//! parent. The zygote and the workers of a pool call this at birth.
 //!
 //! # Safety
-//! Raw calls on descriptors and addresses that the parent owns and that nobody in the child uses:
-//! the child runs no code of the parent's but functions that were given to it, and these are told
-//! so.
+//! These are raw calls on descriptors and addresses that the parent owns and that nobody in the
+//! child uses. The child runs no code of the parent's but functions that were given to it, and the
+//! documents tell their authors so.
 #![allow(unsafe_code, reason = "replaces descriptors and mappings by number")]
 
 use std::ffi::c_void;
@@ -16,9 +16,16 @@ use std::os::fd::RawFd;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous};
 
 /// Makes every descriptor but the standard three and those to `keep` one of `/dev/null`: pipes and
-/// sockets of the parent's are to close when the parent closes them. (Closed, their numbers would
-/// be given out again, and what some function still writes to a file of the parent's would go
-/// elsewhere.) Without `/proc` nothing happens. Allocates nothing.
+/// sockets of the parent's are to close when the parent closes them.
+///
+/// They are replaced and not closed. The number of a closed one would be given out again, and what
+/// some function still writes to a file of the parent's would go elsewhere. And the list stays as
+/// it is while it is read. Without `/proc` nothing happens. Allocates nothing, hence the raw system
+/// calls.
+///
+/// See [`proc_pid_fd(5)`](https://man7.org/linux/man-pages/man5/proc_pid_fd.5.html),
+/// [getdents(2)](https://man7.org/linux/man-pages/man2/getdents.2.html) and
+/// [dup(2)](https://man7.org/linux/man-pages/man2/dup.2.html).
 ///
 /// # Safety
 /// Nobody in this process is to use any of these descriptors as what it was.
@@ -30,8 +37,9 @@ pub(crate) unsafe fn blank_descriptors(keep: impl Fn(RawFd) -> bool) {
     if list < 0 {
         return;
     }
-    // SAFETY: likewise.
+    // SAFETY: as above.
     let null = unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDWR | libc::O_CLOEXEC) };
+    // One page; words, because the kernel's entries begin at multiples of 8.
     let mut entries = [0u64; 512];
     loop {
         // SAFETY: the kernel writes at most as many bytes as `entries` has.
@@ -40,10 +48,12 @@ pub(crate) unsafe fn blank_descriptors(keep: impl Fn(RawFd) -> bool) {
         };
         let Ok(read @ 1..) = usize::try_from(read) else { break };
         let mut left: &[u8] = &bytemuck::cast_slice(&entries)[..read];
-        // struct linux_dirent64: u64 inode, i64 offset, u16 length of the entry, u8 type, name
+        // An entry is a struct linux_dirent64: u64 inode, i64 offset, u16 length of the entry, u8
+        // type, name. The length is at byte 16 and the name at byte 19.
         while let [_, .., _] = left
             && let Some(&[low, high]) = left.get(16..18)
         {
+            // An entry is at least a byte long, so that the loop ends whatever the kernel writes.
             let (entry, rest) =
                 left.split_at(usize::from(u16::from_ne_bytes([low, high])).clamp(1, left.len()));
             left = rest;
@@ -57,7 +67,7 @@ pub(crate) unsafe fn blank_descriptors(keep: impl Fn(RawFd) -> bool) {
                 // Without /dev/null it is closed.
                 let replaced = unsafe { libc::dup3(null, fd, libc::O_CLOEXEC) };
                 if replaced < 0 {
-                    // SAFETY: likewise.
+                    // SAFETY: as above.
                     unsafe { libc::close(fd) };
                 }
             }
@@ -73,6 +83,12 @@ pub(crate) unsafe fn blank_descriptors(keep: impl Fn(RawFd) -> bool) {
 
 /// Puts in the place of a mapping one that nobody may touch and that holds no memory.
 ///
+/// A stale pointer into it is then a fault. If the range were only unmapped, another mapping could
+/// come to lie there, and the pointer would read that one. A range that is empty, or starts at 0,
+/// is none, and nothing happens.
+///
+/// See [mmap(2)](https://man7.org/linux/man-pages/man2/mmap.2.html).
+///
 /// # Safety
 /// `range` is a whole mapping, and touching it is to be a fault from now on.
 pub(crate) unsafe fn vacate(range: &Range<usize>) -> io::Result<()> {
@@ -86,12 +102,17 @@ pub(crate) unsafe fn vacate(range: &Range<usize>) -> io::Result<()> {
     Ok(())
 }
 
-/// Names this process for `ps` and `top`: 15 bytes at most.
+/// Names this process for `ps` and `top`. The kernel keeps 15 bytes and cuts off what is longer.
+///
+/// See [prctl(2)](https://man7.org/linux/man-pages/man2/prctl.2.html).
 pub(crate) fn set_process_name(name: &std::ffi::CStr) {
     let _ = nix::sys::prctl::set_name(name);
 }
 
-/// Keeps a mapping out of the children of later forks.
+/// Keeps a mapping out of the children of later forks. A kernel that refuses leaves the children a
+/// mapping that they do not look for.
+///
+/// See [madvise(2)](https://man7.org/linux/man-pages/man2/madvise.2.html).
 ///
 /// # Safety
 /// No later child of this process is to use `range`, a whole mapping.

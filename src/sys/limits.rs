@@ -1,5 +1,10 @@
 //! The limits that this process runs under: file size, address space, memory of its control groups,
 //! memory of the machine.
+//!
+//! Numbers alone are found here; `segment/preflight.rs` decides what follows from them. The files
+//! of control groups are described in the kernel's documentation,
+//! [cgroup-v2](https://docs.kernel.org/admin-guide/cgroup-v2.html) and
+//! [cgroup-v1](https://docs.kernel.org/admin-guide/cgroup-v1/memory.html).
 
 use std::fs::read_to_string;
 use std::io;
@@ -9,8 +14,11 @@ use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 
 use super::memory::SMALL_PAGE;
 
-/// The largest file that this process may make (`RLIMIT_FSIZE`), in bytes. Beyond it the kernel
-/// does not answer with an error but with the signal SIGXFSZ, so it has to be asked for first.
+/// The largest file that this process may make (`RLIMIT_FSIZE`), in bytes; `RLIM_INFINITY` where
+/// there is no limit. Beyond it the kernel does not answer with an error but with the signal
+/// SIGXFSZ, so it has to be asked for first.
+///
+/// See [getrlimit(2)](https://man7.org/linux/man-pages/man2/getrlimit.2.html).
 pub(crate) fn file_size() -> io::Result<u64> {
     let (soft, _hard) = getrlimit(Resource::RLIMIT_FSIZE)?;
     Ok(soft)
@@ -19,7 +27,7 @@ pub(crate) fn file_size() -> io::Result<u64> {
 /// What may still be mapped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct AddressSpace {
-    /// Bytes.
+    /// What is left of the limit, in bytes.
     pub(crate) available: u64,
     /// The soft limit in bytes.
     pub(crate) limit: u64,
@@ -28,6 +36,9 @@ pub(crate) struct AddressSpace {
 /// What the limit on address space (`RLIMIT_AS`) leaves to this process; `None` where there is no
 /// limit, which is the quick answer. Without /proc nobody knows how much of it is in use: then all
 /// of it counts as free.
+///
+/// See [getrlimit(2)](https://man7.org/linux/man-pages/man2/getrlimit.2.html) and
+/// [`proc_pid_statm(5)`](https://man7.org/linux/man-pages/man5/proc_pid_statm.5.html).
 pub(crate) fn address_space() -> io::Result<Option<AddressSpace>> {
     let (limit, _hard) = getrlimit(Resource::RLIMIT_AS)?;
     if limit == RLIM_INFINITY {
@@ -38,39 +49,44 @@ pub(crate) fn address_space() -> io::Result<Option<AddressSpace>> {
     Ok(Some(AddressSpace { available: limit.saturating_sub(used), limit }))
 }
 
-/// The first field of `/proc/self/statm` counts all pages that are mapped.
+/// The first field of `/proc/self/statm` counts all pages that are mapped, whether they have memory
+/// or not. The limit counts in the same way.
 fn mapped_bytes(statm: &str) -> Option<u64> {
     let pages: u64 = statm.split_ascii_whitespace().next()?.parse().ok()?;
     pages.checked_mul(SMALL_PAGE as u64)
 }
 
-/// Memory that can still be had, and what sets that limit.
+/// Memory that a process can still get, and what sets that limit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct AvailableMemory {
-    /// Bytes.
+    /// What is left, in bytes.
     pub(crate) available: u64,
-    /// The limit itself in bytes, of which others have taken some.
+    /// The limit itself in bytes. Others have taken a part of it.
     pub(crate) total: u64,
     /// `the machine's memory`, or the control group's directory.
     pub(crate) limit: String,
-    /// Who dies of asking for more.
+    /// Which process dies when more is asked for.
     pub(crate) victim: Victim,
 }
 
-/// Whom the kernel kills beyond a limit on memory.
+/// Which process the kernel kills beyond a limit on memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Victim {
     /// Some process of the machine.
     OfTheMachine,
-    /// One process of the control group: that with the highest score.
+    /// One process of the control group: the one with the highest score.
     OfTheGroup,
     /// Every process of the control group (`memory.oom.group`).
     TheWholeGroup,
 }
 
 /// The tightest limit on memory, as far as it can be read; `None` where nothing can. Beyond it the
-/// kernel does not answer with an error but kills a process. What others take meanwhile is theirs:
-/// an estimate, not a promise.
+/// kernel does not answer with an error but kills a process. The number is an estimate and no
+/// promise: others take memory meanwhile.
+///
+/// See [`proc_meminfo(5)`](https://man7.org/linux/man-pages/man5/proc_meminfo.5.html),
+/// [`proc_pid_cgroup(5)`](https://man7.org/linux/man-pages/man5/proc_pid_cgroup.5.html) and
+/// [cgroups(7)](https://man7.org/linux/man-pages/man7/cgroups.7.html).
 pub(crate) fn available_memory() -> Option<AvailableMemory> {
     let machine = read_to_string("/proc/meminfo").ok().and_then(|text| machine_room(&text));
     let groups = read_to_string("/proc/self/cgroup").unwrap_or_default();
@@ -83,8 +99,8 @@ pub(crate) fn available_memory() -> Option<AvailableMemory> {
 }
 
 /// The outermost control group around this process that dies as a whole (`memory.oom.group`) when
-/// the kernel kills one of its processes for want of memory, be it the group's own or the
-/// machine's.
+/// the kernel kills one of its processes for want of memory, whether the group's own memory or the
+/// machine's has run out.
 pub(crate) fn group_that_dies_whole() -> Option<PathBuf> {
     let groups = read_to_string("/proc/self/cgroup").unwrap_or_default();
     groups
@@ -93,12 +109,17 @@ pub(crate) fn group_that_dies_whole() -> Option<PathBuf> {
         .find_map(|group| group.directories().into_iter().rev().find(|dir| dies_whole(dir)))
 }
 
+/// Whether the group of this directory asks to die as a whole. Version 1 has no such file: no.
 fn dies_whole(dir: &Path) -> bool {
     read_to_string(dir.join("memory.oom.group")).is_ok_and(|text| text.trim() == "1")
 }
 
-/// What `/proc/meminfo` says can be had without killing anybody: shared memory may go to swap.
+/// What `/proc/meminfo` says that processes can take without a kill: shared memory may go to swap,
+/// so free swap counts, too. `None` for a kernel before 3.14, which has no `MemAvailable`.
+///
+/// See [`proc_meminfo(5)`](https://man7.org/linux/man-pages/man5/proc_meminfo.5.html).
 fn machine_room(meminfo: &str) -> Option<AvailableMemory> {
+    // The kernel writes `kB` and means 1024 bytes.
     let kib = |key: &str| {
         meminfo.lines().find_map(|l| l.strip_prefix(key)?.trim().strip_suffix(" kB")?.parse().ok())
     };
@@ -113,16 +134,25 @@ fn machine_room(meminfo: &str) -> Option<AvailableMemory> {
     })
 }
 
-/// A memory control group, and how its version of the interface calls things.
+/// A memory control group, and what its version of the interface calls things.
 struct Group {
+    /// Where groups of this version are mounted by convention.
     mount: &'static Path,
+    /// The group's path below the mount.
     path: PathBuf,
+    /// The file with the limit in bytes, or with `max`.
     limit: &'static str,
+    /// The file with the bytes in use.
     usage: &'static str,
+    /// The field of `memory.stat` that counts file pages which nobody has used for long. The kernel
+    /// drops these before it kills. The blank at the end leaves the bare number.
     reclaimable: &'static str,
 }
 
-/// The group that a line of `/proc/self/cgroup` names, if that is a group that limits memory.
+/// The group that a line of `/proc/self/cgroup` names, if that is a group that limits memory. A
+/// line reads `id:controllers:path`; id 0 is the one hierarchy of version 2.
+///
+/// See [cgroups(7)](https://man7.org/linux/man-pages/man7/cgroups.7.html).
 fn group_of(line: &str) -> Option<Group> {
     let (id, rest) = line.split_once(':')?;
     let (controllers, path) = rest.split_once(':')?;
@@ -143,9 +173,9 @@ fn group_of(line: &str) -> Option<Group> {
 }
 
 impl Group {
-    /// The room in this group and in each around it, outwards. In a container the path may be the
-    /// host's, of which nothing is visible but its own end, at the mount point: what is not there
-    /// is passed over.
+    /// The room in this group and in each around it, outwards. A limit of an outer group holds for
+    /// all groups inside it. In a container the path may be the host's; only the last part of it is
+    /// visible then, at the mount point, and directories that are not there are passed over.
     fn rooms(&self) -> Vec<AvailableMemory> {
         let mut victim = Victim::OfTheGroup;
         let room = |dir: PathBuf| {
@@ -159,10 +189,13 @@ impl Group {
         self.directories().into_iter().filter_map(room).collect()
     }
 
+    /// The directories of this group and of all groups around it, the innermost first, the mount
+    /// point last.
     fn directories(&self) -> Vec<PathBuf> {
         self.path.ancestors().map(|part| self.mount.join(part)).collect()
     }
 
+    /// The room in the group of one directory; `None` if it has no limit, or cannot be read.
     fn room(&self, dir: &Path, victim: Victim) -> Option<AvailableMemory> {
         let number = |file: &str| read_to_string(dir.join(file)).ok()?.trim().parse::<u64>().ok();
         let limit = number(self.limit)?; // `max` is no number

@@ -1,5 +1,6 @@
 #![allow(unsafe_code, reason = "mmap, munmap and madvise act on raw addresses")]
-//! Mappings of files, and advice on memory. Called by `segment` only.
+//! Mappings of files, and advice on memory. Called by `segment`, and by the workers of a pool,
+//! which map the segments that they are sent.
 //!
 //! # Safety
 //! A [`Map`] is the only owner of the address range that it names: it comes from the kernel in
@@ -18,12 +19,12 @@ use nix::sys::mman::{self, MapFlags, MmapAdvise, ProtFlags};
 /// The size of a huge page on the machines that this crate runs on, and the unit in which memory is
 /// reserved.
 pub(crate) const HUGE_PAGE: usize = 2 << 20;
-/// The size of a small page.
+/// The size of a small page, in bytes.
 pub(crate) const SMALL_PAGE: usize = 4096;
 
-/// The address space that a mapping of `len` bytes takes while it is made: what is large is
-/// reserved with 2 MiB more, out of which an aligned part is cut. `None` beyond what an address can
-/// say.
+/// The address space in bytes that a mapping of `len` bytes takes while it is made. A large mapping
+/// is reserved with 2 MiB more, and an aligned part is cut out of that. `None` if no address can
+/// say as much.
 pub(crate) fn room_for_mapping(len: usize) -> Option<usize> {
     len.checked_add(if len < HUGE_PAGE { 0 } else { HUGE_PAGE })
 }
@@ -40,7 +41,10 @@ pub(crate) enum Access {
 /// A shared mapping of the start of a file.
 #[derive(Debug)]
 pub(crate) struct Map {
+    /// The first byte, which is the first byte of the file, too.
     start: NonNull<u8>,
+    /// The length in bytes. The kernel rounds it up to whole pages, and so does every call that is
+    /// made with it.
     len: NonZeroUsize,
 }
 
@@ -56,6 +60,11 @@ unsafe impl Sync for Map {}
 impl Map {
     /// Maps the first `len` bytes of `file`. Address and file offset agree modulo 2 MiB, without
     /// which the kernel cannot map huge pages.
+    ///
+    /// The address range is reserved first, without memory, and the file is mapped over it. Between
+    /// the two no other thread can take the addresses.
+    ///
+    /// See [mmap(2)](https://man7.org/linux/man-pages/man2/mmap.2.html).
     pub(crate) fn shared(file: &File, len: NonZeroUsize, access: Access) -> io::Result<Self> {
         let room = room_for_mapping(len.get())
             .and_then(NonZeroUsize::new)
@@ -124,18 +133,28 @@ impl Map {
         self.address()..self.address() + self.len()
     }
 
-    /// Keeps the mapping out of core dumps. A file without a name would be written whole into every
-    /// one.
+    /// Keeps the mapping out of core dumps. The kernel takes the memory of a file without a name
+    /// for anonymous shared memory, and would write all of it into every dump.
+    ///
+    /// See [madvise(2)](https://man7.org/linux/man-pages/man2/madvise.2.html) and
+    /// [core(5)](https://man7.org/linux/man-pages/man5/core.5.html).
     pub(crate) fn keep_out_of_core_dumps(&self) -> io::Result<()> {
         // SAFETY: MADV_DONTDUMP changes no memory; the range is ours.
         unsafe { mman::madvise(self.start.cast(), self.len(), MmapAdvise::MADV_DONTDUMP) }?;
         Ok(())
     }
 
-    /// Turns the 2 MiB at `offset` into one huge page, allocating and zeroing what was a hole
+    /// Turns the 2 MiB at `offset` into one huge page, and allocates and zeroes what was a hole
     /// (`MADV_COLLAPSE`, Linux 6.1; it ignores `huge=` and `shmem_enabled`). Any error means that
     /// the pages stay as they were.
+    ///
+    /// See [madvise(2)](https://man7.org/linux/man-pages/man2/madvise.2.html).
+    ///
+    /// # Panics
+    /// If `offset` is not a multiple of 2 MiB, or the 2 MiB from there on are not all in the
+    /// mapping.
     pub(crate) fn collapse(&self, offset: usize) -> io::Result<()> {
+        // The number is from the kernel's `include/uapi/asm-generic/mman-common.h`.
         const MADV_COLLAPSE: libc::c_int = 25;
         assert!(
             offset.is_multiple_of(HUGE_PAGE) && offset + HUGE_PAGE <= self.len(),
@@ -149,8 +168,14 @@ impl Map {
         if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
 
-    /// Maps the pages of `range`, as if each had been written to (`MADV_POPULATE_WRITE`). Before
-    /// Linux 5.14 nothing happens.
+    /// Maps the pages of `range`, as if each had been written to (`MADV_POPULATE_WRITE`). A kernel
+    /// before Linux 5.14 does not know the advice; then nothing happens, and the first store to
+    /// each page maps it.
+    ///
+    /// See [madvise(2)](https://man7.org/linux/man-pages/man2/madvise.2.html).
+    ///
+    /// # Panics
+    /// If `range` does not start at a page, or reaches beyond the mapping.
     pub(crate) fn populate(&self, range: Range<usize>) -> io::Result<()> {
         assert!(
             range.start.is_multiple_of(SMALL_PAGE) && range.end <= self.len(),
@@ -178,9 +203,12 @@ impl Drop for Map {
 }
 
 /// Asks for huge pages under memory that is not touched yet: it is filled several times faster.
-/// Where they are not to be had, nothing changes.
+/// Where the system has none, nothing changes. Less than 2 MiB holds no huge page.
+///
+/// See [madvise(2)](https://man7.org/linux/man-pages/man2/madvise.2.html).
 pub(crate) fn prefer_huge_pages(bytes: &mut [u8]) {
     let start = bytes.as_mut_ptr();
+    // The advice takes whole pages only: those that the slice has to itself.
     let head = start.align_offset(SMALL_PAGE).min(bytes.len());
     let len = (bytes.len() - head) / SMALL_PAGE * SMALL_PAGE;
     if len >= HUGE_PAGE {
@@ -191,8 +219,10 @@ pub(crate) fn prefer_huge_pages(bytes: &mut [u8]) {
     }
 }
 
-/// Gives a range of a [`Map`] back. Only its owner calls this, with what nobody holds a reference
-/// to.
+/// Gives a range of a [`Map`] back. Only its owner calls this, and only when nobody holds a
+/// reference into the range. An empty range is skipped, since the kernel answers it with `EINVAL`.
+///
+/// See [munmap(2)](https://man7.org/linux/man-pages/man2/munmap.2.html).
 fn unmap(start: NonNull<u8>, len: usize) {
     if len > 0 {
         // SAFETY: see the callers: the range belongs to a `Map` that gives it up.

@@ -1,7 +1,6 @@
 //! A hint to the processor that some memory will be read soon.
 //!
-//! Called by the kernels, in loops whose pattern of access the processor does not foresee by
-//! itself.
+//! The kernels call this in loops whose pattern of access the processor does not foresee by itself.
 //!
 //! # Safety
 //! A prefetch reads nothing the program can see and never faults, whatever the address: a mapping

@@ -26,14 +26,18 @@ use crate::failpoints;
 /// Which side of the fork this is.
 #[derive(Debug)]
 pub(crate) enum Side {
+    /// The caller goes on, with the child's id.
     Parent(Pid),
+    /// The new process.
     Child,
 }
 
 /// How a child ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Exit {
+    /// It left by itself, with this code: 0 to 255.
     Code(i32),
+    /// This signal killed it.
     Signal(i32),
     /// Somebody else in this process has taken the status, or `SIGCHLD` is ignored, and the kernel
     /// does not tell it again.
@@ -41,9 +45,13 @@ pub(crate) enum Exit {
 }
 
 /// Forks with all signals blocked. The parent's mask is restored; the child's stays blocked until
-/// it has put its handlers in order.
+/// it has put its handlers in order. (A handler of the parent's that ran in the child could write
+/// to a pipe that both share.)
 ///
-/// libc's `fork`, not a raw system call: it runs the handlers that make malloc usable in the child.
+/// This is libc's `fork`, not a raw system call: it runs the handlers that make malloc usable in
+/// the child.
+///
+/// See [fork(2)](https://man7.org/linux/man-pages/man2/fork.2.html).
 ///
 /// # Errors
 /// `EAGAIN` (process limit) or `ENOMEM`.
@@ -60,28 +68,39 @@ pub(crate) unsafe fn fork() -> io::Result<Side> {
         ForkResult::Parent { child } => Ok(Side::Parent(child)),
         ForkResult::Child => {
             FORKED_CHILD.store(true, Ordering::Relaxed);
+            // Dropped, it would unblock the signals here, too.
             std::mem::forget(blocked);
             Ok(Side::Child)
         }
     }
 }
 
-/// Set in the child of [`fork`], which has one thread: no ordering is needed.
+/// Set in the child of [`fork`], which has one thread: no ordering is needed. Its own children
+/// inherit the value.
 static FORKED_CHILD: AtomicBool = AtomicBool::new(false);
 
-/// Whether this process was made by [`fork`], or by a child of it.
+/// Whether this process was made by [`fork`], or by a child of it. A child that the host forks by
+/// itself is not known here.
 pub(crate) fn is_forked_child() -> bool {
     FORKED_CHILD.load(Ordering::Relaxed)
 }
 
-/// Leaves at once: no destructor, no `atexit` handler of the parent's runs in a child.
+/// Leaves at once: no destructor and no `atexit` handler of the parent's runs in a child, and no
+/// buffer of the parent's is written out twice.
+///
+/// See [`_exit(2)`](https://man7.org/linux/man-pages/man2/_exit.2.html).
 pub(crate) fn exit_now(code: i32) -> ! {
     // SAFETY: `_exit` has no precondition.
     unsafe { libc::_exit(code) }
 }
 
-/// Waits for a child that leaves by itself and that nobody else has been told of; for so long, if
-/// it hangs in what the fork has left it.
+/// Waits for a child that is expected to leave by itself, and that nobody else has been told of.
+/// After `patience` the child is killed: it hangs in what the fork has left it.
+///
+/// This is the way where there is no [`ChildFd`]. It returns when the child is reaped, or is no
+/// child of ours (any more).
+///
+/// See [waitpid(2)](https://man7.org/linux/man-pages/man2/waitpid.2.html).
 pub(crate) fn reap_by_pid(pid: Pid, patience: Duration) {
     let patience = Instant::now() + patience;
     loop {
@@ -90,7 +109,7 @@ pub(crate) fn reap_by_pid(pid: Pid, patience: Duration) {
                 std::thread::sleep(CHILD_POLL_INTERVAL)
             }
             Ok(WaitStatus::StillAlive) => {
-                // Not reaped yet, so the number is its own.
+                // The child is not reaped yet, so the number is its own.
                 let _ = nix::sys::signal::kill(pid, Signal::SIGKILL);
                 std::thread::sleep(CHILD_POLL_INTERVAL);
             }
@@ -100,13 +119,17 @@ pub(crate) fn reap_by_pid(pid: Pid, patience: Duration) {
     }
 }
 
-/// The cores that this process may use, by CPU affinity and control group; 1 if that cannot be
-/// found out.
+/// The cores that this process may use, by CPU affinity and control group; 1 if the system does not
+/// tell.
+///
+/// See [`sched_getaffinity(2)`](https://man7.org/linux/man-pages/man2/sched_getaffinity.2.html).
 pub(crate) fn available_cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// This process's id. Never cached: a forked child has another.
+/// This process's id. It is never cached: a forked child has another.
+///
+/// See [getpid(2)](https://man7.org/linux/man-pages/man2/getpid.2.html).
 pub(crate) fn own_pid() -> Pid {
     nix::unistd::getpid()
 }
@@ -116,6 +139,9 @@ pub(crate) fn own_pid() -> Pid {
 ///
 /// The check closes the race with a parent that died before the request. It compares with the
 /// parent's pid, not with 1: an orphan may go to a subreaper.
+///
+/// See [prctl(2)](https://man7.org/linux/man-pages/man2/prctl.2.html) and
+/// [getppid(2)](https://man7.org/linux/man-pages/man2/getppid.2.html).
 pub(crate) fn die_with(parent: Pid) -> io::Result<bool> {
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
     Ok(nix::unistd::getppid() == parent || failpoints::is_on("no look for the parent"))
@@ -123,15 +149,17 @@ pub(crate) fn die_with(parent: Pid) -> io::Result<bool> {
 
 /// A child process of ours.
 ///
-/// By a pidfd, a descriptor that cannot come to mean another process; where the kernel, or the
-/// sandbox around it, has none to give, by its number alone. That stays the child's own until
-/// somebody has reaped it, which is to be [`reap`](Self::reap) alone. A host that reaps what is not
-/// its own, or ignores `SIGCHLD`, breaks that: so the number is looked up among our children each
-/// time, and before every signal. What is left to go wrong is such a host's own new child getting
-/// the very number between two looks.
+/// It is held by a pidfd, a descriptor that cannot come to mean another process. Where the kernel,
+/// or the sandbox around it, has none to give, it is held by its number alone. The number stays the
+/// child's own until somebody has reaped it, which is to be [`reap`](Self::reap) alone. A host that
+/// reaps what is not its own, or ignores `SIGCHLD`, breaks that: so the number is looked up among
+/// our children each time, and before every signal. What is left to go wrong is that a new child of
+/// such a host's own gets the very number between two looks.
 #[derive(Debug)]
 pub(crate) struct ChildFd {
+    /// Its number.
     pid: WaitPid,
+    /// Its pidfd; `None` where there are none.
     fd: Option<OwnedFd>,
 }
 
@@ -149,7 +177,8 @@ impl ChildFd {
         // The number could have been given to a stranger if somebody else reaped our child. Only
         // our own child can be waited for.
         match child.look() {
-            // Linux 5.3 has pidfds, but none to wait for.
+            // Linux 5.3 has pidfds, but `waitid` takes them from 5.4 on only. Then the number has
+            // to do.
             Err(Errno::INVAL) if child.fd.take().is_some() => child.look()?,
             looked => looked?,
         };
@@ -157,14 +186,17 @@ impl ChildFd {
     }
 
     /// Sends SIGKILL. A child that is dead already is no error.
+    ///
+    /// See [`pidfd_send_signal(2)`](https://man7.org/linux/man-pages/man2/pidfd_send_signal.2.html)
+    /// and [kill(2)](https://man7.org/linux/man-pages/man2/kill.2.html).
     pub(crate) fn kill(&self) {
         let sent = self
             .fd
             .as_ref()
             .map(|fd| rustix::process::pidfd_send_signal(fd, rustix::process::Signal::KILL));
-        // Without a pidfd, or where a sandbox forbids to use it: by number, and only while that is
-        // a living child of ours. Somebody else's reaping in between could not make it a
-        // stranger's: numbers are given out in turn, so one does not come back at once.
+        // Without a pidfd, or where a sandbox forbids its use, the signal goes by number, and only
+        // while that is a living child of ours. Somebody else's reaping in between could not make
+        // it a stranger's: numbers are given out in turn, so one does not come back at once.
         if !matches!(sent, Some(Ok(()) | Err(Errno::SRCH))) && self.has_ended() == Ok(false) {
             let _ = rustix::process::kill_process(self.pid, rustix::process::Signal::KILL);
         }
@@ -172,7 +204,9 @@ impl ChildFd {
 
     /// Waits until the child has ended (at once, when [`wait_for_end`] has said so) and reaps it.
     /// "No such child" means that somebody else has reaped it, after its end; its pidfd may still
-    /// know how that was.
+    /// know how it ended.
+    ///
+    /// See [waitid(2)](https://man7.org/linux/man-pages/man2/waitid.2.html).
     pub(crate) fn reap(&self) -> Exit {
         match self.wait_id(WaitIdOptions::EXITED) {
             Ok(Some(status)) => exit_of(status.exit_status(), status.terminating_signal()),
@@ -181,8 +215,9 @@ impl ChildFd {
         }
     }
 
-    /// Sleeps until the child has ended, or until `deadline`; whether it has ended. Reaps nothing,
-    /// and cannot fail: a child that cannot be watched counts as alive.
+    /// Sleeps until the child has ended, or until `deadline`; returns whether it has ended. Reaps
+    /// nothing, and cannot fail: a child that cannot be watched counts as alive. It asks once even
+    /// if `deadline` has passed.
     pub(crate) fn ends_by(&self, deadline: Instant) -> bool {
         loop {
             match wait_for_end(std::iter::once(self), None, deadline) {
@@ -195,7 +230,7 @@ impl ChildFd {
         }
     }
 
-    /// Its pidfd, if there are any: readable when it has ended.
+    /// Its pidfd, if there are any: readable once it has ended.
     pub(crate) fn pidfd(&self) -> Option<BorrowedFd<'_>> {
         self.fd.as_ref().map(AsFd::as_fd)
     }
@@ -205,15 +240,18 @@ impl ChildFd {
         self.pid.as_raw_nonzero().get()
     }
 
-    /// Whether the child is stopped (SIGSTOP, SIGTSTP) at this moment. Consumes nothing, but a host
-    /// that waits for stopped children of everybody's may have consumed it: then the answer is no.
+    /// Whether the child is stopped (SIGSTOP, SIGTSTP) at this moment. The look consumes nothing.
+    /// But a host that waits for stopped children of everybody's may have consumed it: then the
+    /// answer is no.
+    ///
+    /// See [waitid(2)](https://man7.org/linux/man-pages/man2/waitid.2.html).
     pub(crate) fn is_stopped(&self) -> bool {
         let options = WaitIdOptions::STOPPED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
         self.wait_id(options).is_ok_and(|status| status.is_some_and(|status| status.stopped()))
     }
 
     /// Whether the child has ended, reaped or not. The kernel says so after the process has left
-    /// its memory, as it does by the pidfd.
+    /// its memory, as it does by the pidfd: no store of its can follow.
     fn has_ended(&self) -> rustix::io::Result<bool> {
         match self.look() {
             Ok(status) => Ok(status.is_some()),
@@ -222,19 +260,24 @@ impl ChildFd {
         }
     }
 
-    /// Its status, if it has ended; `ECHILD` when we have no such child (any more). (NOWAIT: does
-    /// not reap.)
+    /// Its status, if it has ended; `ECHILD` when we have no such child (any more). NOWAIT leaves
+    /// it a zombie: nothing is reaped.
     fn look(&self) -> rustix::io::Result<Option<WaitIdStatus>> {
         self.wait_id(WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT)
     }
 
+    /// Waits by the pidfd where there is one, or else by the number. An interrupted call is made
+    /// again.
+    ///
+    /// See [waitid(2)](https://man7.org/linux/man-pages/man2/waitid.2.html).
     fn wait_id(&self, options: WaitIdOptions) -> rustix::io::Result<Option<WaitIdStatus>> {
         let id = || self.fd.as_ref().map_or(WaitId::Pid(self.pid), |fd| WaitId::PidFd(fd.as_fd()));
         rustix::io::retry_on_intr(|| rustix::process::waitid(id(), options))
     }
 }
 
-/// A descriptor of a process that is known to live; `None` where there are none to be had.
+/// A descriptor of a process that is known to live; `None` where the system gives none. The process
+/// need not be a child of ours: a zygote watches its caller by one.
 ///
 /// # Errors
 /// Those of `pidfd_open` that are not a refusal.
@@ -242,6 +285,10 @@ pub(crate) fn open_pidfd(pid: Pid) -> io::Result<Option<OwnedFd>> {
     pidfd_of(WaitPid::from_raw(pid.as_raw()).ok_or(io::ErrorKind::InvalidInput)?)
 }
 
+/// Opens a pidfd, and tells "there are none here" from a true error. It is close-on-exec, as every
+/// pidfd.
+///
+/// See [`pidfd_open(2)`](https://man7.org/linux/man-pages/man2/pidfd_open.2.html).
 fn pidfd_of(pid: WaitPid) -> io::Result<Option<OwnedFd>> {
     match rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
         Ok(fd) => Ok(Some(fd)),
@@ -250,7 +297,9 @@ fn pidfd_of(pid: WaitPid) -> io::Result<Option<OwnedFd>> {
     }
 }
 
-/// SIGKILL by a descriptor. A process that is dead already is no error.
+/// Sends SIGKILL by a descriptor. A process that is dead already is no error.
+///
+/// See [`pidfd_send_signal(2)`](https://man7.org/linux/man-pages/man2/pidfd_send_signal.2.html).
 pub(crate) fn kill_by(pidfd: &OwnedFd) -> io::Result<()> {
     match rustix::process::pidfd_send_signal(pidfd, rustix::process::Signal::KILL) {
         Ok(()) | Err(Errno::SRCH) => Ok(()),
@@ -258,14 +307,14 @@ pub(crate) fn kill_by(pidfd: &OwnedFd) -> io::Result<()> {
     }
 }
 
-/// Whether this answer to `pidfd_open` means that there are no pidfds to be had here: an old
-/// kernel, one built without them, or a seccomp profile older than they are, whatever errno that
-/// was written to give.
+/// Whether this answer to `pidfd_open` means that there are no pidfds here: an old kernel, one
+/// built without them, or a seccomp profile older than they are, whatever errno that profile was
+/// written to give.
 fn is_refusal(error: Errno) -> bool {
     matches!(error, Errno::NOSYS | Errno::PERM | Errno::ACCESS | Errno::INVAL | Errno::NODEV)
 }
 
-/// From the two halves of a status, which `wait` and `waitid` have in types of their own.
+/// Joins the two halves of a status, which `wait` and `waitid` have in types of their own.
 fn exit_of(code: Option<i32>, signal: Option<i32>) -> Exit {
     match (code, signal) {
         (Some(code), _) => Exit::Code(code),
@@ -278,7 +327,7 @@ fn exit_of(code: Option<i32>, signal: Option<i32>) -> Exit {
 /// Linux 6.15 on a pidfd that was open at that time keeps the status.
 fn exit_after_reaping(pidfd: &OwnedFd) -> Option<Exit> {
     // A child that nobody has to wait for is "no such child" from its end on, but has a status a
-    // moment later.
+    // moment later. A hundred looks of 50 us make 5 ms, and then the status stays unknown.
     for _ in 0..100 {
         let info = pidfd_info(pidfd, libc::PIDFD_INFO_EXIT).ok()?;
         if info.mask & u64::from(libc::PIDFD_INFO_EXIT) != 0 {
@@ -292,8 +341,10 @@ fn exit_after_reaping(pidfd: &OwnedFd) -> Option<Exit> {
     None
 }
 
-/// `ioctl(PIDFD_GET_INFO)` (Linux 6.13). `ESRCH` when the process is gone and its status was not
-/// asked for or not kept.
+/// `ioctl(PIDFD_GET_INFO)` (Linux 6.13). The answer is `ESRCH` when the process is gone and its
+/// status was not asked for or not kept.
+///
+/// See [ioctl(2)](https://man7.org/linux/man-pages/man2/ioctl.2.html).
 fn pidfd_info(pidfd: &OwnedFd, mask: u32) -> io::Result<libc::pidfd_info> {
     // SAFETY: integers alone, for which all zeros are a value.
     let mut info: libc::pidfd_info = unsafe { std::mem::zeroed() };
@@ -304,7 +355,10 @@ fn pidfd_info(pidfd: &OwnedFd, mask: u32) -> io::Result<libc::pidfd_info> {
     if answer == 0 { Ok(info) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Reaps any child that has ended; `None` when none has. Of every signal, real-time ones included.
+/// Reaps any child that has ended; `None` when none has. It knows every signal, real-time ones
+/// included. The zygote alone calls this, because a host's own children are not ours to reap.
+///
+/// See [waitpid(2)](https://man7.org/linux/man-pages/man2/waitpid.2.html).
 pub(crate) fn reap_any() -> Option<(i32, Exit)> {
     let waited = rustix::io::retry_on_intr(|| rustix::process::wait(WaitOptions::NOHANG));
     let (pid, status) = waited.ok()??;
@@ -319,6 +373,8 @@ const CHILD_POLL_INTERVAL: Duration = Duration::from_millis(1);
 /// the process has left its memory, so no store of its can follow.
 ///
 /// Children with pidfds cost one system call. Those without are looked at every millisecond.
+///
+/// See [poll(2)](https://man7.org/linux/man-pages/man2/poll.2.html).
 ///
 /// # Errors
 /// That of `poll` or of a look.
@@ -337,6 +393,7 @@ pub(crate) fn wait_for_end<'a>(
         let look =
             |child: &&ChildFd| if child.fd.is_some() { Ok(false) } else { child.has_ended() };
         let mut ended = children.iter().map(look).collect::<rustix::io::Result<Vec<bool>>>()?;
+        // Where somebody has ended already, `poll` only looks and does not sleep.
         let until = match (ended.contains(&true), all_by_fd) {
             (true, _) => now,
             (false, true) => deadline,
@@ -359,7 +416,8 @@ pub(crate) fn wait_for_end<'a>(
     }
 }
 
-/// The time left, rounded up to the millisecond that `poll` counts in.
+/// The time left, rounded up to the millisecond that `poll` counts in. Rounded down, the last
+/// fraction of a millisecond would be spent in a busy loop.
 fn timeout_until(deadline: Instant) -> PollTimeout {
     let left = deadline.saturating_duration_since(Instant::now()) + Duration::from_micros(999);
     PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)

@@ -1,4 +1,6 @@
-//! The few things that only /proc tells or takes. What a worker calls allocates nothing.
+//! The few things that only /proc tells or takes. Functions that a worker calls allocate nothing.
+//!
+//! Where /proc is not mounted each function has an answer that does no harm.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -14,18 +16,25 @@ pub(crate) struct Memory {
     pub(crate) proportional: u64,
 }
 
-/// Makes this process the first that the kernel kills when memory runs out: a worker costs one
-/// block, its parent the program. Raising the score needs no privilege. Without /proc nothing
-/// happens.
+/// Makes this process the first that the kernel kills when memory runs out: the death of a worker
+/// costs one block, that of its parent costs the program. Raising the score needs no privilege, and
+/// 1000 is the highest. Without /proc nothing happens.
+///
+/// See [`proc_pid_oom_score_adj(5)`].
+///
+/// [`proc_pid_oom_score_adj(5)`]: https://man7.org/linux/man-pages/man5/proc_pid_oom_score_adj.5.html
 pub(crate) fn prefer_as_oom_victim() {
     if let Ok(mut file) = File::options().write(true).open("/proc/self/oom_score_adj") {
         let _ = file.write_all(b"1000");
     }
 }
 
-/// This process's memory, from `/proc/self/smaps_rollup` (Linux 4.14). A walk over all page tables:
-/// a millisecond or more per GiB of small pages.
+/// This process's memory, from `/proc/self/smaps_rollup` (Linux 4.14). The kernel walks over all
+/// page tables for it: that takes a millisecond or more per GiB of small pages.
+///
+/// See [`proc_pid_smaps(5)`](https://man7.org/linux/man-pages/man5/proc_pid_smaps.5.html).
 pub(crate) fn own_memory() -> Option<Memory> {
+    // The file is shorter than this.
     let mut text = [0; 2048];
     let mut len = 0;
     let mut file = File::open("/proc/self/smaps_rollup").ok()?;
@@ -40,19 +49,29 @@ pub(crate) fn own_memory() -> Option<Memory> {
 
 /// How many threads this process has, by the number of entries in `/proc/self/task`; 1 without
 /// /proc.
+///
+/// See [`proc_pid_task(5)`](https://man7.org/linux/man-pages/man5/proc_pid_task.5.html).
 pub(crate) fn thread_count() -> usize {
+    // A directory has a link for each directory in it, and two for itself.
     let links = std::fs::metadata("/proc/self/task").map_or(0, |meta| meta.nlink());
     usize::try_from(links.saturating_sub(2)).unwrap_or(usize::MAX).max(1)
 }
 
-/// Whether a process is stopped (SIGSTOP, SIGTSTP) at this moment; no without /proc.
+/// Whether a process is stopped (SIGSTOP, SIGTSTP) at this moment; no without /proc. A process that
+/// a debugger has stopped (`t`) counts, too.
+///
+/// See [`proc_pid_stat(5)`](https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html).
 pub(crate) fn is_stopped(pid: i32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     // The name in parentheses may hold anything, parentheses included.
     stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['T', 't']))
 }
 
-/// Whether there is such a process that has not ended; without /proc whether its number is taken.
+/// Whether there is such a process that has not ended. A zombie (`Z`) and a dead one (`X`) have.
+/// Without /proc the answer is whether the number is taken, which a zombie's still is.
+///
+/// See [`proc_pid_stat(5)`](https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html) and
+/// [kill(2)](https://man7.org/linux/man-pages/man2/kill.2.html).
 pub(crate) fn is_running(pid: i32) -> bool {
     match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
         Ok(stat) => stat.rsplit_once(") ").is_none_or(|(_, rest)| !rest.starts_with(['Z', 'X'])),
@@ -60,7 +79,10 @@ pub(crate) fn is_running(pid: i32) -> bool {
     }
 }
 
-/// The ids of all processes that show here, in order; none without /proc.
+/// The ids of all processes that show here, in order; none without /proc. Processes outside this
+/// PID namespace do not show.
+///
+/// See [proc(5)](https://man7.org/linux/man-pages/man5/proc.5.html).
 pub(crate) fn process_ids() -> Vec<u32> {
     let entries = std::fs::read_dir("/proc").into_iter().flatten();
     let mut ids: Vec<u32> =
@@ -69,16 +91,19 @@ pub(crate) fn process_ids() -> Vec<u32> {
     ids
 }
 
-/// Device and inode of every file that a process has mapped; none of one that has ended, or may not
-/// be looked at.
+/// Device and inode of every file that a process has mapped. The set is empty for a process that
+/// has ended, or that this one may not look at.
+///
+/// See [`proc_pid_maps(5)`](https://man7.org/linux/man-pages/man5/proc_pid_maps.5.html).
 pub(crate) fn mapped_files(pid: u32) -> BTreeSet<(u64, u64)> {
-    // As bytes: a path may be no text.
+    // Read as bytes: a path may be no text.
     let maps = std::fs::read(format!("/proc/{pid}/maps")).unwrap_or_default();
     maps.split(|&byte| byte == b'\n').filter_map(parse_mapping).collect()
 }
 
-/// `address perms offset major:minor inode path`, all but the inode in hexadecimal, one blank
-/// between them up to there.
+/// Reads one line, `address perms offset major:minor inode path`. All but the inode are
+/// hexadecimal, with one blank between them up to there. Inode 0 stands for memory that belongs to
+/// no file: `None`.
 fn parse_mapping(line: &[u8]) -> Option<(u64, u64)> {
     let mut fields =
         line.split(u8::is_ascii_whitespace).filter_map(|field| std::str::from_utf8(field).ok());

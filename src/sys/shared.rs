@@ -1,5 +1,5 @@
-//! Anonymous shared memory for the control block: shared with the children of a fork, nameless,
-//! gone with its last process.
+//! Anonymous shared memory for the control block. It is shared with the children of a fork, has no
+//! name, and goes with its last process.
 //!
 //! # Safety
 //! `SharedPages` owns its mapping and unmaps it on drop. It hands out only references to types
@@ -30,10 +30,13 @@ pub(crate) unsafe trait AllAtomic: Sync {}
 unsafe impl AllAtomic for AtomicU64 {}
 
 /// Makes whole pages of this process's address space read-only: a store to them is a fault from now
-/// on.
+/// on. A worker does so with every segment that its call does not write to, so that a stray store
+/// kills the worker and not the data.
+///
+/// See [mprotect(2)](https://man7.org/linux/man-pages/man2/mprotect.2.html).
 ///
 /// # Safety
-/// `range` is page-aligned and mapped, and nobody is to store to it through a reference that it had
+/// `range` is page-aligned and mapped, and nobody is to store to it through a reference from
 /// before.
 pub(crate) unsafe fn make_read_only(range: &Range<usize>) -> io::Result<()> {
     // SAFETY: as the caller promises.
@@ -41,6 +44,8 @@ pub(crate) unsafe fn make_read_only(range: &Range<usize>) -> io::Result<()> {
 }
 
 /// Makes them writable again.
+///
+/// See [mprotect(2)](https://man7.org/linux/man-pages/man2/mprotect.2.html).
 ///
 /// # Safety
 /// `range` is page-aligned, and a mapping of a file that was opened to be written to.
@@ -61,8 +66,8 @@ unsafe fn protect(range: &Range<usize>, protection: ProtFlags) -> io::Result<()>
 pub(crate) struct SharedPages {
     start: NonNull<c_void>,
     len: usize,
-    /// The process that keeps it from its children, which have something else there; 0 if none
-    /// does.
+    /// The process that keeps it from its children, which have something else there, or nothing; 0
+    /// if no process does.
     kept_by: AtomicU32,
 }
 
@@ -73,7 +78,10 @@ unsafe impl Send for SharedPages {}
 unsafe impl Sync for SharedPages {}
 
 impl SharedPages {
-    /// Maps `len` zero bytes.
+    /// Maps `len` zero bytes, or one if `len` is 0. A page takes memory when it is first written
+    /// to.
+    ///
+    /// See [mmap(2)](https://man7.org/linux/man-pages/man2/mmap.2.html).
     ///
     /// # Errors
     /// That of `mmap`.
@@ -86,7 +94,7 @@ impl SharedPages {
         Ok(Self { start, len, kept_by: AtomicU32::new(0) })
     }
 
-    /// Keeps the memory from the children of later forks of this process. Those of earlier ones
+    /// Keeps the memory from the children of later forks of this process. Children of earlier forks
     /// keep it.
     pub(crate) fn keep_from_children(&self) {
         self.kept_by.store(std::process::id(), Ordering::Relaxed);
@@ -112,6 +120,7 @@ impl SharedPages {
 
 impl Drop for SharedPages {
     fn drop(&mut self) {
+        // For a child forked after `keep_from_children` these addresses are not its own to unmap.
         if ![0, std::process::id()].contains(self.kept_by.get_mut()) {
             return;
         }

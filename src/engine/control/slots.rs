@@ -432,10 +432,8 @@ impl Tally {
         self.proportional_bytes.load(Ordering::Relaxed) != 0
     }
 
-    /// All counters of a call to 0, except `starts`, which belongs to the slot. The number of the
-    /// call comes last, so that [`is_of`](Self::is_of) is false until then.
+    /// All counters of a call to 0, except `starts`, which belongs to the slot.
     fn begin(&self, call: u32) {
-        // Named one by one, so that a new counter cannot be forgotten without a thought here.
         let Self {
             blocks,
             rows,

@@ -20,28 +20,33 @@ use crate::engine::blocks::{RowBlock, RowBlocks};
 use crate::sys::atomic::{AtomicU64, Ordering};
 use crate::sys::shared::{AllAtomic, SharedPages};
 
-/// The most pieces that the blocks of one call are split into.
+/// The most pieces that the blocks of one call are split into. Every dead worker adds a few, and a
+/// call needs a bound: their table has to be mapped before the fork. When it is full, units come
+/// back whole.
 pub(crate) const MAX_PIECES: usize = 8192;
 
-/// The most rows that one call goes on without.
+/// The most rows that one call goes on without. A call with more of them fails, since then the
+/// kernel rather than the rows is at fault.
 pub(crate) const MAX_FAILED_ROWS: usize = 1024;
 
-/// The words at the start of the control block.
+/// The words at the start of the control block: hints, which no answer depends on alone.
 #[repr(C, align(64))]
 #[derive(Debug, Default)]
 struct ControlHeader {
-    /// Hint: a unit that came back from a dead worker, or [`NONE`].
+    /// A unit that came back from a dead worker, or [`NONE`]. Written by the supervisor and by any
+    /// worker.
     returned: AtomicU64,
-    /// Units that start at this row or later need not be done. Written by the supervisor only, as
-    /// are the two below.
+    /// A row: units that start there or later need not be done. `u64::MAX` while no row has failed.
+    /// Written by the supervisor only, as are the two below.
     limit: AtomicU64,
-    /// How many pieces there are.
+    /// How many pieces there are. Counted after their rows and words are stored.
     n_pieces: AtomicU64,
-    /// How many rows are to be passed over.
+    /// How many rows are to be passed over. Counted after their entries are stored.
     n_skipped: AtomicU64,
 }
 
-/// The rows of a piece of a block.
+/// The rows of a piece of a block, half-open. Two words that are loaded one after the other, so a
+/// worker checks that they are some rows of one block.
 #[repr(C)]
 #[derive(Debug, Default)]
 struct Piece {
@@ -56,44 +61,66 @@ unsafe impl AllAtomic for Piece {}
 
 const _: () = assert!(size_of::<ControlHeader>() <= Control::SLOTS_AT);
 
-/// No unit.
+/// No unit. Past every number that a unit can have.
 const NONE: u64 = u64::MAX;
 
-/// The control block of a call in anonymous shared memory: worker slots, and claim words for the
-/// blocks and for pieces of them. Pieces and skipped rows take memory only when there are any.
+/// The control block of a call in anonymous shared memory. From its start on:
+///
+/// 1. the header, on the first page;
+/// 2. the worker slots, a page each;
+/// 3. the rows of [`MAX_PIECES`] pieces;
+/// 4. [`MAX_FAILED_ROWS`] rows to pass over;
+/// 5. the claim words of the blocks, then those of the pieces.
+///
+/// Linux gives a page of anonymous memory only when it is touched, so pieces and skipped rows take
+/// memory only when there are any. This type is a view and is copied freely: the caller and its
+/// workers each have their own, made from the same numbers.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Control<'p> {
     pages: &'p SharedPages,
+    /// How many slots there are. Decides where everything after them lies, so all processes must
+    /// agree on it: in a pool it is the number of the pool's slots, not that of the call's workers.
     n_workers: usize,
+    /// The key of the call that this view is for. A late worker has a view with an older key.
     call: CallKey,
+    /// How many blocks this call has. The numbers of pieces begin there.
     n_blocks: usize,
 }
 
 impl<'p> Control<'p> {
-    /// How many bytes the control block for so many blocks and workers takes.
+    /// How many bytes the control block for so many blocks and workers takes: about a page per
+    /// worker, 136 KiB for pieces and skipped rows, and 8 bytes per unit.
     pub(crate) fn bytes(n_blocks: usize, n_workers: usize) -> usize {
         Self::words_at(n_workers) + (n_blocks + MAX_PIECES) * size_of::<AtomicU64>()
     }
 
-    /// The slots come after the header, each on a page of its own.
+    /// The slots come after the header, each on a page of its own. Hence the header has the first
+    /// page for itself.
     const SLOTS_AT: usize = align_of::<Slot>();
 
+    /// The table of pieces comes after the last slot.
     fn pieces_at(n_workers: usize) -> usize {
         Self::SLOTS_AT + n_workers * size_of::<Slot>()
     }
 
+    /// The list of skipped rows comes after the table of pieces, which has its full size from the
+    /// start.
     fn skipped_at(n_workers: usize) -> usize {
         Self::pieces_at(n_workers) + MAX_PIECES * size_of::<Piece>()
     }
 
     /// The claim words come last: where the rest lies does not depend on how many blocks a call
-    /// has.
+    /// has, so a pool serves calls of every size in the same pages.
     fn words_at(n_workers: usize) -> usize {
         Self::skipped_at(n_workers) + MAX_FAILED_ROWS * size_of::<AtomicU64>()
     }
 
     /// The control block of a call in pages of [`Control::bytes`] bytes, as it is. In fresh pages,
-    /// or after another call, it wants a [`reset`](Self::reset) before it is of use.
+    /// or after another call, the caller must [`reset`](Self::reset) it before a worker uses it. A
+    /// pool's worker makes its own view for each job, and resets nothing.
+    ///
+    /// # Panics
+    /// For more than [`MAX_WORKERS`] workers.
     pub(crate) fn in_pages(
         pages: &'p SharedPages,
         n_blocks: usize,
@@ -104,12 +131,17 @@ impl<'p> Control<'p> {
         Self { pages, n_workers, call, n_blocks }
     }
 
-    /// What its words are sealed with.
+    /// The key that its words are sealed with.
     pub(crate) fn call(&self) -> CallKey {
         self.call
     }
 
-    /// Frees every block and forgets all else but the slots. Only while no worker is at this call.
+    /// In the caller: frees every block and forgets everything else except the slots. Only while no
+    /// worker works on this call.
+    ///
+    /// The words of pieces are left as they are: a piece is not counted before
+    /// [`add_piece`](Self::add_piece) has settled its word anew. Relaxed stores are enough, because
+    /// the fork, or the Release by which a pool announces a job, comes after them.
     pub(crate) fn reset(&self) {
         let header = self.header();
         header.returned.store(NONE, Ordering::Relaxed);
@@ -119,44 +151,55 @@ impl<'p> Control<'p> {
         self.claims(self.n_blocks).free_all();
     }
 
-    /// Has the next worker that looks for a unit try this one first: it came back from a dead
-    /// worker. Lowest first, so that a row that kills is tried again at once, and found out, before
-    /// the workers go on to others.
+    /// In the supervisor: asks the next worker that looks for a unit to try this one first, because
+    /// it came back from a dead worker.
+    ///
+    /// The lowest offer wins, so that a poisoned row is tried again at once, and found, before the
+    /// workers go on to other units. A unit whose offer is lost is still free, and is found by its
+    /// word. Relaxed: nothing is read on the strength of the hint; the claim itself orders what
+    /// must be ordered.
     pub(crate) fn offer_first(&self, unit: usize) {
         self.header().returned.fetch_min(unit as u64, Ordering::Relaxed);
     }
 
-    /// The unit that came back, for one who asks. May be any number.
+    /// In a worker: the unit that came back, for the first worker that asks. A stray store may have
+    /// left any number there, so the caller checks it.
     pub(crate) fn take_returned(&self) -> Option<usize> {
         let returned = &self.header().returned;
-        // Nearly always there is none, and no need to write to a line that all workers read.
+        // Nearly always there is none. A swap would then write for nothing to a line that all
+        // workers read, and take it away from them.
         if returned.load(Ordering::Relaxed) == NONE {
             return None;
         }
         usize::try_from(returned.swap(NONE, Ordering::Relaxed)).ok()
     }
 
-    /// Units that start at this row or later need not be done.
+    /// Units that start at this row or later need not be done; `usize::MAX` while all are wanted.
     pub(crate) fn limit(&self) -> usize {
         usize::try_from(self.header().limit.load(Ordering::Relaxed)).unwrap_or(usize::MAX)
     }
 
-    /// Tells the workers that units that start at `row` or later need not be done. The supervisor's
-    /// word only.
+    /// In the supervisor: tells the workers that units that start at `row` or later need not be
+    /// done. A worker that has not heard of it yet does a unit for nothing.
     pub(crate) fn set_limit(&self, row: usize) {
         self.header().limit.store(row as u64, Ordering::Relaxed);
     }
 
-    /// The claim words of the blocks and of the pieces that there are by now, as the shared memory
-    /// has it.
+    /// The claim words of the blocks, and of the pieces that there are by now according to the
+    /// shared memory. Workers go by this. The supervisor counts in private memory instead, and
+    /// calls [`claims`](Self::claims).
     pub(crate) fn claims_now(&self) -> Claims<'p> {
-        // Acquire: pairs with the Release in `add_piece`, so a piece that is counted has its rows.
+        // Acquire: pairs with the Release in `add_piece`, so a piece that is counted has its rows
+        // and its word. The `min` below keeps a count that a stray store left within the mapping.
         let n_pieces =
             usize::try_from(self.header().n_pieces.load(Ordering::Acquire)).unwrap_or(usize::MAX);
         self.claims(self.n_blocks + n_pieces.min(MAX_PIECES))
     }
 
     /// The first `n_units` claim words: those of the blocks, then those of the pieces.
+    ///
+    /// # Panics
+    /// For more units than the pages have words for.
     pub(crate) fn claims(&self, n_units: usize) -> Claims<'p> {
         Claims::new(
             self.pages.slice_of::<AtomicU64>(Self::words_at(self.n_workers), n_units),
@@ -164,7 +207,13 @@ impl<'p> Control<'p> {
         )
     }
 
-    /// The unit of this number, for a worker: a block of `blocks`, or a piece of one.
+    /// The unit of this number as the shared memory has it: a block of `blocks` or a piece of one.
+    /// `None` when there is none, or when the shared memory does not hold some rows of one block
+    /// for it.
+    ///
+    /// The rows are read before the unit is claimed. They are still right once it is: pieces are
+    /// never changed while their call runs, and in the next call the free word is another one, so
+    /// the claim fails.
     pub(crate) fn unit(&self, blocks: &RowBlocks, index: usize) -> Option<RowBlock> {
         let Some(piece) = index.checked_sub(self.n_blocks) else { return blocks.get(index) };
         let piece = self.pieces().get(piece)?;
@@ -173,13 +222,16 @@ impl<'p> Control<'p> {
         blocks.piece(index, start?..end?)
     }
 
-    /// In a worker: wins a unit: one that came back from a dead worker, else the block after the
-    /// last, else wherever there is most to do, else a piece of a block. `None` when nothing is
-    /// free. `next` is the worker's own, `usize::MAX` at first.
+    /// In a worker: wins a unit. It tries, in this order, the unit that came back from a dead
+    /// worker, the block after its last, the blocks where most is left to do, and the pieces.
+    /// `None` when nothing is free. `next` is the worker's own, `usize::MAX` at first.
     ///
-    /// So every worker goes through a stretch of memory of its own from start to end: the
-    /// processor's prefetch likes that, and a huge page is mapped by one worker, where blocks dealt
-    /// out in turn would have every worker map every page.
+    /// So every worker goes through a stretch of memory of its own from start to end. The
+    /// processor's prefetch likes that, and a huge page is mapped by one worker; blocks that were
+    /// dealt out in turn would have every worker map every page.
+    ///
+    /// Every round of the loop but the first starts at a block that was free a moment ago. It fails
+    /// only if another process has changed that block's word since, so some process makes progress.
     pub(crate) fn next_claim(
         &self,
         blocks: &RowBlocks,
@@ -188,10 +240,15 @@ impl<'p> Control<'p> {
     ) -> Option<Claim<'p>> {
         let claims = self.claims_now();
         let limit = self.limit();
+        // A unit beyond the words that were counted is one that has been added since, or is no
+        // unit. Neither can be claimed through this view. If the hint is lost by that, the unit is
+        // found by its word.
         let claim = |index: usize| {
             let unit = self.unit(blocks, index).filter(|_| index < claims.len())?;
             if unit.rows().start < limit { claims.try_claim(unit, owner) } else { None }
         };
+        // First of all, so that a poisoned row dies in a short time as often as it must to be
+        // found.
         if let Some(won) = self.take_returned().and_then(claim) {
             return Some(won);
         }
@@ -210,8 +267,12 @@ impl<'p> Control<'p> {
         }
     }
 
-    /// Gives piece number `index - n_blocks` its rows and its first state. Pieces are added in
-    /// order.
+    /// In the supervisor: gives piece number `index - n_blocks` its rows and its first state, and
+    /// counts it. Pieces are added in order, and only when the unit that they are parts of is
+    /// retired.
+    ///
+    /// # Panics
+    /// From [`MAX_PIECES`] pieces on; the supervisor's own table has no room for more either.
     pub(crate) fn add_piece(
         &self,
         index: usize,
@@ -223,20 +284,28 @@ impl<'p> Control<'p> {
         piece.start.store(rows.start as u64, Ordering::Relaxed);
         piece.end.store(rows.end as u64, Ordering::Relaxed);
         self.claims(index + 1).settle(index, state, digest);
+        // Release: pairs with the Acquire in `claims_now`. The count comes last, so no worker reads
+        // the rows of the piece that an earlier call had under this number.
         self.header().n_pieces.store((index + 1 - self.n_blocks) as u64, Ordering::Release);
     }
 
-    /// Has workers pass over a row from now on, where an operation cannot be cut around it: the
-    /// `nth`, counted from 0.
+    /// In the supervisor: asks workers to pass over a row from now on, where an operation cannot be
+    /// cut around it. It is the `nth` such row, counted from 0. Past [`MAX_FAILED_ROWS`] nothing is
+    /// stored, since the call is about to fail.
     pub(crate) fn skip(&self, nth: usize, row: usize) {
         if let Some(entry) = self.all_skipped().get(nth) {
             entry.store(row as u64, Ordering::Relaxed);
+            // Release: pairs with the Acquire in `skipped`, so a counted entry is there.
             self.header().n_skipped.store(nth as u64 + 1, Ordering::Release);
         }
     }
 
-    /// Says again what a stray store may have changed, before workers are forked: the limit, the
-    /// rows of the pieces, and how many rows are passed over.
+    /// In the supervisor, before it adds workers: writes again what a stray store may have changed,
+    /// that is the limit, the rows of the pieces, and how many pieces and skipped rows there are.
+    ///
+    /// Without this a stray store could make every new worker find nothing to do and leave, and the
+    /// call would end in an error about workers that keep dying. Live workers may read meanwhile:
+    /// if no stray store has come, they read the values that were there before.
     pub(crate) fn rewrite_hints(
         &self,
         limit: usize,
@@ -252,11 +321,13 @@ impl<'p> Control<'p> {
             piece.end.store(rows.end as u64, Ordering::Relaxed);
             n_pieces += 1;
         }
+        // Release: as in `add_piece`.
         header.n_pieces.store(n_pieces, Ordering::Release);
     }
 
-    /// Whether nothing is left to do, as far as the shared memory tells. A hint: the supervisor
-    /// looks for itself.
+    /// Whether nothing is left to do, as far as the shared memory tells. A hint, by which a pool's
+    /// worker decides to wake the caller and the caller decides not to sleep: the supervisor then
+    /// looks for itself. True with corrupt words, too, so that the supervisor gets to see them.
     pub(crate) fn is_over(&self, blocks: &RowBlocks) -> bool {
         let (claims, limit) = (self.claims_now(), self.limit());
         let is_wanted =
@@ -264,31 +335,36 @@ impl<'p> Control<'p> {
         (0..claims.len()).all(|unit| claims.is_ended(unit) || !is_wanted(unit))
     }
 
-    /// Rows to pass over.
+    /// The rows to pass over that are counted by now.
     fn skipped(&self) -> &'p [AtomicU64] {
+        // Acquire: pairs with the Release in `skip`.
         let n_skipped =
             usize::try_from(self.header().n_skipped.load(Ordering::Acquire)).unwrap_or(usize::MAX);
         &self.all_skipped()[..n_skipped.min(MAX_FAILED_ROWS)]
     }
 
+    /// All entries for rows to pass over, counted or not.
     fn all_skipped(&self) -> &'p [AtomicU64] {
         self.pages.slice_of::<AtomicU64>(Self::skipped_at(self.n_workers), MAX_FAILED_ROWS)
     }
 
-    /// The slots, one per worker.
+    /// The slots, one per worker. A worker writes to its own; the supervisor reads all.
     pub(crate) fn slots(&self) -> &'p [Slot] {
         self.pages.slice_of::<Slot>(Self::SLOTS_AT, self.n_workers)
     }
 
-    /// What a block of rows is run with in the worker of `slot`.
+    /// In a worker: what the worker of `slot` runs a block of rows with. Made anew for each unit,
+    /// after it is won, so that it has the rows to pass over as they are then.
     pub(crate) fn block_context(&self, slot: u16) -> BlockContext<'p> {
         BlockContext::new(slot, &self.slots()[usize::from(slot)], self.skipped())
     }
 
+    /// The whole table of pieces, counted or not.
     fn pieces(&self) -> &'p [Piece] {
         self.pages.slice_of::<Piece>(Self::pieces_at(self.n_workers), MAX_PIECES)
     }
 
+    /// The words at the start.
     fn header(&self) -> &'p ControlHeader {
         &self.pages.slice_of::<ControlHeader>(0, 1)[0]
     }

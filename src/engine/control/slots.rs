@@ -1,52 +1,67 @@
 //! A worker's page in the control block: where it is, what it has done, and its last words.
 //!
-//! Written by its worker (also from the panic hook and a signal handler, so: no lock, no
-//! allocation); read by the supervisor, who takes counters at any time and messages only from the
-//! dead.
+//! Its worker writes to it, also from the panic hook and from a signal handler, so nothing on the
+//! worker's side takes a lock or allocates. The supervisor takes the counters at any time, but a
+//! message only from a dead worker. It believes none of this: a stray store may have written
+//! anything here, so every value is cut to what can be, and `decide` checks it against what the
+//! worker held.
+//!
+//! The atomics are those of `std`, not of `sys::atomic`: the model of the claim protocol leaves
+//! slots out.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering, compiler_fence};
 
 use crate::sys::shared::AllAtomic;
 
-/// Bytes for a message and its location together.
+/// Bytes for a message and its location together: the location has 512 bytes at least.
 const TEXT_BYTES: usize = 3072 + 512;
 
-/// So much of an earlier panic's message is repeated behind a later one.
+/// How much of an earlier panic's message is repeated behind a later one. It is copied to the stack
+/// of the panic hook first, so it must be small.
 const EARLIER_BYTES: usize = 512;
 
+/// Values of `ready`. 0 is neither: the process is being put in order, or the slot is empty.
 const READY: u32 = 1;
 const INITIALISING: u32 = 2;
 
-/// No row.
+/// No row: in `row` none has been noted yet, in `saved` nothing has been saved.
 const NO_ROW: u64 = u64::MAX;
 
 /// A message longer than this is cut, so that the location still fits.
 const MESSAGE_BYTES: usize = 3072;
 
-/// One worker's page.
+/// One worker's page. A page of its own keeps what two workers write all the time out of one cache
+/// line.
 #[repr(C, align(4096))]
 #[derive(Debug)]
 pub(crate) struct Slot {
-    /// Set by the parent once it holds the worker's pidfd; the worker waits for it (shared futex).
+    /// In fork mode: set by the parent once it holds the worker's pidfd. The worker waits for it in
+    /// a futex that is shared between processes. Its values are in `worker/mod.rs`.
     pub(crate) go: AtomicU32,
-    /// 0 = none, else a [`MessageKind`]; stored last.
+    /// 0 = none, else a [`MessageKind`]. Stored last, so a kind that is there vouches for the words
+    /// below.
     kind: AtomicU32,
+    /// Bytes of `text` that the message takes, from its start.
     message_len: AtomicU32,
+    /// Bytes of `text` that the location takes, behind the message.
     location_len: AtomicU32,
+    /// The row that the message is about.
     message_row: AtomicU64,
-    /// Signal of a memory fault, 0 = none; stored last.
+    /// The signal of a memory fault, 0 = none. Stored last.
     fault_signal: AtomicU32,
+    /// The address of the fault, as it is in the caller's address space.
     fault_address: AtomicU64,
-    /// The row that the kernel is at, or about to be.
+    /// The row that the kernel is at, or about to be at; [`NO_ROW`] before the first.
     row: AtomicU64,
     /// In a call in place: how far the worker is, as [`Saved::encode`] has it, or [`NO_ROW`].
     saved: AtomicU64,
-    /// How far the worker is with putting its process in order: nothing, [`INITIALISING`] or
-    /// [`READY`].
+    /// How far the worker is with putting its process in order: 0, [`INITIALISING`] or [`READY`].
     ready: AtomicU32,
     /// What the worker has done so far.
     pub(crate) tally: Tally,
+    /// UTF-8 of the message, then of the location. Bytes and not words, since both may have any
+    /// length.
     text: [AtomicU8; TEXT_BYTES],
 }
 
@@ -55,13 +70,15 @@ const _: () = assert!(size_of::<Slot>() == 4096);
 // SAFETY: atomics only, and padding that nobody reads.
 unsafe impl AllAtomic for Slot {}
 
-/// How far a worker is that changes the rows of its unit in place, some at a time: each time it
-/// saves them first. All rows of the unit before these are done.
+/// How far a worker is that changes the rows of its unit in place. It takes some rows at a time and
+/// saves them first, in its undo buffer. In both states all rows of the unit before these are done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Saved {
-    /// The rows from this one on are being saved; none is touched yet.
+    /// The rows from this one on are being saved, and none is touched yet. They need not be put
+    /// back.
     InProgress(usize),
-    /// The first of the rows that are saved; they may have been changed.
+    /// The first of the rows that are saved. They may have been changed, so they must be put back
+    /// before another worker runs them.
     Complete(usize),
 }
 
@@ -73,27 +90,40 @@ impl Saved {
         }
     }
 
+    /// Both halves in one word, the state in the lowest bit. One store then notes both, so a death
+    /// cannot leave the row of one note with the state of another.
     fn encode(self) -> u64 {
         (self.first() as u64) << 1 | u64::from(matches!(self, Self::Complete(_)))
     }
 
+    /// The inverse of [`encode`](Self::encode). `None` for [`NO_ROW`]; any other word means
+    /// something, and the supervisor checks that the row is one of the unit.
     fn decode(word: u64) -> Option<Self> {
         let row = usize::try_from(word >> 1).ok().filter(|_| word != NO_ROW)?;
         Some(if word & 1 == 1 { Self::Complete(row) } else { Self::InProgress(row) })
     }
 }
 
-/// Counters for the report. Each has one writer, the worker; they survive its death. Whoever reads
-/// them believes nothing that cannot be.
+/// Counters for the report. Each has one writer, the worker, and survives its death. The report
+/// believes no value that cannot be.
 #[repr(C)]
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
+    /// Units that the worker has finished, each before its `DONE`.
     pub(crate) blocks: AtomicU64,
+    /// Rows of these units.
     pub(crate) rows: AtomicU64,
+    /// Nanoseconds of all these units. A unit's time begins at the end of the one before, or at the
+    /// start of the work, so it includes the search for the unit.
     pub(crate) busy_ns: AtomicU64,
+    /// Nanoseconds of the quickest unit; means nothing while `blocks` is 0.
     pub(crate) shortest_block_ns: AtomicU64,
+    /// Nanoseconds of the slowest unit.
     pub(crate) longest_block_ns: AtomicU64,
+    /// Memory that the worker shares with no process, at the end of its work. 0 if nobody asked.
     pub(crate) private_bytes: AtomicU64,
+    /// The same with its share of shared pages; a process always has some, so 0 means "not
+    /// measured".
     pub(crate) proportional_bytes: AtomicU64,
     /// Processes that have held the slot.
     starts: AtomicU64,
@@ -101,20 +131,21 @@ pub(crate) struct Tally {
     call: AtomicU64,
 }
 
-/// Why a worker left a message.
+/// Why a worker left a message. The numbers lie in shared memory; 0 is no message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum MessageKind {
-    /// A panic that may yet be caught by the kernel itself.
+    /// A panic that the kernel itself may yet catch. Nobody acts on it.
     PanicDraft = 1,
     /// A panic that ended the kernel.
     Panic = 2,
     /// The kernel returned an error.
     KernelError = 3,
-    /// A system call failed that the worker cannot do without.
+    /// A system call failed that the worker cannot do without. No row is to blame.
     Setup = 4,
 }
 
 impl MessageKind {
+    /// `None` for 0 and for everything that a stray store may have left.
     fn from_word(word: u32) -> Option<Self> {
         [Self::PanicDraft, Self::Panic, Self::KernelError, Self::Setup]
             .into_iter()
@@ -122,25 +153,29 @@ impl MessageKind {
     }
 }
 
-/// A worker's last words on a row.
+/// A worker's last words on a row, copied out of shared memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Message {
     pub(crate) kind: MessageKind,
+    /// The row, or `usize::MAX` if none had been noted. Untrusted.
     pub(crate) row: usize,
+    /// The panic message, the error, or what could not be set up. Cut at 3 KiB.
     pub(crate) text: String,
     /// `file:line:column` of a panic, or empty.
     pub(crate) location: String,
 }
 
-/// The memory access that killed a worker.
+/// The memory access that killed a worker, as its signal handler saw it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Fault {
+    /// SIGSEGV or SIGBUS, if no stray store has been here.
     pub(crate) signal: i32,
+    /// In the caller's address space.
     pub(crate) address: usize,
 }
 
 impl Default for Slot {
-    /// One that lies in no control block, for who works alone.
+    /// A slot that lies in no control block, for a caller that works alone.
     fn default() -> Self {
         Self {
             go: AtomicU32::new(0),
@@ -160,10 +195,13 @@ impl Default for Slot {
 }
 
 impl Slot {
-    /// Notes the row that the kernel is called for next. What the kernel stored for earlier rows
-    /// comes before the note, what it stores for this one after it: when a worker dies, the note
-    /// parts the rows that are done from those not begun. (The order of the program is enough, as
-    /// the supervisor looks when the process is gone; no fence of the processor's.)
+    /// In a worker: notes the row that the kernel is called for next. Stores of the kernel for
+    /// earlier rows come before the note, stores for this row after it. When the worker dies, the
+    /// note therefore separates the rows that are done from those that have not been begun.
+    ///
+    /// Program order is enough for that, since the supervisor reads the note when the process is
+    /// gone. So there are fences for the compiler and none for the processor, and a note costs one
+    /// plain store per row.
     #[inline]
     pub(crate) fn set_row(&self, row: usize) {
         compiler_fence(Ordering::SeqCst);
@@ -171,51 +209,58 @@ impl Slot {
         compiler_fence(Ordering::SeqCst);
     }
 
-    /// Notes how far the worker is with rows in place. The order of the program is enough, as
-    /// above.
+    /// In a worker: notes how far it is with rows in place. `Complete` is noted after the last byte
+    /// is saved, and before the first byte of the rows changes. Program order is enough, as in
+    /// [`set_row`](Self::set_row).
     pub(crate) fn set_saved(&self, saved: Saved) {
         compiler_fence(Ordering::SeqCst);
         self.saved.store(saved.encode(), Ordering::Relaxed);
         compiler_fence(Ordering::SeqCst);
     }
 
-    /// How far it is.
+    /// In the supervisor, for a dead worker: what was noted last.
     pub(crate) fn saved(&self) -> Option<Saved> {
         Saved::decode(self.saved.load(Ordering::Relaxed))
     }
 
-    /// The worker is through its preparations.
+    /// In a worker: its preparations are over. From then on it is overdue by the stall limit, no
+    /// longer by the limit of a start.
     pub(crate) fn set_ready(&self) {
         self.ready.store(READY, Ordering::Release);
     }
 
-    /// Whether it is.
+    /// Whether the preparations are over. Acquire: pairs with the Release in
+    /// [`set_ready`](Self::set_ready).
     pub(crate) fn is_ready(&self) -> bool {
         self.ready.load(Ordering::Acquire) == READY
     }
 
-    /// The worker runs a function of the user's that makes it fit for work, and may take its time.
+    /// In a worker of a pool: it runs the user's `init` function, which may take longer than the
+    /// rest of a start.
     pub(crate) fn set_initialising(&self) {
         self.ready.store(INITIALISING, Ordering::Release);
     }
 
-    /// Whether it does.
+    /// Whether it runs that function now.
     pub(crate) fn is_initialising(&self) -> bool {
         self.ready.load(Ordering::Acquire) == INITIALISING
     }
 
-    /// A pair that changes whenever the worker comes to another row or finishes a block.
+    /// A pair that changes whenever the worker comes to another row or finishes a unit. The
+    /// supervisor compares it with the last one to tell a slow worker from one that hangs. The
+    /// count of units is in it because a unit whose rows are not noted shows no other sign of life.
     pub(crate) fn pulse(&self) -> (u64, u64) {
         (self.row.load(Ordering::Relaxed), self.tally.blocks.load(Ordering::Relaxed))
     }
 
-    /// The row last noted.
+    /// The row last noted, `usize::MAX` if none is. Untrusted.
     pub(crate) fn row(&self) -> usize {
         usize::try_from(self.row.load(Ordering::Relaxed)).unwrap_or(usize::MAX)
     }
 
-    /// Leaves a message about the current row, instead of any that is there. Neither locks nor
-    /// allocates.
+    /// In a worker: leaves a message about the current row, instead of any that is there. Cuts what
+    /// does not fit. Neither locks nor allocates, apart from what the `Display` of a user's error
+    /// may do.
     pub(crate) fn leave_message(
         &self,
         kind: MessageKind,
@@ -231,9 +276,9 @@ impl Slot {
         self.kind.store(kind as u32, Ordering::Release);
     }
 
-    /// Notes a panic, from the panic hook. The kernel may yet catch it. When it comes on top of
-    /// another on the same row (a destructor that panics while the stack unwinds), the earlier
-    /// words are kept behind it.
+    /// In the panic hook of a worker: notes a panic, which the kernel may yet catch. If it comes on
+    /// top of another on the same row (a destructor that panics while the stack unwinds), the
+    /// earlier words are kept behind it: they are the cause.
     pub(crate) fn draft_panic(&self, message: impl fmt::Display, location: impl fmt::Display) {
         let mut earlier = [0; EARLIER_BYTES];
         match self.copy_draft(&mut earlier) {
@@ -246,7 +291,11 @@ impl Slot {
         }
     }
 
-    /// The panic with this text, on the current row, is final. False when it has not been drafted.
+    /// In a worker: the panic with this text, on the current row, is final. False when no such
+    /// panic has been drafted.
+    ///
+    /// The text is compared as far as both are long, since a draft may have been cut, or have
+    /// earlier words behind it. An empty text therefore confirms any draft on the row.
     pub(crate) fn confirm_panic(&self, text: &str) -> bool {
         let len = (self.message_len.load(Ordering::Relaxed) as usize).min(text.len());
         let same = self
@@ -261,17 +310,21 @@ impl Slot {
         drafted
     }
 
-    /// Whether a message of this kind is there.
+    /// In a worker: whether a message of this kind is there. It asks about its own stores, so
+    /// Relaxed is enough.
     pub(crate) fn has_message(&self, kind: MessageKind) -> bool {
         self.kind.load(Ordering::Relaxed) == kind as u32
     }
 
+    /// Whether the panic that was last drafted is of the current row. A draft on an earlier row is
+    /// of a panic that the kernel has caught.
     fn drafted_here(&self) -> bool {
         self.kind.load(Ordering::Acquire) == MessageKind::PanicDraft as u32
             && self.message_row.load(Ordering::Relaxed) == self.row.load(Ordering::Relaxed)
     }
 
-    /// The words of the draft on this row, as far as they fit.
+    /// The words of the draft on this row, as far as they fit, cut at a whole character. On the
+    /// stack, since the hook must not allocate.
     fn copy_draft<'b>(&self, buffer: &'b mut [u8; EARLIER_BYTES]) -> Option<&'b str> {
         if !self.drafted_here() {
             return None;
@@ -285,8 +338,8 @@ impl Slot {
         str::from_utf8(&buffer[..whole]).ok()
     }
 
-    /// The message of a dead worker. Lengths and text are taken as untrusted: cut to what there is,
-    /// made valid UTF-8.
+    /// In the supervisor: the message of a dead worker. Lengths and text are untrusted: they are
+    /// cut to what there is, and made valid UTF-8.
     pub(crate) fn message(&self) -> Option<Message> {
         let kind = MessageKind::from_word(self.kind.load(Ordering::Acquire))?;
         let message_len = (self.message_len.load(Ordering::Relaxed) as usize).min(TEXT_BYTES);
@@ -300,13 +353,16 @@ impl Slot {
         })
     }
 
-    /// Notes a memory fault. Called from a signal handler: stores only.
+    /// In the signal handler of a worker: notes a memory fault. It only stores, which is
+    /// async-signal-safe; see
+    /// [signal-safety(7)](https://man7.org/linux/man-pages/man7/signal-safety.7.html).
     pub(crate) fn leave_fault(&self, fault: Fault) {
         self.fault_address.store(fault.address as u64, Ordering::Relaxed);
         self.fault_signal.store(fault.signal.unsigned_abs(), Ordering::Release);
     }
 
-    /// The memory fault of a dead worker.
+    /// In the supervisor: the memory fault of a dead worker. A stray store may have written it, so
+    /// it counts only if the process ended by that very signal, or if nobody knows how it ended.
     pub(crate) fn fault(&self) -> Option<Fault> {
         let signal = i32::try_from(self.fault_signal.load(Ordering::Acquire))
             .ok()
@@ -317,8 +373,9 @@ impl Slot {
         })
     }
 
-    /// In its worker: it begins with the call of this number. The tally of a predecessor in the
-    /// same call goes on; what else was left of earlier calls is forgotten.
+    /// In a pool's worker: it begins with the call of this number. The tally of a predecessor in
+    /// the same call goes on. Everything else that is left of earlier calls is forgotten: a row
+    /// noted for an earlier call would look like one of this.
     pub(crate) fn begin(&self, call: u32) {
         if self.tally.is_of(call) {
             return;
@@ -329,7 +386,9 @@ impl Slot {
         self.tally.begin(call);
     }
 
-    /// Makes the slot ready for the next process that holds it. The tally goes on.
+    /// In the caller: makes the slot ready for the next process that gets it. Only while no process
+    /// uses it. The tally goes on, so that the report counts for a slot and not for a process.
+    /// `text` stays as it is: without a kind nobody reads it.
     pub(crate) fn clear(&self) {
         add(&self.tally.starts, 1);
         self.go.store(0, Ordering::Relaxed);
@@ -340,6 +399,7 @@ impl Slot {
         self.ready.store(0, Ordering::Relaxed);
     }
 
+    /// Writes from byte `start` on, `capacity` bytes at most. How many it took.
     fn write_text(&self, start: usize, capacity: usize, text: impl fmt::Display) -> usize {
         let mut writer = TextWriter { text: &self.text[start..start + capacity], len: 0 };
         // The only error is "full", and a cut message is what is wanted then.
@@ -347,6 +407,7 @@ impl Slot {
         writer.len
     }
 
+    /// The inverse, in the supervisor. What is not UTF-8 becomes replacement characters.
     fn read_text(&self, start: usize, len: usize) -> String {
         let bytes: Vec<u8> =
             self.text[start..start + len].iter().map(|byte| byte.load(Ordering::Relaxed)).collect();
@@ -360,8 +421,8 @@ impl Tally {
         self.starts.load(Ordering::Relaxed)
     }
 
-    /// Whether the counters are of the call of this number; a worker that has not begun with a call
-    /// counts another.
+    /// Whether the counters are of the call of this number. A pool's worker that has not begun with
+    /// a call still has those of another.
     pub(crate) fn is_of(&self, call: u32) -> bool {
         self.call.load(Ordering::Relaxed) == u64::from(call)
     }
@@ -371,6 +432,7 @@ impl Tally {
         self.proportional_bytes.load(Ordering::Relaxed) != 0
     }
 
+    /// All counters of a call to 0, except `starts`, which belongs to the slot.
     fn begin(&self, call: u32) {
         let Self {
             blocks,
@@ -397,13 +459,14 @@ impl Tally {
         self.call.store(call.into(), Ordering::Relaxed);
     }
 
-    /// Notes the worker's memory, at the end of its life.
+    /// In a worker: notes its memory in bytes, when it has nothing left to do.
     pub(crate) fn note_memory(&self, private_bytes: u64, proportional_bytes: u64) {
         self.private_bytes.store(private_bytes, Ordering::Relaxed);
         self.proportional_bytes.store(proportional_bytes, Ordering::Relaxed);
     }
 
-    /// Counts a finished block.
+    /// In a worker: counts a finished unit. Before its `DONE`: with that the call may be over, and
+    /// the next begin to count in the same slot.
     pub(crate) fn count_block(&self, n_rows: usize, busy_ns: u64) {
         let blocks = self.blocks.load(Ordering::Relaxed);
         if blocks == 0 || busy_ns < self.shortest_block_ns.load(Ordering::Relaxed) {
@@ -418,18 +481,20 @@ impl Tally {
     }
 }
 
-/// Adds to a counter that has one writer: a load and a store, cheaper than a locked add.
+/// Adds to a counter that has one writer: a load and a store, which are cheaper than a locked add.
 fn add(counter: &AtomicU64, value: u64) {
     counter.store(counter.load(Ordering::Relaxed).wrapping_add(value), Ordering::Relaxed);
 }
 
+/// A length for the words of a slot. Never past [`TEXT_BYTES`].
 fn len_u32(len: usize) -> u32 {
     u32::try_from(len).expect("a text is at most a page")
 }
 
-/// Formats into a slot's text, cutting at the last whole character that fits.
+/// Formats into a slot's text without a buffer. It cuts at the last whole character that fits.
 struct TextWriter<'a> {
     text: &'a [AtomicU8],
+    /// Bytes written so far, in whole characters.
     len: usize,
 }
 
@@ -445,7 +510,7 @@ impl fmt::Write for TextWriter<'_> {
 }
 
 /// The longest prefix of at most `max` bytes that is whole characters (`str::floor_char_boundary`,
-/// Rust 1.91).
+/// which is stable from Rust 1.91).
 fn floor_char_boundary(s: &str, max: usize) -> usize {
     if max >= s.len() {
         return s.len();
@@ -460,6 +525,7 @@ mod tests {
     use crate::engine::control::Control;
     use crate::sys::shared::SharedPages;
 
+    /// A slot in fresh pages, as workers have it: zeroed, so its noted row is 0 and not [`NO_ROW`].
     fn slot() -> &'static Slot {
         let pages = Box::leak(Box::new(SharedPages::new(Control::bytes(1, 1)).unwrap()));
         &Control::in_pages(pages, 1, 1, CallKey { nonce: 0, number: 0 }).slots()[0]

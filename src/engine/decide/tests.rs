@@ -51,13 +51,13 @@ impl Table {
         self
     }
 
-    /// The units that end here, with their rows.
+    /// The rows of the units that are in this state.
     fn rows_in(&self, wanted: ClaimState) -> Vec<Range<usize>> {
         let units = (0..self.states.len()).filter(|&unit| self.states[unit] == wanted);
         units.map(|unit| self.ledger.rows(unit)).collect()
     }
 
-    /// Buries, makes the changes, and says them in words.
+    /// Judges the deaths, makes the changes, and returns them as text.
     fn after_deaths(&mut self, deaths: &[Death]) -> String {
         let changes = after_deaths(&mut self.ledger, &self.states, deaths);
         changes.into_iter().map(|change| self.make(change)).collect()
@@ -88,7 +88,7 @@ impl Table {
         }
     }
 
-    /// Decides, with so many workers alive, and says it in words.
+    /// Decides, with this many workers alive, and returns the actions as text.
     fn decide(&mut self, live: usize) -> String {
         let vitals: Vec<Vital> = [A, B][..live]
             .iter()
@@ -103,8 +103,9 @@ impl Table {
         actions.iter().map(in_words).collect()
     }
 
-    /// Kills `owner` in the unit that holds `row` as often as it takes, with the row claimed anew
-    /// each time it came back; how often, and what came of it.
+    /// Kills a worker over the unit that holds `row`, again and again, until the row is given up.
+    /// The unit is claimed anew each time that it has come back. Returns the number of deaths, and
+    /// the last decision as text.
     fn kill_over(&mut self, row: usize, death: impl Fn() -> Death) -> (usize, String) {
         for times in 1..100 {
             let unit = (0..self.states.len()).find(|&unit| {

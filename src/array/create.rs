@@ -96,7 +96,7 @@ impl<A: Element, D: Dimension> SharedArray<A, D> {
             assert!(
                 segment::DATA_OFFSET.is_multiple_of(size_of::<A>()),
                 "elements must not straddle pages"
-            )
+            );
         };
         let segment = segment::birth(name, A::DESCR, size_of::<A>(), dim.slice(), fill)?;
         Ok(Self::of_segment(segment, dim))

@@ -95,12 +95,6 @@ impl<A: Element, D: Dimension> SharedArray<A, D> {
         unsafe { std::slice::from_raw_parts(self.as_ptr(), self.len()) }
     }
 
-    /// The same, to write to.
-    pub(crate) fn as_mut_slice(&mut self) -> &mut [A] {
-        // SAFETY: as in `as_slice`; `&mut self` makes it the only slice in this process.
-        unsafe { std::slice::from_raw_parts_mut(self.as_mut_ptr(), self.len()) }
-    }
-
     /// A copy in this process's own memory.
     #[must_use]
     pub fn to_owned(&self) -> Array<A, D> {

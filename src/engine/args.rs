@@ -85,7 +85,7 @@ impl<'s> PackedArgs<'s> {
         self.size(pointer.addr() - segment.address());
     }
 
-    /// PodArg values by value, from a whole word on.
+    /// Plain values by value, from a whole word on.
     pub(crate) fn values<P: Pod>(&mut self, values: impl ExactSizeIterator<Item = P>) {
         let bytes = values.len() * size_of::<P>();
         let start = self.words.len();
@@ -307,7 +307,7 @@ pub(crate) unsafe fn from_word<K: Copy>(word: u64) -> K {
             (&raw const word).cast::<u8>(),
             value.as_mut_ptr().cast(),
             size_of::<K>(),
-        )
+        );
     };
     // SAFETY: the bytes of a value of this type, which is `Copy`.
     unsafe { value.assume_init() }

@@ -400,7 +400,7 @@ impl fmt::Display for Report {
         }
         match self.ended_early {
             Some(EarlyEnd::Deadline) => {
-                writeln!(f, "the deadline was over before all rows were done")?
+                writeln!(f, "the deadline was over before all rows were done")?;
             }
             Some(EarlyEnd::Cancelled) => writeln!(f, "cancelled before all rows were done")?,
             None => {}

@@ -163,10 +163,10 @@ impl<'a> Supervisor<'a> {
             Change::Restore { rows, owner } => self.restore(rows, owner)?,
             Change::Free { unit, owner } => claims.free(unit, owner, self.ledger.digest(unit)),
             Change::Retire { unit } => {
-                claims.settle(unit, ClaimState::Retired, self.ledger.digest(unit))
+                claims.settle(unit, ClaimState::Retired, self.ledger.digest(unit));
             }
             Change::Add { unit, rows, state } => {
-                self.control.add_piece(unit, &rows, state, self.ledger.digest(unit))
+                self.control.add_piece(unit, &rows, state, self.ledger.digest(unit));
             }
             Change::OfferFirst { unit } => self.control.offer_first(unit),
             Change::Skip { row } => {
@@ -204,7 +204,7 @@ impl<'a> Supervisor<'a> {
                 let done =
                     self.states().into_iter().enumerate().filter(|(_, state)| is_done(*state));
                 done.for_each(|(unit, _)| {
-                    claims.settle(unit, ClaimState::Free, self.ledger.digest(unit))
+                    claims.settle(unit, ClaimState::Free, self.ledger.digest(unit));
                 });
                 self.crew.wake_all()?;
                 self.spawn(self.crew.size() - self.crew.live())?;

@@ -4,7 +4,6 @@
 
 use crate::engine::args::{ArgReader, PackedArgs, from_word, to_word};
 use crate::engine::call::Call;
-use crate::engine::control::{BlockContext, Claim};
 use crate::engine::options::Options;
 use crate::engine::report::Report;
 use crate::engine::worker::BlockFn;
@@ -14,7 +13,11 @@ use crate::error::Result;
 ///
 /// Sealed.
 #[allow(private_bounds, reason = "nobody outside is to implement it")]
-pub trait Mode: sealed::Run {}
+pub trait Mode: sealed::Run {
+    /// Whether its workers are copies of the caller, which need nothing marshalled.
+    #[doc(hidden)]
+    const COPIES_THE_CALLER: bool;
+}
 
 /// A kernel that workers of this kind can run: any for those that are forked for the call; for
 /// those that are there before it one that captures nothing, or a function pointer. (Hence what the
@@ -75,11 +78,10 @@ pub(crate) type EntryPoint = unsafe fn(&mut ArgReader<'_>, RunBlocks<'_>) -> Res
 pub(crate) type RunBlocks<'w> = &'w mut dyn FnMut(&BlockFn<'_>);
 
 pub(crate) mod sealed {
-    use std::ops::ControlFlow;
+    use super::{BlockFn, Call, EntryPoint, Options, PackedArgs, Report, Result};
 
-    use super::{BlockContext, Call, Claim, EntryPoint, Options, PackedArgs, Report, Result};
-
-    /// What an operation asks of the workers.
+    /// What an operation asks of the workers. Object-safe, so that a call is compiled once for all
+    /// operations and kernels.
     pub(crate) trait Run {
         /// Threads of the process that its workers are copies of.
         fn caller_threads(&self) -> usize;
@@ -106,15 +108,15 @@ pub(crate) mod sealed {
             Ok(())
         }
 
-        /// Runs a call, from the first worker to the last. What is run on a block comes from `body`
-        /// for workers that are copies of the caller; for others `pack` writes down what they make
-        /// it of.
-        fn run<'s, B: Fn(&mut Claim<'_>, &BlockContext<'_>) -> ControlFlow<()>>(
+        /// Runs a call, from the first worker to the last. What is run on a block comes from
+        /// `block_fn` for workers that are copies of the caller; for others `marshal` writes down
+        /// what they make it of.
+        fn run<'s>(
             &self,
             options: &Options<'_>,
             call: &Call<'_>,
-            body: impl FnOnce() -> Result<B>,
-            pack: impl FnOnce(&mut PackedArgs<'s>) -> EntryPoint,
+            block_fn: &mut dyn FnMut() -> Result<Box<BlockFn<'s>>>,
+            marshal: &mut dyn FnMut(&mut PackedArgs<'s>) -> EntryPoint,
         ) -> Result<Report>;
     }
 }

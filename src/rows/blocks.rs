@@ -5,7 +5,8 @@ use std::ops::Range;
 use ndarray::{ArrayViewMut, IntoDimension};
 
 use super::input::sealed::RowAccess;
-use super::run::{Plan, Task, check, check_shape, record_failure, run, stacked, with_new_output};
+use super::operation::{Task, record_failure, run};
+use super::run::{Plan, check, check_shape, stacked, with_new_output};
 use super::transform::{Larger, block_view};
 use super::{KernelReturn, Rows};
 use crate::array::{Element, SharedArray};

@@ -1,7 +1,7 @@
 //! [`param`] and [`broadcast`]: parts of an input that are the same for every row.
 //!
 //! # Safety
-//! As in `source.rs`.
+//! As in `input.rs`.
 #![allow(unsafe_code, reason = "unpacks inputs in workers that are no copies of the caller")]
 
 use std::ops::Range;
@@ -9,13 +9,12 @@ use std::ops::Range;
 use bytemuck::Pod;
 use ndarray::{ArrayView, Dimension};
 
-use super::input::sealed::{Input, RowAccess, RowCheck};
-use super::input::{Rows, warn_of_name};
+use super::input::Rows;
+use super::input::sealed::{Input, InputFacts, RowAccess, RowCheck};
 use crate::array::{Element, Selection};
 use crate::engine::args::{ArgReader, Marshal, PackedArgs, PodArg, pack_view, unpack_view};
-use crate::engine::report::Warning;
 use crate::error::Result;
-use crate::segment::Pages;
+use crate::segment::{Pages, Segment};
 
 /// A value that is the same for every row, beside the rows: how a kernel of a
 /// [`Pool`](crate::Pool), which captures nothing, gets its parameters. It is any plain data
@@ -81,7 +80,9 @@ impl<P: Pod> Input for Param<P> {
         // SAFETY: as the caller promises.
         Self(unsafe { PodArg::unpack(words) }.0)
     }
+}
 
+impl<P: Pod> InputFacts for Param<P> {
     fn rows_if_any(&self) -> Option<usize> {
         None
     }
@@ -89,20 +90,6 @@ impl<P: Pod> Input for Param<P> {
     fn check_rows(&self, check: &mut RowCheck) -> Result<()> {
         check.same_for_all();
         Ok(())
-    }
-
-    fn check_lengths(&self) -> Result<()> {
-        Ok(())
-    }
-
-    fn warn(&self, _warnings: &mut Vec<Warning>) {}
-
-    fn is_private(&self) -> bool {
-        true
-    }
-
-    fn row_bytes(&self) -> usize {
-        0
     }
 
     fn pages(&self) -> Option<Pages> {
@@ -147,7 +134,9 @@ impl<'a, A: Element, D: Dimension> Input for Broadcast<'a, A, D> {
         // SAFETY: as the caller promises.
         Whole(unsafe { unpack_view(words) })
     }
+}
 
+impl<A: Element, D: Dimension> InputFacts for Broadcast<'_, A, D> {
     fn rows_if_any(&self) -> Option<usize> {
         None
     }
@@ -157,20 +146,8 @@ impl<'a, A: Element, D: Dimension> Input for Broadcast<'a, A, D> {
         Ok(())
     }
 
-    fn check_lengths(&self) -> Result<()> {
-        self.0.segment().check_length()
-    }
-
-    fn warn(&self, warnings: &mut Vec<Warning>) {
-        warn_of_name(self.0.segment(), warnings);
-    }
-
-    fn is_private(&self) -> bool {
-        self.0.segment().is_private()
-    }
-
-    fn row_bytes(&self) -> usize {
-        0
+    fn each_segment(&self, each: &mut dyn FnMut(&Segment)) {
+        each(self.0.segment());
     }
 
     fn pages(&self) -> Option<Pages> {

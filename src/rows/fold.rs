@@ -15,7 +15,8 @@ use bytemuck::Pod;
 use ndarray::{ArrayRef, ArrayView, ArrayViewMut, CowArray, Dimension, Ix1, Ix2};
 
 use super::input::tasks;
-use super::run::{Plan, Task, check, check_shape, each_row, run, with_new_output};
+use super::operation::{Task, each_row, run};
+use super::run::{Plan, check, check_shape, with_new_output};
 use super::{KernelReturn, Rows};
 use crate::array::{Element, SharedArray};
 use crate::engine::args::{ByValue, PodArg, ShapeArg};

@@ -62,10 +62,9 @@ pub(super) mod sealed {
     use std::ops::Range;
 
     use crate::engine::args::{ArgReader, PackedArgs};
-    use crate::engine::report::Warning;
     use crate::error::{Error, Result};
     use crate::rows::release_pages::FileRows;
-    use crate::segment::Pages;
+    use crate::segment::{Pages, Segment};
 
     /// Looks at the parts of an input one after the other, tuples in tuples included.
     #[derive(Debug, Default)]
@@ -113,11 +112,59 @@ pub(super) mod sealed {
         fn block(&self, rows: Range<usize>) -> Self::Block;
 
         /// Where rows lie in files on a disk.
-        fn note_file_rows(&self, _trail: &mut FileRows) {}
+        fn note_file_rows(&self, _file_rows: &mut FileRows) {}
     }
 
-    /// What the engine asks of an input.
-    pub(crate) trait Input {
+    /// What is asked of an input whatever its type. Object-safe, so that a call is compiled once
+    /// for all inputs.
+    pub(crate) trait InputFacts {
+        /// How many rows there are; `None` where every row has the same.
+        fn rows_if_any(&self) -> Option<usize>;
+
+        /// That every part has rows at all, and as many as those before.
+        fn check_rows(&self, check: &mut RowCheck) -> Result<()>;
+
+        /// Calls `each` for every segment that it lies in.
+        fn each_segment(&self, each: &mut dyn FnMut(&Segment)) {
+            let _ = each;
+        }
+
+        /// Bytes of the elements of one row.
+        fn row_bytes(&self) -> usize {
+            0
+        }
+
+        /// The pages that it lies in, if that is known.
+        fn pages(&self) -> Option<Pages>;
+    }
+
+    impl dyn InputFacts + '_ {
+        /// How many rows there are.
+        pub(in crate::rows) fn n_rows(&self) -> usize {
+            self.rows_if_any().unwrap_or(0)
+        }
+
+        /// `Truncated` and the like if somebody has cut a segment since.
+        pub(in crate::rows) fn check_lengths(&self) -> Result<()> {
+            let mut checked = Ok(());
+            self.each_segment(&mut |segment| {
+                if checked.is_ok() {
+                    checked = segment.check_length();
+                }
+            });
+            checked
+        }
+
+        /// Whether nobody but this process and its workers can reach its segments.
+        pub(in crate::rows) fn is_private(&self) -> bool {
+            let mut is_private = true;
+            self.each_segment(&mut |segment| is_private &= segment.is_private());
+            is_private
+        }
+    }
+
+    /// An input of a type: how workers read its rows.
+    pub(crate) trait Input: InputFacts {
         /// As a worker has it.
         type View: RowAccess;
 
@@ -132,27 +179,6 @@ pub(super) mod sealed {
         /// # Safety
         /// As for `Marshal::unpack`.
         unsafe fn unpack(words: &mut ArgReader<'_>) -> Self::View;
-
-        /// How many rows there are; `None` where every row has the same.
-        fn rows_if_any(&self) -> Option<usize>;
-
-        /// That every part has rows at all, and as many as those before.
-        fn check_rows(&self, check: &mut RowCheck) -> Result<()>;
-
-        /// `Truncated` and the like if somebody has cut a segment since.
-        fn check_lengths(&self) -> Result<()>;
-
-        /// What may be said of the names of its segments.
-        fn warn(&self, warnings: &mut Vec<Warning>);
-
-        /// Whether nobody but this process and its workers can reach its segments.
-        fn is_private(&self) -> bool;
-
-        /// Bytes of the elements of one row.
-        fn row_bytes(&self) -> usize;
-
-        /// The pages that it lies in, if that is known.
-        fn pages(&self) -> Option<Pages>;
     }
 }
 
@@ -207,6 +233,9 @@ macro_rules! one_array {
                 unsafe { unpack_view(words) }
             }
 
+        }
+
+        impl<'a, A: Element, D: RemoveAxis> sealed::InputFacts for $array {
             fn rows_if_any(&self) -> Option<usize> {
                 Some(selected::<A, D, _>(self, $select).n_rows())
             }
@@ -215,16 +244,8 @@ macro_rules! one_array {
                 check.part(self.shape())
             }
 
-            fn check_lengths(&self) -> Result<()> {
-                self.segment().check_length()
-            }
-
-            fn warn(&self, warnings: &mut Vec<Warning>) {
-                warn_of_name(self.segment(), warnings);
-            }
-
-            fn is_private(&self) -> bool {
-                self.segment().is_private()
+            fn each_segment(&self, each: &mut dyn FnMut(&Segment)) {
+                each(self.segment());
             }
 
             fn row_bytes(&self) -> usize {
@@ -296,6 +317,9 @@ macro_rules! side_by_side {
                 ($first, $($other),+)
             }
 
+        }
+
+        impl<$first: Rows, $($other: Rows),+> sealed::InputFacts for ($first, $($other),+) {
             fn rows_if_any(&self) -> Option<usize> {
                 self.$first_at.rows_if_any()$(.or_else(|| self.$at.rows_if_any()))+
             }
@@ -306,19 +330,9 @@ macro_rules! side_by_side {
                 Ok(())
             }
 
-            fn check_lengths(&self) -> Result<()> {
-                self.$first_at.check_lengths()?;
-                $(self.$at.check_lengths()?;)+
-                Ok(())
-            }
-
-            fn warn(&self, warnings: &mut Vec<Warning>) {
-                self.$first_at.warn(warnings);
-                $(self.$at.warn(warnings);)+
-            }
-
-            fn is_private(&self) -> bool {
-                self.$first_at.is_private() $(&& self.$at.is_private())+
+            fn each_segment(&self, each: &mut dyn FnMut(&Segment)) {
+                self.$first_at.each_segment(each);
+                $(self.$at.each_segment(each);)+
             }
 
             fn row_bytes(&self) -> usize {
@@ -396,32 +410,20 @@ impl sealed::Input for Tasks {
         *self
     }
 
-    fn pack<'s>(&'s self, _packet: &mut PackedArgs<'s>) {}
+    fn pack<'s>(&'s self, _args: &mut PackedArgs<'s>) {}
 
     unsafe fn unpack(_words: &mut ArgReader<'_>) -> Self {
         Self(usize::MAX) // which of them there are is for the blocks to say
     }
+}
 
+impl sealed::InputFacts for Tasks {
     fn rows_if_any(&self) -> Option<usize> {
         Some(self.0)
     }
 
     fn check_rows(&self, check: &mut RowCheck) -> Result<()> {
         check.part(&[self.0])
-    }
-
-    fn check_lengths(&self) -> Result<()> {
-        Ok(())
-    }
-
-    fn warn(&self, _warnings: &mut Vec<Warning>) {}
-
-    fn is_private(&self) -> bool {
-        true
-    }
-
-    fn row_bytes(&self) -> usize {
-        0
     }
 
     fn pages(&self) -> Option<Pages> {

@@ -11,8 +11,9 @@ use std::ops::Range;
 
 use ndarray::{ArrayView1, Ix1, RemoveAxis};
 
+use super::operation::{Task, run};
 use super::reader::RowReader;
-use super::run::{Plan, Task, check, check_shape, run, with_new_output};
+use super::run::{Plan, check, check_shape, with_new_output};
 use crate::array::{Selection, SharedArray};
 use crate::engine::args::{ArgReader, ByValue, Marshal, PackedArgs};
 use crate::engine::control::BlockContext;

@@ -12,6 +12,7 @@
 //! | `fold.rs` | all rows to one value or array |
 //! | `sums.rs` | exact sums: a kernel of our own |
 //! | `means.rs` | exact means, dot products, weighted means, and plain sums: likewise |
+//! | `operation.rs` | an operation with its types: all that is compiled for every kernel |
 //! | `run.rs` | what all operations end in: one call, from the checks to the report |
 //! | `reader.rs` | rows on end for the kernels of our own |
 //! | `release_pages.rs` | rows in files on a disk, let go of once read |
@@ -28,6 +29,7 @@ mod input;
 mod kernel_return;
 mod map;
 mod means;
+mod operation;
 mod output;
 mod reader;
 mod release_pages;

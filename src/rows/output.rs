@@ -22,7 +22,7 @@ use std::os::unix::fs::FileExt;
 
 use ndarray::Dimension;
 
-use crate::array::{Element, SharedArray};
+use crate::array::{Element, FillValue, SharedArray};
 use crate::engine::args::{ArgReader, PackedArgs};
 use crate::engine::blocks::{RowBlock, RowBlocks};
 use crate::engine::control::{BlockContext, Claim, MessageKind, Saved};
@@ -56,49 +56,103 @@ impl Share {
     }
 }
 
-/// An output, borrowed for one call: the caller's side.
+/// The type of an output's elements, for code that is compiled once for all of them.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ElementType {
+    /// As NumPy calls it.
+    dtype: &'static str,
+    bytes: usize,
+    of_fill: fn(FillValue) -> Option<ElementBytes>,
+}
+
+/// An element as bytes; an element of a smaller type leaves the last ones zero.
+type ElementBytes = [u8; 8];
+
+impl ElementType {
+    fn of<T: Element>() -> Self {
+        const { assert!(size_of::<T>() <= size_of::<ElementBytes>()) };
+        Self { dtype: T::DESCR, bytes: size_of::<T>(), of_fill: bytes_of_fill::<T> }
+    }
+
+    /// A value for missing rows as an element.
+    ///
+    /// # Errors
+    /// `UnfitFill` where the type has no such value.
+    fn fill(self, value: FillValue) -> Result<ElementBytes> {
+        let unfit = || Error::UnfitFill { value: value.to_string(), dtype: self.dtype };
+        (self.of_fill)(value).ok_or_else(unfit)
+    }
+}
+
+fn bytes_of_fill<T: Element>(value: FillValue) -> Option<ElementBytes> {
+    let mut bytes = ElementBytes::default();
+    bytes[..size_of::<T>()].copy_from_slice(bytemuck::bytes_of(&T::of_fill(value)?));
+    Some(bytes)
+}
+
+/// An output, borrowed for one call: the caller's side. It knows the type of its elements as a
+/// value only.
 #[derive(Debug)]
-pub(super) struct CallOutput<'a, T> {
+pub(super) struct CallOutput<'a> {
     /// Writable, as a worker's is.
-    start: *mut T,
+    start: *mut u8,
+    /// Elements.
     len: usize,
+    element: ElementType,
     segment: &'a Segment,
     share: Share,
     undo: Option<Undo>,
     /// No kernel sees the output: so many elements are gathered at most.
     gathered: Option<usize>,
-    output: PhantomData<&'a mut T>,
+    output: PhantomData<&'a mut [u8]>,
 }
 
-impl<'a, T: Element> CallOutput<'a, T> {
-    /// Over all of `output`, which workers fill in place.
-    pub(super) fn new<D: Dimension>(output: &'a mut SharedArray<T, D>, share: Share) -> Self {
-        let start = output.as_mut_ptr();
+impl<'a> CallOutput<'a> {
+    /// All of `output`, as one block's part until a [share](Self::set_share) is set.
+    pub(super) fn new<T: Element, D: Dimension>(output: &'a mut SharedArray<T, D>) -> Self {
+        let start = output.as_mut_ptr().cast();
         let output: &'a SharedArray<T, D> = output;
         let (len, segment) = (output.len(), output.segment());
-        Self { start, len, segment, share, undo: None, gathered: None, output: PhantomData }
+        let (element, share) = (ElementType::of::<T>(), Share::PerBlock(len));
+        let (undo, gathered) = (None, None);
+        Self { start, len, element, segment, share, undo, gathered, output: PhantomData }
     }
 
-    /// The output is what the rows are read from.
-    pub(super) fn in_place(
-        mut self,
+    /// What of it belongs to whom. Workers fill it in place.
+    pub(super) fn set_share(&mut self, share: Share) {
+        self.share = share;
+    }
+
+    /// How many elements it has.
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// How many bytes its elements take.
+    pub(super) fn bytes(&self) -> usize {
+        self.len * self.element.bytes
+    }
+
+    /// The output is what the rows are read from: what is changed is saved first.
+    pub(super) fn save_rows(
+        &mut self,
         workers: usize,
         blocks: &RowBlocks,
         guarded: bool,
-    ) -> Result<Self> {
-        let row_bytes = self.len / blocks.n_rows().max(1) * size_of::<T>();
+    ) -> Result<()> {
+        let row_bytes = self.len / blocks.n_rows().max(1) * self.element.bytes;
         if row_bytes > 0 {
             let block_rows = blocks.get(0).map_or(0, |block| block.rows().len());
             self.undo = Some(Undo::new(workers, row_bytes, block_rows, guarded)?);
         }
-        Ok(self)
+        Ok(())
     }
 
     /// No kernel sees the output.
-    pub(super) fn guarded(mut self, blocks: &RowBlocks) -> Result<Self> {
+    pub(super) fn hide(&mut self, blocks: &RowBlocks) -> Result<()> {
         self.segment.check_writable()?;
         self.gathered = Some(self.share.largest(blocks));
-        Ok(self)
+        Ok(())
     }
 
     /// The segment that the output lies in.
@@ -113,18 +167,31 @@ impl<'a, T: Element> CallOutput<'a, T> {
         output.into_iter().chain(self.undo.as_ref().map(Undo::segment)).collect()
     }
 
-    /// As a worker has it that is a copy of this process. Its memory is had before the fork, since
-    /// workers allocate nothing.
-    pub(super) fn for_workers(&self) -> Result<BlockOutput<'a, T>> {
-        let undo = self.undo.as_ref().map(Undo::buffer);
-        BlockOutput::new(
-            self.start,
-            self.len,
-            self.segment.data_in_file(),
-            self.share,
-            undo,
-            self.gathered,
-        )
+    /// All of it, for work that the caller does itself.
+    ///
+    /// # Panics
+    /// For another type of elements than it was made of.
+    pub(super) fn as_mut_slice<T: Element>(&mut self) -> &mut [T] {
+        let start = self.start_of::<T>();
+        // SAFETY: all elements of an array of this type, which is borrowed mutably for 'a, and here
+        // by `self`.
+        unsafe { std::slice::from_raw_parts_mut(start, self.len) }
+    }
+
+    fn start_of<T: Element>(&self) -> *mut T {
+        assert!(self.element.dtype == T::DESCR, "{} for {}", T::DESCR, self.element.dtype);
+        self.start.cast()
+    }
+
+    /// As a worker has it that is a copy of this process. Its memory is taken before the fork,
+    /// since workers allocate nothing.
+    ///
+    /// # Panics
+    /// As for [`as_mut_slice`](Self::as_mut_slice).
+    pub(super) fn for_workers<T: Element>(&self) -> Result<BlockOutput<'a, T>> {
+        let (start, undo) = (self.start_of::<T>(), self.undo.as_ref().map(Undo::buffer));
+        let file = self.segment.data_in_file();
+        BlockOutput::new(start, self.len, file, self.share, undo, self.gathered)
     }
 
     /// Writes down what a worker needs to know that is none.
@@ -149,25 +216,32 @@ impl<'a, T: Element> CallOutput<'a, T> {
     /// first of `rows`.
     pub(super) fn restore(&self, rows: &Range<usize>, slot: u16) -> Result<()> {
         let (Some(undo), Share::PerRow(len)) = (&self.undo, self.share) else { return Ok(()) };
-        self.segment.write_at(rows.start * len * size_of::<T>(), undo.saved(rows, slot))
+        self.segment.write_at(rows.start * len * self.element.bytes, undo.saved(rows, slot))
     }
 
-    /// When no worker lives: has `value` in every element of these rows. By system call: a page
+    /// A value for missing rows as an element of it.
+    ///
+    /// # Errors
+    /// `UnfitFill` where its type has no such value.
+    pub(super) fn fill(&self, value: FillValue) -> Result<ElementBytes> {
+        self.element.fill(value)
+    }
+
+    /// When no worker lives: writes `element` to every place of these rows. By system call: a page
     /// that somebody has taken away must not kill the caller.
-    pub(super) fn fill_rows(&self, rows: &[Range<usize>], value: T) -> Result<()> {
-        const PIECE: usize = 64 << 10;
+    pub(super) fn fill_rows(&self, rows: &[Range<usize>], element: ElementBytes) -> Result<()> {
+        const PIECE_BYTES: usize = 512 << 10;
         let Share::PerRow(len) = self.share else { return Ok(()) };
+        let row_bytes = len * self.element.bytes;
         // Not on the stack, whose pages every call would touch.
-        let longest = rows.iter().map(Range::len).max().unwrap_or(0) * len;
-        let values = vec![value; longest.min(PIECE)];
+        let longest = rows.iter().map(Range::len).max().unwrap_or(0) * row_bytes;
+        let bytes = longest.min(PIECE_BYTES);
+        let values = element[..self.element.bytes].repeat(bytes / self.element.bytes);
         for rows in rows {
-            let mut part = rows.start * len..rows.end * len;
+            let mut part = rows.start * row_bytes..rows.end * row_bytes;
             while !part.is_empty() {
-                let piece = part.len().min(PIECE);
-                self.segment.write_at(
-                    part.start * size_of::<T>(),
-                    bytemuck::cast_slice(&values[..piece]),
-                )?;
+                let piece = part.len().min(PIECE_BYTES);
+                self.segment.write_at(part.start, &values[..piece])?;
                 part.start += piece;
             }
         }
@@ -175,7 +249,10 @@ impl<'a, T: Element> CallOutput<'a, T> {
     }
 }
 
-/// The same in a worker.
+/// What fills some rows of the output.
+type FillFn<'k, T> = dyn FnMut(Range<usize>, &mut [T]) -> ControlFlow<()> + 'k;
+
+/// An output as a worker has it.
 #[derive(Debug)]
 pub(super) struct BlockOutput<'a, T> {
     start: *mut T,
@@ -220,11 +297,14 @@ impl<'a, T: Element> BlockOutput<'a, T> {
     }
 
     /// Runs `kernel` on the elements that belong to a won block, and has them in the output.
+    ///
+    /// The kernel is an object: it is called once a block or once some saved rows, and this
+    /// function is compiled once for each type of elements.
     pub(super) fn fill(
         &self,
         claim: &mut Claim<'_>,
         context: &BlockContext<'_>,
-        mut kernel: impl FnMut(Range<usize>, &mut [T]) -> ControlFlow<()>,
+        kernel: &mut FillFn<'_, T>,
     ) -> ControlFlow<()> {
         let rows = claim.block().rows();
         match (&self.buffer, &self.undo) {

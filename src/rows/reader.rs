@@ -9,7 +9,7 @@ use std::ops::{ControlFlow, Range};
 
 use ndarray::{ArrayView, ArrayViewMut, Axis, Dimension, RemoveAxis, Slice};
 
-use super::run::record_failure;
+use super::operation::record_failure;
 use crate::array::Element;
 use crate::engine::control::BlockContext;
 use crate::error::{Error, Result};

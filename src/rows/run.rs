@@ -1,35 +1,32 @@
 //! One call of an operation: checks, the plan, the run by whatever workers the executor has, the
 //! fill of missing rows, the report.
 //!
-//! # Safety
-//! [`entry`] unpacks in a worker what [`run`] has packed, with the same types: each is the only one
-//! of its kind.
-#![allow(unsafe_code, reason = "unpacks a call in workers that are no copies of the caller")]
+//! Nothing here is generic over the operation, its kernel, the inputs or the executor, so that it is
+//! compiled once, in this crate, and not again at every call of a user. What depends on types is
+//! behind [`TypedCall`]; `operation.rs` has it.
 
-use std::fmt;
-use std::mem::ManuallyDrop;
 use std::ops::{ControlFlow, Range};
 use std::time::Instant;
 
 use ndarray::Dimension;
 
-use super::Rows;
-use super::input::sealed::{RowAccess, RowCheck};
+use super::input::sealed::{InputFacts, RowCheck};
 use super::input::warn_of_name;
-use super::output::{BlockOutput, CallOutput, Share};
-use super::release_pages::FileRows;
+use super::output::{CallOutput, Share};
 use crate::array::{Element, SharedArray};
-use crate::engine::args::{ArgReader, Marshal, from_word};
+use crate::engine::args::PackedArgs;
 use crate::engine::blocks::{Cut, RowBlocks};
 use crate::engine::call::Call;
-use crate::engine::control::{BlockContext, Claim, MessageKind, Slot};
+use crate::engine::control::{BlockContext, Slot};
 use crate::engine::decide::Division;
 use crate::engine::options::Options;
 use crate::engine::policy::Policy;
 use crate::engine::report::{Output, Report};
+use crate::engine::worker::BlockFn;
 use crate::error::{Error, Result};
 use crate::executor::Executor;
-use crate::executor::mode::{EntryPoint, KernelArg, Mode, RunBlocks};
+use crate::executor::mode::sealed::Run;
+use crate::executor::mode::{EntryPoint, Mode};
 use crate::kernel::Kernels;
 
 /// How rows are cut into blocks, what of the output belongs to a block, and who wrote the kernel.
@@ -80,55 +77,52 @@ impl Plan {
     }
 }
 
-/// What an operation works with in a worker: the rows, the user's kernel, and what else it needs.
-///
-/// An operation is a function from this to a function of a block. It captures nothing, so that a
-/// worker which is no copy of the caller has it, too.
-pub(super) struct Task<'t, V, K, X> {
-    pub(super) input: V,
-    pub(super) kernel: &'t K,
-    pub(super) extra: X,
+/// The part of a call that depends on the types of its inputs, its kernel and its output.
+pub(super) trait TypedCall {
+    /// What is run on a won block, for workers that are copies of the caller. Its memory is taken
+    /// here, before the fork, since workers allocate nothing.
+    fn block_fn<'s>(&'s self, output: &CallOutput<'s>) -> Result<Box<BlockFn<'s>>>;
+
+    /// Writes down what other workers make the same of, and names the function that does.
+    fn marshal<'s>(&'s self, output: &'s CallOutput<'_>, args: &mut PackedArgs<'s>) -> EntryPoint;
+
+    /// Works on all rows in the calling thread. `None` if it could not begin.
+    fn run_here(
+        &self,
+        output: &mut CallOutput<'_>,
+        context: &BlockContext<'_>,
+    ) -> Option<ControlFlow<()>>;
 }
 
-/// One call: checks that the inputs fit each other, runs on the rows of every block and the
-/// elements of the output that belong to it what `operation` makes of the task, fills the rows that
-/// are missing, and reports.
+/// One call: checks that the inputs fit each other, runs `typed` on the rows of every block and the
+/// elements of the output that belong to it, fills the rows that are missing, and reports.
 ///
 /// A segment that somebody else has truncated is reported as that, not as the memory fault that it
 /// causes.
-pub(super) fn run<'t, M, I, T, D, K, X, O, B>(
-    executor: &Executor<'_, M>,
-    inputs: &'t I,
-    output: &mut SharedArray<T, D>,
+pub(super) fn run_call(
+    mode: &dyn Run,
+    options: &Options<'_>,
+    inputs: &dyn InputFacts,
+    mut output: CallOutput<'_>,
     plan: Plan,
-    given: KernelArg<'t, K>,
-    extra: X,
-    operation: O,
-) -> Result<Report>
-where
-    M: Mode,
-    I: Rows,
-    T: Element,
-    D: Dimension,
-    X: Marshal,
-    O: Fn(Task<'t, I::View, K, X>) -> Result<B> + Copy,
-    B: Fn(Range<usize>, &mut [T], &BlockContext<'_>) -> ControlFlow<()>,
-{
-    let (options, mode) = (executor.options(), executor.mode());
-    check(executor, inputs)?;
+    typed: &dyn TypedCall,
+) -> Result<Report> {
+    check_call(mode, options, inputs)?;
     // Chosen before the fork, since the choice reads the environment under a lock, and a user's
     // kernel may sum, too.
     Kernels::get();
-    let fill = fill_value::<T>(options, plan)?;
+    let fill = match (options.policy, plan) {
+        // A fold leaves missing rows out.
+        (Policy::Fail, _) | (_, Plan::Groups | Plan::Whole(_)) => None,
+        (Policy::Fill(value), _) => Some(output.fill(value)?),
+    };
     let n_rows = inputs.n_rows();
-
-    let (input_row_bytes, output_bytes) = (inputs.row_bytes(), output.len() * size_of::<T>());
-    let share = plan.share(n_rows, output.len());
+    let (input_row_bytes, output_bytes) = (inputs.row_bytes(), output.bytes());
+    output.set_share(plan.share(n_rows, output.len()));
     if plan == Plan::BuiltIn
         && mode.runs_inline((n_rows * input_row_bytes + output_bytes) as u64)
         && inputs.is_private()
-        && let Some(report) =
-            in_the_caller(options, inputs, output, given.kernel, &extra, operation)
+        && let Some(report) = run_here(options, inputs, &mut output, typed)
     {
         mode.count_inline();
         return Ok(report);
@@ -139,32 +133,32 @@ where
     let blocks =
         if guarded { Cut::guarded_blocks } else { Cut::blocks }(&cut, n_rows, options.block_rows);
     let workers = mode.workers_for(options, blocks.len());
-    let output_pages = output.pages();
-    let mut target = CallOutput::new(output, share);
     if in_place {
-        target = target.in_place(workers, &blocks, guarded)?;
+        output.save_rows(workers, &blocks, guarded)?;
     }
     if guarded {
-        target = target.guarded(&blocks)?;
+        output.hide(&blocks)?;
     }
-    let out_of_reach =
-        mode.skips_length_checks() && inputs.is_private() && target.segment().is_private();
+    let output = output; // no more changes: workers get copies of it
+    let is_private =
+        mode.skips_length_checks() && inputs.is_private() && output.segment().is_private();
     let check_lengths = || {
-        if out_of_reach {
+        if is_private {
             return Ok(()); // there is nobody who could have done anything to them
         }
         inputs.check_lengths()?;
-        target.segment().check_length()
+        output.segment().check_length()
     };
     check_lengths()?;
-    let restore = |rows: Range<usize>, slot: u16| target.restore(&rows, slot);
+    let restore = |rows: Range<usize>, slot: u16| output.restore(&rows, slot);
+    let output_pages = output.segment().pages();
     let call = Call {
         bytes_read: n_rows as u64 * input_row_bytes as u64
             + if in_place { output_bytes as u64 } else { 0 },
         bytes_written: output_bytes as u64,
         input_pages: if in_place { output_pages } else { inputs.pages() },
         output_pages,
-        writable: target.writable(),
+        writable: output.writable(),
         foreign: plan != Plan::BuiltIn,
         division: plan.division(),
         restore: in_place.then_some(&restore),
@@ -174,135 +168,54 @@ where
         workers,
         caller_threads: mode.caller_threads(),
     };
-    let body = || {
-        let task = Task { input: inputs.view(), kernel: given.kernel, extra: extra.clone() };
-        let file_rows = file_rows_of(&task.input);
-        Ok(on_blocks(operation(task)?, target.for_workers()?, file_rows))
-    };
-    let ran = mode.run(options, &call, body, |args| {
-        let codec = given.codec.as_ref().expect("such workers are given kernels that travel");
-        args.kernel::<K>((codec.pack)(given.kernel));
-        args.size(codec.unpack as usize);
-        inputs.pack(args);
-        extra.pack(args);
-        target.pack(args);
-        entry::<I, T, K, X, O, B> as EntryPoint
+    let ran = mode.run(options, &call, &mut || typed.block_fn(&output), &mut |args| {
+        typed.marshal(&output, args)
     });
     let ran = ran.and_then(|mut report| {
-        if let Some(value) = fill {
-            target.fill_rows(&rows_to_fill(&report, in_place), value)?;
+        if let Some(element) = fill {
+            output.fill_rows(&rows_to_fill(&report, in_place), element)?;
         }
-        inputs.warn(&mut report.warnings);
-        warn_of_name(target.segment(), &mut report.warnings);
+        inputs.each_segment(&mut |segment| warn_of_name(segment, &mut report.warnings));
+        warn_of_name(output.segment(), &mut report.warnings);
         Ok(report)
     });
     if ran.as_ref().is_err_and(is_unkillable) {
-        target.segment().abandon();
+        output.segment().abandon();
         return ran;
     }
     match check_lengths() {
         Ok(()) => ran,
-        Err(truncated) => Err(truncated_error(
-            truncated,
-            ran,
-            in_place && target.segment().check_length().is_ok(),
-        )),
+        Err(truncated) => {
+            let rows_are_there = in_place && output.segment().check_length().is_ok();
+            Err(truncated_error(truncated, ran, rows_are_there))
+        }
     }
 }
 
 /// A small call of a kernel of ours, whose memory nobody can take away, done here and now. `None`
 /// where something is asked for that takes a whole call: then workers do it.
-fn in_the_caller<'t, I, T, D, K, X, O, B>(
+fn run_here(
     options: &Options<'_>,
-    inputs: &I,
-    output: &mut SharedArray<T, D>,
-    kernel: &'t K,
-    extra: &X,
-    operation: O,
-) -> Option<Report>
-where
-    I: Rows,
-    T: Element,
-    D: Dimension,
-    X: Marshal,
-    O: Fn(Task<'t, I::View, K, X>) -> Result<B>,
-    B: Fn(Range<usize>, &mut [T], &BlockContext<'_>) -> ControlFlow<()>,
-{
+    inputs: &dyn InputFacts,
+    output: &mut CallOutput<'_>,
+    typed: &dyn TypedCall,
+) -> Option<Report> {
     if !options.has_no_callbacks() || !output.segment().is_private() {
         return None;
     }
     let began = Instant::now();
-    let block = operation(Task { input: inputs.view(), kernel, extra: extra.clone() }).ok()?;
     let (slot, n_rows) = (Slot::default(), inputs.n_rows());
-    let done = block(0..n_rows, output.as_mut_slice(), &BlockContext::of_caller(&slot));
-    // Of rows that fail the supervisor knows how to speak.
+    let done = typed.run_here(output, &BlockContext::of_caller(&slot))?;
+    // The supervisor knows how to report rows that fail.
     done.is_continue().then(|| Report {
         inline: true,
         elapsed: began.elapsed(),
         bytes_read: (n_rows * inputs.row_bytes()) as u64,
-        bytes_written: (output.len() * size_of::<T>()) as u64,
+        bytes_written: output.bytes() as u64,
         input_pages: inputs.pages(),
-        output_pages: output.pages(),
+        output_pages: output.segment().pages(),
         ..Report::of_rows(n_rows)
     })
-}
-
-/// What a worker runs on a won block.
-fn on_blocks<T: Element>(
-    block: impl Fn(Range<usize>, &mut [T], &BlockContext<'_>) -> ControlFlow<()>,
-    target: BlockOutput<'_, T>,
-    file_rows: FileRows,
-) -> impl Fn(&mut Claim<'_>, &BlockContext<'_>) -> ControlFlow<()> {
-    move |claim, context| {
-        let done = target.fill(claim, context, |rows, values| block(rows, values, context));
-        file_rows.release(&claim.block().rows());
-        done
-    }
-}
-
-fn file_rows_of(input: &impl RowAccess) -> FileRows {
-    let mut file_rows = FileRows::default();
-    input.note_file_rows(&mut file_rows);
-    file_rows
-}
-
-/// In a worker that is no copy of the caller: unpacks what `pack` in [`run`] has packed, and works.
-///
-/// # Safety
-/// As for [`EntryPoint`].
-unsafe fn entry<'t, I, T, K, X, O, B>(
-    words: &mut ArgReader<'_>,
-    run_blocks: RunBlocks<'_>,
-) -> Result<()>
-where
-    I: Rows,
-    T: Element,
-    X: Marshal,
-    O: Fn(Task<'t, I::View, K, X>) -> Result<B> + Copy,
-    B: Fn(Range<usize>, &mut [T], &BlockContext<'_>) -> ControlFlow<()>,
-    K: 't,
-{
-    const { assert!(size_of::<O>() == 0, "an operation captures nothing") };
-    let kernel = words.word();
-    // SAFETY: the words are in the order of `pack`, and of its types.
-    let unpack: unsafe fn(u64) -> K = unsafe { from_word(words.word()) };
-    // SAFETY: the other half of what made the word.
-    let kernel = ManuallyDrop::new(unsafe { unpack(kernel) });
-    let kernel: *const K = &raw const *kernel;
-    // SAFETY: `kernel` lives until the end of this function, and so does the task that borrows it.
-    let kernel: &'t K = unsafe { &*kernel };
-    // SAFETY: likewise.
-    let input = unsafe { I::unpack(words) };
-    // SAFETY: likewise.
-    let extra = unsafe { X::unpack(words) };
-    // SAFETY: likewise.
-    let target = unsafe { BlockOutput::unpack(words) }?;
-    // SAFETY: a value of a type of no bytes, which the caller has, and which may be copied.
-    let operation: O = unsafe { from_word(0) };
-    let file_rows = file_rows_of(&input);
-    let block = operation(Task { input, kernel, extra })?;
-    run_blocks(&on_blocks(block, target, file_rows));
-    Ok(())
 }
 
 /// Whether a worker of the call may still write to the output.
@@ -323,17 +236,6 @@ fn rows_to_fill(report: &Report, in_place: bool) -> Vec<Range<usize>> {
     }
 }
 
-/// What missing rows of this output hold; a fold leaves them out.
-fn fill_value<T: Element>(options: &Options<'_>, plan: Plan) -> Result<Option<T>> {
-    match (options.policy, plan) {
-        (Policy::Fail, _) | (_, Plan::Groups | Plan::Whole(_)) => Ok(None),
-        (Policy::Fill(value), _) => match T::of_fill(value) {
-            Some(element) => Ok(Some(element)),
-            None => Err(Error::UnfitFill { value: value.to_string(), dtype: T::DESCR }),
-        },
-    }
-}
-
 /// Whatever became of the call: an array that is shorter now is the news. What is said of rows
 /// changed in place holds while they are there.
 fn truncated_error(truncated: Error, ran: Result<Report>, rows_are_there: bool) -> Error {
@@ -349,42 +251,14 @@ fn truncated_error(truncated: Error, ran: Result<Report>, rows_are_there: bool) 
     }
 }
 
-/// Calls `kernel` for some rows of `inputs`, in order, each with its place among them, and leaves
-/// word of the first that fails.
-pub(super) fn each_row<V: RowAccess, E: fmt::Display>(
-    inputs: &V,
-    rows: Range<usize>,
-    context: &BlockContext<'_>,
-    mut kernel: impl FnMut(usize, V::Row) -> Result<(), E>,
-) -> ControlFlow<()> {
-    for (place, row) in inputs.iter(rows.clone()).enumerate() {
-        let index = rows.start + place;
-        context.set_row(index);
-        if !context.skips(index) {
-            record_failure(kernel(place, row), context)?;
-        }
-    }
-    ControlFlow::Continue(())
-}
-
-/// A kernel's failure goes into the slot, as one of the row that the slot is at.
-pub(super) fn record_failure<E: fmt::Display>(
-    outcome: Result<(), E>,
-    context: &BlockContext<'_>,
-) -> ControlFlow<()> {
-    match outcome {
-        Ok(()) => ControlFlow::Continue(()),
-        Err(error) => {
-            context.leave_message(MessageKind::KernelError, error, "");
-            ControlFlow::Break(())
-        }
-    }
-}
-
 /// Checks what can be checked before the output of an operation is made.
-pub(super) fn check<M: Mode>(executor: &Executor<'_, M>, inputs: &impl Rows) -> Result<()> {
-    executor.options().check()?;
-    executor.mode().check()?;
+pub(super) fn check<M: Mode>(executor: &Executor<'_, M>, inputs: &dyn InputFacts) -> Result<()> {
+    check_call(executor.mode(), executor.options(), inputs)
+}
+
+fn check_call(mode: &dyn Run, options: &Options<'_>, inputs: &dyn InputFacts) -> Result<()> {
+    options.check()?;
+    mode.check()?;
     let mut check = RowCheck::default();
     inputs.check_rows(&mut check)?;
     check.rows_found()

@@ -4,8 +4,9 @@ use std::ops::Range;
 
 use ndarray::{Ix1, RemoveAxis};
 
+use super::operation::{Task, run};
 use super::reader::RowReader;
-use super::run::{Plan, Task, check, check_shape, run, with_new_output};
+use super::run::{Plan, check, check_shape, with_new_output};
 use crate::array::{Bool, Element, Selection, SharedArray};
 use crate::engine::control::BlockContext;
 use crate::engine::report::{Output, Report};

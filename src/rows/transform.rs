@@ -4,7 +4,8 @@ use std::ops::Range;
 
 use ndarray::{ArrayViewMut, Axis, Dimension, IntoDimension};
 
-use super::run::{Plan, Task, check, check_shape, each_row, run, stacked, with_new_output};
+use super::operation::{Task, each_row, run};
+use super::run::{Plan, check, check_shape, stacked, with_new_output};
 use super::{KernelReturn, Rows};
 use crate::array::{Element, SharedArray};
 use crate::engine::args::ShapeArg;

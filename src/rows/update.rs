@@ -6,7 +6,8 @@ use ndarray::{Axis, RemoveAxis};
 
 use super::input::sealed::RowCheck;
 use super::input::tasks;
-use super::run::{Plan, Task, each_row, run};
+use super::operation::{Task, each_row, run};
+use super::run::Plan;
 use super::transform::block_view;
 use super::{KernelReturn, RowMut, Rows};
 use crate::array::{Element, SharedArray};

@@ -99,7 +99,7 @@ fn lock_shared(file: &File, name: &str) -> Result<()> {
         match file.try_lock_shared() {
             Ok(()) => return Ok(()),
             Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
-                std::thread::sleep(Duration::from_millis(1))
+                std::thread::sleep(Duration::from_millis(1));
             }
             Err(TryLockError::WouldBlock) => return Err(Error::InUse { name: name.to_owned() }),
             Err(TryLockError::Error(error)) => return Err(os("lock", &name::path(name))(error)),

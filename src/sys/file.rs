@@ -157,7 +157,7 @@ pub(crate) fn link(file: &File, path: &Path) -> io::Result<()> {
         // There is no /proc here. Linux 6.10 lets the maker of a file link it by descriptor;
         // before, only root may.
         Err(Errno::ENOENT) => {
-            nix::unistd::linkat(file, "", AT_FDCWD, path, AtFlags::AT_EMPTY_PATH)?
+            nix::unistd::linkat(file, "", AT_FDCWD, path, AtFlags::AT_EMPTY_PATH)?;
         }
         answer => answer?,
     }

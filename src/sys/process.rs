@@ -106,7 +106,7 @@ pub(crate) fn reap_by_pid(pid: Pid, patience: Duration) {
     loop {
         match nix::sys::wait::waitpid(pid, Some(WaitPidFlag::WNOHANG)) {
             Ok(WaitStatus::StillAlive) if Instant::now() < patience => {
-                std::thread::sleep(CHILD_POLL_INTERVAL)
+                std::thread::sleep(CHILD_POLL_INTERVAL);
             }
             Ok(WaitStatus::StillAlive) => {
                 // The child is not reaped yet, so the number is its own.

@@ -151,7 +151,7 @@ pub(crate) fn collect(directories: &[PathBuf]) -> Result<(), Failure> {
     for directory in directories {
         match sweep_drafts(directory) {
             Ok(drafts) => {
-                drafts.iter().try_for_each(|draft| writeln!(out, "{}", draft.display()))?
+                drafts.iter().try_for_each(|draft| writeln!(out, "{}", draft.display()))?;
             }
             Err(error) => failures.push(Failure::from(error)),
         }

@@ -85,7 +85,7 @@ pub(crate) struct Ledger {
     /// What the last worker that could not set itself up has said, until somebody asks.
     setup_failure: Option<String>,
     /// Deaths without progress.
-    attempt_limits: AttemptLimits,
+    ends: EndsWithoutProgress,
     /// The control block was overwritten once already. There is no second restart.
     restarted: bool,
     /// Rows that are given to another worker, for the report. A row counts each time.
@@ -95,7 +95,7 @@ pub(crate) struct Ledger {
 /// Deaths since a unit was last finished or a row given up: what is compared with the limits above.
 /// All but `n_done` begin anew with every progress.
 #[derive(Debug, Default)]
-struct AttemptLimits {
+struct EndsWithoutProgress {
     /// The most units that were ever done at a time in this run.
     n_done: usize,
     /// Deaths of workers that held a unit.
@@ -134,7 +134,7 @@ impl Ledger {
             runs: 1,
             end: None,
             setup_failure: None,
-            attempt_limits: AttemptLimits::default(),
+            ends: EndsWithoutProgress::default(),
             restarted: false,
             rerun_rows: 0,
         }
@@ -256,8 +256,8 @@ impl Ledger {
             return;
         }
         self.failed.push(failed);
-        self.attempt_limits =
-            AttemptLimits { n_done: self.attempt_limits.n_done, ..AttemptLimits::default() };
+        self.ends =
+            EndsWithoutProgress { n_done: self.ends.n_done, ..EndsWithoutProgress::default() };
         if self.failed.len() > MAX_FAILED_ROWS {
             self.end
                 .get_or_insert(Verdict::Failed(Error::PoisonedRows { rows: self.failed_so_far() }));
@@ -304,13 +304,13 @@ impl Ledger {
     /// clock.
     fn note(&mut self, death: &Death, held: bool) {
         self.clock.forget(death.owner);
-        let attempt_limits = &mut self.attempt_limits;
-        attempt_limits.last = Some(death.cause.clone());
+        let ends = &mut self.ends;
+        ends.last = Some(death.cause.clone());
         // By the kind of the end, since each kind has a limit of its own.
         match death.cause {
-            DeathCause::HungAtStart => attempt_limits.hung_starts += 1,
-            _ if held => attempt_limits.fruitless_deaths += 1,
-            _ => attempt_limits.idle_exits += 1,
+            DeathCause::HungAtStart => ends.hung_starts += 1,
+            _ if held => ends.fruitless_deaths += 1,
+            _ => ends.idle_exits += 1,
         }
         // Kept until `decide` asks. A later one replaces it: they say the same, as a rule.
         if let Some(Message { kind: MessageKind::Setup, text, .. }) = &death.message {
@@ -553,7 +553,7 @@ impl Ledger {
 
     /// The error for too many deaths for too little work. `rows` is where they happened.
     fn give_up(&self, rows: Range<usize>) -> Error {
-        let AttemptLimits { fruitless_deaths, idle_exits, last, .. } = &self.attempt_limits;
+        let EndsWithoutProgress { fruitless_deaths, idle_exits, last, .. } = &self.ends;
         let cause = last.clone().unwrap_or(DeathCause::Unknown);
         Error::WorkersKeepDying { deaths: fruitless_deaths + idle_exits, rows, cause }
     }
@@ -566,10 +566,10 @@ impl Ledger {
             snapshot.units.iter().filter(|state| matches!(state, ClaimState::Done(_))).count();
         // Compared with the most that there ever were: a unit that is freed and done again is no
         // progress.
-        if n_done > self.attempt_limits.n_done {
-            self.attempt_limits = AttemptLimits { n_done, ..AttemptLimits::default() };
+        if n_done > self.ends.n_done {
+            self.ends = EndsWithoutProgress { n_done, ..EndsWithoutProgress::default() };
         }
-        let hung_starts = self.attempt_limits.hung_starts;
+        let hung_starts = self.ends.hung_starts;
         if hung_starts >= HUNG_STARTS_MAX * self.rules.workers {
             let message = format!(
                 "{hung_starts} workers in a row hung before they were ready (the caller has {} threads; an atfork handler may \
@@ -578,10 +578,10 @@ impl Ledger {
             );
             return Some(Error::WorkerSetup { message });
         }
-        let barren_deaths_max =
+        let fruitless_deaths_max =
             FRUITLESS_DEATHS_MAX + self.blame.most_deaths() * self.rules.workers;
-        if self.attempt_limits.fruitless_deaths <= barren_deaths_max
-            && self.attempt_limits.idle_exits <= IDLE_EXITS_MAX + 2 * self.rules.workers
+        if self.ends.fruitless_deaths <= fruitless_deaths_max
+            && self.ends.idle_exits <= IDLE_EXITS_MAX + 2 * self.rules.workers
         {
             return None;
         }
@@ -626,7 +626,7 @@ impl Ledger {
         self.suspect = None;
         self.runs += 1;
         self.rerun_rows += self.units.blocks().n_rows();
-        self.attempt_limits = AttemptLimits::default();
+        self.ends = EndsWithoutProgress::default();
         Action::RunAgain
     }
 
@@ -645,7 +645,7 @@ impl Ledger {
         self.failed.clear();
         self.blame.clear();
         self.suspect = None;
-        self.attempt_limits = AttemptLimits::default();
+        self.ends = EndsWithoutProgress::default();
         self.rerun_rows += self.units.blocks().n_rows();
         Action::Restart
     }
@@ -654,7 +654,7 @@ impl Ledger {
     pub(super) fn overdue(&mut self, snapshot: &Snapshot<'_>) -> Vec<Action> {
         // A worker that is ready proves that a start need not hang.
         if snapshot.vitals.iter().any(|vital| vital.ready) {
-            self.attempt_limits.hung_starts = 0;
+            self.ends.hung_starts = 0;
         }
         if let Some(owner) = self.clock.unkillable(snapshot.vitals, snapshot.now) {
             return vec![Action::Finish(Verdict::Unkillable(owner))];

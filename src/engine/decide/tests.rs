@@ -1,12 +1,14 @@
 //! The rule book of deaths, over a table of claim words without a process.
 
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use ClaimState::{Claimed, Corrupt, Done, Free, Retired};
 
 use super::*;
 use crate::engine::blocks::RowBlocks;
-use crate::engine::control::{MAX_FAILED_ROWS, MessageKind, Saved};
+use crate::engine::control::{MAX_FAILED_ROWS, Message, MessageKind, Owner, Saved};
+use crate::error::DeathCause;
 
 const A: Owner = Owner { slot: 0, generation: 0 };
 const B: Owner = Owner { slot: 1, generation: 0 };
@@ -24,7 +26,7 @@ const RULES: Rules = Rules {
 struct Table {
     ledger: Ledger,
     states: Vec<ClaimState>,
-    handed_back: Vec<usize>,
+    offered_first: Vec<usize>,
     now: Instant,
 }
 
@@ -39,7 +41,7 @@ impl Table {
         Self {
             ledger: Ledger::new(rules, blocks, clock),
             states,
-            handed_back: Vec::new(),
+            offered_first: Vec::new(),
             now: Instant::now(),
         }
     }
@@ -80,7 +82,7 @@ impl Table {
                 format!("add {rows:?}{}; ", if state == Free { "" } else { " done" })
             }
             Change::OfferFirst { unit } => {
-                self.handed_back.push(unit);
+                self.offered_first.push(unit);
                 format!("first {:?}; ", self.ledger.rows(unit))
             }
             Change::Skip { row } => format!("skip {row}; "),

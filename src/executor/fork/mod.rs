@@ -12,13 +12,13 @@
 mod children;
 
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::ops::{ControlFlow, Range};
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use self::children::{ForkedChildren, Spawn};
 use crate::engine::args::PackedArgs;
 use crate::engine::call::Call;
-use crate::engine::control::{BlockContext, CallKey, Claim, Control, Message, MessageKind, Owner};
+use crate::engine::control::{CallKey, Control, Message, MessageKind, Owner};
 use crate::engine::options::Options;
 use crate::engine::report::Report;
 use crate::engine::supervisor;
@@ -71,7 +71,9 @@ pub fn fork<'a>() -> Fork<'a> {
     Executor::new(Options::default(), PerCall(()))
 }
 
-impl Mode for PerCall {}
+impl Mode for PerCall {
+    const COPIES_THE_CALLER: bool = true;
+}
 
 /// A forked worker has a copy of everything.
 impl<K> KernelFor<PerCall> for K {
@@ -87,15 +89,15 @@ impl Run for PerCall {
         options.workers.unwrap_or_else(process::available_cores).min(n_blocks)
     }
 
-    fn run<'s, B: Fn(&mut Claim<'_>, &BlockContext<'_>) -> ControlFlow<()>>(
+    fn run<'s>(
         &self,
         options: &Options<'_>,
         call: &Call<'_>,
-        body: impl FnOnce() -> Result<B>,
-        _pack: impl FnOnce(&mut PackedArgs<'s>) -> EntryPoint,
+        block_fn: &mut dyn FnMut() -> Result<Box<BlockFn<'s>>>,
+        _marshal: &mut dyn FnMut(&mut PackedArgs<'s>) -> EntryPoint,
     ) -> Result<Report> {
         let began = Instant::now();
-        let body = body()?;
+        let body = block_fn()?;
         let (n_blocks, n_workers) = (call.blocks.len(), call.workers);
         let pages =
             SharedPages::new(Control::bytes(n_blocks, n_workers)).map_err(|source| Error::Os {
@@ -108,7 +110,7 @@ impl Run for PerCall {
         let control = Control::in_pages(&pages, n_blocks, n_workers, key);
         control.reset();
         let source =
-            ForkHere { call, control, body: &body, measure_memory: options.measure_memory };
+            ForkHere { call, control, body: &*body, measure_memory: options.measure_memory };
         supervisor::run(options, call, control, &mut ForkedChildren::new(n_workers, source), began)
     }
 }

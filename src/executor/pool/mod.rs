@@ -40,7 +40,7 @@ pub use builder::PoolBuilder;
 
 use std::fmt;
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::ops::{ControlFlow, Deref, Range};
+use std::ops::{Deref, Range};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
@@ -61,10 +61,11 @@ use crate::array::SharedArray;
 use crate::engine::args::{CAPTURES, PackedArgs};
 use crate::engine::call::Call;
 use crate::engine::cancel::CancelToken;
-use crate::engine::control::{BlockContext, CallKey, Claim, ClaimState, Control, digest};
+use crate::engine::control::{CallKey, ClaimState, Control, digest};
 use crate::engine::options::Options;
 use crate::engine::report::{EarlyEnd, Report};
 use crate::engine::supervisor;
+use crate::engine::worker::BlockFn;
 use crate::engine::worker_set::WorkerSet;
 use crate::error::{Error, Result};
 use crate::executor::Executor;
@@ -148,7 +149,7 @@ pub type PoolCall<'a> = Executor<'a, Persistent>;
 /// Workers that are there before the call.
 pub struct Persistent(Arc<PoolInner>);
 
-/// What a pool has done so far. KernelArg by [`Pool::stats`].
+/// What a pool has done so far. Given by [`Pool::stats`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PoolStats {
@@ -304,7 +305,9 @@ impl fmt::Debug for Persistent {
     }
 }
 
-impl Mode for Persistent {}
+impl Mode for Persistent {
+    const COPIES_THE_CALLER: bool = false;
+}
 
 /// What is nothing at all, or a function pointer.
 impl<K: Copy + 'static> KernelFor<Persistent> for K {
@@ -342,19 +345,19 @@ impl Run for Persistent {
         })
     }
 
-    fn run<'s, B: Fn(&mut Claim<'_>, &BlockContext<'_>) -> ControlFlow<()>>(
+    fn run<'s>(
         &self,
         options: &Options<'_>,
         call: &Call<'_>,
-        _body: impl FnOnce() -> Result<B>,
-        pack: impl FnOnce(&mut PackedArgs<'s>) -> EntryPoint,
+        _block_fn: &mut dyn FnMut() -> Result<Box<BlockFn<'s>>>,
+        marshal: &mut dyn FnMut(&mut PackedArgs<'s>) -> EntryPoint,
     ) -> Result<Report> {
         let inner = &*self.0;
         let give_up = || {
             options.cancel.as_ref().is_some_and(CancelToken::is_cancelled)
                 || options.check_interrupt.as_ref().is_some_and(|check| check())
         };
-        let _turn = match inner.queue.enter(give_up) {
+        let _turn = match inner.queue.enter(&give_up) {
             Ok(turn) => turn,
             Err(Refusal::Inside) => return Err(Error::PoolReentered),
             Err(Refusal::GaveUp) => return gave_up(options, call),
@@ -362,7 +365,7 @@ impl Run for Persistent {
         let mut state = inner.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.table.check()?;
         let mut args = PackedArgs::in_words(std::mem::take(&mut state.words));
-        let entry = pack(&mut args);
+        let entry = marshal(&mut args);
         inner.check_code(entry, &args)?;
         let ran = inner.run(&mut state, options, call, entry, &args);
         state.words = args.into_words();

@@ -44,7 +44,7 @@ pub(super) enum Refusal {
 
 impl Queue {
     /// Waits until all who came before have left, asking now and then whether to give up.
-    pub(super) fn enter(&self, give_up: impl Fn() -> bool) -> Result<Turn<'_>, Refusal> {
+    pub(super) fn enter(&self, give_up: &dyn Fn() -> bool) -> Result<Turn<'_>, Refusal> {
         let me = thread::current();
         let mut line = self.line();
         match line.inside {
@@ -139,12 +139,12 @@ mod tests {
     fn who_came_first_is_served_first() {
         let queue = Queue::default();
         let order = Mutex::new(Vec::new());
-        let first = queue.enter(never).unwrap();
+        let first = queue.enter(&never).unwrap();
         thread::scope(|scope| {
             for number in 0..8 {
                 let (queue, order) = (&queue, &order);
                 scope.spawn(move || {
-                    let turn = queue.enter(never).unwrap();
+                    let turn = queue.enter(&never).unwrap();
                     order.lock().unwrap().push(number);
                     drop(turn);
                 });
@@ -164,7 +164,7 @@ mod tests {
             for _ in 0..8 {
                 scope.spawn(|| {
                     for _ in 0..500 {
-                        let _turn = queue.enter(never).unwrap();
+                        let _turn = queue.enter(&never).unwrap();
                         assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0);
                         inside.fetch_sub(1, Ordering::SeqCst);
                     }
@@ -176,34 +176,34 @@ mod tests {
     #[test]
     fn who_is_inside_does_not_wait_for_itself() {
         let queue = Queue::default();
-        let turn = queue.enter(never).unwrap();
-        assert_eq!(queue.enter(never).unwrap_err(), Refusal::Inside);
+        let turn = queue.enter(&never).unwrap();
+        assert_eq!(queue.enter(&never).unwrap_err(), Refusal::Inside);
         drop(turn);
-        drop(queue.enter(never).unwrap());
+        drop(queue.enter(&never).unwrap());
     }
 
     #[test]
     fn who_panics_in_the_line_is_not_waited_for() {
         let queue = Queue::default();
-        let turn = queue.enter(never).unwrap();
+        let turn = queue.enter(&never).unwrap();
         thread::scope(|scope| {
-            assert!(scope.spawn(|| queue.enter(|| panic!("asked")).map(drop)).join().is_err());
+            assert!(scope.spawn(|| queue.enter(&|| panic!("asked")).map(drop)).join().is_err());
         });
         assert_eq!(queue.len(), 0);
         drop(turn);
-        drop(queue.enter(never).unwrap());
+        drop(queue.enter(&never).unwrap());
     }
 
     #[test]
     fn who_gives_up_is_not_waited_for() {
         let queue = Queue::default();
-        let turn = queue.enter(never).unwrap();
+        let turn = queue.enter(&never).unwrap();
         thread::scope(|scope| {
-            let gave_up = scope.spawn(|| queue.enter(|| true).map(drop).unwrap_err());
+            let gave_up = scope.spawn(|| queue.enter(&|| true).map(drop).unwrap_err());
             assert_eq!(gave_up.join().unwrap(), Refusal::GaveUp);
         });
         assert_eq!(queue.len(), 0);
         drop(turn);
-        drop(queue.enter(never).unwrap());
+        drop(queue.enter(&never).unwrap());
     }
 }

@@ -259,7 +259,7 @@ impl WorkerTable {
                     self.messages_sent += 1;
                     match ToCaller::decode(message) {
                         Some(ToCaller::Born { owner, pid }) => {
-                            self.born(owner, Process { pid, pidfd: fd })
+                            self.born(owner, Process { pid, pidfd: fd });
                         }
                         Some(ToCaller::Died { owner, exit }) => self.died(owner, exit),
                         Some(ToCaller::Refused { errno, .. }) => self.refused = Some(errno),
@@ -388,7 +388,7 @@ impl WorkerTable {
         left.and_then(|owner| self.give_up(owner)).map_or(Ok(()), Err)
     }
 
-    /// After a tick without messages_sent: whether a worker is dead and the zygote has not said so
+    /// After a tick without a message: whether a worker is dead and the zygote has not said so
     /// for long, in which case the pool is broken.
     pub(super) fn note_silence(&mut self) {
         let any_dead = self

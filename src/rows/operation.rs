@@ -1,0 +1,218 @@
+//! An operation with its types: a function of the rows of a won block, made of the inputs, the user's
+//! kernel and what else it needs, and how it reaches workers that are no copies of the caller.
+//!
+//! This is all of a call that is compiled for every kernel. The rest is in `run.rs`.
+//!
+//! # Safety
+//! [`entry`] unpacks in a worker what [`TypedCall::marshal`] has packed, with the same types: each
+//! is the only one of its kind.
+#![allow(unsafe_code, reason = "unpacks a call in workers that are no copies of the caller")]
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
+use std::ops::{ControlFlow, Range};
+
+use ndarray::Dimension;
+
+use super::Rows;
+use super::input::sealed::RowAccess;
+use super::output::{BlockOutput, CallOutput};
+use super::release_pages::FileRows;
+use super::run::{Plan, TypedCall, run_call};
+use crate::array::{Element, SharedArray};
+use crate::engine::args::{ArgReader, Marshal, PackedArgs, from_word};
+use crate::engine::control::{BlockContext, Claim, MessageKind};
+use crate::engine::report::Report;
+use crate::engine::worker::BlockFn;
+use crate::error::Result;
+use crate::executor::Executor;
+use crate::executor::mode::{EntryPoint, KernelArg, Mode, RunBlocks};
+
+/// What an operation works with in a worker: the rows, the user's kernel, and what else it needs.
+///
+/// An operation is a function from this to a function of a block. It captures nothing, so that a
+/// worker which is no copy of the caller has it, too.
+pub(super) struct Task<'t, V, K, X> {
+    pub(super) input: V,
+    pub(super) kernel: &'t K,
+    pub(super) extra: X,
+}
+
+/// One call of an operation: see [`run_call`]. `operation` makes of the task what is run on a block.
+pub(super) fn run<'t, M, I, T, D, K, X, O, B>(
+    executor: &Executor<'_, M>,
+    inputs: &'t I,
+    output: &mut SharedArray<T, D>,
+    plan: Plan,
+    kernel: KernelArg<'t, K>,
+    extra: X,
+    operation: O,
+) -> Result<Report>
+where
+    M: Mode,
+    I: Rows,
+    T: Element,
+    D: Dimension,
+    X: Marshal,
+    O: Fn(Task<'t, I::View, K, X>) -> Result<B> + Copy,
+    B: Fn(Range<usize>, &mut [T], &BlockContext<'_>) -> ControlFlow<()> + 't,
+{
+    let of_types = PhantomData;
+    let call = Operation::<M, I, T, K, X, O> { inputs, kernel, extra, body: operation, of_types };
+    run_call(executor.mode(), executor.options(), inputs, CallOutput::new(output), plan, &call)
+}
+
+/// An operation, and what it is called with. `M` is the kind of workers, `T` the output's elements.
+struct Operation<'t, M, I, T, K, X, O> {
+    inputs: &'t I,
+    kernel: KernelArg<'t, K>,
+    extra: X,
+    body: O,
+    of_types: PhantomData<fn(&M, &T)>,
+}
+
+impl<'t, M, I, T, K, X, O, B> Operation<'t, M, I, T, K, X, O>
+where
+    I: Rows,
+    X: Marshal,
+    O: Fn(Task<'t, I::View, K, X>) -> Result<B>,
+{
+    /// What is run on blocks, and where the rows lie in files.
+    fn block(&self) -> Result<(B, FileRows)> {
+        let input = self.inputs.view();
+        let file_rows = file_rows_of(&input);
+        let (kernel, extra) = (self.kernel.kernel, self.extra.clone());
+        Ok(((self.body)(Task { input, kernel, extra })?, file_rows))
+    }
+}
+
+impl<'t, M, I, T, K, X, O, B> TypedCall for Operation<'t, M, I, T, K, X, O>
+where
+    M: Mode,
+    I: Rows,
+    T: Element,
+    X: Marshal,
+    O: Fn(Task<'t, I::View, K, X>) -> Result<B> + Copy,
+    B: Fn(Range<usize>, &mut [T], &BlockContext<'_>) -> ControlFlow<()> + 't,
+{
+    fn block_fn<'s>(&'s self, output: &CallOutput<'s>) -> Result<Box<BlockFn<'s>>> {
+        let (block, file_rows) = self.block()?;
+        Ok(Box::new(on_blocks(block, output.for_workers()?, file_rows)))
+    }
+
+    fn marshal<'s>(&'s self, output: &'s CallOutput<'_>, args: &mut PackedArgs<'s>) -> EntryPoint {
+        // Decided by a constant, so that kernels of fork mode have no second way in compiled.
+        if M::COPIES_THE_CALLER {
+            unreachable!("nothing is marshalled for copies of the caller");
+        } else {
+            let codec = self.kernel.codec.as_ref().expect("a kernel that can be marshalled");
+            args.kernel::<K>((codec.pack)(self.kernel.kernel));
+            args.size(codec.unpack as usize);
+            self.inputs.pack(args);
+            self.extra.pack(args);
+            output.pack(args);
+            entry::<I, T, K, X, O, B>
+        }
+    }
+
+    fn run_here(
+        &self,
+        output: &mut CallOutput<'_>,
+        context: &BlockContext<'_>,
+    ) -> Option<ControlFlow<()>> {
+        let (block, _) = self.block().ok()?;
+        Some(block(0..self.inputs.n_rows(), output.as_mut_slice(), context))
+    }
+}
+
+/// What a worker runs on a won block.
+fn on_blocks<T: Element>(
+    block: impl Fn(Range<usize>, &mut [T], &BlockContext<'_>) -> ControlFlow<()>,
+    output: BlockOutput<'_, T>,
+    file_rows: FileRows,
+) -> impl Fn(&mut Claim<'_>, &BlockContext<'_>) -> ControlFlow<()> {
+    move |claim, context| {
+        let done = output.fill(claim, context, &mut |rows, values| block(rows, values, context));
+        file_rows.release(&claim.block().rows());
+        done
+    }
+}
+
+fn file_rows_of(input: &impl RowAccess) -> FileRows {
+    let mut file_rows = FileRows::default();
+    input.note_file_rows(&mut file_rows);
+    file_rows
+}
+
+/// In a worker that is no copy of the caller: unpacks what [`TypedCall::marshal`] has packed, and
+/// works.
+///
+/// # Safety
+/// As for [`EntryPoint`].
+unsafe fn entry<'t, I, T, K, X, O, B>(
+    words: &mut ArgReader<'_>,
+    run_blocks: RunBlocks<'_>,
+) -> Result<()>
+where
+    I: Rows,
+    T: Element,
+    X: Marshal,
+    O: Fn(Task<'t, I::View, K, X>) -> Result<B> + Copy,
+    B: Fn(Range<usize>, &mut [T], &BlockContext<'_>) -> ControlFlow<()>,
+    K: 't,
+{
+    const { assert!(size_of::<O>() == 0, "an operation captures nothing") };
+    let kernel = words.word();
+    // SAFETY: the words are in the order of `pack`, and of its types.
+    let unpack: unsafe fn(u64) -> K = unsafe { from_word(words.word()) };
+    // SAFETY: the other half of what made the word.
+    let kernel = ManuallyDrop::new(unsafe { unpack(kernel) });
+    let kernel: *const K = &raw const *kernel;
+    // SAFETY: `kernel` lives until the end of this function, and so does the task that borrows it.
+    let kernel: &'t K = unsafe { &*kernel };
+    // SAFETY: likewise.
+    let input = unsafe { I::unpack(words) };
+    // SAFETY: likewise.
+    let extra = unsafe { X::unpack(words) };
+    // SAFETY: likewise.
+    let output = unsafe { BlockOutput::unpack(words) }?;
+    // SAFETY: a value of a type of no bytes, which the caller has, and which may be copied.
+    let operation: O = unsafe { from_word(0) };
+    let file_rows = file_rows_of(&input);
+    let block = operation(Task { input, kernel, extra })?;
+    run_blocks(&on_blocks(block, output, file_rows));
+    Ok(())
+}
+
+/// Calls `kernel` for some rows of `inputs`, in order, each with its place among them, and leaves
+/// word of the first that fails.
+pub(super) fn each_row<V: RowAccess, E: fmt::Display>(
+    inputs: &V,
+    rows: Range<usize>,
+    context: &BlockContext<'_>,
+    mut kernel: impl FnMut(usize, V::Row) -> Result<(), E>,
+) -> ControlFlow<()> {
+    for (place, row) in inputs.iter(rows.clone()).enumerate() {
+        let index = rows.start + place;
+        context.set_row(index);
+        if !context.skips(index) {
+            record_failure(kernel(place, row), context)?;
+        }
+    }
+    ControlFlow::Continue(())
+}
+
+/// A kernel's failure goes into the slot, as one of the row that the slot is at.
+pub(super) fn record_failure<E: fmt::Display>(
+    outcome: Result<(), E>,
+    context: &BlockContext<'_>,
+) -> ControlFlow<()> {
+    match outcome {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(error) => {
+            context.leave_message(MessageKind::KernelError, error, "");
+            ControlFlow::Break(())
+        }
+    }
+}

@@ -2,9 +2,9 @@
 //! or eight additions a term of the row, and hence the speed of memory. Ordinary rows end in the
 //! first.
 //!
-//! Called by `rows.rs` for rows on end, and by the dispatcher for single ones. What is not proved
-//! is told to be so; there is no look for NaN and infinities: they leave the anchor's window like
-//! any term that is too large.
+//! `rows.rs` calls this for consecutive rows, and the dispatcher for single ones. A row that is not
+//! proved gets no answer. There is no check for NaN and infinities: they leave the anchor's window
+//! like any term that is too large.
 //!
 //! # Algorithm
 //! An *anchor* is a number so large beside the terms that adding them never changes its exponent. A
@@ -15,11 +15,11 @@
 //! *are* the sum, and one addition of two rounds it. Sums of lanes are exact, too, so it does not
 //! matter how terms are shared among them.
 //!
-//! After Ogita, Rump and Oishi ("Accurate floating-point summation part I: faithful rounding",
-//! 2008: extraction of high parts) and Demmel and Nguyen ("Fast reproducible floating-point
-//! summation", 2013: running sums that start from 1.5 times a power of two). What is ours: the
-//! anchor is guessed from the rows before, one logical operation finds out if the guess was wrong,
-//! and one more whether anything was dropped.
+//! This follows Rump, Ogita and Oishi ("Accurate floating-point summation part I: faithful
+//! rounding", 2008: extraction of high parts) and Demmel and Nguyen ("Fast reproducible
+//! floating-point summation", 2013: running sums that start from 1.5 times a power of two). Three
+//! things are ours: the anchor is guessed from the rows before, one logical operation finds out if
+//! the guess was wrong, and one more whether anything was dropped.
 //!
 //! # Proof
 //! Write `M` for the anchor, `(1 + 1/2 + 1/8) 2^k`, and `ulp = 2^(k-52)`, the distance of doubles
@@ -60,38 +60,42 @@ use super::result::{SumResult, Term};
 use super::three_term::ThreeTerm;
 use super::vector::Vector;
 
-/// The first bits of a double, in which all of a window agree: sign, exponent and two more.
+/// The first 14 bits of a double, in which all doubles of a window agree: the sign, the exponent
+/// and two bits of the fraction.
 pub(super) const WINDOW_BITS: u64 = 0xfffc << 48;
 
-/// All but the sign.
+/// All bits but the sign, in which alone two zeros differ: see step 5 of the proof.
 pub(super) const MAGNITUDE_BITS: u64 = u64::MAX >> 1;
 
-/// See step 3 of the proof.
+/// The most lanes that the terms of a piece are shared among: step 3 of the proof adds up that
+/// many. Two vectors of eight doubles have as many.
 const MOST_LANES: usize = 16;
 
-/// Anchors lie well inside of where they would overflow when lanes are added up, or have a third
-/// term that is subnormal. Rows of terms beyond some 2^985, or with bits below some 2^-900, are
-/// left to fixed point.
+/// The exponents `k` that an anchor may have. They lie well inside the range of doubles, so no sum
+/// of lanes overflows, and the anchor of a third running term is never subnormal. Rows of terms
+/// beyond some 2^985, or with bits below some 2^-900, are left to fixed point.
 const LEAST_EXPONENT: i32 = -800;
 const MOST_EXPONENT: i32 = 1000;
 
-/// So many bits an anchor has to spare when it is chosen, so that other rows may be a little
-/// larger.
+/// The bits that an anchor has to spare when it is chosen. The rows after may then be a little
+/// larger, and still stay in its window.
 const SPARE_BITS: i32 = 1;
 
 /// Where the running terms start: `M`, `M'` and `M''` of the proof, for pieces of at most so many
 /// terms.
 #[derive(Clone, Copy, PartialEq)]
 pub(super) struct Anchor {
+    /// `k` of the proof, for the first running term.
     exponent: i32,
-    /// Logarithm of the number of terms in a piece, rounded up.
+    /// Logarithm of the number of terms in a piece, rounded up: `ceil(log2 n)` of the proof.
     log_terms: i32,
 }
 
 impl Anchor {
-    /// An anchor for pieces of `n_terms` terms like those of `sample`, and surely for these, with
-    /// so many to a lane. (Unless they are out of its range. If they are large or not finite they
-    /// will stray; if they are tiny nothing is proved.)
+    /// An anchor for pieces of `n_terms` terms, `n_lane_terms` in each lane, that are like those of
+    /// `sample`. It certainly serves for `sample` itself, unless that is out of the range of
+    /// anchors: terms that are too large or not finite stray from it, and with tiny terms nothing
+    /// is proved. A sample of zeros, or of nothing, gets the least anchor.
     #[inline(always)]
     fn of<E: Term, const N: usize>(sample: &[E], n_terms: usize, n_lane_terms: usize) -> Self {
         let (chunks, tail) = sample.as_chunks::<N>();
@@ -99,7 +103,7 @@ impl Anchor {
         for chunk in chunks {
             lanes = lanes.max(Lanes(chunk.map(E::widen)).abs());
         }
-        // Passes over NaN, as do the lanes.
+        // `f64::max` passes over NaN, as do the lanes: the anchor is that of the other terms.
         let tail = tail.iter().map(|x| x.widen());
         let largest =
             lanes.0.into_iter().chain(tail).fold(0.0_f64, |largest, x| largest.max(x.abs()));
@@ -110,20 +114,20 @@ impl Anchor {
         Self { exponent: k.clamp(LEAST_EXPONENT, MOST_EXPONENT), log_terms: log(n_terms) }
     }
 
-    /// One for a row, or for the pieces of a longer one.
+    /// The anchor for a row, or for the pieces of a longer one, by the terms of its first piece.
     #[inline(always)]
     pub(super) fn of_row<E: Term, const N: usize>(row: &[E]) -> Self {
         let piece = &row[..row.len().min(E::PIECE)];
         Self::of_piece::<E, N>(piece, piece.len())
     }
 
-    /// One for pieces of up to so many terms, [`accumulate`]d among `2 N` lanes.
+    /// The anchor for pieces of up to `n_terms` terms that [`accumulate`] shares among `2 N` lanes.
     #[inline(always)]
     fn of_piece<E: Term, const N: usize>(piece: &[E], n_terms: usize) -> Self {
         Self::of::<E, N>(piece, n_terms, n_terms.div_ceil(2 * N))
     }
 
-    /// One for all rows of a group.
+    /// The anchor for all rows of a group. A short row has but two lanes to itself: see `rows.rs`.
     #[inline(always)]
     pub(super) fn of_group<E: Term, const N: usize>(group: &[E], n_columns: usize) -> Self {
         let n_lanes = if n_columns <= E::SHORT { 2 } else { 2 * N };
@@ -181,11 +185,12 @@ pub(super) struct Running<V, const T: usize> {
     pub(super) inexact: V,
 }
 
-/// Where running terms start, in every lane.
+/// Where running terms start, in every lane. They are made once for many rows with one anchor.
 #[derive(Clone, Copy)]
 pub(super) struct Starts<V, const T: usize> {
     pub(super) anchor: Anchor,
     terms: [V; T],
+    /// +0.0 in every lane, whose bits are zero, too: no difference yet.
     pub(super) nothing: V,
 }
 
@@ -209,7 +214,8 @@ impl<V, const T: usize> Starts<V, T> {
 }
 
 impl<V, const T: usize> Running<V, T> {
-    /// Steps 1, 2, 4 and 5 of the proof.
+    /// Adds one term to each lane: steps 1, 2, 4 and 5 of the proof. That is three additions for
+    /// each running term, and two for the last, whose own remainder is not needed.
     #[inline(always)]
     pub(super) fn push<const N: usize>(&mut self, mut x: V, starts: &Starts<V, T>)
     where
@@ -230,7 +236,8 @@ impl<V, const T: usize> Running<V, T> {
         }
     }
 
-    /// What was added to both: steps 2 and 3 of the proof.
+    /// The sum, lane by lane, of what was added to both, without the anchors: steps 2 and 3 of the
+    /// proof. Nothing may be [`push`](Self::push)ed to the result.
     #[inline(always)]
     pub(super) fn sum<const N: usize>(self, other: Self, starts: &Starts<V, T>) -> Self
     where
@@ -241,7 +248,7 @@ impl<V, const T: usize> Running<V, T> {
             strayed: self.strayed.or(other.strayed),
             inexact: self.inexact.or(other.inexact),
         };
-        // No closure, as of `from_fn`: it is not always inlined, and then compiled for the
+        // A closure, as `from_fn` takes, is not always inlined, and would then be compiled for the
         // baseline.
         for ((sum, other), start) in sum.terms.iter_mut().zip(other.terms).zip(starts.terms) {
             *sum = (*sum - start) + (other - start);
@@ -250,7 +257,8 @@ impl<V, const T: usize> Running<V, T> {
     }
 }
 
-/// The sum of a piece, shared among the lanes of two vectors.
+/// The sum of a piece, shared among the lanes of two vectors, so that an addition need not wait for
+/// the one before. Zeros fill up the last vector, and change no running term.
 #[inline(always)]
 pub(super) fn accumulate<E: Term, V: Vector<N>, const N: usize, const T: usize>(
     proof: V::Proof,
@@ -289,8 +297,9 @@ fn sum_piece<E: Term, V: Vector<N>, const N: usize, const T: usize>(
     all.strayed.has_none_of(WINDOW_BITS).then_some((terms, dropped))
 }
 
-/// What is wanted of one row by `T` running terms, or `None` if they do not prove it. Every piece
-/// is tried with `anchor`, if there is one; it is left as the last one needed it.
+/// What `goal` makes of the sum of one row by `T` running terms, or `None` if they do not prove it.
+/// Every piece is tried with `anchor`, if there is one, and then with its own, which is left in
+/// `anchor` for the next. A row of no terms has the sum +0.0.
 #[inline(always)]
 pub(super) fn sum_row<E: Term, V: Vector<N>, const N: usize, const T: usize>(
     proof: V::Proof,

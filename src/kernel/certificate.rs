@@ -1,6 +1,6 @@
 //! When a sum known but for an error of bounded size is proved to round to one double.
 //!
-//! Called by the tiers. Pure.
+//! The tiers of `result.rs`, `single_precision.rs`, `three_term.rs` and `interval.rs` call it.
 //!
 //! # Proof
 //! Write `u = 2^-53`; the exact sum is `T = h + l + D`.

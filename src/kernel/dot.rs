@@ -1,7 +1,7 @@
-//! First tier of dot products and weighted means: a compensated sum with a measured bound of its
-//! error.
+//! The first two tiers of dot products and weighted means: a compensated sum with a measured bound
+//! of its error.
 //!
-//! Called by the dispatcher. What this tier cannot prove, NaN and infinities among it, goes to
+//! `means.rs` calls this. What these tiers cannot prove, NaN and infinities among it, goes to
 //! `ratio.rs`.
 //!
 //! # Algorithm
@@ -56,15 +56,16 @@ use crate::sys::prefetch::prefetch;
 pub(super) trait Sum<const N: usize>: Copy {
     const ZERO: Self;
 
-    /// Adds a term `p + e`; `e` is zero where a term is one double.
+    /// Adds a term `p + e`; `e` is `None`, for zero, where a term is one double.
     fn push(&mut self, p: Lanes<N>, e: Option<Lanes<N>>);
 
-    /// The sum of both, lane by lane.
+    /// The sum of both, lane by lane; one merge of the proof above.
     fn merge(self, other: Self) -> Self;
 
     /// `s`, `c` and `a` of each lane.
     fn parts(self) -> [Lanes<N>; 3];
 
+    /// The sum with these `s`, `c` and `a`: those of another, with lanes moved.
     fn from_parts(parts: [Lanes<N>; 3]) -> Self;
 
     /// `s`, `c` and `a` of the first lane.
@@ -74,10 +75,12 @@ pub(super) trait Sum<const N: usize>: Copy {
         [s.0[0], c.0[0], a.0[0]]
     }
 
-    /// The bound of what is lost, for an `a` to which each lane contributed so many steps.
+    /// The bound of `|D|` but for underflow, for an `a` to which no lane contributed more than
+    /// `steps` pushes, and which has gone through at most `N` merges.
     fn bound(a: f64, steps: usize) -> f64;
 
-    /// Every lane holds the sum of all lanes.
+    /// Every lane holds the sum of all lanes, by `log2 N` merges; `N` is a power of two. (All lanes
+    /// do the same work, as vectors would do it anyway; the first is looked at.)
     #[inline(always)]
     fn combined(self) -> Self {
         let mut all = self;
@@ -91,19 +94,26 @@ pub(super) trait Sum<const N: usize>: Copy {
     }
 }
 
-/// Running sum, its error plainly added up, and the magnitudes that went into that.
+/// The cheaper sum, for all rows: nine additions a term, and `TwoProduct`. It hardly ever fails to
+/// prove the nearest double of ordinary data, but it proves no tie and no zero of products.
 #[derive(Clone, Copy)]
 pub(super) struct Quick<const N: usize> {
+    /// Running sum.
     s: Lanes<N>,
+    /// The errors of the running sum and of the products, plainly added up.
     c: Lanes<N>,
+    /// The magnitudes that went into `c`.
     a: Lanes<N>,
 }
 
-/// Running sum, its error, and the magnitudes of what the latter loses.
+/// The costlier sum, for rows that [`Quick`] leaves and for weights.
 #[derive(Clone, Copy)]
 pub(super) struct Careful<const N: usize> {
+    /// Running sum.
     s: Lanes<N>,
+    /// The errors of the running sum and of the products, added up by `TwoSum`.
     c: Lanes<N>,
+    /// The magnitudes of what `c` lost: zero if, and only if, it lost nothing.
     a: Lanes<N>,
 }
 
@@ -177,8 +187,8 @@ impl<const N: usize> Sum<N> for Careful<N> {
     }
 }
 
-/// What is known of the sum in a lane that has these parts, of `n_terms` terms, `steps` of which at
-/// most were pushed in one lane.
+/// What is known of a sum with these parts, of `n_terms` terms, with at most `steps` pushes in one
+/// lane. Every term may have lost something by underflow, so the margin grows with their number.
 #[inline(always)]
 fn interval<const N: usize, S: Sum<N>, T: Terms>(
     [s, c, a]: [f64; 3],
@@ -190,11 +200,11 @@ fn interval<const N: usize, S: Sum<N>, T: Terms>(
 
 /// What is summed of a row: its elements, or their products with those of another.
 pub(super) trait Terms: Copy {
-    /// More than underflow may lose of a term.
+    /// More than a term may lose by underflow.
     const UNDERFLOW: f64;
 
-    /// Adds the terms of the elements `x`. `partners` takes from a vector, as long as the row,
-    /// those at the same places.
+    /// Adds the terms of the elements `x`. `partners` takes the elements at the same places from a
+    /// vector as long as the row; where there is none it is not called.
     fn push<const N: usize>(
         self,
         sum: &mut impl Sum<N>,
@@ -203,7 +213,8 @@ pub(super) trait Terms: Copy {
     );
 }
 
-/// The elements themselves.
+/// The elements themselves: weights, when they are weighed, and products that are known to be
+/// exact.
 #[derive(Clone, Copy)]
 pub(super) struct Elements;
 
@@ -227,7 +238,8 @@ impl Terms for Elements {
 pub(super) struct Products<'v, const FUSED: bool>(pub(super) &'v [f64]);
 
 impl<const FUSED: bool> Terms for Products<'_, FUSED> {
-    /// 2^-1003.
+    /// 2^-1003, twice what `two_product` may be off by. A multiple by a number of terms is exact or
+    /// rounded by far less than that factor of two.
     const UNDERFLOW: f64 = f64::from_bits(20 << 52);
 
     #[inline(always)]
@@ -242,8 +254,8 @@ impl<const FUSED: bool> Terms for Products<'_, FUSED> {
     }
 }
 
-/// All terms of one row, shared among the lanes of two sums: an addition waits for the last one to
-/// the same sum.
+/// All terms of one row, shared among the lanes of two sums, since an addition to either has to
+/// wait for the one before. Two chunks a round, then one, then the tail with zeros.
 #[inline(always)]
 fn accumulate<const N: usize, S: Sum<N>, T: Terms>(row: &[f64], terms: T) -> S {
     let (mut even, mut odd) = (S::ZERO, S::ZERO);
@@ -257,8 +269,8 @@ fn accumulate<const N: usize, S: Sum<N>, T: Terms>(row: &[f64], terms: T) -> S {
         terms.push(&mut even, Lanes(*x), |vector| Lanes(vector.as_chunks().0[chunks.len() - 1]));
     }
     if !tail.is_empty() {
-        // The zeros that come with them are added, or multiplied with each other, and change
-        // nothing.
+        // The zeros that fill up both are in the same lanes. They are added, or multiplied with
+        // each other, and change nothing.
         let from = chunks.len() * N;
         terms.push(&mut odd, Lanes(last_terms(row, tail)), |vector| {
             Lanes(last_terms(vector, &vector[from..]))
@@ -267,7 +279,8 @@ fn accumulate<const N: usize, S: Sum<N>, T: Terms>(row: &[f64], terms: T) -> S {
     even.merge(odd)
 }
 
-/// What is known of the sum of one row.
+/// What is known of the sum of one row. That of no terms is zero; with products it has no margin
+/// either, as there is no term that may underflow.
 #[inline(always)]
 pub(super) fn sum_row<const N: usize, S: Sum<N>, T: Terms>(row: &[f64], terms: T) -> Interval {
     interval::<N, S, T>(
@@ -277,8 +290,9 @@ pub(super) fn sum_row<const N: usize, S: Sum<N>, T: Terms>(row: &[f64], terms: T
     )
 }
 
-/// What is known of the dot product of two rows if no trouble is spared. Where no product
-/// underflows no margin is left for that, so that zero, as of rows of zeros, is known for certain.
+/// What is known of the dot product of two rows by the careful sum. If no product can have lost
+/// anything by underflow, no margin is left for that. So zero is known for certain, as for rows of
+/// zeros. A product with NaN or overflow passes or fails that check, and spoils the sum either way.
 #[inline(always)]
 pub(super) fn dot_carefully<const N: usize, const FUSED: bool>(
     row: &[f64],
@@ -297,19 +311,21 @@ pub(super) fn dot_carefully<const N: usize, const FUSED: bool>(
     }
 }
 
-/// Rows up to this long are summed one per lane.
+/// Rows up to this many columns are summed one per lane.
 const SHORT: usize = 64;
 
-/// What is wanted of a sum.
+/// What is computed from a sum: the nearest double, or a quotient.
 pub(super) trait Conclusion: Copy {
     /// NaN if nothing is proved. Without a branch, so that it is done for many side by side.
     fn of(self, sum: Interval) -> f64;
 }
 
-/// A number for each row of `n_columns` doubles in `rows`: what is concluded from the sum of its
-/// terms, or else `refine` of the row itself.
+/// The result for each row of `n_columns` doubles in `rows`: what `conclusion` proves from the sum
+/// of its terms, or else `refine` of the row itself. A NaN that `refine` gives is a result like any
+/// other. Without columns all results are those of `refine`.
 ///
-/// `N` rows at a time, so that their lanes are combined, and conclusions drawn, side by side.
+/// `N` rows at a time form a group, so that their lanes are combined, and conclusions drawn, side
+/// by side. The rows that are left are summed one by one, to the same bits.
 #[inline(always)]
 pub(super) fn rows<V: Vector<N>, const N: usize, S: Sum<N>, T: Terms>(
     proof: V::Proof,
@@ -335,12 +351,14 @@ pub(super) fn rows<V: Vector<N>, const N: usize, S: Sum<N>, T: Terms>(
             row_after_row::<V, N, S, T>(proof, group, n_columns, terms)
         };
         let [s, c, a] = sum.parts();
+        // Both ways push at most `n_columns` times in a lane.
         let mut found = [0.0; N];
         for (i, found) in found.iter_mut().enumerate() {
             *found =
                 conclusion.of(interval::<N, S, T>([s.0[i], c.0[i], a.0[i]], n_columns, n_columns));
         }
         *results = found;
+        // Without an early exit, so it becomes vectors. Nearly always all are proved.
         let mut all = true;
         for x in found {
             all &= !x.is_nan();
@@ -377,14 +395,16 @@ fn row_per_lane<V: Vector<N>, const N: usize, S: Sum<N>, T: Terms>(
                 Some(chunk) => V::load(proof, chunk),
                 None => V::load_short(proof, &row_here[..n_left]),
             };
-            // In order, as memory likes it: the rows of a group are `N` interleaved streams.
+            // Asked for in order: the rows of a group are `N` interleaved streams, which are slow
+            // at some strides. See `rows.rs`.
             prefetch(group.as_ptr().wrapping_add((j + i) * N).wrapping_byte_add(AHEAD));
         }
         let columns = V::transposed(tile);
         for (k, [x, y]) in columns.as_chunks::<2>().0.iter().enumerate().take(n_left.div_ceil(2)) {
             let at = j + 2 * k;
             terms.push(&mut even, Lanes(x.to_array()), |vector| Lanes([vector[at]; N]));
-            // Of a column too many, zeros by zero are added.
+            // If the number of columns is odd, the last pair has a column too many: its zeros are
+            // multiplied by zero and added.
             terms.push(&mut odd, Lanes(y.to_array()), |vector| {
                 Lanes([vector.get(at + 1).copied().unwrap_or(0.0); N])
             });
@@ -402,8 +422,8 @@ fn row_after_row<V: Vector<N>, const N: usize, S: Sum<N>, T: Terms>(
     n_columns: usize,
     terms: T,
 ) -> S {
-    // Apart, not side by side: of 24 doubles in a row the compiler makes vectors of half the
-    // length.
+    // `s`, `c` and `a` are in arrays of their own: of 24 doubles in a row the compiler makes
+    // vectors of half the length.
     let mut parts = [[V::splat(proof, 0.0); N]; 3];
     for (i, row) in group.chunks_exact(n_columns).enumerate().take(N) {
         for (part, lanes) in parts.iter_mut().zip(accumulate::<N, S, T>(row, terms).parts()) {

@@ -1,14 +1,17 @@
-//! The way down for a row that the first tier could not prove: tier two, then what is not finite,
-//! then tier three.
+//! The way down for a row that the first tier could not prove: tier two, then a look for NaN and
+//! infinities, then tier three.
 //!
-//! Reached for a row in a thousand or fewer of ordinary data, but for every row with a NaN in it.
+//! The `refine` functions of `dispatch.rs` call it. A row in a thousand or fewer of ordinary data
+//! gets here, but every row with a NaN in it does. Tier two comes first because most rows that get
+//! here are finite and end with it: it needs no look for what is not finite, as `anchored.rs` says.
 
 use super::anchored::{self, Anchor};
 use super::result::Rounded;
 use super::superaccumulator;
 use super::vector::Vector;
 
-/// The sum of any row, whatever is in it; `anchor` is one for this row.
+/// The correctly rounded sum of any row, whatever is in it; `anchor`, if there is one, is for this
+/// row.
 #[inline(always)]
 pub(super) fn sum_row<V: Vector<N>, const N: usize>(
     proof: V::Proof,
@@ -27,10 +30,17 @@ pub(super) fn sum_row<V: Vector<N>, const N: usize>(
 /// The sum of a row with a NaN or an infinity in it, as IEEE 754 gives it for any order of the
 /// terms; else `None`. The row comes in blocks of [`BLOCK`] terms.
 ///
-/// Always the same NaN: which of several NaN an addition hands on depends on the instruction and
-/// the operand order.
+/// | in the row | sum |
+/// |---|---|
+/// | a NaN, or infinities of both signs | [`CANONICAL_NAN`] |
+/// | infinities of one sign | that infinity |
+/// | finite terms only, or none | `None` |
 ///
-/// A block is gone through to its end whatever is found: so the compiler makes vectors of it.
+/// A finite sum that overflows is no case of these: tier three rounds it. There is but one NaN,
+/// because it depends on the instruction and on the order of the operands which of several NaN an
+/// addition hands on.
+///
+/// The loop goes through a block to its end whatever it finds, so the compiler makes vectors of it.
 #[inline(always)]
 pub(super) fn sum_if_not_finite(
     blocks: impl Iterator<Item = impl Iterator<Item = f64>>,
@@ -53,7 +63,8 @@ pub(super) fn sum_if_not_finite(
     }
 }
 
-/// So many terms are looked at before the first that is not finite ends the look.
+/// The terms of a block. A row is not looked at beyond the block with its first NaN; and a block is
+/// long enough that the checks between blocks hardly count.
 pub(super) const BLOCK: usize = 256;
 
 /// Positive, quiet, no payload. (`f64::NAN` is that too, in practice, but is not promised to be.)

@@ -1,4 +1,7 @@
-//! The public functions of one row that go with [`exact_sum`](super::exact_sum).
+//! The public functions of slices: [`exact_sum`] and others for one row, and for consecutive rows.
+//!
+//! They choose the kernels, check that two slices match, and do no arithmetic. `lib.rs` exports
+//! them.
 
 use super::Kernels;
 
@@ -29,14 +32,18 @@ use super::Kernels;
 /// ```
 ///
 /// # Method
-/// Three tiers, each giving an answer only if it is proved. First two running sums that start from
-/// a number so large that additions to it are exact but for a remainder, which the second takes
-/// (Ogita, Rump and Oishi, "Accurate floating-point summation part I", 2008; Demmel and Nguyen,
-/// "Fast reproducible floating-point summation", 2013); if the second drops nothing, their sum is
-/// exact and is rounded once, as for practically all ordinary data, and else a bound of what it
-/// dropped decides whether the rounding is certain. Then the same with three, rounded to odd (Boldo
-/// and Melquiond 2008). Else fixed point over the whole range of doubles (Kulisch; Neal, "Fast
-/// exact summation using small and large superaccumulators", 2015).
+/// There are three tiers, each of which gives an answer only if it is proved.
+///
+/// 1. Two running sums start from numbers so large that an addition to them is exact but for a
+///    remainder, which the second takes from the first (Rump, Ogita and Oishi, "Accurate
+///    floating-point summation part I", 2008; Demmel and Nguyen, "Fast reproducible floating-point
+///    summation", 2013). If the second drops nothing, as with practically all ordinary data, their
+///    sum is exact and is rounded once. Otherwise a bound of what it dropped decides whether the
+///    rounding is certain.
+/// 2. Three running sums do the same. Their rounding goes by way of one to odd (Boldo and
+///    Melquiond, "Emulation of FMA and correctly rounded sums", 2008).
+/// 3. Fixed point spans the whole range of doubles (Kulisch; Neal, "Fast exact summation using
+///    small and large superaccumulators", 2015).
 ///
 /// # Fork safety
 /// Safe in kernels of rowfork's operations. The first call in a process reads `ROWFORK_ISA` from
@@ -146,10 +153,10 @@ pub fn exact_weighted_mean(values: &[f64], weights: &[f64]) -> f64 {
 /// of the values.
 ///
 /// Sixteen lanes begin with +0.0. Sixteen values at a time are added to them, value `i` of these to
-/// lane `i`; of what is left eight, if there are as many, to lanes 0 to 7, then four to lanes 0 to
-/// 3, two to 0 and 1, one to lane 0. Then lane `i + 8` is added to lane `i` for `i < 8`, lane
-/// `i + 4` to lane `i` for `i < 4`, and so on until one is left. A sum that is NaN is always the
-/// same one.
+/// lane `i`. Of the values that are left, eight, if there are as many, are added to lanes 0 to 7,
+/// then four to lanes 0 to 3, two to lanes 0 and 1, and one to lane 0. Then lane `i + 8` is added
+/// to lane `i` for `i < 8`, lane `i + 4` to lane `i` for `i < 4`, and so on until one lane is left.
+/// A sum that is NaN is always the same one.
 ///
 /// The error is at most some `n / 16 + 8` times 2^-53 of the sum of the magnitudes; partial sums
 /// may overflow.
@@ -167,8 +174,8 @@ pub fn fast_sum(values: &[f64]) -> f64 {
     one(|kernel, sum| kernel.row_plain_sums(values, values.len(), sum))
 }
 
-/// [`exact_mean`] of each row of a slice, several at a time: for those who bring threads of their
-/// own, as [`exact_row_sums`](crate::exact_row_sums) is.
+/// [`exact_mean`] of each row of a slice, several at a time: for programs that bring threads of
+/// their own, as [`exact_row_sums`](crate::exact_row_sums) is.
 ///
 /// `rows` holds `means.len()` rows of `n_columns` doubles, one after the other.
 ///
@@ -184,7 +191,8 @@ pub fn exact_row_means(rows: &[f64], n_columns: usize, means: &mut [f64]) {
     Kernels::get().row_means(rows, n_columns, means);
 }
 
-/// [`exact_dot`] of each row of a slice and `vector`, several at a time, likewise.
+/// [`exact_dot`] of each row of a slice and `vector`, several at a time: for programs that bring
+/// threads of their own.
 ///
 /// `rows` holds `dots.len()` rows of `vector.len()` doubles, one after the other.
 ///
@@ -200,7 +208,7 @@ pub fn exact_row_dots(rows: &[f64], vector: &[f64], dots: &mut [f64]) {
     Kernels::get().row_dots(rows, vector, dots);
 }
 
-/// [`fast_sum`] of each row of a slice, likewise.
+/// [`fast_sum`] of each row of a slice: for programs that bring threads of their own.
 ///
 /// `rows` holds `sums.len()` rows of `n_columns` doubles, one after the other.
 ///
@@ -233,7 +241,7 @@ pub fn tier_of_exact_sum(values: &[f64]) -> usize {
     (1..=2).find(|tier| Kernels::get().tier(*tier, values).is_some()).unwrap_or(3)
 }
 
-/// The result of one row.
+/// The result of one row, by a kernel for blocks of rows.
 fn one(row: impl FnOnce(Kernels, &mut [f64])) -> f64 {
     let mut out = [0.0];
     row(Kernels::get(), &mut out);

@@ -1,8 +1,8 @@
 //! What a first tier knows of a number: two doubles and a margin. Whether that is enough for the
 //! nearest double, of the number itself or of the quotient of two, is proved here.
 //!
-//! Pure arithmetic on a handful of doubles, used by `means.rs` and by whoever else has a sum of
-//! that kind.
+//! Pure arithmetic on a handful of doubles. `means.rs` uses it for all means and dot products,
+//! `dot.rs` and `three_term.rs` make its numbers.
 
 #![expect(clippy::many_single_char_names, reason = "the letters of the proof")]
 #![expect(
@@ -14,8 +14,8 @@ use super::certificate::margin;
 use super::lanes::two_sum;
 use super::product::two_product;
 
-/// A number known to be `h + l + d` with `|d| <= margin`. Nothing is proved of one with a NaN in
-/// it.
+/// A number known to be `h + l + d` with `|d| <= margin`. Nothing is proved of an interval with a
+/// NaN in it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Interval {
     pub(super) h: f64,
@@ -23,8 +23,8 @@ pub(super) struct Interval {
     pub(super) margin: f64,
 }
 
-/// Quotients are proved of numbers from the one to the other: no step of the proof then underflows
-/// where it matters.
+/// Quotients are proved of numbers whose magnitude lies between these: no step of the proof then
+/// underflows where it matters.
 const LEAST: f64 = power_of_two(-480);
 const MOST: f64 = power_of_two(480);
 
@@ -41,7 +41,7 @@ impl Interval {
         Self { h, l, margin }
     }
 
-    /// A number of elements, if it is a double.
+    /// A number of elements, if it is below 2^53 and so certainly a double.
     #[inline(always)]
     pub(super) fn of_count(n: usize) -> Option<Self> {
         (n < 1 << 53).then_some(Self { h: n as f64, l: 0.0, margin: 0.0 })
@@ -54,7 +54,7 @@ impl Interval {
         unless_nan(self.nearest_or_nan())
     }
 
-    /// The same without a branch, for many side by side: NaN where nothing is proved.
+    /// [`Interval::nearest`] without a branch, for many side by side: NaN where nothing is proved.
     #[inline(always)]
     pub(super) fn nearest_or_nan(self) -> f64 {
         let m = margin(self.margin, self.l, 0);
@@ -105,7 +105,7 @@ impl Interval {
         unless_nan(self.over_or_nan::<FUSED>(divisor))
     }
 
-    /// The same without a branch, for many side by side: NaN where nothing is proved.
+    /// [`Interval::over`] without a branch, for many side by side: NaN where nothing is proved.
     #[inline(always)]
     pub(super) fn over_or_nan<const FUSED: bool>(self, divisor: Self) -> f64 {
         let Self { h, l, margin } = self;

@@ -3,15 +3,16 @@
 //!
 //! Used by the tiers in this directory only. There are no intrinsics: every operation is a loop of
 //! a length known to the compiler, and the *caller* decides, by its `#[target_feature]`, which
-//! instructions that becomes. Hence `#[inline(always)]` on all of it; a function that is not
-//! inlined into such a caller would be compiled for the baseline, and be slow, not wrong.
+//! instructions that becomes. For this reason everything here is `#[inline(always)]`: a function
+//! that is not inlined into such a caller would be compiled for the baseline, and be slow, not
+//! wrong. Closures are avoided for the same reason, as they are not always inlined.
 //!
 //! Rust never contracts `a * b + c` and never reorders additions, which is what makes [`two_sum`]
 //! sound.
 
 use std::ops::{Add, Sub};
 
-/// `N` independent doubles.
+/// `N` independent doubles. Only [`Lanes::rotated`] moves values from lane to lane.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Lanes<const N: usize>(pub(super) [f64; N]);
 
@@ -29,18 +30,19 @@ impl<const N: usize> Lanes<N> {
         Self(out)
     }
 
-    /// The larger of both in every lane; where either is NaN, that of `self`.
+    /// The larger of both in every lane; where either is NaN, that of `self`. So a running maximum
+    /// that starts from zero passes over NaN.
     #[inline(always)]
     pub(super) fn max(self, other: Self) -> Self {
         let mut out = self.0;
         for (a, b) in out.iter_mut().zip(&other.0) {
-            // `f64::max` would look for NaN, too.
+            // One instruction, where `f64::max` has to look for NaN on either side.
             *a = if *b > *a { *b } else { *a };
         }
         Self(out)
     }
 
-    /// Lane `i` of the result is lane `(i + by) % N`.
+    /// Lane `i` of the result is lane `(i + by) % N` of `self`.
     #[inline(always)]
     pub(super) fn rotated(self, by: usize) -> Self {
         let mut out = self.0;
@@ -77,11 +79,12 @@ impl<const N: usize> Sub for Lanes<N> {
     }
 }
 
-/// The terms of `tail`, with which `row` ends and which are fewer than `N`, and zeros, in any
-/// order.
+/// The terms of `tail`, with which `row` ends and which are fewer than `N`, and zeros, in a place
+/// that depends on the lengths of both. A dot product that takes the same lengths from its two rows
+/// has partners in the same lanes.
 ///
-/// Where the row allows it zeros are blended into its last `N` terms, for a copy of variable length
-/// costs more than the additions.
+/// Where the row is long enough, its last `N` terms are loaded, and zeros replace those before
+/// `tail`: a copy of variable length costs more than the additions.
 #[inline(always)]
 pub(super) fn last_terms<T: Copy + Default, const N: usize>(row: &[T], tail: &[T]) -> [T; N] {
     let mut last = [T::default(); N];
@@ -98,12 +101,14 @@ pub(super) fn last_terms<T: Copy + Default, const N: usize>(row: &[T], tail: &[T
 }
 
 /// Knuth's `TwoSum`: `(s, e)` with `s = fl(a + b)` and `s + e = a + b` exactly, whatever the
-/// magnitudes of `a` and `b`.
+/// magnitudes of `a` and `b` ("The Art of Computer Programming", volume 2, section 4.2.2). It takes
+/// six additions and no comparison, so it runs in every lane of a vector: Dekker's `FastTwoSum`
+/// takes three, but needs to know which of the two is larger.
 ///
-/// Exact for subnormals too, because an addition of doubles never underflows. If anything
-/// overflows, or an operand is not finite, `e` is NaN or infinite (Boldo, Graillat, Muller 2017:
-/// besides `s` itself only a step next to `f64::MAX` can overflow); it is never a finite number
-/// that is wrong.
+/// It is exact for subnormals too, because an addition of doubles never underflows. If anything
+/// overflows, or an operand is not finite, `e` is NaN or infinite (S. Boldo, S. Graillat,
+/// J.-M. Muller, "On the robustness of the 2Sum and Fast2Sum algorithms", 2017: besides `s` itself
+/// only a step next to `f64::MAX` can overflow); it is never a finite number that is wrong.
 #[inline(always)]
 pub(super) fn two_sum<T: Copy + Add<Output = T> + Sub<Output = T>>(a: T, b: T) -> (T, T) {
     let s = a + b;

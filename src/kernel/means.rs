@@ -1,7 +1,16 @@
-//! Dot products, means and weighted means of rows: the first tiers, the last one, and which
-//! question each is asked.
+//! Dot products, means and weighted means of rows: which tiers each goes through, and what a tier
+//! has to prove of it. The dispatcher calls this, and compiles it for every instruction set.
 //!
-//! Called by the dispatcher, which compiles it for every instruction set.
+//! | | tier one | tier two | tier three |
+//! |---|---|---|---|
+//! | mean | two running terms, divided | three running terms, divided | `ratio::mean` |
+//! | dot product | [`Quick`] | [`Careful`] | `ratio::dot` |
+//! | weighted mean | [`Quick`], divided | [`Careful`], divided | `ratio::weighted_mean` |
+//!
+//! Tiers one and two know a number as an [`Interval`], and divide intervals: a quotient of rounded
+//! sums would be rounded more than once. They prove nothing where there is a NaN or an infinity,
+//! where the divisor may be zero, or where a quotient other than zero lies beyond `2^-480..2^480`.
+//! Tier three has an answer for all of these.
 
 use super::anchored::{self, Anchor};
 use super::dot::{self, Careful, Conclusion, Elements, Products, Quick};
@@ -11,16 +20,21 @@ use super::result::SumResult;
 use super::three_term::ThreeTerm;
 use super::vector::Vector;
 
-/// The weights of a weighted mean, weighed: made by [`Kernels::weigh`](super::Kernels::weigh), once
-/// for many rows.
+/// The weights of a weighted mean, with their sum: made by
+/// [`Kernels::weigh`](super::Kernels::weigh), once for many rows. A worker in a pool makes it anew:
+/// the values are marshalled, the sum is not.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Weights<'w> {
+    /// One for each column.
     values: &'w [f64],
-    /// What the first tier knows of their sum.
+    /// Their sum, as [`Careful`] knows it. For weights whose sum two doubles hold, such as small
+    /// whole numbers, the margin is zero.
     total: Interval,
 }
 
 impl<'w> Weights<'w> {
+    /// Sums the weights by the careful sum, as it is done only once, and what is not known of it
+    /// widens the margin of every row.
     #[inline(always)]
     pub(super) fn new<const N: usize>(values: &'w [f64]) -> Self {
         Self { values, total: dot::sum_row::<N, Careful<N>, _>(values, Elements) }
@@ -35,11 +49,14 @@ impl<'w> Weights<'w> {
     }
 }
 
-/// The mean of that many terms.
+/// The mean of that many terms, for the anchored sums: the exact sum, or an interval around it,
+/// over a count. With no terms nothing is proved, and with 2^53 or more nothing is tried.
 #[derive(Clone, Copy)]
 pub(super) struct Mean<const FUSED: bool>(pub(super) usize);
 
 impl<const FUSED: bool> SumResult<f64> for Mean<FUSED> {
+    /// All lanes or none: if one quotient is not proved, the group goes the way down, where each
+    /// row is asked again.
     #[inline(always)]
     fn of_exact<V: Vector<N>, const N: usize, const T: usize>(
         self,
@@ -52,6 +69,7 @@ impl<const FUSED: bool> SumResult<f64> for Mean<FUSED> {
         for (i, mean) in means.iter_mut().enumerate() {
             *mean = Interval::of_sum(s[i], c[i], 0.0).over_or_nan::<FUSED>(count);
         }
+        // Not `iter().all`, which would leave at the first: the loop becomes vectors without that.
         let mut all = true;
         for mean in means {
             all &= !mean.is_nan();
@@ -76,7 +94,8 @@ impl<const FUSED: bool> SumResult<f64> for Mean<FUSED> {
     }
 }
 
-/// The mean of any row, whatever is in it.
+/// The mean of any row, whatever is in it, by three running terms or by fixed point; `anchor`, if
+/// there is one, is for this row.
 #[inline(always)]
 pub(super) fn refine_mean<V: Vector<N>, const N: usize, const FUSED: bool>(
     proof: V::Proof,
@@ -91,7 +110,7 @@ pub(super) fn refine_mean<V: Vector<N>, const N: usize, const FUSED: bool>(
     })
 }
 
-/// A dot product itself.
+/// The conclusion from a dot product to its nearest double.
 #[derive(Clone, Copy)]
 struct Nearest;
 
@@ -102,7 +121,7 @@ impl Conclusion for Nearest {
     }
 }
 
-/// A dot product over the sum of the weights.
+/// The conclusion from a dot product to the double nearest its quotient by the sum of the weights.
 #[derive(Clone, Copy)]
 struct Over<const FUSED: bool>(Interval);
 
@@ -113,7 +132,8 @@ impl<const FUSED: bool> Conclusion for Over<FUSED> {
     }
 }
 
-/// The nearest double to the dot product of each row and `vector`, of as many elements.
+/// The double nearest the dot product of each row and `vector`, which has as many elements;
+/// `refine` gives that of a row for which the quick tier proves nothing.
 #[inline(always)]
 pub(super) fn row_dots<V: Vector<N>, const N: usize, const FUSED: bool>(
     proof: V::Proof,
@@ -126,7 +146,8 @@ pub(super) fn row_dots<V: Vector<N>, const N: usize, const FUSED: bool>(
     dot::rows::<V, N, Quick<N>, _>(proof, rows, vector.len(), out, products, Nearest, refine);
 }
 
-/// The nearest double to the weighted mean of each row.
+/// The double nearest the weighted mean of each row, as for [`row_dots`]. If the sum of the
+/// weights is zero, or may be, every row goes to `refine`.
 #[inline(always)]
 pub(super) fn row_weighted_means<V: Vector<N>, const N: usize, const FUSED: bool>(
     proof: V::Proof,
@@ -139,7 +160,8 @@ pub(super) fn row_weighted_means<V: Vector<N>, const N: usize, const FUSED: bool
     dot::rows::<V, N, Quick<N>, _>(proof, rows, weights.len(), out, products, over, refine);
 }
 
-/// The dot product of any two rows, carefully, then whatever it costs.
+/// The dot product of any two rows, by the careful tier, or else by fixed point. The careful one
+/// decides sums that are ties or zero, as are those of orthogonal rows of integers.
 #[inline(always)]
 pub(super) fn refine_dot<const N: usize, const FUSED: bool>(row: &[f64], vector: &[f64]) -> f64 {
     let proved = dot::dot_carefully::<N, FUSED>(row, vector).nearest();
@@ -149,7 +171,7 @@ pub(super) fn refine_dot<const N: usize, const FUSED: bool>(row: &[f64], vector:
     })
 }
 
-/// The weighted mean of any row, likewise.
+/// The weighted mean of any row, by the same two tiers.
 #[inline(always)]
 pub(super) fn refine_weighted_mean<const N: usize, const FUSED: bool>(
     row: &[f64],
@@ -162,6 +184,7 @@ pub(super) fn refine_weighted_mean<const N: usize, const FUSED: bool>(
     })
 }
 
+/// Has tests see how many rows got to the last tier; nothing in any other build.
 fn count_for_tests() {
     #[cfg(test)]
     super::tests::count_refined(1);

@@ -1,29 +1,44 @@
 //! Kernels: pure functions of slices. They know nothing of processes, segments or blocks.
 //!
-//! Called by the engine, which obtains a [`Kernels`] before it forks and hands it to the workers.
-//! Nothing here allocates, locks or does a system call, [`Kernels::get`] excepted.
+//! The operations in `src/rows/` call them, and so do the public functions in `functions.rs`. An
+//! operation calls [`Kernels::get`] before it forks, so a worker finds the choice made. Nothing
+//! here allocates, locks or does a system call, except the first call of [`Kernels::get`].
+//!
+//! # Tiers
+//! A tier either proves that its answer is the correctly rounded one, or gives none. So the tier
+//! that answers decides how long a row takes, and never what its bits are.
+//!
+//! | | tier one | tier two | tier three |
+//! |---|---|---|---|
+//! | sums and means of `f64` | two running terms | three running terms | fixed point |
+//! | sums of `f32` | one running term | two running terms | fixed point |
+//! | dot products, weighted means | `dot::Quick` | `dot::Careful` | fixed point |
+//! | sums of integers | 64 or 128 bits: always exact | | |
 //!
 //! | file | what |
 //! |---|---|
-//! | `dispatch.rs` | the choice of instructions, once |
-//! | `vector.rs` | a vector register, by intrinsics; with the former and one instruction in `integers/bytes.rs` the only `unsafe` here |
-//! | `lanes.rs` | small arrays the compiler turns into vectors; `TwoSum` |
+//! | `functions.rs` | the public functions of slices |
+//! | `dispatch.rs` | the choice of instructions, made once |
+//! | `vector.rs` | a vector register, by intrinsics |
+//! | `lanes.rs` | small arrays that the compiler turns into vectors; `TwoSum` |
 //! | `anchored.rs` | tiers one and two: exact running terms; nearly every row ends here |
 //! | `rows.rs` | the same for many rows, several at a time |
-//! | `goal.rs` | what is summed and what is wanted of it |
+//! | `result.rs` | the element types of a sum, and what is computed from the sum |
 //! | `certificate.rs` | when a sum with an error is proved to be rounded right |
 //! | `three_term.rs` | three terms, and their rounding |
-//! | `refine.rs` | the way down for the rows that tier one cannot vouch for |
+//! | `fallback.rs` | tiers two and three for rows that tier one cannot prove; NaN, infinities |
 //! | `superaccumulator.rs` | tier three: fixed point, exact |
 //! | `single_precision.rs` | rows of `f32`: the same tiers with one running term less |
-//! | `integers/` | rows of integers, and of bytes to be counted |
-//! | `means.rs` | dot products, means, weighted means: which tiers they have |
-//! | `dot.rs` | first tier of dot products and weighted means: a compensated sum with a bound |
-//! | `product.rs`, `interval.rs` | `TwoProduct`; what a sum with a bound proves, and a quotient of two |
+//! | `integers/`, `overflow.rs` | rows of integers, bytes to be counted; a sum that does not fit |
+//! | `means.rs` | dot products, means, weighted means: the tiers of each |
+//! | `dot.rs` | tiers one and two of dot products and weighted means: a sum with a bound |
+//! | `product.rs`, `interval.rs` | `TwoProduct`; what one sum with a bound, or two, prove |
 //! | `ratio.rs` | the last tier of dot products, means and weighted means |
-//! | `fixed.rs` | what both are made of: wide integers, their quotient, its rounding |
+//! | `wide_int.rs` | the wide integers of these last tiers: sum, quotient, rounding |
 //! | `plain.rs` | the plain sum, in a fixed order |
 //! | `summand.rs` | the element types, for callers generic over them |
+//!
+//! Only `dispatch.rs`, `vector.rs` and `integers/bytes.rs` have `unsafe` code.
 
 #![expect(
     clippy::inline_always,

@@ -1,9 +1,11 @@
-//! [`Overflow`]: what the sum of a row of integers comes to where its type does not hold it.
+//! [`Overflow`]: the error of a row of integers whose sum its type does not hold. The operation in
+//! `src/rows/sums.rs` makes the public error of it.
 
 /// A row whose integer sum does not fit its type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Overflow {
-    /// Its index within the sums asked for.
+    /// Its index within the rows of this call, from 0.
     pub(crate) row: usize,
+    /// The exact sum, for the message.
     pub(crate) sum: i128,
 }

@@ -1,6 +1,6 @@
 //! The exact product of two doubles, as two doubles.
 //!
-//! Used by `dot.rs` and by the quotients of `interval.rs`.
+//! Used by `dot.rs` for each term, and by the quotients of `interval.rs` for the remainder.
 
 use super::lanes::Lanes;
 

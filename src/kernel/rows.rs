@@ -1,24 +1,50 @@
-//! Rows on end, several at a time: short ones a row to a lane, longer ones one after the other and
-//! their lanes side by side.
+//! Consecutive rows, several at a time. The dispatcher calls this for blocks of rows. The
+//! arithmetic, and why it is exact, is in `anchored.rs`.
 //!
-//! Called by the dispatcher for blocks of rows. The arithmetic, and why it is exact, is in
-//! `anchored.rs`. A row that two tiers cannot vouch for goes to the closure `refine`, which always
-//! knows.
+//! # Algorithm
+//! A group is `N` rows, as many as a vector has lanes, and there are two ways to bring the sum of
+//! row `i` into lane `i`:
+//!
+//! - *Short rows, a row to a lane* ([`row_per_lane`]): tiles of `N x N` terms are transposed in
+//!   registers, and columns are added. In the end there are no lanes to add up.
+//! - *Longer rows, one after the other* ([`row_after_row`]): each row is summed in `2 N` lanes.
+//!   Then the lanes of all `N` rows are transposed and added up side by side, so the rows share the
+//!   cost of it.
+//!
+//! The rounding of all rows of a group, and the check that each of them is proved, is then a few
+//! vector instructions. Rows longer than a piece, and the last `results.len() % N`, are summed one
+//! at a time.
+//!
+//! # The way down
+//! The anchor is guessed: it is that of the group before. If some row is not proved with it,
+//!
+//! 1. the group is summed again with its own anchor, if that differs, and leaves it for the next
+//!    group;
+//! 2. if all rows stay in its window, the rows that are still not proved get `U` running terms,
+//!    with the same anchor;
+//! 3. if some row strays, as each row with a NaN or an infinity does, nothing is known of any row
+//!    of the group, and each is summed alone with an anchor of its own;
+//! 4. a row that is still not proved goes to the closure `refine`, which always gives an answer.
+//!
+//! How rows are grouped, and which anchor is guessed, changes no bit: an answer is the correctly
+//! rounded one, or there is none.
 
 use super::anchored::{Anchor, MAGNITUDE_BITS, Running, Starts, WINDOW_BITS, accumulate, sum_row};
 use super::result::{SumResult, Term};
 use super::vector::Vector;
 use crate::sys::prefetch::prefetch;
 
-/// Results of rows up to this long are stored past the caches: else each line of them is read from
-/// memory before it is written, and that counts beside so little input. (1 GiB of 8 columns: 0.95
-/// of the ceiling in place of 0.78.)
+/// Results of rows up to this many columns are stored past the caches. Otherwise each line of them
+/// is read from memory before it is written, and that counts beside so little input. (1 GiB of 8
+/// columns: 0.95 of the ceiling in place of 0.78.)
 const STREAMED: usize = 128;
 
-/// But not of less than so many bytes of rows: their results may be read again soon.
+/// The least block, in bytes of rows, whose results are stored past the caches: those of a smaller
+/// one may be read again soon.
 const STREAMED_FROM: usize = 512 << 10;
 
-/// Has what was streamed stored when it is dropped: before anybody else can look.
+/// A guard that has what was streamed stored when it is dropped, before anybody else can look: also
+/// if the closure `refine` panics. See `# Safety` in `vector.rs`.
 struct Fence<V: Vector<N>, const N: usize>(V::Proof);
 
 impl<V: Vector<N>, const N: usize> Drop for Fence<V, N> {
@@ -28,14 +54,16 @@ impl<V: Vector<N>, const N: usize> Drop for Fence<V, N> {
     }
 }
 
-/// How far ahead memory is asked for, in bytes: for its latency at full speed and some more.
+/// How far ahead memory is asked for, in bytes: as much as arrives within its latency at full
+/// speed, and some more. A prefetch beyond the end of the rows is harmless.
 pub(super) const AHEAD: usize = 4096;
 
-/// What is wanted of each row of `n_columns` terms in `rows`, by `T` running terms or by `U`;
-/// `refine` tells it of a row of which these cannot.
+/// What `goal` makes of the sum of each row of `n_columns` terms in `rows`, by `T` running terms or
+/// by `U`, or else by `refine`.
 ///
-/// `N` rows at a time, so that their lanes are added up side by side; with the anchor of the rows
-/// before.
+/// There are `results.len()` rows, `N` of them to a group; each group is tried with the anchor of
+/// the one before. The anchor that `refine` gets is one for its row, if there is one already.
+/// Without columns every result is that of `refine` for no terms.
 #[inline(always)]
 pub(super) fn each<E: Term, V: Vector<N>, const N: usize, const T: usize, const U: usize>(
     proof: V::Proof,
@@ -50,7 +78,8 @@ pub(super) fn each<E: Term, V: Vector<N>, const N: usize, const T: usize, const 
         results.fill_with(|| refine(&[], None));
         return;
     }
-    // What is longer than a piece takes so long that nothing is won by several at a time.
+    // A row longer than a piece has an anchor for each piece. It also takes so long that several at
+    // a time would win nothing.
     let n_grouped = if n_columns <= E::PIECE { results.len() / N * N } else { 0 };
     let (grouped_rows, other_rows) = rows.split_at(n_grouped * n_columns);
     let (grouped_results, other_results) = results.split_at_mut(n_grouped);
@@ -59,6 +88,8 @@ pub(super) fn each<E: Term, V: Vector<N>, const N: usize, const T: usize, const 
     let mut anchor = None;
     if n_grouped > 0 {
         let _fence = Fence::<V, N>(proof);
+        // The first row stands for the first group. A bad guess costs one more pass over the
+        // group, which is in a cache by then.
         let mut starts = Starts::<V, T>::new::<N>(
             proof,
             Anchor::of_group::<E, N>(&rows[..n_columns], n_columns),
@@ -79,8 +110,8 @@ pub(super) fn each<E: Term, V: Vector<N>, const N: usize, const T: usize, const 
     }
 }
 
-/// What is wanted of one row; first with the anchor of those before, then with its own, which is
-/// left for those after.
+/// What `goal` makes of the sum of one row: first with the anchor of the rows before, then with its
+/// own, which is left in `anchor` for the rows after, then by `refine`.
 #[inline(always)]
 fn sum_or_refine<E: Term, V: Vector<N>, const N: usize, const T: usize>(
     proof: V::Proof,
@@ -95,6 +126,7 @@ fn sum_or_refine<E: Term, V: Vector<N>, const N: usize, const T: usize>(
         return sum;
     }
     let own = Some(Anchor::of_row::<E, N>(row));
+    // If they are the same, `sum_row` has proved nothing with this anchor already.
     if own != *anchor {
         *anchor = own;
         if let Some(sum) = sum_row::<E, V, N, T>(proof, row, goal, anchor) {
@@ -104,8 +136,9 @@ fn sum_or_refine<E: Term, V: Vector<N>, const N: usize, const T: usize>(
     refine(row, own)
 }
 
-/// What is wanted of `N` rows; first with the anchor of those before, then with their own, which is
-/// left for those after, then by tier two, which has `U` running terms.
+/// What `goal` makes of the sums of `N` rows: first with the anchor of the rows before, then with
+/// their own, which is left in `starts` for the rows after, then by tier two, which has `U` running
+/// terms; see *The way down* above.
 #[inline(always)]
 fn sum_group<E: Term, V: Vector<N>, const N: usize, const T: usize, const U: usize>(
     proof: V::Proof,
@@ -126,6 +159,7 @@ fn sum_group<E: Term, V: Vector<N>, const N: usize, const T: usize, const U: usi
         all = accumulate_group(proof, group, n_columns, starts);
     }
     let mut results = all.each::<E, N>(goal, own);
+    // All rows or none: a lane of `strayed` may have the bits of any row.
     let in_window = all.strayed.has_none_of(WINDOW_BITS);
     if in_window && results.iter().any(Option::is_none) {
         let more =
@@ -140,16 +174,17 @@ fn sum_group<E: Term, V: Vector<N>, const N: usize, const T: usize, const U: usi
     for ((known, result), row) in known.iter_mut().zip(results).zip(group.chunks_exact(n_columns)) {
         *known = match result {
             Some(result) => result,
+            // Without the group's anchor: that of the row itself may be less.
             None if in_window => refine(row, None),
-            // Some row is not finite, or too large; the others are like any.
+            // Some row is not finite, or too large. The others are like any, and start anew.
             None => sum_or_refine::<E, V, N, T>(proof, row, goal, &mut None, refine),
         };
     }
     known
 }
 
-/// The running terms of row `i` in lane `i`, but for `strayed`, which is that of some row in any
-/// lane.
+/// The sums of a group's rows: terms and `inexact` of row `i` are in lane `i`, but the lanes of
+/// `strayed` may be those of any row.
 #[inline(always)]
 fn accumulate_group<E: Term, V: Vector<N>, const N: usize, const T: usize>(
     proof: V::Proof,
@@ -165,7 +200,8 @@ fn accumulate_group<E: Term, V: Vector<N>, const N: usize, const T: usize>(
 }
 
 impl<V, const T: usize> Running<V, T> {
-    /// What is wanted of the row in each lane, if all are proved.
+    /// What `goal` makes of the row in each lane, if all are proved. Nearly every group takes the
+    /// first exit: no row strayed and none dropped anything, so the terms are the sums.
     #[inline(always)]
     fn all<E: Term, const N: usize>(
         &self,
@@ -185,7 +221,8 @@ impl<V, const T: usize> Running<V, T> {
         Some(results)
     }
 
-    /// What is wanted of the row in each lane, where it is proved.
+    /// What `goal` makes of the row in each lane, where that is proved; of no row if one strayed. A
+    /// row that dropped something is bounded by what it may have dropped, not by what it did.
     #[inline(always)]
     fn each<E: Term, const N: usize>(
         &self,
@@ -211,7 +248,7 @@ impl<V, const T: usize> Running<V, T> {
 }
 
 /// The sum of row `i` of `N` in lane `i`, for short rows: column after column, so that there are no
-/// lanes to add up.
+/// lanes to add up but the two of even and odd columns, which hide the latency of an addition.
 #[inline(always)]
 fn row_per_lane<E: Term, V: Vector<N>, const N: usize, const T: usize>(
     proof: V::Proof,
@@ -222,7 +259,8 @@ fn row_per_lane<E: Term, V: Vector<N>, const N: usize, const T: usize>(
     let group = &group[..N * n_columns];
     let (mut even, mut odd) = (starts.running(), starts.running());
     // The rows of a group are `N` interleaved streams, which at some strides run at a third of the
-    // speed of memory. Asking for what lies ahead in order mends that.
+    // speed of memory. Asking for what lies ahead in order mends that. A tile of `N` columns asks
+    // for `N` consecutive vectors, so over a group every place is asked for, in order.
     let ask_ahead = |column: usize| {
         for i in 0..N {
             prefetch(group.as_ptr().wrapping_add((column + i) * N).wrapping_byte_add(AHEAD));
@@ -248,7 +286,7 @@ fn row_per_lane<E: Term, V: Vector<N>, const N: usize, const T: usize>(
         }
         ask_ahead(n_tiled);
         for [x, y] in V::transposed(tile).as_chunks::<2>().0.iter().take(n_left.div_ceil(2)) {
-            // Of a column too many, zeros are added.
+            // If the number of columns is odd, the last pair has a column of zeros.
             even.push(*x, starts);
             odd.push(*y, starts);
         }
@@ -256,8 +294,9 @@ fn row_per_lane<E: Term, V: Vector<N>, const N: usize, const T: usize>(
     even.sum(odd, starts)
 }
 
-/// The sum of row `i` of `N` in lane `i`, for longer rows: memory is read in order, which it
-/// rewards; then the lanes of all rows are added up at once.
+/// The sum of row `i` of `N` in lane `i`, for longer rows: memory is read in order, which the
+/// processor foresees; then the lanes of all rows are added up at once, exactly, by step 3 of the
+/// proof in `anchored.rs`.
 #[inline(always)]
 fn row_after_row<E: Term, V: Vector<N>, const N: usize, const T: usize>(
     proof: V::Proof,
@@ -283,6 +322,7 @@ fn row_after_row<E: Term, V: Vector<N>, const N: usize, const T: usize>(
             *total = *total + term;
         }
     }
+    // With most data no row is inexact, and there is nothing to transpose: all lanes are clean.
     if !any_inexact.has_none_of(MAGNITUDE_BITS) {
         total.inexact = nothing;
         for inexact in V::transposed(inexact) {

@@ -1,7 +1,7 @@
 //! The element types whose rows have exact sums, for callers that are generic over them.
 //!
-//! Called by the engine. Which algorithm and which instructions a type gets is the business of
-//! `dispatch.rs`.
+//! The row sums in `src/rows/sums.rs` call it. `dispatch.rs` chooses algorithm and instructions for
+//! each type; here is no arithmetic.
 
 use super::dispatch::Kernels;
 use super::overflow::Overflow;
@@ -17,8 +17,9 @@ pub(crate) trait ExactSum: Copy + Send + Sync + 'static {
     /// FTZ or DAZ.
     ///
     /// # Errors
-    /// The first row whose sum does not fit; those before it are summed, those after it left alone.
-    /// Only integers of 64 bits come to that, but for rows of 2^31 elements.
+    /// The first row whose sum does not fit; those before it are summed, and those after it are
+    /// left alone. Only integers of 64 bits come to that in practice: those of 32 bits need a row
+    /// of more than 2^32 elements. Floats never do, as a sum beyond the largest float is infinite.
     ///
     /// # Panics
     /// If `rows` is not of that length.
@@ -30,6 +31,7 @@ pub(crate) trait ExactSum: Copy + Send + Sync + 'static {
     ) -> Result<(), Overflow>;
 }
 
+/// [`Kernels::row_sums`], which cannot fail.
 impl ExactSum for f64 {
     type Sum = Self;
 
@@ -44,6 +46,7 @@ impl ExactSum for f64 {
     }
 }
 
+/// The sum is rounded to `f32` directly, not by way of an `f64`, which might round twice.
 impl ExactSum for f32 {
     type Sum = Self;
 
@@ -58,6 +61,7 @@ impl ExactSum for f32 {
     }
 }
 
+/// The types of the terms, behind the type of their sums.
 macro_rules! integers {
     ($($sum:ty: $($type:ty)*;)*) => {$($(
         impl ExactSum for $type {

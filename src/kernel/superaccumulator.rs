@@ -3,18 +3,24 @@
 //! once.
 //!
 //! This is the *small superaccumulator* of R. M. Neal, "Fast exact summation using small and large
-//! superaccumulators" (2015), after Kulisch, with bins for either sign that are so wide that
-//! carries are seen to once in thousands of terms. It lives on the stack: in a forked child nothing
-//! may be allocated.
+//! superaccumulators" (2015), after Kulisch. It differs in the bins, which are separate for either
+//! sign and so wide that carries are handed on once in thousands of terms. It lives on the stack,
+//! some three KiB: in a forked child nothing may be allocated.
+//!
+//! `fallback.rs` calls it for a row of doubles, `single_precision.rs` for one of floats, and
+//! `ratio.rs` for the sums in means. None of them passes NaN or infinities on to it.
 //!
 //! # Representation
 //! Every finite double is an integer multiple of 2^-1074. The sum, in that unit, is a [`WideInt`].
+//! It is exact for every order of the terms and for every intermediate sum, also one far beyond
+//! `f64::MAX`.
 
 use super::wide_int::{Bins, MOST_TERMS, WideInt};
 
-/// A term starts in a limb up to number 63; the sum of 2^60 doubles stays below 2^2158 units,
-/// inside limb 67.
+/// A double is below 2^2098 units, so the sum of 2^60 of them stays below 2^2158, inside limb 67;
+/// one limb is left for the sign. (No slice has more: it has less than 2^63 bytes.)
 pub(super) const LIMBS: usize = 69;
+/// A position is at most 2045, in limb 63; the rest of a term stays in that bin.
 const BINS: usize = 64;
 
 /// The double nearest the exact sum of `values`, all of which must be finite; ties to even, +0.0
@@ -25,16 +31,17 @@ pub(super) fn sum_finite(values: &[f64]) -> f64 {
     sum.round(Rounding::ToNearest)
 }
 
-/// What becomes of a sum that is no double.
+/// The rounding of a sum that is no double.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Rounding {
-    /// The nearest one; of two the even one.
+    /// To the nearest double; of two the even one.
     ToNearest,
-    /// That of its neighbours whose last bit is set, so that it can be rounded once more to fewer
-    /// bits. For sums of floats, which are far from the largest double.
+    /// To that neighbour whose last bit is set, so that the result can be rounded once more to
+    /// fewer bits: see `three_term.rs`. For sums of floats, which are far from the largest double.
     ToOdd,
 }
 
+/// A running sum in units of 2^-1074. It is propagated between calls.
 pub(super) struct Superaccumulator {
     sum: WideInt<LIMBS>,
 }
@@ -44,7 +51,7 @@ impl Superaccumulator {
         Self { sum: WideInt::ZERO }
     }
 
-    /// Adds finite doubles.
+    /// Adds finite doubles. NaN and infinities would be taken for numbers of that exponent.
     pub(super) fn add(&mut self, values: &[f64]) {
         for batch in values.chunks(MOST_TERMS) {
             let mut bins = Bins::<BINS>::ZERO;
@@ -61,7 +68,7 @@ impl Superaccumulator {
         self.sum
     }
 
-    /// The sum as a double.
+    /// The sum as a double; +0.0 for zero, whatever the signs of the zeros that were added.
     pub(super) fn round(mut self, rounding: Rounding) -> f64 {
         let negative = self.sum.take_sign();
         let magnitude = f64::from_bits(self.round_magnitude(rounding));
@@ -114,7 +121,8 @@ impl Superaccumulator {
     }
 }
 
-/// A finite double as `(negative, m, k)`: `+-m * 2^(k - 1074)`, where `m < 2^53` and `k < 2^11`.
+/// A finite double as `(negative, m, k)`: `+-m * 2^(k - 1074)`, where `m < 2^53` and `k <= 2045`.
+/// Subnormals and zeros have `k = 0`.
 #[inline(always)]
 pub(super) fn parts(x: f64) -> (bool, u64, usize) {
     let bits = x.to_bits();
@@ -122,7 +130,8 @@ pub(super) fn parts(x: f64) -> (bool, u64, usize) {
     // no branch.
     let implicit = u64::from(bits & (0x7ff << 52) != 0) << 52;
     let significand = (bits & ((1 << 52) - 1)) | implicit;
-    // The implicit bit is also one in the exponent, which has it to give, so the sign stays.
+    // For normal numbers `k` is one less than the exponent field. The implicit bit has the weight
+    // of one in that field, which is not zero then, so no borrow gets to the sign.
     let position = ((bits - implicit) >> 52) & 0x7ff;
     (bits >> 63 == 1, significand, position as usize)
 }

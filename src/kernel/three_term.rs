@@ -2,8 +2,9 @@
 //! hold the sum of a row or of its pieces, and their rounding. As elsewhere the answer is either
 //! proved or withheld.
 //!
-//! Called for single rows, of which longer ones have several pieces, and for what tier one leaves
-//! of several.
+//! `anchored.rs` makes such a sum for every row that is summed alone, from the running terms of all
+//! its pieces; `result.rs`, `means.rs` and `single_precision.rs` make one for a row of a group in
+//! tier two, and ask for the rounding that they need.
 //!
 //! # Proof of the certificate
 //! What is pushed goes by `TwoSum` into `s`, its error into `c`, and that of the latter into `b`
@@ -32,17 +33,19 @@ use super::certificate::margin;
 use super::interval::Interval;
 use super::lanes::two_sum;
 
-/// A sum in three terms, and a bound of what these lack.
+/// A sum in three terms, and a bound of what these lack: the letters are those of the proof.
 #[derive(Clone, Copy)]
 pub(super) struct ThreeTerm {
     s: f64,
     c: f64,
     b: f64,
+    /// `F`: a sum of magnitudes, rounded at each addition, so it may be a little less than what it
+    /// stands for. The numbers of additions below make up for that.
     pub(super) dropped: f64,
 }
 
 impl ThreeTerm {
-    /// The sum of some terms, of which so much may be missing.
+    /// The sum of some terms, which may lack as much as `dropped`.
     #[inline(always)]
     pub(super) fn new<const T: usize>(terms: [f64; T], dropped: f64) -> Self {
         let mut sum = Self { s: 0.0, c: 0.0, b: 0.0, dropped };
@@ -52,6 +55,7 @@ impl ThreeTerm {
         sum
     }
 
+    /// Adds a term. What the third term cannot take is counted as dropped.
     #[inline(always)]
     pub(super) fn push(&mut self, x: f64) {
         let (s, e) = two_sum(self.s, x);
@@ -60,7 +64,8 @@ impl ThreeTerm {
         *self = Self { s, c, b, dropped: self.dropped + e.abs() };
     }
 
-    /// The same three terms, as good as in order of magnitude.
+    /// Three terms with the same sum, exactly, and as good as in order of magnitude. No proof needs
+    /// that order: without it fewer answers would be proved.
     #[inline(always)]
     fn normalized(self) -> (f64, f64, f64) {
         let (h, t) = two_sum(self.s, self.c);
@@ -72,7 +77,8 @@ impl ThreeTerm {
         (h, t, r)
     }
 
-    /// What is known of the sum; additions as for [`ThreeTerm::nearest`].
+    /// What is known of the sum, for the quotient in a mean; `additions` is as for
+    /// [`ThreeTerm::nearest`]. The third term counts as missing.
     #[inline(always)]
     pub(super) fn interval(self, additions: usize) -> Interval {
         let (h, t, r) = self.normalized();
@@ -83,7 +89,7 @@ impl ThreeTerm {
     }
 
     /// Both ends of the interval in which the sum lies, rounded to odd, for sums that will be
-    /// rounded to fewer bits; additions as for [`ThreeTerm::nearest`].
+    /// rounded to fewer bits; `additions` is as for [`ThreeTerm::nearest`].
     #[inline(always)]
     pub(super) fn bounds_to_odd(self, additions: usize) -> (f64, f64) {
         let (h, t, r) = self.normalized();
@@ -92,8 +98,8 @@ impl ThreeTerm {
         (add_to_odd(h, t - margin), add_to_odd(h, t + margin))
     }
 
-    /// The double nearest the sum, or `None` if three terms do not prove it; no magnitude in
-    /// `dropped` having gone through more than so many additions.
+    /// The double nearest the sum, or `None` if three terms do not prove it. No magnitude in
+    /// `dropped` may have gone through more than `additions` additions.
     #[inline(always)]
     pub(super) fn nearest(self, additions: usize) -> Option<f64> {
         let (h, t, r) = self.normalized();

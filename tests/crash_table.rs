@@ -24,6 +24,7 @@ use ndarray::Ix2;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap};
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::Signal;
+use rowfork::failpoints::Failpoint;
 use rowfork::{DeathCause, Error, Fork, Policy, Report, SharedArray, fork};
 
 use harmed::{first_time, matrix};
@@ -500,15 +501,18 @@ isolated_tests! {
 #[test]
 fn each_protection_is_seen_by_its_test() {
     isolated::each_fails_without(&[
-        ("trust after a crash", "a_stray_store_into_another_row_before_a_crash_is_in_no_result"),
         (
-            "convict in company",
+            Failpoint::TrustAfterCrash,
+            "a_stray_store_into_another_row_before_a_crash_is_in_no_result",
+        ),
+        (
+            Failpoint::ConvictWithoutRunAlone,
             "a_row_that_always_crashes_is_the_only_one_that_a_call_goes_on_without",
         ),
         (
-            "writable output under guard",
+            Failpoint::WritableOutputUnderGuard,
             "a_stray_store_into_another_row_is_a_fault_under_guard_that_names_address_segment_row_and_worker",
         ),
-        ("writable segments", "a_crash_that_happens_once_changes_no_bit"),
+        (Failpoint::WritableSegments, "a_crash_that_happens_once_changes_no_bit"),
     ]);
 }

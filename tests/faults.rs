@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use nix::fcntl::{FallocateFlags, fallocate};
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+use rowfork::failpoints::{self, Failpoint};
 use rowfork::{DeathCause, Error, Policy, SharedArray, fork};
 
 use harmed::{first_time, harmed, matrix};
@@ -600,34 +601,40 @@ Error::PoisonedRows { rows } if rows[0].row == 12 => {
 #[test]
 fn each_protection_is_seen_by_its_test() {
     isolated::each_fails_without(&[
-        ("keep signal handlers", "a_worker_has_the_default_signals_but_for_those_of_the_terminal"),
         (
-            "signals at the fork",
+            Failpoint::KeepSignalHandlers,
+            "a_worker_has_the_default_signals_but_for_those_of_the_terminal",
+        ),
+        (
+            Failpoint::SignalsDuringFork,
             "a_signal_to_the_whole_group_runs_no_handler_of_the_hosts_in_a_worker",
         ),
-        ("no look at lengths", "an_array_that_somebody_truncates_during_a_call_is_named"),
+        (Failpoint::NoLengthCheck, "an_array_that_somebody_truncates_during_a_call_is_named"),
         (
-            "no look at lengths",
+            Failpoint::NoLengthCheck,
             "memory_that_somebody_takes_out_of_an_array_during_a_call_is_missed",
         ),
         (
-            "names, not inodes",
+            Failpoint::CompareNamesNotInodes,
             "another_file_that_takes_an_arrays_name_during_a_call_is_neither_read_nor_removed",
         ),
         (
-            "believe any message",
+            Failpoint::BelieveAnyMessage,
             "a_message_about_a_row_that_its_worker_did_not_hold_is_not_believed",
         ),
         (
-            "one generation for all",
+            Failpoint::OneGenerationPerSlot,
             "a_crash_under_guard_costs_the_rows_of_that_process_and_not_of_the_one_before_it_in_its_slot",
         ),
         (
-            "no benefit of the doubt",
+            Failpoint::BlameRowForOutsideKills,
             "a_row_over_which_somebody_kills_workers_is_not_convicted_while_others_die_too",
         ),
-        ("outlive the caller", "a_worker_whose_caller_dies_in_the_middle_of_a_long_row_ends"),
-        ("no look for the parent", "a_worker_whose_caller_dies_before_it_is_tied_to_it_ends"),
+        (
+            Failpoint::WorkersOutliveCaller,
+            "a_worker_whose_caller_dies_in_the_middle_of_a_long_row_ends",
+        ),
+        (Failpoint::NoParentCheck, "a_worker_whose_caller_dies_before_it_is_tied_to_it_ends"),
     ]);
 }
 
@@ -675,10 +682,10 @@ impl<F: Fn()> Drop for OnDrop<F> {
 #[ignore = "runs for ever; a part of another test"]
 fn victim_of_a_sigkill() {
     let Ok(tag) = std::env::var(VICTIM) else { return };
-    isolated::throw_what_the_environment_says();
+    failpoints::throw_by_environment();
     if let Ok(how) = std::env::var(SLOW) {
         if how == "late" {
-            rowfork::failpoints::throw("workers are late to be tied");
+            failpoints::throw(Failpoint::LateParentDeathSignal);
         }
         let m = SharedArray::<f64, _>::zeros(None, (1, 1)).unwrap();
         let minute = |_: rowfork::Row<'_, f64, ndarray::Ix1>| {

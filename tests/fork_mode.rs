@@ -14,6 +14,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use ndarray::{Array, Array1, Array2, Axis, Ix1, Ix2};
+use rowfork::failpoints::Failpoint;
 use rowfork::{DeathCause, EarlyEnd, Error, Policy, SharedArray, fork};
 
 use isolated::unique_name;
@@ -384,11 +385,11 @@ fn with_subnormals_flushed<T>(f: impl FnOnce() -> T) -> T {
 fn each_protection_is_seen_by_its_test() {
     isolated::each_fails_without(&[
         (
-            "writable segments",
+            Failpoint::WritableSegments,
             "a_captured_mutex_over_another_array_is_a_typed_error_not_a_lost_update",
         ),
-        ("writable segments", "the_input_cannot_be_written_by_a_kernel"),
-        ("keep the fpu mode", "workers_run_under_the_default_floating_point_mode"),
-        ("no oom score", "a_worker_is_killed_before_its_parent_when_memory_runs_out"),
+        (Failpoint::WritableSegments, "the_input_cannot_be_written_by_a_kernel"),
+        (Failpoint::KeepFpuMode, "workers_run_under_the_default_floating_point_mode"),
+        (Failpoint::NoOomScore, "a_worker_is_killed_before_its_parent_when_memory_runs_out"),
     ]);
 }

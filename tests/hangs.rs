@@ -24,9 +24,9 @@ use nix::sys::signal::{
 };
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
+use rowfork::failpoints::{self, Failpoint};
 use rowfork::{
-    CancelToken, DeathCause, EarlyEnd, Error, FailedRow, Fork, Output, Policy, SharedArray,
-    failpoints, fork,
+    CancelToken, DeathCause, EarlyEnd, Error, FailedRow, Fork, Output, Policy, SharedArray, fork,
 };
 
 use harmed::{first_time, matrix};
@@ -339,16 +339,16 @@ isolated_tests! {
     }
 
     fn a_worker_that_hangs_at_its_start_is_replaced_and_costs_two_seconds() {
-        failpoints::throw("first worker hangs at start");
+        failpoints::throw(Failpoint::FirstWorkerHangsAtStart);
         let out = doubled(&fork().workers(1), |_| ()).unwrap();
-        failpoints::release("first worker hangs at start");
+        failpoints::release(Failpoint::FirstWorkerHangsAtStart);
         assert!((ms(2000)..ms(2000) + SLACK).contains(&out.report().elapsed), "{}", out.report());
         assert_right(&out, "a late start");
         assert_eq!((out.report().rerun_rows, out.report().failed_rows.len()), (0, 0));
     }
 
     fn workers_that_all_hang_at_their_start_end_the_call() {
-        failpoints::throw("workers hang at start");
+        failpoints::throw(Failpoint::WorkersHangAtStart);
         let began = Instant::now();
         match doubled(&fork().workers(1), |_| ()).unwrap_err() {
             Error::WorkerSetup { message } => assert!(message.starts_with("3 workers in a row hung"), "{message}"),
@@ -358,11 +358,11 @@ isolated_tests! {
     }
 
     fn a_worker_that_does_not_die_is_an_error_that_names_it() {
-        failpoints::throw("unkillable");
+        failpoints::throw(Failpoint::UnkillableWorkers);
         let began = Instant::now();
         let outcome = doubled(&fork().workers(1).stall_limit(ms(200)), |row| if row == VICTIM { sleep() });
         let took = began.elapsed();
-        failpoints::release("unkillable");
+        failpoints::release(Failpoint::UnkillableWorkers);
         let worker = *children().first().expect("it lives");
         let own = Pid::from_raw(worker);
         kill(own, Signal::SIGKILL).unwrap();
@@ -375,11 +375,11 @@ isolated_tests! {
     }
 
     fn a_worker_that_outlives_a_deadline_and_sigkill_is_an_error_that_names_it() {
-        failpoints::throw("unkillable");
+        failpoints::throw(Failpoint::UnkillableWorkers);
         let began = Instant::now();
         let outcome = doubled(&filling(fork().workers(1).deadline(ms(200))), |row| if row == VICTIM { sleep() });
         let took = began.elapsed();
-        failpoints::release("unkillable");
+        failpoints::release(Failpoint::UnkillableWorkers);
         let worker = *children().first().expect("it lives");
         kill(Pid::from_raw(worker), Signal::SIGKILL).unwrap();
         waitpid(Pid::from_raw(worker), None).unwrap();
@@ -392,13 +392,13 @@ isolated_tests! {
             let mut m = matrix(N_ROWS, 4);
             let options = fork().workers(1).block_rows(BLOCK_ROWS);
             let options = if deadline { options.deadline(ms(200)) } else { options.stall_limit(ms(200)) };
-            failpoints::throw("unkillable");
+            failpoints::throw(Failpoint::UnkillableWorkers);
             let outcome = options.update_rows(&mut m, |row| {
                 let index = row.index();
                 row.iter_mut().take(2).for_each(|x| *x += 0.5);
                 if index == VICTIM { sleep() }
             });
-            failpoints::release("unkillable");
+            failpoints::release(Failpoint::UnkillableWorkers);
             let worker = *children().first().expect("it lives");
             kill(Pid::from_raw(worker), Signal::SIGKILL).unwrap();
             waitpid(Pid::from_raw(worker), None).unwrap();
@@ -543,19 +543,25 @@ isolated_tests! {
 #[test]
 fn each_protection_is_seen_by_its_test() {
     isolated::each_fails_without(&[
-        ("no deadline", "a_deadline_in_a_threaded_caller_hints_at_the_threads"),
-        ("no stall detection", "a_row_that_never_ends_is_left_out_of_a_fold"),
+        (Failpoint::NoDeadline, "a_deadline_in_a_threaded_caller_hints_at_the_threads"),
+        (Failpoint::NoStallDetection, "a_row_that_never_ends_is_left_out_of_a_fold"),
         (
-            "no limit on a start",
+            Failpoint::NoStartLimit,
             "a_worker_that_hangs_at_its_start_is_replaced_and_costs_two_seconds",
         ),
-        ("late for a pause of the caller", "a_caller_that_was_itself_stopped_finds_nobody_late"),
+        (Failpoint::CountPauseOfCaller, "a_caller_that_was_itself_stopped_finds_nobody_late"),
         (
-            "blame a stopped worker's row",
+            Failpoint::BlameRowOfStoppedWorker,
             "a_worker_that_somebody_has_stopped_is_replaced_and_blames_no_row",
         ),
-        ("convict in company", "a_block_that_never_ends_is_halved_until_its_row_is_found"),
-        ("restore nothing", "a_row_that_never_ends_while_it_is_updated_is_as_it_was_or_filled"),
+        (
+            Failpoint::ConvictWithoutRunAlone,
+            "a_block_that_never_ends_is_halved_until_its_row_is_found",
+        ),
+        (
+            Failpoint::RestoreNothing,
+            "a_row_that_never_ends_while_it_is_updated_is_as_it_was_or_filled",
+        ),
     ]);
 }
 
@@ -573,7 +579,7 @@ fn close(token: CancelToken) {
 #[ignore = "plays a part in other tests"]
 fn plays_a_role() {
     let Ok(role) = std::env::var(support::ROLE) else { return };
-    isolated::throw_what_the_environment_says();
+    failpoints::throw_by_environment();
     assert_eq!(role, "caller");
     say("ready");
     let began = Instant::now();

@@ -19,6 +19,7 @@ use std::sync::atomic::Ordering;
 use ndarray::{Ix1, Ix2};
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::Signal;
+use rowfork::failpoints::{self, Failpoint};
 use rowfork::{DeathCause, Error, Fork, RowMut, SharedArray, fork};
 
 use shared::{SharedWord, raise};
@@ -225,7 +226,7 @@ isolated_tests! {
     }
 
     fn rows_that_were_done_before_a_death_while_the_next_were_saved_are_updated_once() {
-        rowfork::failpoints::throw("first worker dies while it saves");
+        failpoints::throw(Failpoint::FirstWorkerDiesWhileSaving);
         for guard in [false, true] {
             // Two rows are saved at a time, of ten in a block.
             let width = if guard { 4096 } else { 512 };
@@ -352,8 +353,8 @@ isolated_tests! {
 #[test]
 fn each_protection_is_seen_by_its_test() {
     isolated::each_fails_without(&[
-        ("restore nothing", "an_update_survives_what_happens_once"),
-        ("restore nothing", "an_interrupted_update_names_what_became_of_every_row"),
-        ("restore nothing", "rows_larger_than_what_is_saved_at_a_time_are_put_back_whole"),
+        (Failpoint::RestoreNothing, "an_update_survives_what_happens_once"),
+        (Failpoint::RestoreNothing, "an_interrupted_update_names_what_became_of_every_row"),
+        (Failpoint::RestoreNothing, "rows_larger_than_what_is_saved_at_a_time_are_put_back_whole"),
     ]);
 }

@@ -12,6 +12,7 @@ use std::panic::panic_any;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::sys::signal::Signal;
+use rowfork::failpoints::Failpoint;
 use rowfork::{DeathCause, Error, fork};
 
 use harmed::{first_time, harmed, matrix};
@@ -178,7 +179,7 @@ isolated_tests! {
 #[test]
 fn each_protection_is_seen_by_its_test() {
     isolated::each_fails_without(&[(
-        "no end vouches",
+        Failpoint::BelieveMessageAfterAnyExit,
         "a_caught_panic_is_not_blamed_for_what_comes_after_it",
     )]);
 }

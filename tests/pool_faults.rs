@@ -22,7 +22,8 @@ use std::time::{Duration, Instant};
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use rowfork::{DeathCause, Error, Policy, Pool, SharedArray, failpoints, fork, param};
+use rowfork::failpoints::{self, Failpoint};
+use rowfork::{DeathCause, Error, Policy, Pool, SharedArray, fork, param};
 
 use harmed::matrix;
 use isolated::is_running;
@@ -191,11 +192,11 @@ isolated_tests! {
             let pool = pool_of(1).build().unwrap();
             let worker = pool.stats().worker_pids[0];
             let call = || if deadline { pool.call().deadline(ms(200)) } else { pool.call().stall_limit(ms(200)) };
-            failpoints::throw("unkillable");
+            failpoints::throw(Failpoint::UnkillableWorkers);
             let began = Instant::now();
             let outcome = transformed!(call(), &m, [SPINS, 14, 1, ALWAYS]).map(drop);
             let took = began.elapsed();
-            failpoints::release("unkillable");
+            failpoints::release(Failpoint::UnkillableWorkers);
             match outcome.unwrap_err() {
                 Error::WorkerUnkillable { pid, waited } => assert_eq!((pid, waited), (worker, ms(5000))),
                 other => panic!("{other}"),

@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use rowfork::failpoints::{self, Failpoint};
 use rowfork::{Error, SharedArray, fork, segment};
 
 use harmed::matrix;
@@ -73,7 +74,7 @@ fn family_of(root: i32) -> BTreeSet<i32> {
 fn plays_a_role() {
     let Ok(role) = std::env::var(support::ROLE) else { return };
     let words: Vec<&str> = role.split(' ').collect();
-    isolated::throw_what_the_environment_says();
+    failpoints::throw_by_environment();
     match words[..] {
         // Says the zygote's number, has three names, calls for ever.
         ["calls", prefix] => {
@@ -401,7 +402,10 @@ fn param_of(round: u64) -> rowfork::Param<pooled::Harm> {
 #[test]
 fn each_protection_is_seen_by_its_test() {
     isolated::each_fails_without(&[
-        ("keep the caller's descriptors", "a_pipe_that_the_caller_closes_ends_although_pools_live"),
+        (
+            Failpoint::KeepDescriptorsOfCaller,
+            "a_pipe_that_the_caller_closes_ends_although_pools_live",
+        ),
         // (Who leaves names cannot be seen here: another test's zygote takes them away.)
     ]);
 }

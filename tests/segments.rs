@@ -11,6 +11,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::process::Command;
 
 use ndarray::{Array2, Ix1, Ix2, array, s};
+use rowfork::failpoints::{self, Failpoint};
 use rowfork::{Error, SharedArray, segment};
 use support::{
     Holder, Names, as_player, eventually, hold, is_root, open_descriptors, player, say, shm, skip,
@@ -45,7 +46,7 @@ fn user_ids(id: &str) -> Command {
 #[ignore = "plays a part in other tests"]
 fn plays_a_role() {
     let Ok(role) = std::env::var(support::ROLE) else { return };
-    isolated::throw_what_the_environment_says();
+    failpoints::throw_by_environment();
     let words: Vec<&str> = role.split(' ').collect();
     match words[..] {
         ["hold", name] => {
@@ -205,7 +206,7 @@ fn a_persisted_array_outlives_its_maker_until_removed() {
 
 #[test]
 fn a_name_that_leads_elsewhere_by_now_is_left_alone() {
-    isolated::throw_what_the_environment_says();
+    failpoints::throw_by_environment();
     let names = Names::new();
     let name = names.name("a");
     let m = make(&name).unwrap();
@@ -473,9 +474,9 @@ fn a_segment_is_kept_out_of_core_dumps_and_has_huge_pages() {
 #[test]
 fn each_protection_is_seen_by_its_test() {
     isolated::each_fails_without(&[
-        ("names, not inodes", "a_name_that_leads_elsewhere_by_now_is_left_alone"),
+        (Failpoint::CompareNamesNotInodes, "a_name_that_leads_elsewhere_by_now_is_left_alone"),
         (
-            "whoever drops takes the name away",
+            Failpoint::AnyProcessRemovesName,
             "a_forked_child_may_drop_and_make_arrays_and_never_takes_a_name_away",
         ),
     ]);

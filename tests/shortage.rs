@@ -12,6 +12,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::process::Command;
 
 use ndarray::Ix1;
+use rowfork::failpoints::{self, Failpoint};
 use rowfork::{Error, SharedArray, segment};
 use support::{Holder, Names, as_player, hold, is_root, player, run, say, shm, skip};
 
@@ -26,7 +27,7 @@ fn make(name: Option<&str>, mib: usize) -> rowfork::Result<SharedArray<f64, Ix1>
 #[ignore = "plays a part in other tests"]
 fn plays_a_role() {
     let Ok(role) = std::env::var(support::ROLE) else { return };
-    isolated::throw_what_the_environment_says();
+    failpoints::throw_by_environment();
     let words: Vec<&str> = role.split(' ').collect();
     match words[..] {
         ["tiny"] => {
@@ -860,14 +861,14 @@ fn without_madv_collapse_small_pages_will_do() {
 #[test]
 fn each_protection_is_seen_by_its_test() {
     isolated::each_fails_without(&[
-        ("no look at the file size limit", "a_file_size_limit_is_an_error_not_a_sigxfsz"),
-        ("no look at memory", "a_control_groups_memory_limit_is_an_error_not_a_kill"),
+        (Failpoint::NoFileSizeCheck, "a_file_size_limit_is_an_error_not_a_sigxfsz"),
+        (Failpoint::NoMemoryCheck, "a_control_groups_memory_limit_is_an_error_not_a_kill"),
         (
-            "no sacrifice near the limit",
+            Failpoint::NoReservationInChild,
             "memory_that_others_take_after_the_look_at_it_costs_a_child_and_not_the_caller",
         ),
         (
-            "no sacrifice near the limit",
+            Failpoint::NoReservationInChild,
             "a_child_reserves_more_than_half_of_what_a_group_has_left_and_nothing_less",
         ),
     ]);

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use crate::error::DeathCause;
-use crate::failpoints;
+use crate::failpoints::{Failpoint, is_on};
 
 /// The most deaths more that are borne because others die, too: a call must end.
 const EXTRA_ATTEMPTS_MAX: u32 = 5;
@@ -88,8 +88,7 @@ impl Blame {
             *history = fresh;
         }
         history.deaths += 1;
-        let in_doubt =
-            cause.may_come_from_outside() && !failpoints::is_on("no benefit of the doubt");
+        let in_doubt = cause.may_come_from_outside() && !is_on(Failpoint::BlameRowForOutsideKills);
         history.beyond_doubt += u32::from(!in_doubt);
         let RowHistory { deaths, beyond_doubt, .. } = *history;
         let elsewhere = self.from_outside.iter().filter(|rows| !rows.contains(&row)).count();

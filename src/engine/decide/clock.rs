@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::engine::control::Owner;
 use crate::error::DeathCause;
-use crate::failpoints;
+use crate::failpoints::{Failpoint, is_on};
 
 /// How long a worker may take to put its process in order. It takes 0.1 ms; a lock of the caller's
 /// that some `atfork` handler waits for takes for ever.
@@ -60,7 +60,7 @@ impl Clock {
 
     /// Whether the time for the call is over.
     pub(super) fn is_over(&self, now: Instant) -> bool {
-        self.deadline.is_some_and(|deadline| now >= deadline) && !failpoints::is_on("no deadline")
+        self.deadline.is_some_and(|deadline| now >= deadline) && !is_on(Failpoint::NoDeadline)
     }
 
     /// Takes note of what the workers show, and gives those that are overdue now, with the reason.
@@ -78,8 +78,8 @@ impl Clock {
                 (*seen, *since) = (vital, now);
             }
             let (limit, cause) = match (vital.ready, self.stall_limit) {
-                (false, _) if failpoints::is_on("no limit on a start") => continue,
-                (true, Some(_)) if failpoints::is_on("no stall detection") => continue,
+                (false, _) if is_on(Failpoint::NoStartLimit) => continue,
+                (true, Some(_)) if is_on(Failpoint::NoStallDetection) => continue,
                 (false, _) => (vital.start_limit, DeathCause::HungAtStart),
                 (true, Some(limit)) => {
                     (limit, DeathCause::Stalled { limit, caller_threads: self.caller_threads })

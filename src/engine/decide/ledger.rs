@@ -11,7 +11,7 @@ use crate::engine::control::{
     ClaimState, MAX_FAILED_ROWS, Message, MessageKind, Owner, Saved, digest,
 };
 use crate::error::{DeathCause, Error, FailedRow};
-use crate::failpoints;
+use crate::failpoints::{Failpoint, is_on};
 
 /// So many deaths over units, with none finished and no row convicted in between, end the call; and
 /// for each worker as many more as a conviction may take, since all may be at rows that kill.
@@ -175,8 +175,7 @@ impl Ledger {
             death.message.as_ref().filter(|message| message.kind != MessageKind::Setup)?;
         let held =
             Self::held_by(states, death.owner).any(|unit| self.rows(unit).contains(&message.row));
-        (held && message.row == death.row || failpoints::is_on("believe any message"))
-            .then_some(message)
+        (held && message.row == death.row || is_on(Failpoint::BelieveAnyMessage)).then_some(message)
     }
 
     /// Takes the kernel's own failure as the answer if no lower row has one; unless the call goes
@@ -262,7 +261,7 @@ impl Ledger {
         held: &[usize],
         changes: &mut Vec<Change>,
     ) {
-        if failpoints::is_on("trust after a crash") {
+        if is_on(Failpoint::TrustAfterCrash) {
             return;
         }
         let row =
@@ -372,7 +371,7 @@ impl Ledger {
         let named = left.contains(&row);
         let alone = left.len() == 1
             || self.rules.division == Division::Never
-            || failpoints::is_on("convict in company");
+            || is_on(Failpoint::ConvictWithoutRunAlone);
         // A fold notes a row before it passes over it: no row is convicted twice.
         let passed_over = self.failed.iter().any(|failed| failed.row == row);
         if named

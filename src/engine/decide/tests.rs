@@ -1,12 +1,14 @@
 //! The rule book of deaths, over a table of claim words without a process.
 
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use ClaimState::{Claimed, Corrupt, Done, Free, Retired};
 
 use super::*;
 use crate::engine::blocks::RowBlocks;
-use crate::engine::control::{MAX_FAILED_ROWS, MessageKind, Saved};
+use crate::engine::control::{MAX_FAILED_ROWS, Message, MessageKind, Owner, Saved};
+use crate::error::DeathCause;
 
 const A: Owner = Owner { slot: 0, generation: 0 };
 const B: Owner = Owner { slot: 1, generation: 0 };

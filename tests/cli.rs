@@ -369,7 +369,8 @@ fn what_python_has_mapped_is_said_to_be_and_stays_its_own_when_it_is_removed() {
     let mut made = SharedArray::<f64, _>::zeros(&name, (3, 4)).unwrap();
     made.persist().unwrap();
     drop(made);
-    let script = "import sys, numpy as np\na = np.load(sys.argv[1], mmap_mode='r')\nprint('ready', flush=True)\nsys.stdin.read()\nprint(a.sum())";
+    let script = "import sys, numpy as np\na = np.load(sys.argv[1], mmap_mode='r')\n\
+                  print('ready', flush=True)\nsys.stdin.read()\nprint(a.sum())";
     let mut python = std::process::Command::new("python3");
     python
         .args(["-c", script])

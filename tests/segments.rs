@@ -89,9 +89,10 @@ fn plays_a_role() {
             assert!(refused(attach(name).unwrap_err()));
             assert!(refused(SharedArray::<f64, Ix2>::read_copy(name).unwrap_err()));
             assert!(refused(segment::remove(name).unwrap_err()));
-            assert!(
-                matches!(make(name), Err(Error::NameInUse { owner_uid: uid, .. }) if uid == owner_uid)
-            );
+            assert!(matches!(
+                make(name),
+                Err(Error::NameInUse { owner_uid: uid, .. }) if uid == owner_uid
+            ));
             assert!(segment::list().unwrap().iter().all(|s| s.name != name));
             assert!(std::fs::remove_file(shm(name)).is_err());
             assert!(
@@ -353,7 +354,8 @@ fn the_umask_neither_opens_nor_locks_a_segment() {
 
 #[test]
 fn every_layout_is_copied_in_parallel_as_it_reads() {
-    let base = Array2::from_shape_fn((1030, 1031), |(i, j)| (i * 1031 + j) as f64); // 8.5 MB: five chunks
+    // 8.5 MB: five chunks.
+    let base = Array2::from_shape_fn((1030, 1031), |(i, j)| (i * 1031 + j) as f64);
     let row = base.slice(s![..1, ..]);
     let views = [
         base.view(),

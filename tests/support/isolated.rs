@@ -33,14 +33,15 @@ macro_rules! isolated_tests {
         $(#[$meta])*
         #[test]
         fn $name() {
-            $crate::isolated::run(concat!(module_path!(), "::", stringify!($name)), || $body);
+            $crate::isolated::isolated(|| $body);
         }
     )*};
 }
 
-/// Runs `body` in a process of its own. `path` is the test's full name, crate included.
-pub(crate) fn run(path: &str, body: impl FnOnce()) {
-    let name = path.split_once("::").map_or(path, |(_crate, name)| name);
+/// Runs a test in a process of its own. `body` is a closure in the test's function: its type has
+/// the test's name.
+pub(crate) fn isolated<F: FnOnce()>(body: F) {
+    let name = test_of_closure::<F>();
     if std::env::var_os(MARK).is_some() {
         failpoints::throw_by_environment();
         let before = Belongings::of_this_process();
@@ -62,6 +63,13 @@ pub(crate) fn run(path: &str, body: impl FnOnce()) {
     }
     assert!(output.contains("1 passed") || !succeeded, "no test of the name {name}:\n{output}");
     assert!(succeeded, "{name} failed in its own process:\n{output}");
+}
+
+/// The name of the function that a closure stands in, as the harness has it: without the crate.
+fn test_of_closure<F>() -> &'static str {
+    let closure = std::any::type_name::<F>();
+    let test = closure.strip_suffix("::{{closure}}").expect("a closure");
+    test.split_once("::").map_or(test, |(_crate, name)| name)
 }
 
 /// One test of this binary, in a process of its own.
@@ -87,8 +95,8 @@ pub(crate) fn fails_without(failpoint: Failpoint, test: &str) {
     assert!(!succeeded, "{test} does not notice {failpoint}\n{output}");
 }
 
-/// Sees it for each failpoint and the test that is to notice it, some at a time. The panic names all
-/// that no test notices.
+/// Sees it for each failpoint and the test that is to notice it, some at a time. The panic names
+/// all that no test notices.
 pub(crate) fn each_fails_without(table: &[(Failpoint, &str)]) {
     let seen = |&(failpoint, test): &(Failpoint, &str)| {
         let panic = std::panic::catch_unwind(|| fails_without(failpoint, test)).err()?;
@@ -137,7 +145,7 @@ pub(crate) fn output_within(mut command: Command, limit: Duration) -> (bool, Str
                 break false;
             }
             Ok(WaitStatus::StillAlive) | Err(nix::Error::EINTR) => {
-                std::thread::sleep(Duration::from_millis(2))
+                std::thread::sleep(Duration::from_millis(2));
             }
             Ok(WaitStatus::Exited(_, 0)) => break true,
             Ok(_) => {

@@ -365,7 +365,8 @@ fn files_do_not_import_each_other_in_a_circle() {
 
 #[test]
 fn the_reader_of_this_test_sees_what_is_imported() {
-    let text = "use a::{self, b::{C, d as e}};\npub(crate) use super::x;\nmod c {\n    use super::v;\n}\nlet y = crate::z::w();";
+    let text = "use a::{self, b::{C, d as e}};\npub(crate) use super::x;\n\
+                mod c {\n    use super::v;\n}\nlet y = crate::z::w();";
     let paths: Vec<String> = uses(text).into_iter().map(|used| used.path.join("::")).collect();
     assert_eq!(paths, ["a", "a::b::C", "a::b::d", "super::x", "self::v"]);
     assert_eq!(inline_paths(&without_uses(text)), [["crate", "z", "w"]]);

@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 use ndarray::{Array1, Axis, Ix2};
 use rowfork::{CancelToken, EarlyEnd, Error, Fork, Policy, Report, Row, RowMut, SharedArray, fork};
 
+use isolated::isolated;
 use outside::{Harm, Random, Sent, harmed_from_outside};
 
 /// None of our values.
@@ -97,7 +98,8 @@ impl fmt::Display for Call {
         } = self;
         write!(
             f,
-            "seed {seed}, round {round}: {operation} of {:?}, {workers} workers, block_rows {block_rows:?}, \
+            "seed {seed}, round {round}: {operation} of {:?}, {workers} workers, \
+             block_rows {block_rows:?}, \
              guard {guard}, fill {fills}, deadline {deadline:?}, cancelled after {cancel_after:?}",
             self.m.shape()
         )
@@ -357,11 +359,11 @@ impl Call {
                     |sums, others| add_up(sums.iter_mut(), others.iter().copied()),
                 );
                 let fold = |sums: &mut Vec<f64>, row: usize| {
-                    add_up(sums, m.view().row(row).iter().copied())
+                    add_up(sums, m.view().row(row).iter().copied());
                 };
                 let expected = |missing: &[Range<usize>]| {
                     self.folded(missing, zeros.to_vec(), fold, |sums, others| {
-                        add_up(sums, others.iter().copied())
+                        add_up(sums, others.iter().copied());
                     })
                 };
                 let folded = folded.map(rowfork::Output::into_parts);
@@ -525,32 +527,47 @@ fn from_environment(variable: &str) -> Option<u64> {
     std::env::var(variable).ok().map(|value| value.parse().expect("a number"))
 }
 
-isolated_tests! {
-    fn a_thousand_calls_under_random_kills_stops_and_limits_have_no_wrong_bit() {
+#[test]
+fn a_thousand_calls_under_random_kills_stops_and_limits_have_no_wrong_bit() {
+    isolated(|| {
         let rounds = from_environment("ROWFORK_TEST_ROUNDS").unwrap_or(1000);
-        let seed = from_environment("ROWFORK_TEST_SEED").unwrap_or_else(|| u64::from(std::process::id()));
+        let seed =
+            from_environment("ROWFORK_TEST_SEED").unwrap_or_else(|| u64::from(std::process::id()));
         // Shared ones: stacks of threads that are gone are kept for others.
         let n_mappings = || {
             let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
-            maps.lines().filter(|line| line.split(' ').nth(1).is_some_and(|flags| flags.ends_with('s'))).count()
+            maps.lines()
+                .filter(|line| line.split(' ').nth(1).is_some_and(|flags| flags.ends_with('s')))
+                .count()
         };
         Call::random(seed, 0).run(&mut Tally::default());
         let before = n_mappings();
-        let harm = Harm { pause: (Duration::from_millis(1), Duration::from_millis(12)), stop_one_in: 4 };
+        let harm =
+            Harm { pause: (Duration::from_millis(1), Duration::from_millis(12)), stop_one_in: 4 };
         let began = Instant::now();
         let (tally, Sent { kills, stops, continues }) = harmed_from_outside(harm, seed, || {
             let mut tally = Tally::default();
             (0..rounds).for_each(|round| Call::random(seed, round).run(&mut tally));
             tally
         });
-        let Tally { deaths, rerun_rows, early_ends, missing_rows, errors, interrupted_updates, longest } = tally;
+        let Tally {
+            deaths,
+            rerun_rows,
+            early_ends,
+            missing_rows,
+            errors,
+            interrupted_updates,
+            longest,
+        } = tally;
         println!(
-            "FIGURE {rounds} calls in {:.1} s, the longest {longest:?} (seed {seed}): {kills} kills, {stops} stops and \
-             {continues} continues sent; {deaths} deaths seen, {rerun_rows} rows re-run, {early_ends} early ends with \
-             {missing_rows} rows missing, {errors} errors of time, {interrupted_updates} of them interrupted updates",
+            "FIGURE {rounds} calls in {:.1} s, the longest {longest:?} (seed {seed}): {kills} \
+             kills, \
+             {stops} stops and {continues} continues sent; {deaths} deaths seen, {rerun_rows} rows \
+             re-run, {early_ends} early ends with {missing_rows} rows missing, {errors} errors of \
+             time, {interrupted_updates} of them interrupted updates",
             began.elapsed().as_secs_f64()
         );
         assert_eq!(n_mappings(), before, "shared mappings");
         assert!(deaths as u64 >= rounds / 20 && kills > 0 && stops > 0, "the test did not disturb");
-    }
+    });
 }

@@ -10,6 +10,7 @@ use std::process::Stdio;
 
 use command::{command, ran, read, rowfork, write};
 use ndarray::{Array1, Array2, Axis, array};
+use rowfork::failpoints::{self, Failpoint};
 use rowfork::{SharedArray, exact_mean, exact_sum, segment};
 use support::{Names, golden, shm, skip};
 use tempfile::TempDir;
@@ -334,10 +335,10 @@ fn an_answer_is_the_same_where_it_cannot_be_made_in_its_file() {
     let m = matrix(5000, 5);
     let (dir, file) = file_of(&m);
     let expected = lines(&rowfork(["sum", &file]).ok());
-    for without in ["no drafts in place", "no nameless drafts"] {
+    for without in [Failpoint::NoDraftsInPlace, Failpoint::NoNamelessDrafts] {
         let out = dir.path().join("out.npy");
         let mut asked = command(["sum", &file, "-o", out.to_str().unwrap()]);
-        asked.env("ROWFORK_TEST_WITHOUT", without);
+        asked.env(failpoints::VARIABLE, without.to_string());
         ran(asked).ok();
         assert_eq!(bits(&read(&out)), bits(&expected), "{without}");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
@@ -368,7 +369,8 @@ fn what_python_has_mapped_is_said_to_be_and_stays_its_own_when_it_is_removed() {
     let mut made = SharedArray::<f64, _>::zeros(&name, (3, 4)).unwrap();
     made.persist().unwrap();
     drop(made);
-    let script = "import sys, numpy as np\na = np.load(sys.argv[1], mmap_mode='r')\nprint('ready', flush=True)\nsys.stdin.read()\nprint(a.sum())";
+    let script = "import sys, numpy as np\na = np.load(sys.argv[1], mmap_mode='r')\n\
+                  print('ready', flush=True)\nsys.stdin.read()\nprint(a.sum())";
     let mut python = std::process::Command::new("python3");
     python
         .args(["-c", script])

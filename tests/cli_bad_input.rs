@@ -218,8 +218,10 @@ fn a_full_disk_is_known_before_the_work_and_keeps_what_was_there() {
     let file = input.to_str().unwrap();
     let disk = dir.path().join("disk");
     fs::create_dir(&disk).unwrap();
-    let script = "mount -t tmpfs -o size=256k rowfork-test \"$1\" && echo before > \"$1/out.npy\" && \
-                  \"$0\" sum \"$2\" -o \"$1/out.npy\"; echo $?; cat \"$1/out.npy\"; ls -A \"$1\" | wc -l";
+    let script = "mount -t tmpfs -o size=256k rowfork-test \"$1\" && \
+                  echo before > \"$1/out.npy\" && \
+                  \"$0\" sum \"$2\" -o \"$1/out.npy\"; echo $?; \
+                  cat \"$1/out.npy\"; ls -A \"$1\" | wc -l";
     let mut inside = Command::new("unshare");
     inside
         .args(["-m", "sh", "-c", script])

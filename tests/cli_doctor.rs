@@ -57,7 +57,8 @@ fn with_a_shm_of(size: &str, args: &[&str]) -> Option<Command> {
     }
     let mut command = Command::new("unshare");
     let script = format!(
-        "mount -t tmpfs -o size={size},mode=1777 rowfork-test /dev/shm || exit 99; \"$0\" \"$@\"; code=$?; \
+        "mount -t tmpfs -o size={size},mode=1777 rowfork-test /dev/shm || exit 99; \
+         \"$0\" \"$@\"; code=$?; \
          [ -z \"$(ls -A /dev/shm)\" ] || exit 98; exit $code"
     );
     command
@@ -96,7 +97,7 @@ fn finding(done: &Output, what: &str) -> (String, String) {
 }
 
 // ---- doctor
-// ----------------------------------------------------------------------------------------------------
+// --------------------------------------------------------------------------------------------
 
 #[test]
 fn doctor_says_all_there_is_and_its_exit_code_whether_something_is_bad() {
@@ -104,7 +105,12 @@ fn doctor_says_all_there_is_and_its_exit_code_whether_something_is_bad() {
     let found = findings(&done);
     let whats: Vec<&str> = found.iter().map(|(_, what, _)| &**what).collect();
     assert_eq!(whats, LOOKED_AT, "{}", said(&done));
-    assert!(found.iter().all(|(verdict, _, is)| ["good", "note", "bad"].contains(&&**verdict) && !is.is_empty()));
+    assert!(
+        found
+            .iter()
+            .all(|(verdict, _, is)| ["good", "note", "bad"].contains(&&**verdict)
+                && !is.is_empty())
+    );
     let bad = found.iter().any(|(verdict, ..)| verdict == "bad");
     assert_eq!(done.status.code(), Some(i32::from(bad)), "{}", said(&done));
     let advised = String::from_utf8_lossy(&done.stdout)
@@ -203,7 +209,7 @@ fn a_segment_whose_maker_is_gone_is_counted_and_left_alone() {
 }
 
 // ---- bench
-// -----------------------------------------------------------------------------------------------------
+// --------------------------------------------------------------------------------------------
 
 const BENCH: [&str; 5] = ["bench", "--size", "1MiB", "--columns", "100"];
 

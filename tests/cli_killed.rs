@@ -14,6 +14,7 @@ use command::{command, read, rowfork, write};
 use ndarray::{Array2, Axis};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
+use rowfork::failpoints::{self, Failpoint};
 use rowfork::segment;
 use support::{Names, eventually, shm};
 use tempfile::TempDir;
@@ -33,7 +34,7 @@ struct Scene {
     /// Sums of all columns, and of those of the last thing that may be asked for.
     expected: [Vec<f64>; 2],
     /// What the command is to go without: a failpoint of the library.
-    without: Option<&'static str>,
+    without: Option<Failpoint>,
 }
 
 impl Scene {
@@ -65,8 +66,8 @@ impl Scene {
 
     fn start(&self, which: usize) -> Child {
         let mut command = command(self.asked(which));
-        if let Some(protection) = self.without {
-            command.env("ROWFORK_TEST_WITHOUT", protection);
+        if let Some(failpoint) = self.without {
+            command.env(failpoints::VARIABLE, failpoint.to_string());
         }
         command.env(MARK, &self.name).process_group(0).stdout(Stdio::null()).stderr(Stdio::piped());
         command.spawn().unwrap()
@@ -161,7 +162,7 @@ fn a_hundred_signals_at_random_times_leave_no_process_no_name_and_no_half_answer
 
 #[test]
 fn nor_do_they_where_a_file_has_a_name_while_it_is_made() {
-    interrupted_at_random(&Scene { without: Some("no nameless drafts"), ..Scene::new() });
+    interrupted_at_random(&Scene { without: Some(Failpoint::NoNamelessDrafts), ..Scene::new() });
 }
 
 fn interrupted_at_random(scene: &Scene) {
@@ -194,7 +195,7 @@ fn after_a_hundred_kills_gc_leaves_what_was_asked_to_stay_and_no_more() {
 
 #[test]
 fn nor_does_more_stay_where_a_file_has_a_name_while_it_is_made() {
-    killed_at_random(&Scene { without: Some("no nameless drafts"), ..Scene::new() });
+    killed_at_random(&Scene { without: Some(Failpoint::NoNamelessDrafts), ..Scene::new() });
 }
 
 fn killed_at_random(scene: &Scene) {
@@ -219,14 +220,14 @@ fn a_signal_before_the_first_worker_and_after_the_last_takes_a_visible_draft_awa
         return support::skip("strace is not installed, or may not trace");
     }
     let scene = Scene::new();
-    let visible = "no nameless drafts";
-    let copied = "no nameless drafts,no drafts in place";
+    let visible = Failpoint::NoNamelessDrafts.to_string();
+    let copied = format!("{visible},{}", Failpoint::NoDraftsInPlace);
     // The room for it is taken; the answer is copied (before, its segment was made as long as it
     // is); its permissions become those of what it replaces, before it does.
     for (held_up, when, without, replaced) in [
-        ("fallocate", 1, visible, false),
-        ("ftruncate", 2, copied, false),
-        ("fchmod", 1, visible, true),
+        ("fallocate", 1, &visible, false),
+        ("ftruncate", 2, &copied, false),
+        ("fchmod", 1, &visible, true),
     ] {
         if replaced {
             std::fs::write(&scene.out, "before").unwrap();
@@ -243,10 +244,7 @@ fn a_signal_before_the_first_worker_and_after_the_last_takes_a_visible_draft_awa
             "-e",
             &inject,
         ]);
-        tracer
-            .arg(support::rowfork_path())
-            .args(scene.asked(0))
-            .env("ROWFORK_TEST_WITHOUT", without);
+        tracer.arg(support::rowfork_path()).args(scene.asked(0)).env(failpoints::VARIABLE, without);
         let mut child = tracer.spawn().unwrap();
         assert!(eventually(|| left_in(scene.dir.path())
             .iter()

@@ -24,9 +24,11 @@ use ndarray::Ix2;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap};
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::Signal;
+use rowfork::failpoints::Failpoint;
 use rowfork::{DeathCause, Error, Fork, Policy, Report, SharedArray, fork};
 
 use harmed::{first_time, matrix};
+use isolated::isolated;
 use shared::{SharedWord, raise};
 
 const N_ROWS: usize = 30;
@@ -91,7 +93,14 @@ fn run_no_instruction(_: &Traps) {
 fn divide_by_zero(_: &Traps) {
     // SAFETY: has no effect but the signal.
     unsafe {
-        std::arch::asm!("xor edx, edx", "xor ecx, ecx", "div ecx", inout("eax") 1 => _, out("ecx") _, out("edx") _);
+        std::arch::asm!(
+            "xor edx, edx",
+            "xor ecx, ecx",
+            "div ecx",
+            inout("eax") 1 => _,
+            out("ecx") _,
+            out("edx") _,
+        );
     };
 }
 
@@ -106,7 +115,10 @@ fn deeper(depth: u64) -> u64 {
 }
 
 fn faulted(cause: &DeathCause, wanted: i32) -> bool {
-    matches!(cause, DeathCause::MemoryFault { signal, read_only_segment: None, .. } if *signal == wanted)
+    matches!(
+        cause,
+        DeathCause::MemoryFault { signal, read_only_segment: None, .. } if *signal == wanted
+    )
 }
 
 /// Everything that ends a worker and is no failure that the kernel itself reports.
@@ -300,23 +312,36 @@ fn without(row: usize, mut bits: Vec<u64>) -> Vec<u64> {
     bits
 }
 
-isolated_tests! {
-    fn a_crash_that_happens_once_changes_no_bit() {
+#[test]
+fn a_crash_that_happens_once_changes_no_bit() {
+    isolated(|| {
         every_case(|case, m, traps| {
             let (what, times) = (case.name(), SharedWord::new());
             let (bits, report) = transformed(&case.options(), m, |row, stage| {
-                if (row, stage) == (case.victim, case.stage) && first_time(&times) { (case.crash.die)(traps) }
-            }).unwrap_or_else(|error| panic!("{what}: {error}"));
+                if (row, stage) == (case.victim, case.stage) && first_time(&times) {
+                    (case.crash.die)(traps);
+                }
+            })
+            .unwrap_or_else(|error| panic!("{what}: {error}"));
             assert!(bits == undisturbed(m), "{what}: other bits");
             assert_eq!(report.deaths.len(), 1, "{what}: {report}");
-            assert!((case.crash.is_cause)(&report.deaths[0].cause, traps), "{what}: {}", report.deaths[0].cause);
+            assert!(
+                (case.crash.is_cause)(&report.deaths[0].cause, traps),
+                "{what}: {}",
+                report.deaths[0].cause
+            );
             assert_eq!(report.deaths[0].rows, Some(case.rows()), "{what}");
-            assert!(report.failed_rows.is_empty() && report.missing_rows.is_empty(), "{what}: {report}");
+            assert!(
+                report.failed_rows.is_empty() && report.missing_rows.is_empty(),
+                "{what}: {report}"
+            );
             // What is run again: the block; after a crash all rows, or those of the worker.
             match (case.crash.wild, case.guard) {
                 (false, _) => assert_eq!(report.rerun_rows, BLOCK_ROWS, "{what}"),
                 (true, false) => assert_eq!(report.rerun_rows, BLOCK_ROWS + N_ROWS, "{what}"),
-                (true, true) if case.workers == 1 => assert_eq!(report.rerun_rows, case.rows().end, "{what}"),
+                (true, true) if case.workers == 1 => {
+                    assert_eq!(report.rerun_rows, case.rows().end, "{what}");
+                }
                 (true, true) => {
                     let rerun = report.rerun_rows;
                     assert!(rerun.is_multiple_of(BLOCK_ROWS), "{what}: {rerun}");
@@ -324,31 +349,51 @@ isolated_tests! {
                 }
             }
         });
-    }
+    });
+}
 
-    fn a_row_that_always_crashes_is_the_one_that_the_error_names() {
+#[test]
+fn a_row_that_always_crashes_is_the_one_that_the_error_names() {
+    isolated(|| {
         every_case(|case, m, traps| {
             let what = case.name();
             let outcome = transformed(&case.options(), m, |row, stage| {
-                if (row, stage) == (case.victim, case.stage) { (case.crash.die)(traps) }
+                if (row, stage) == (case.victim, case.stage) {
+                    (case.crash.die)(traps);
+                }
             });
             match outcome.unwrap_err() {
                 Error::PoisonedRows { rows } => {
-                    assert_eq!((rows.len(), rows[0].row, rows[0].attempts), (1, case.victim, case.attempts()), "{what}");
-                    assert!((case.crash.is_cause)(&rows[0].cause, traps), "{what}: {}", rows[0].cause);
+                    assert_eq!(
+                        (rows.len(), rows[0].row, rows[0].attempts),
+                        (1, case.victim, case.attempts()),
+                        "{what}"
+                    );
+                    assert!(
+                        (case.crash.is_cause)(&rows[0].cause, traps),
+                        "{what}: {}",
+                        rows[0].cause
+                    );
                     assert!(rows[0].worker < case.workers, "{what}");
                 }
                 other => panic!("{what}: {other}"),
             }
         });
-    }
+    });
+}
 
-    fn a_row_that_always_crashes_is_the_only_one_that_a_call_goes_on_without() {
+#[test]
+fn a_row_that_always_crashes_is_the_only_one_that_a_call_goes_on_without() {
+    isolated(|| {
         every_case(|case, m, traps| {
             let what = case.name();
-            let (bits, report) = transformed(&case.options().policy(Policy::fill(f64::NAN)), m, |row, stage| {
-                if (row, stage) == (case.victim, case.stage) { (case.crash.die)(traps) }
-            }).unwrap_or_else(|error| panic!("{what}: {error}"));
+            let (bits, report) =
+                transformed(&case.options().policy(Policy::fill(f64::NAN)), m, |row, stage| {
+                    if (row, stage) == (case.victim, case.stage) {
+                        (case.crash.die)(traps);
+                    }
+                })
+                .unwrap_or_else(|error| panic!("{what}: {error}"));
             assert!(bits == without(case.victim, undisturbed(m)), "{what}: other bits");
             assert_eq!(report.failed_rows.len(), 1, "{what}: {report}");
             let failed = &report.failed_rows[0];
@@ -357,25 +402,44 @@ isolated_tests! {
             assert_eq!(report.missing_rows, [case.victim..case.victim + 1], "{what}");
             // Once among the other rows of its block, the others alone.
             let deaths = case.attempts() as usize + 1;
-            assert_eq!((report.deaths.len(), report.ended_early), (deaths, None), "{what}: {report}");
+            assert_eq!(
+                (report.deaths.len(), report.ended_early),
+                (deaths, None),
+                "{what}: {report}"
+            );
         });
-    }
+    });
+}
 
-    fn a_row_that_panics_is_the_one_that_the_error_names_or_the_call_goes_on_without() {
+#[test]
+fn a_row_that_panics_is_the_one_that_the_error_names_or_the_call_goes_on_without() {
+    isolated(|| {
         setrlimit(Resource::RLIMIT_CORE, 0, 0).unwrap();
         let m = matrix(N_ROWS, 4);
-        let panics: [(&str, fn()); 2] = [("a bad row", || panic!("a bad row")), ("and again", panic_twice)];
+        let panics: [(&str, fn()); 2] =
+            [("a bad row", || panic!("a bad row")), ("and again", panic_twice)];
         for (text, panics) in panics {
             for victim in VICTIMS {
                 for at in STAGES {
                     for workers in WORKERS {
                         for guard in [false, true] {
-                            let what = format!("{text} {at:?} stores, row {victim}, {workers} workers, guard {guard}");
-                            let options = || fork().workers(workers).block_rows(BLOCK_ROWS).guard(guard);
-                            let harm = |row, stage| if (row, stage) == (victim, at) { panics() };
+                            let what = format!(
+                                "{text} {at:?} stores, row {victim}, {workers} workers, guard \
+                                 {guard}"
+                            );
+                            let options =
+                                || fork().workers(workers).block_rows(BLOCK_ROWS).guard(guard);
+                            let harm = |row, stage| {
+                                if (row, stage) == (victim, at) {
+                                    panics();
+                                }
+                            };
                             match transformed(&options(), &m, harm).unwrap_err() {
                                 Error::KernelPanicked { row, message, location } => {
-                                    assert!(row == victim && message.contains(text), "{what}: {row} {message}");
+                                    assert!(
+                                        row == victim && message.contains(text),
+                                        "{what}: {row} {message}"
+                                    );
                                     assert!(location.starts_with(file!()), "{what}: {location}");
                                 }
                                 other => panic!("{what}: {other}"),
@@ -387,8 +451,12 @@ isolated_tests! {
                             let failed = &report.failed_rows[0];
                             assert_eq!((failed.row, failed.attempts), (victim, 1), "{what}");
                             assert!(
-                                matches!(&failed.cause, DeathCause::Panicked { message, .. } if message.contains(text)),
-                                "{what}: {}", failed.cause
+                                matches!(
+                                    &failed.cause,
+                                    DeathCause::Panicked { message, .. } if message.contains(text)
+                                ),
+                                "{what}: {}",
+                                failed.cause
                             );
                             assert_eq!(report.missing_rows, [victim..victim + 1], "{what}");
                             assert!(report.deaths.is_empty(), "{what}: {report}");
@@ -397,9 +465,12 @@ isolated_tests! {
                 }
             }
         }
-    }
+    });
+}
 
-    fn a_stray_store_into_another_row_before_a_crash_is_in_no_result() {
+#[test]
+fn a_stray_store_into_another_row_before_a_crash_is_in_no_result() {
+    isolated(|| {
         setrlimit(Resource::RLIMIT_CORE, 0, 0).unwrap();
         let m = matrix(N_ROWS, 4);
         let right = undisturbed(&m);
@@ -408,26 +479,34 @@ isolated_tests! {
                 let mut out = SharedArray::<f64, _>::zeros(None, (N_ROWS, 4)).unwrap();
                 let (times, start) = (SharedWord::new(), out.as_mut_ptr().expose_provenance());
                 let options = fork().workers(workers).block_rows(BLOCK_ROWS);
-                let report = options.transform_rows_into(&m, 4, &mut out, |row, out| {
-                    (0..2).for_each(|column| out[column] = row[column] * 3.0 + 0.1);
-                    (2..4).for_each(|column| out[column] = row[column] / 3.0);
-                    if row.index() == 14 && first_time(&times) {
-                        store_to(start + hit * 32 + 8);
-                        std::process::abort();
-                    }
-                }).unwrap();
+                let report = options
+                    .transform_rows_into(&m, 4, &mut out, |row, out| {
+                        (0..2).for_each(|column| out[column] = row[column] * 3.0 + 0.1);
+                        (2..4).for_each(|column| out[column] = row[column] / 3.0);
+                        if row.index() == 14 && first_time(&times) {
+                            store_to(start + hit * 32 + 8);
+                            std::process::abort();
+                        }
+                    })
+                    .unwrap();
                 let bits: Vec<u64> = out.view().iter().map(|value| value.to_bits()).collect();
                 assert!(bits == right, "{workers} workers, a store into row {hit}: {report}");
                 assert_eq!(report.rerun_rows, BLOCK_ROWS + N_ROWS);
             }
         }
-    }
+    });
+}
 
-    fn a_stray_store_into_another_row_is_a_fault_under_guard_that_names_address_segment_row_and_worker() {
+#[test]
+fn a_stray_store_into_another_row_is_a_fault_under_guard_that_names_address_segment_row_and_worker()
+{
+    isolated(|| {
         let name = isolated::unique_name("stray");
         let m = matrix(N_ROWS, 4);
         let right = undisturbed(&m);
-        for (workers, hit, always) in [(1, 0, false), (2, 13, false), (5, 29, false), (1, 29, true), (2, 0, true)] {
+        for (workers, hit, always) in
+            [(1, 0, false), (2, 13, false), (5, 29, false), (1, 29, true), (2, 0, true)]
+        {
             let mut out = SharedArray::<f64, _>::zeros(name.as_str(), (N_ROWS, 4)).unwrap();
             let (times, start) = (SharedWord::new(), out.as_mut_ptr().expose_provenance());
             let address = start + hit * 32 + 8;
@@ -440,13 +519,20 @@ isolated_tests! {
                 }
             });
             let segment = Some(format!("segment {name:?}"));
-            let expected = DeathCause::MemoryFault { signal: libc::SIGSEGV, address, read_only_segment: segment };
+            let expected = DeathCause::MemoryFault {
+                signal: libc::SIGSEGV,
+                address,
+                read_only_segment: segment,
+            };
             match outcome {
                 Ok(report) => {
                     let bits: Vec<u64> = out.view().iter().map(|value| value.to_bits()).collect();
                     assert!(!always && bits == right, "a store into row {hit}: {report}");
                     assert_eq!(report.deaths.len(), 1, "{report}");
-                    assert_eq!((&report.deaths[0].cause, &report.deaths[0].rows), (&expected, &Some(12..18)));
+                    assert_eq!(
+                        (&report.deaths[0].cause, &report.deaths[0].rows),
+                        (&expected, &Some(12..18))
+                    );
                     assert!(report.deaths[0].worker < workers);
                 }
                 Err(Error::PoisonedRows { rows }) => {
@@ -460,26 +546,30 @@ isolated_tests! {
                 Err(other) => panic!("{other}"),
             }
         }
-    }
+    });
+}
 
-    fn an_unguarded_call_in_whose_every_run_something_crashes_gives_no_result() {
+#[test]
+fn an_unguarded_call_in_whose_every_run_something_crashes_gives_no_result() {
+    isolated(|| {
         setrlimit(Resource::RLIMIT_CORE, 0, 0).unwrap();
         let m = matrix(N_ROWS, 4);
         for runs_with_a_crash in 1..=3 {
             // Another row in each run, so that none is to blame; what is done in such a run is
             // worthless.
             let (runs, crashes) = (SharedWord::new(), SharedWord::new());
-            let outcome = transformed(&fork().workers(1).block_rows(BLOCK_ROWS), &m, |row, stage| {
-                let run = runs.load(Ordering::Relaxed);
-                if stage == Stage::After && row == N_ROWS - 1 {
-                    runs.store(run + 1, Ordering::Relaxed);
-                }
-                let now = run < runs_with_a_crash && crashes.load(Ordering::Relaxed) == run;
-                if stage == Stage::Within && now && row as u64 == 5 + 7 * run {
-                    crashes.store(run + 1, Ordering::Relaxed);
-                    std::process::abort();
-                }
-            });
+            let outcome =
+                transformed(&fork().workers(1).block_rows(BLOCK_ROWS), &m, |row, stage| {
+                    let run = runs.load(Ordering::Relaxed);
+                    if stage == Stage::After && row == N_ROWS - 1 {
+                        runs.store(run + 1, Ordering::Relaxed);
+                    }
+                    let now = run < runs_with_a_crash && crashes.load(Ordering::Relaxed) == run;
+                    if stage == Stage::Within && now && row as u64 == 5 + 7 * run {
+                        crashes.store(run + 1, Ordering::Relaxed);
+                        std::process::abort();
+                    }
+                });
             match outcome {
                 Ok((bits, report)) => {
                     assert!(runs_with_a_crash < 3 && bits == undisturbed(&m), "{report}");
@@ -494,21 +584,24 @@ isolated_tests! {
                 Err(other) => panic!("{other}"),
             }
         }
-    }
+    });
 }
 
 #[test]
 fn each_protection_is_seen_by_its_test() {
     isolated::each_fails_without(&[
-        ("trust after a crash", "a_stray_store_into_another_row_before_a_crash_is_in_no_result"),
         (
-            "convict in company",
+            Failpoint::TrustAfterCrash,
+            "a_stray_store_into_another_row_before_a_crash_is_in_no_result",
+        ),
+        (
+            Failpoint::ConvictWithoutRunAlone,
             "a_row_that_always_crashes_is_the_only_one_that_a_call_goes_on_without",
         ),
         (
-            "writable output under guard",
+            Failpoint::WritableOutputUnderGuard,
             "a_stray_store_into_another_row_is_a_fault_under_guard_that_names_address_segment_row_and_worker",
         ),
-        ("writable segments", "a_crash_that_happens_once_changes_no_bit"),
+        (Failpoint::WritableSegments, "a_crash_that_happens_once_changes_no_bit"),
     ]);
 }

@@ -11,6 +11,7 @@ mod outside;
 use std::ops::Range;
 use std::time::Duration;
 
+use isolated::isolated;
 use ndarray::{Array1, Array2, Axis, Ix1, Ix2, Slice, array};
 use outside::{Harm, harmed_from_outside};
 use rowfork::{
@@ -100,21 +101,37 @@ fn large() -> (SharedArray<f64, Ix2>, Array1<f64>) {
     (SharedArray::copy_from(None, &matrix(40_000, 100, 6)).unwrap(), vector)
 }
 
-isolated_tests! {
-    fn killed_workers_change_no_bit() {
+#[test]
+fn killed_workers_change_no_bit() {
+    isolated(|| {
         let (m, vector) = large();
-        let halves = (m.columns(Slice::new(0, None, 2)).unwrap(), Array1::from_iter(vector.iter().step_by(2).copied()));
-        let harm = Harm { pause: (Duration::from_millis(1), Duration::from_millis(4)), stop_one_in: 0 };
+        let halves = (
+            m.columns(Slice::new(0, None, 2)).unwrap(),
+            Array1::from_iter(vector.iter().step_by(2).copied()),
+        );
+        let harm =
+            Harm { pause: (Duration::from_millis(1), Duration::from_millis(4)), stop_one_in: 0 };
         for (name, operation) in OPERATIONS {
             for (input, vector) in [(m.rows(..).unwrap(), &vector), (halves.0, &halves.1)] {
-                let expected = bits(operation(&fork().workers(1), input, vector).unwrap().as_slice());
+                let expected =
+                    bits(operation(&fork().workers(1), input, vector).unwrap().as_slice());
                 let (kills, _) = harmed_from_outside(harm, 9, || {
                     let mut kills = 0;
                     for _ in 0..500 {
-                        let results = operation(&fork().workers(2).block_rows(500), input, vector).unwrap();
-                        assert!(bits(results.as_slice()) == expected, "{name}: {}", results.report());
+                        let results =
+                            operation(&fork().workers(2).block_rows(500), input, vector).unwrap();
+                        assert!(
+                            bits(results.as_slice()) == expected,
+                            "{name}: {}",
+                            results.report()
+                        );
                         let killed = |cause: &DeathCause| *cause == DeathCause::Signalled(9);
-                        kills += results.report().deaths.iter().filter(|death| killed(&death.cause)).count();
+                        kills += results
+                            .report()
+                            .deaths
+                            .iter()
+                            .filter(|death| killed(&death.cause))
+                            .count();
                         if kills >= 5 {
                             break;
                         }
@@ -124,16 +141,23 @@ isolated_tests! {
                 assert!(kills >= 5, "{name}: {kills} workers killed in 500 calls");
             }
         }
-    }
+    });
+}
 
-    fn under_guard_a_deadline_leaves_rows_that_are_whole_and_rows_that_are_filled() {
+#[test]
+fn under_guard_a_deadline_leaves_rows_that_are_whole_and_rows_that_are_filled() {
+    isolated(|| {
         let (m, vector) = large();
         for (name, operation) in OPERATIONS {
             let input = m.rows(..).unwrap();
             let expected = bits(operation(&fork(), input, &vector).unwrap().as_slice());
             let guarded = || fork().workers(2).guard(true).policy(Policy::fill(-7.5));
-            let whole = operation(&guarded().deadline(Duration::from_secs(60)), input, &vector).unwrap();
-            assert!(bits(whole.as_slice()) == expected && whole.missing_rows().is_empty(), "{name}");
+            let whole =
+                operation(&guarded().deadline(Duration::from_secs(60)), input, &vector).unwrap();
+            assert!(
+                bits(whole.as_slice()) == expected && whole.missing_rows().is_empty(),
+                "{name}"
+            );
 
             // Until one has ended early, should this thread not get to look at the clock.
             let ended_early = (0..100).any(|round| {
@@ -144,27 +168,44 @@ isolated_tests! {
                     wanted[start..end].fill((-7.5_f64).to_bits());
                 }
                 assert!(bits(part.as_slice()) == wanted, "{name}: {}", part.report());
-                assert_eq!(part.missing_rows().is_empty(), part.report().ended_early.is_none(), "{name}");
+                assert_eq!(
+                    part.missing_rows().is_empty(),
+                    part.report().ended_early.is_none(),
+                    "{name}"
+                );
                 round >= 9 && part.report().ended_early == Some(EarlyEnd::Deadline)
             });
             assert!(ended_early, "{name}");
         }
-    }
+    });
+}
 
-    fn every_number_of_workers_and_block_size_gives_the_bits_of_one_row_alone() {
-        for (n_rows, n_columns) in [(0, 5), (1, 1), (7, 0), (3, 2), (500, 8), (70, 100), (65, 1000), (3, 50_000)] {
+#[test]
+fn every_number_of_workers_and_block_size_gives_the_bits_of_one_row_alone() {
+    isolated(|| {
+        for (n_rows, n_columns) in
+            [(0, 5), (1, 1), (7, 0), (3, 2), (500, 8), (70, 100), (65, 1000), (3, 50_000)]
+        {
             let rows = matrix(n_rows, n_columns, 1);
             let vector = matrix(1, n_columns, 2).row(0).to_owned();
             let m = SharedArray::copy_from(None, &rows).unwrap();
             for workers in [1, 2, 5] {
                 let what = format!("{n_rows} x {n_columns}, {workers} workers");
                 agree(&rows, &vector, &all_four!(fork().workers(workers), &m, &vector), &what);
-                agree(&rows, &vector, &all_four!(fork().workers(workers).block_rows(3), &m, &vector), &what);
+                agree(
+                    &rows,
+                    &vector,
+                    &all_four!(fork().workers(workers).block_rows(3), &m, &vector),
+                    &what,
+                );
             }
         }
-    }
+    });
+}
 
-    fn parts_of_arrays_are_read_as_they_are_seen() {
+#[test]
+fn parts_of_arrays_are_read_as_they_are_seen() {
+    isolated(|| {
         let rows = matrix(60, 90, 3);
         let vector = matrix(1, 30, 4).row(0).to_owned();
         let m = SharedArray::copy_from(None, &rows).unwrap();
@@ -181,9 +222,12 @@ isolated_tests! {
                 agree(&copy, &vector, &all_four!(fork().workers(workers), part, &vector), &what);
             }
         }
-    }
+    });
+}
 
-    fn all_axes_but_the_first_are_one_row() {
+#[test]
+fn all_axes_but_the_first_are_one_row() {
+    isolated(|| {
         let rows = matrix(20, 24, 5);
         let vector = matrix(1, 24, 6).row(0).to_owned();
         let images = rows.to_shape((20, 2, 3, 4)).unwrap().to_owned();
@@ -192,10 +236,18 @@ isolated_tests! {
         let turned = m.slice_axis(Axis(2), Slice::new(0, None, -1)).unwrap();
         let copy = images.slice_axis(Axis(2), Slice::new(0, None, -1)).to_owned();
         let copy = copy.to_shape((20, 24)).unwrap().to_owned();
-        agree(&copy, &vector, &all_four!(fork().workers(2), turned, &vector), "an axis turned round");
-    }
+        agree(
+            &copy,
+            &vector,
+            &all_four!(fork().workers(2), turned, &vector),
+            "an axis turned round",
+        );
+    });
+}
 
-    fn a_vector_may_be_a_slice_a_vec_an_array_of_any_stride_or_shared() {
+#[test]
+fn a_vector_may_be_a_slice_a_vec_an_array_of_any_stride_or_shared() {
+    isolated(|| {
         let rows = matrix(50, 10, 7);
         let m = SharedArray::copy_from(None, &rows).unwrap();
         let long = matrix(1, 30, 8).row(0).to_owned();
@@ -211,11 +263,18 @@ isolated_tests! {
         // A row of the very array.
         let view = m.view();
         let square = fork().row_dot(&m, view.row(3)).unwrap();
-        assert_eq!(square.as_slice()[3].to_bits(), exact_dot(&rows.row(3).to_vec(), &rows.row(3).to_vec()).to_bits());
-    }
+        assert_eq!(
+            square.as_slice()[3].to_bits(),
+            exact_dot(&rows.row(3).to_vec(), &rows.row(3).to_vec()).to_bits()
+        );
+    });
+}
 
-    fn small_integers_are_what_integers_give() {
-        let m = SharedArray::from_shape_fn(None, (300, 40), |(i, j)| ((i * 7 + j * 3) % 64) as f64).unwrap();
+#[test]
+fn small_integers_are_what_integers_give() {
+    isolated(|| {
+        let m = SharedArray::from_shape_fn(None, (300, 40), |(i, j)| ((i * 7 + j * 3) % 64) as f64)
+            .unwrap();
         let weights: Vec<f64> = (0..40).map(|j| f64::from(j % 8)).collect();
         let [means, dots, weighted, fast] = all_four!(fork().workers(2), &m, &weights);
         for i in 0..300_u32 {
@@ -229,20 +288,33 @@ isolated_tests! {
             assert_eq!(means[row], (f64::from(sum) / 40.0).to_bits());
             assert_eq!(weighted[row], (f64::from(dot) / f64::from(total)).to_bits());
         }
-    }
+    });
+}
 
-    fn rows_that_cancel_or_overflow_on_the_way_are_exact() {
+#[test]
+fn rows_that_cancel_or_overflow_on_the_way_are_exact() {
+    isolated(|| {
         let max = f64::MAX;
-        let m = SharedArray::copy_from(None, &array![[1e300, 1.0, -1e300], [max, max, max], [0.1, 0.1, 0.1]]).unwrap();
+        let m = SharedArray::copy_from(
+            None,
+            &array![[1e300, 1.0, -1e300], [max, max, max], [0.1, 0.1, 0.1]],
+        )
+        .unwrap();
         assert_eq!(fork().row_means(&m).unwrap().as_slice(), [1.0 / 3.0, max, 0.1]);
-        assert_eq!(fork().row_weighted_means(&m, &[2.0; 3]).unwrap().as_slice(), [1.0 / 3.0, max, 0.1]);
+        assert_eq!(
+            fork().row_weighted_means(&m, &[2.0; 3]).unwrap().as_slice(),
+            [1.0 / 3.0, max, 0.1]
+        );
         assert_eq!(fork().row_dot(&m, &[max, 3.0, max]).unwrap().as_slice()[0], 3.0);
         let no_weight = fork().row_weighted_means(&m, &[1.0, -1.0, 0.0]).unwrap();
         assert_eq!(no_weight.as_slice()[0], f64::INFINITY);
         assert!(no_weight.as_slice()[1].is_nan());
-    }
+    });
+}
 
-    fn outputs_that_are_there_are_filled() {
+#[test]
+fn outputs_that_are_there_are_filled() {
+    isolated(|| {
         let rows = matrix(200, 9, 9);
         let vector = matrix(1, 9, 10).row(0).to_owned();
         let m = SharedArray::copy_from(None, &rows).unwrap();
@@ -256,9 +328,12 @@ isolated_tests! {
             options.row_sums_fast_into(&m, fast).unwrap();
             agree(&rows, &vector, &outs.each_ref().map(|out| bits(out.as_slice())), "into");
         }
-    }
+    });
+}
 
-    fn vectors_and_outputs_of_another_length_are_refused_by_name() {
+#[test]
+fn vectors_and_outputs_of_another_length_are_refused_by_name() {
+    isolated(|| {
         let m = SharedArray::<f64, Ix2>::zeros(None, (5, 3)).unwrap();
         let mut out = SharedArray::<f64, _>::zeros(None, 5).unwrap();
         let mut short = SharedArray::<f64, _>::zeros(None, 4).unwrap();
@@ -271,26 +346,44 @@ isolated_tests! {
         assert_eq!(refused(fork().row_dot_into(&m, &[1.0; 4], &mut out).map(drop)), vector);
         let weights = ("array of weights", vec![3], vec![2]);
         assert_eq!(refused(fork().row_weighted_means(&m, &[1.0; 2]).map(drop)), weights);
-        assert_eq!(refused(fork().row_weighted_means_into(&m, &[1.0; 2], &mut out).map(drop)), weights);
+        assert_eq!(
+            refused(fork().row_weighted_means_into(&m, &[1.0; 2], &mut out).map(drop)),
+            weights
+        );
         let output = ("output", vec![5], vec![4]);
         assert_eq!(refused(fork().row_means_into(&m, &mut short).map(drop)), output);
         assert_eq!(refused(fork().row_dot_into(&m, &[1.0; 3], &mut short).map(drop)), output);
-        assert_eq!(refused(fork().row_weighted_means_into(&m, &[1.0; 3], &mut short).map(drop)), output);
+        assert_eq!(
+            refused(fork().row_weighted_means_into(&m, &[1.0; 3], &mut short).map(drop)),
+            output
+        );
         assert_eq!(refused(fork().row_sums_fast_into(&m, &mut short).map(drop)), output);
-    }
+    });
+}
 
-    fn options_that_cannot_be_are_refused_and_a_policy_is_taken() {
+#[test]
+fn options_that_cannot_be_are_refused_and_a_policy_is_taken() {
+    isolated(|| {
         let m = SharedArray::<f64, Ix2>::zeros(None, (5, 3)).unwrap();
         assert!(matches!(fork().workers(0).row_means(&m).unwrap_err(), Error::ZeroWorkers));
-        assert!(matches!(fork().workers(0).row_dot(&m, &[1.0; 3]).unwrap_err(), Error::ZeroWorkers));
+        assert!(matches!(
+            fork().workers(0).row_dot(&m, &[1.0; 3]).unwrap_err(),
+            Error::ZeroWorkers
+        ));
         let means = fork().policy(Policy::fill(-1.0)).row_means(&m).unwrap();
         assert_eq!(means.as_slice(), [0.0; 5]);
         assert!(means.missing_rows().is_empty());
-    }
+    });
+}
 
-    fn rows_of_no_elements_have_no_mean_and_the_sum_zero() {
+#[test]
+fn rows_of_no_elements_have_no_mean_and_the_sum_zero() {
+    isolated(|| {
         let m = SharedArray::<f64, Ix2>::zeros(None, (4, 0)).unwrap();
         let nan = f64::from_bits(0x7ff8_0000_0000_0000).to_bits();
-        assert_eq!(all_four!(fork(), &m, &[0.0; 0]), [vec![nan; 4], vec![0; 4], vec![nan; 4], vec![0; 4]]);
-    }
+        assert_eq!(
+            all_four!(fork(), &m, &[0.0; 0]),
+            [vec![nan; 4], vec![0; 4], vec![nan; 4], vec![0; 4]]
+        );
+    });
 }

@@ -8,6 +8,8 @@ use ndarray::{Array2, Ix2, Slice};
 use num_bigint::{BigInt, BigUint, Sign};
 use rowfork::{Bool, Element, Error, SharedArray, Summand, fork};
 
+use isolated::isolated;
+
 /// The least positive `f32` is 2^-149: in this unit every `f32` is an integer.
 const UNIT: i32 = -149;
 
@@ -98,23 +100,33 @@ fn the_oracle_rounds_to_the_nearest_f32_and_ties_to_even() {
     assert_eq!(oracle(&[-1e-45, 3e-45]).to_bits(), 1e-45_f32.to_bits());
 }
 
-isolated_tests! {
-    fn f32_sums_of_like_magnitudes_are_the_nearest() {
+#[test]
+fn f32_sums_of_like_magnitudes_are_the_nearest() {
+    isolated(|| {
         let mut random = Random(1);
         for n_columns in [1, 2, 3, 7, 8, 15, 16, 17, 31, 33, 64, 100, 1000] {
             let rows = random.rows((65, n_columns), |word| (word >> 40) as f32 / 1024.0 - 8192.0);
             f32_sums_are_nearest(&rows, &format!("{n_columns} columns"));
         }
-    }
+    });
+}
 
-    fn exact_kernel_f32_sums_of_any_finite_values_are_the_nearest() {
+#[test]
+fn exact_kernel_f32_sums_of_any_finite_values_are_the_nearest() {
+    isolated(|| {
         let mut random = Random(2);
         for n_columns in [2, 3, 5, 8, 16, 17, 100, 1000] {
-            f32_sums_are_nearest(&random.rows((65, n_columns), any_f32), &format!("{n_columns} columns"));
+            f32_sums_are_nearest(
+                &random.rows((65, n_columns), any_f32),
+                &format!("{n_columns} columns"),
+            );
         }
-    }
+    });
+}
 
-    fn exact_kernel_f32_sums_are_rounded_once_not_by_way_of_a_double() {
+#[test]
+fn exact_kernel_f32_sums_are_rounded_once_not_by_way_of_a_double() {
+    isolated(|| {
         // 1 + 2^-24 is halfway between two f32; 2^-80 decides, and a double cannot hold it beside
         // 1.
         let (one, half_ulp, little) = (1.0_f32, 2_f32.powi(-24), 2_f32.powi(-80));
@@ -127,9 +139,12 @@ isolated_tests! {
             [little, half_ulp, one, 0.0],
         ];
         f32_sums_are_nearest(&rows, "rounded once");
-    }
+    });
+}
 
-    fn exact_kernel_f32_sums_survive_cancellation() {
+#[test]
+fn exact_kernel_f32_sums_survive_cancellation() {
+    isolated(|| {
         let big = 2_f32.powi(100);
         let mut rows = Array2::zeros((40, 50));
         for (i, mut row) in rows.outer_iter_mut().enumerate() {
@@ -140,26 +155,45 @@ isolated_tests! {
             row[(i * 13 + 1) % n] += 2_f32.powi(-120);
         }
         f32_sums_are_nearest(&rows, "2^100 - 2^100 + 1.5");
-    }
+    });
+}
 
-    fn exact_kernel_f32_sums_that_pass_the_range_of_f32_on_the_way_are_finite() {
-        let rows = ndarray::array![[f32::MAX, f32::MAX, -f32::MAX, -f32::MAX, 1.0], [f32::MAX, f32::MAX, 0.0, -f32::MAX, 0.0]];
+#[test]
+fn exact_kernel_f32_sums_that_pass_the_range_of_f32_on_the_way_are_finite() {
+    isolated(|| {
+        let rows = ndarray::array![
+            [f32::MAX, f32::MAX, -f32::MAX, -f32::MAX, 1.0],
+            [f32::MAX, f32::MAX, 0.0, -f32::MAX, 0.0]
+        ];
         f32_sums_are_nearest(&rows, "MAX + MAX - MAX - MAX + 1");
-        let rows = ndarray::array![[f32::MAX, f32::MAX], [-f32::MAX, -f32::MAX], [f32::MAX, f32::MAX / 2_f32.powi(25)]];
+        let rows = ndarray::array![
+            [f32::MAX, f32::MAX],
+            [-f32::MAX, -f32::MAX],
+            [f32::MAX, f32::MAX / 2_f32.powi(25)]
+        ];
         f32_sums_are_nearest(&rows, "beyond the range");
-    }
+    });
+}
 
-    fn f32_sums_with_infinities_and_nans_are_those_of_python() {
+#[test]
+fn f32_sums_with_infinities_and_nans_are_those_of_python() {
+    isolated(|| {
         let (inf, nan) = (f32::INFINITY, f32::NAN);
-        let m = SharedArray::copy_from(None, &ndarray::array![[inf, 1.0], [-inf, 1.0], [nan, 1.0], [inf, -inf], [inf, nan]]);
+        let m = SharedArray::copy_from(
+            None,
+            &ndarray::array![[inf, 1.0], [-inf, 1.0], [nan, 1.0], [inf, -inf], [inf, nan]],
+        );
         let sums = fork().workers(2).row_sums(&m.unwrap()).unwrap();
         let sums = sums.as_slice();
         assert_eq!(sums[..2], [inf, -inf]);
         assert!(sums[2..].iter().all(|sum| sum.is_nan()), "{sums:?}");
-    }
+    });
+}
 
-    #[allow(clippy::cast_possible_truncation, reason = "small numbers, exact in f32")]
-    fn exact_kernel_the_zeros_of_f32_sums_are_those_of_f64_sums() {
+#[test]
+#[allow(clippy::cast_possible_truncation, reason = "small numbers, exact in f32")]
+fn exact_kernel_the_zeros_of_f32_sums_are_those_of_f64_sums() {
+    isolated(|| {
         let rows = ndarray::array![[0.0, 0.0], [-0.0, -0.0], [0.0, -0.0], [1.5, -1.5], [-1.5, 1.5]];
         let wide = SharedArray::copy_from(None, &rows).unwrap();
         let narrow = SharedArray::copy_from(None, &rows.mapv(|x: f64| x as f32)).unwrap();
@@ -168,32 +202,57 @@ isolated_tests! {
         let wide: Vec<u32> = wide.as_slice().iter().map(|&sum| (sum as f32).to_bits()).collect();
         let narrow: Vec<u32> = narrow.as_slice().iter().map(|sum| sum.to_bits()).collect();
         assert_eq!(narrow, wide);
-    }
+    });
+}
 
-    fn integer_sums_are_exact_over_the_whole_range() {
+#[test]
+fn integer_sums_are_exact_over_the_whole_range() {
+    isolated(|| {
         macro_rules! check {
             ($($type:ty => $sum:ty),+) => {$(
                 let mut random = Random(3);
-                for n_columns in [0, 1, 2, 3, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 255, 256, 257, 258, 1000, 70_000] {
+                for n_columns in [
+                    0, 1, 2, 3, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 255, 256, 257, 258, 1000,
+                    70_000,
+                ] {
                     let n_rows = if n_columns > 1000 { 2 } else { 66 };
-                    #[allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "any bits will do")]
+                    #[allow(
+                        clippy::cast_possible_truncation,
+                        clippy::cast_possible_wrap,
+                        reason = "any bits will do"
+                    )]
                     let random_rows = random.rows((n_rows, n_columns), |word| word as $type);
                     let least = Array2::from_elem((n_rows, n_columns), <$type>::MIN);
                     let most = Array2::from_elem((n_rows, n_columns), <$type>::MAX);
-                    for (rows, what) in [(random_rows, "random"), (least, "least"), (most, "most")] {
-                        let exact = |row: ndarray::ArrayView1<'_, $type>| row.iter().map(|&x| i128::from(x)).sum::<i128>();
-                        let expected: Vec<$sum> = rows.outer_iter().map(|row| exact(row).try_into().unwrap()).collect();
-                        sums_are(&rows, &expected, &format!("{n_columns} columns of {what} {}", stringify!($type)));
+                    for (rows, what) in
+                        [(random_rows, "random"), (least, "least"), (most, "most")]
+                    {
+                        let exact = |row: ndarray::ArrayView1<'_, $type>| {
+                            row.iter().map(|&x| i128::from(x)).sum::<i128>()
+                        };
+                        let expected: Vec<$sum> =
+                            rows.outer_iter().map(|row| exact(row).try_into().unwrap()).collect();
+                        let name = stringify!($type);
+                        let what = format!("{n_columns} columns of {what} {name}");
+                        sums_are(&rows, &expected, &what);
                     }
                 }
             )+};
         }
         check!(i8 => i64, i16 => i64, i32 => i64, u8 => u64, u16 => u64, u32 => u64);
-    }
+    });
+}
 
-    fn sums_of_the_widest_integers_are_exact_although_they_pass_the_range_on_the_way() {
+#[test]
+fn sums_of_the_widest_integers_are_exact_although_they_pass_the_range_on_the_way() {
+    isolated(|| {
         let (most, least) = (i64::MAX, i64::MIN);
-        let rows = ndarray::array![[most, most, least, least, 1], [least, -1, 1, 0, 0], [most, 1, -1, 0, 0], [least, least, most, 1, most]];
+        let rows = ndarray::array![
+            [most, most, least, least, 1],
+            [least, -1, 1, 0, 0],
+            [most, 1, -1, 0, 0],
+            [least, least, most, 1, most]
+        ];
         sums_are(&rows, &[-1, least, most, -1], "i64");
         let mut random = Random(4);
         for n_columns in [1, 2, 8, 31, 32, 33, 100, 257] {
@@ -204,22 +263,32 @@ isolated_tests! {
             let expected: Vec<u64> = rows.outer_iter().map(|row| row.sum()).collect();
             sums_are(&rows, &expected, "u64");
         }
-        sums_are(&ndarray::array![[u64::MAX - 3, 1, 2], [0, 0, u64::MAX]], &[u64::MAX, u64::MAX], "u64");
-    }
+        sums_are(
+            &ndarray::array![[u64::MAX - 3, 1, 2], [0, 0, u64::MAX]],
+            &[u64::MAX, u64::MAX],
+            "u64",
+        );
+    });
+}
 
-    fn a_sum_that_does_not_fit_is_named_with_its_lowest_row_and_the_exact_sum() {
+#[test]
+fn a_sum_that_does_not_fit_is_named_with_its_lowest_row_and_the_exact_sum() {
+    isolated(|| {
         let mut m = SharedArray::<i64, Ix2>::zeros(None, (3000, 3)).unwrap();
         for row in [1500, 1501, 2999] {
             m.view_mut()[[row, 0]] = i64::MIN;
             m.view_mut()[[row, 2]] = -5;
         }
         let backwards = |workers| {
-            let part = m.rows(Slice::new(0, None, -1)).unwrap().columns(Slice::new(0, None, 2)).unwrap();
+            let part =
+                m.rows(Slice::new(0, None, -1)).unwrap().columns(Slice::new(0, None, 2)).unwrap();
             fork().workers(workers).row_sums(part)
         };
         let (min, max) = (i128::from(i64::MIN), i128::from(i64::MAX));
         for workers in [1, 2, 5] {
-            for (outcome, lowest) in [(fork().workers(workers).row_sums(&m), 1500), (backwards(workers), 0)] {
+            for (outcome, lowest) in
+                [(fork().workers(workers).row_sums(&m), 1500), (backwards(workers), 0)]
+            {
                 match outcome.unwrap_err() {
                     Error::SumOverflow { row, sum, dtype: "int64", min: least, max: most } => {
                         assert_eq!((row, sum), (lowest, min - 5));
@@ -232,26 +301,39 @@ isolated_tests! {
         }
         let wide = SharedArray::copy_from(None, &ndarray::array![[0, 1], [u64::MAX, 1]]).unwrap();
         let error = fork().workers(2).row_sums(&wide).unwrap_err();
-        let text = "the sum of row 1 is 18446744073709551616, beyond the range of uint64 (0 to 18446744073709551615)";
+        let text = "the sum of row 1 is 18446744073709551616, beyond the range of uint64 (0 to \
+                    18446744073709551615)";
         assert_eq!(error.to_string(), text);
-    }
+    });
+}
 
-    fn the_sum_of_truth_values_is_how_many_are_true() {
+#[test]
+fn the_sum_of_truth_values_is_how_many_are_true() {
+    isolated(|| {
         let mut random = Random(5);
         for n_columns in [0, 1, 7, 31, 32, 33, 255, 256, 257, 1000, 70_000] {
             let rows = random.rows((5, n_columns), |word| Bool::from(word % 3 == 0));
-            let expected: Vec<u64> = rows.outer_iter().map(|row| row.iter().filter(|x| x.get()).count() as u64).collect();
+            let expected: Vec<u64> = rows
+                .outer_iter()
+                .map(|row| row.iter().filter(|x| x.get()).count() as u64)
+                .collect();
             sums_are(&rows, &expected, &format!("{n_columns} truth values"));
         }
-    }
+    });
+}
 
-    fn every_axis_but_the_first_is_summed_over() {
+#[test]
+fn every_axis_but_the_first_is_summed_over() {
+    isolated(|| {
         let images = SharedArray::from_shape_fn(None, (70, 5, 6, 7), |(n, i, j, k)| {
             u8::try_from((n * 31 + i * 17 + j * 5 + k) % 256).unwrap()
         });
         let images = images.unwrap();
-        let expected: Vec<u64> =
-            images.view().outer_iter().map(|image| image.iter().map(|&x| u64::from(x)).sum()).collect();
+        let expected: Vec<u64> = images
+            .view()
+            .outer_iter()
+            .map(|image| image.iter().map(|&x| u64::from(x)).sum())
+            .collect();
         assert_eq!(fork().workers(2).row_sums(&images).unwrap().as_slice(), expected);
-    }
+    });
 }

@@ -57,7 +57,12 @@ fn example(name: &str) -> Option<PathBuf> {
     let binary = own.parent()?.parent()?.join("examples").join(name);
     if !binary.exists() {
         static SAID: Once = Once::new();
-        SAID.call_once(|| skip("examples not built: `cargo test` builds them, `cargo test --test examples` does not"));
+        SAID.call_once(|| {
+            skip(
+                "examples not built: `cargo test` builds them, `cargo test --test examples` does \
+                 not",
+            );
+        });
         return None;
     }
     Some(binary)

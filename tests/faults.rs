@@ -17,16 +17,19 @@ use std::time::{Duration, Instant};
 use nix::fcntl::{FallocateFlags, fallocate};
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+use rowfork::failpoints::{self, Failpoint};
 use rowfork::{DeathCause, Error, Policy, SharedArray, fork};
 
 use harmed::{first_time, harmed, matrix};
-use isolated::{children, descriptors, is_running};
+use isolated::{children, descriptors, is_running, isolated};
 use shared::{SharedWord, ignore_sigchld, raise};
 
-isolated_tests! {
-    fn a_worker_has_the_default_signals_but_for_those_of_the_terminal() {
+#[test]
+fn a_worker_has_the_default_signals_but_for_those_of_the_terminal() {
+    isolated(|| {
         extern "C" fn nothing(_: libc::c_int) {}
-        let handler = SigAction::new(SigHandler::Handler(nothing), SaFlags::empty(), SigSet::empty());
+        let handler =
+            SigAction::new(SigHandler::Handler(nothing), SaFlags::empty(), SigSet::empty());
         #[allow(unsafe_code, reason = "installs a handler")]
         // SAFETY: the handler does nothing.
         unsafe {
@@ -34,13 +37,20 @@ isolated_tests! {
         }
         let m = matrix(10, 1);
         let survived = harmed(&m, 2, |_| {
-            for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGPIPE] {
+            for signal in
+                [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGPIPE]
+            {
                 raise(signal);
             }
         });
         assert!(survived.unwrap().1.deaths.is_empty());
         let deaths = SharedWord::new();
-        let (_, report) = harmed(&m, 2, |row| if row == 3 && first_time(&deaths) { raise(Signal::SIGUSR1) }).unwrap();
+        let (_, report) = harmed(&m, 2, |row| {
+            if row == 3 && first_time(&deaths) {
+                raise(Signal::SIGUSR1);
+            }
+        })
+        .unwrap();
         assert_eq!(report.deaths[0].cause, DeathCause::Signalled(libc::SIGUSR1));
         let blocked = fork().workers(1).map_rows(&m, |_| {
             let status = std::fs::read_to_string("/proc/self/status").unwrap();
@@ -48,28 +58,44 @@ isolated_tests! {
             u64::from_str_radix(mask, 16).unwrap() as f64
         });
         assert_eq!(blocked.unwrap().view()[0], 0.0);
-    }
+    });
+}
 
-    fn a_block_that_came_back_is_run_before_all_others() {
+#[test]
+fn a_block_that_came_back_is_run_before_all_others() {
+    isolated(|| {
         let m = matrix(100, 3);
         let (deaths, done) = (SharedWord::new(), SharedWord::new());
         let outcome = fork().workers(1).block_rows(1).map_rows(&m, |row| {
             if row.index() == 0 {
-                if first_time(&deaths) { raise(Signal::SIGKILL) }
+                if first_time(&deaths) {
+                    raise(Signal::SIGKILL);
+                }
                 done.store(1, Ordering::Relaxed);
             }
-            if done.load(Ordering::Relaxed) == 1 { Ok(0.0) } else { Err("row 0 is still to be done") }
+            if done.load(Ordering::Relaxed) == 1 {
+                Ok(0.0)
+            } else {
+                Err("row 0 is still to be done")
+            }
         });
         outcome.unwrap();
-    }
+    });
+}
 
-    fn a_worker_killed_at_any_row_costs_its_block_and_no_bit() {
+#[test]
+fn a_worker_killed_at_any_row_costs_its_block_and_no_bit() {
+    isolated(|| {
         let m = matrix(100, 3);
         let expected = harmed(&m, 1, |_| {}).unwrap().0;
         for workers in [1, 2, 5] {
             for victim in [0, 9, 10, 55, 90, 99] {
                 let deaths = SharedWord::new();
-                let kill_once = |row| if row == victim && first_time(&deaths) { raise(Signal::SIGKILL) };
+                let kill_once = |row| {
+                    if row == victim && first_time(&deaths) {
+                        raise(Signal::SIGKILL);
+                    }
+                };
                 let (sums, report) = harmed(&m, workers, kill_once).unwrap();
                 assert_eq!(sums, expected, "{workers} workers, killed at row {victim}");
                 assert_eq!((report.deaths.len(), report.rerun_rows), (1, 10));
@@ -77,21 +103,31 @@ isolated_tests! {
                 assert!(report.deaths[0].rows.as_ref().unwrap().contains(&victim));
             }
         }
-    }
+    });
+}
 
-    fn a_worker_that_leaves_by_exit_has_not_finished() {
+#[test]
+fn a_worker_that_leaves_by_exit_has_not_finished() {
+    isolated(|| {
         let m = matrix(100, 3);
         let expected = harmed(&m, 1, |_| {}).unwrap().0;
         for code in [0, 3] {
             let exits = SharedWord::new();
-            let exit_once = |row| if row == 44 && first_time(&exits) { std::process::exit(code) };
+            let exit_once = |row| {
+                if row == 44 && first_time(&exits) {
+                    std::process::exit(code)
+                }
+            };
             let (sums, report) = harmed(&m, 2, exit_once).unwrap();
             assert_eq!(sums, expected);
             assert_eq!(report.deaths[0].cause, DeathCause::Exited(code));
         }
-    }
+    });
+}
 
-    fn a_row_that_always_kills_is_named_after_three_deaths_or_seven_that_may_come_from_outside() {
+#[test]
+fn a_row_that_always_kills_is_named_after_three_deaths_or_seven_that_may_come_from_outside() {
+    isolated(|| {
         let m = matrix(100, 3);
         let causes: [(fn(), DeathCause); 4] = [
             (|| raise(Signal::SIGKILL), DeathCause::Signalled(9)),
@@ -101,50 +137,83 @@ isolated_tests! {
         ];
         for (harm, expected) in causes {
             for workers in [1, 2, 5] {
-                match harmed(&m, workers, |row| if row == 73 { harm() }).unwrap_err() {
+                match harmed(&m, workers, |row| {
+                    if row == 73 {
+                        harm();
+                    }
+                })
+                .unwrap_err()
+                {
                     Error::PoisonedRows { rows } => {
-                        assert_eq!((rows.len(), rows[0].row, rows[0].attempts), (1, 73, if expected == DeathCause::Signalled(9) { 7 } else { 3 }));
+                        assert_eq!(
+                            (rows.len(), rows[0].row, rows[0].attempts),
+                            (1, 73, if expected == DeathCause::Signalled(9) { 7 } else { 3 })
+                        );
                         assert_eq!(rows[0].cause, expected);
                     }
                     other => panic!("{other:?}"),
                 }
             }
         }
-    }
+    });
+}
 
-    fn a_stack_overflow_is_a_memory_fault_of_its_row() {
+#[test]
+fn a_stack_overflow_is_a_memory_fault_of_its_row() {
+    isolated(|| {
         #[allow(unconditional_recursion, reason = "overflows the stack")]
         fn deeper(depth: u64) -> u64 {
             std::hint::black_box(deeper(depth + 1)) + depth
         }
         let m = matrix(100, 3);
-        let outcome = harmed(&m, 2, |row| if row == 12 { std::hint::black_box(deeper(0)); });
+        let outcome = harmed(&m, 2, |row| {
+            if row == 12 {
+                std::hint::black_box(deeper(0));
+            }
+        });
         match outcome.unwrap_err() {
-Error::PoisonedRows { rows } if rows[0].row == 12 => {
-                assert!(matches!(rows[0].cause, DeathCause::MemoryFault { signal: 11, read_only_segment: None, .. }), "{rows:?}");
+            Error::PoisonedRows { rows } if rows[0].row == 12 => {
+                assert!(
+                    matches!(
+                        rows[0].cause,
+                        DeathCause::MemoryFault { signal: 11, read_only_segment: None, .. }
+                    ),
+                    "{rows:?}"
+                );
             }
             other => panic!("{other:?}"),
         }
-    }
+    });
+}
 
-    fn an_array_that_somebody_truncates_during_a_call_is_named() {
+#[test]
+fn an_array_that_somebody_truncates_during_a_call_is_named() {
+    isolated(|| {
         let name = isolated::unique_name("cut");
-        let m = SharedArray::from_shape_fn(name.as_str(), (100, 512), |(i, j)| (i + j) as f64).unwrap();
+        let m =
+            SharedArray::from_shape_fn(name.as_str(), (100, 512), |(i, j)| (i + j) as f64).unwrap();
         let path = std::path::Path::new("/dev/shm").join(&name);
-        let outcome = harmed(&m, 2, |row| if row == 40 {
-            std::fs::File::options().write(true).open(&path).unwrap().set_len(8192).unwrap();
+        let outcome = harmed(&m, 2, |row| {
+            if row == 40 {
+                std::fs::File::options().write(true).open(&path).unwrap().set_len(8192).unwrap();
+            }
         });
         match outcome.unwrap_err() {
-            Error::Truncated { expected, actual, .. } => assert_eq!((expected, actual), (4096 + 100 * 512 * 8, 8192)),
+            Error::Truncated { expected, actual, .. } => {
+                assert_eq!((expected, actual), (4096 + 100 * 512 * 8, 8192));
+            }
             other => panic!("{other:?}"),
         }
         match fork().row_sums(&m).unwrap_err() {
             Error::Truncated { path: named, .. } => assert_eq!(named, path),
             other => panic!("{other:?}"),
         }
-    }
+    });
+}
 
-    fn an_output_that_somebody_truncates_during_a_call_is_named_not_handed_out() {
+#[test]
+fn an_output_that_somebody_truncates_during_a_call_is_named_not_handed_out() {
+    isolated(|| {
         let name = isolated::unique_name("cut-output");
         let m = matrix(100, 3);
         let mut out = SharedArray::<f64, _>::zeros(name.as_str(), 100).unwrap();
@@ -152,14 +221,22 @@ Error::PoisonedRows { rows } if rows[0].row == 12 => {
         let outcome = fork().workers(1).map_rows_into(&m, &mut out, |row| {
             if row.index() == 99 {
                 // What is cut off is done by then, and nobody touches it any more.
-                std::fs::File::options().write(true).open(&path).unwrap().set_len(4096 + 99 * 8).unwrap();
+                std::fs::File::options()
+                    .write(true)
+                    .open(&path)
+                    .unwrap()
+                    .set_len(4096 + 99 * 8)
+                    .unwrap();
             }
             0.0
         });
         assert!(matches!(outcome.unwrap_err(), Error::Truncated { .. }));
-    }
+    });
+}
 
-    fn memory_that_somebody_takes_out_of_an_array_during_a_call_is_missed() {
+#[test]
+fn memory_that_somebody_takes_out_of_an_array_during_a_call_is_missed() {
+    isolated(|| {
         let punch: fn(&std::fs::File, u64) = |file, len| {
             let flags = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
             fallocate(file, flags, 4096, 10 * 8 * i64::try_from(len / 800).unwrap()).unwrap();
@@ -172,21 +249,30 @@ Error::PoisonedRows { rows } if rows[0].row == 12 => {
         for n_columns in [512, 1 << 14] {
             for (harm, take) in [("punched", punch), ("cut and extended", cut_and_extend)] {
                 let name = isolated::unique_name("holes");
-                let m = SharedArray::from_shape_fn(name.as_str(), (100, n_columns), |(i, j)| (i + j) as f64).unwrap();
+                let m = SharedArray::from_shape_fn(name.as_str(), (100, n_columns), |(i, j)| {
+                    (i + j) as f64
+                })
+                .unwrap();
                 let path = std::path::Path::new("/dev/shm").join(&name);
                 // The last row: what is taken is done by then, and nobody gives it memory by
                 // looking at it.
                 let outcome = fork().workers(1).map_rows(&m, |row| {
                     let sum = row.sum();
                     if row.index() == 99 {
-                        take(&std::fs::File::options().write(true).open(&path).unwrap(), m.len() as u64 * 8);
+                        take(
+                            &std::fs::File::options().write(true).open(&path).unwrap(),
+                            m.len() as u64 * 8,
+                        );
                     }
                     sum
                 });
                 for refused in [outcome.unwrap_err(), fork().row_sums(&m).unwrap_err()] {
                     match refused {
                         Error::HolesPunched { path: named, expected, actual } => {
-                            assert_eq!((named, expected), (path.clone(), 4096 + m.len() as u64 * 8));
+                            assert_eq!(
+                                (named, expected),
+                                (path.clone(), 4096 + m.len() as u64 * 8)
+                            );
                             assert!(actual < expected, "{harm}: {actual} of {expected}");
                         }
                         other => panic!("{harm}: {other:?}"),
@@ -194,43 +280,63 @@ Error::PoisonedRows { rows } if rows[0].row == 12 => {
                 }
             }
         }
-    }
+    });
+}
 
-    fn an_output_that_somebody_cuts_during_a_fold_is_named_although_the_caller_writes_to_it() {
+#[test]
+fn an_output_that_somebody_cuts_during_a_fold_is_named_although_the_caller_writes_to_it() {
+    isolated(|| {
         let name = isolated::unique_name("cut-fold");
         let path = std::path::Path::new("/dev/shm").join(&name);
         let identity = ndarray::Array1::<f64>::ones(10_000);
         for n_rows in [1, 65] {
             let m = matrix(n_rows, 3);
             let mut out = SharedArray::<f64, _>::zeros(name.as_str(), 10_000).unwrap();
-            let cut = |_: &mut ndarray::ArrayViewMut1<'_, f64>, _: rowfork::Row<'_, f64, ndarray::Ix1>| {
+            let cut = |_: &mut ndarray::ArrayViewMut1<'_, f64>,
+                       _: rowfork::Row<'_, f64, ndarray::Ix1>| {
                 std::fs::File::options().write(true).open(&path).unwrap().set_len(8192).unwrap();
             };
-            let outcome = fork().workers(1).fold_rows_array_into(&m, &identity, &mut out, cut, |_, _| ());
-            assert!(matches!(outcome.unwrap_err(), Error::Truncated { actual: 8192, .. }), "{n_rows} rows");
+            let outcome =
+                fork().workers(1).fold_rows_array_into(&m, &identity, &mut out, cut, |_, _| ());
+            assert!(
+                matches!(outcome.unwrap_err(), Error::Truncated { actual: 8192, .. }),
+                "{n_rows} rows"
+            );
         }
-    }
+    });
+}
 
-    fn another_file_that_takes_an_arrays_name_during_a_call_is_neither_read_nor_removed() {
+#[test]
+fn another_file_that_takes_an_arrays_name_during_a_call_is_neither_read_nor_removed() {
+    isolated(|| {
         for lasting in [false, true] {
-            let (name, output) = (isolated::unique_name("taken"), isolated::unique_name("taken-output"));
-            let mut m = SharedArray::from_shape_fn(name.as_str(), (100, 512), |(i, j)| (i * j) as f64).unwrap();
+            let (name, output) =
+                (isolated::unique_name("taken"), isolated::unique_name("taken-output"));
+            let mut m =
+                SharedArray::from_shape_fn(name.as_str(), (100, 512), |(i, j)| (i * j) as f64)
+                    .unwrap();
             let mut sums = SharedArray::<f64, _>::zeros(output.as_str(), 100).unwrap();
             let (m_bits, expected) = (m.to_owned(), harmed(&m, 1, |_| {}).unwrap().0);
-            if lasting { m.persist().unwrap() }
+            if lasting {
+                m.persist().unwrap();
+            }
             let (deaths, stranger) = (SharedWord::new(), vec![0x5a; 4096 + 100 * 512 * 8]);
             let path = |name: &str| std::path::Path::new("/dev/shm").join(name);
             // A worker forked after the names lead elsewhere works on what it inherited.
-            fork().workers(2).block_rows(10).map_rows_into(&m, &mut sums, |row| {
-                if row.index() == 30 && first_time(&deaths) {
-                    for name in [&name, &output] {
-                        std::fs::remove_file(path(name)).unwrap();
-                        std::fs::write(path(name), &stranger).unwrap();
+            fork()
+                .workers(2)
+                .block_rows(10)
+                .map_rows_into(&m, &mut sums, |row| {
+                    if row.index() == 30 && first_time(&deaths) {
+                        for name in [&name, &output] {
+                            std::fs::remove_file(path(name)).unwrap();
+                            std::fs::write(path(name), &stranger).unwrap();
+                        }
+                        raise(Signal::SIGKILL);
                     }
-                    raise(Signal::SIGKILL);
-                }
-                row.sum()
-            }).unwrap();
+                    row.sum()
+                })
+                .unwrap();
             assert_eq!((m.view(), harmed::bits(&sums)), (m_bits.view(), expected));
             let identity = |name: &str| {
                 let meta = std::fs::metadata(path(name)).unwrap();
@@ -246,9 +352,12 @@ Error::PoisonedRows { rows } if rows[0].row == 12 => {
                 std::fs::remove_file(path(name)).unwrap();
             }
         }
-    }
+    });
+}
 
-    fn killing_random_workers_through_200_calls_changes_no_bit() {
+#[test]
+fn killing_random_workers_through_200_calls_changes_no_bit() {
+    isolated(|| {
         let m = matrix(2000, 500);
         let expected = harmed(&m, 1, |_| {}).unwrap().0;
         let over = AtomicBool::new(false);
@@ -261,7 +370,8 @@ Error::PoisonedRows { rows } if rows[0].row == 12 => {
                 let (sums, report) = harmed(&m, 1 + round % 5, |_| {
                     // Some 5 us a row, so that a call lasts long enough to be hit.
                     std::hint::black_box((0..5000).fold(0.0, |sum, i| sum + f64::from(i)));
-                }).unwrap();
+                })
+                .unwrap();
                 assert!(sums == expected, "round {round}: {report}");
                 deaths += report.deaths.len();
             }
@@ -270,31 +380,56 @@ Error::PoisonedRows { rows } if rows[0].row == 12 => {
         });
         println!("FIGURE {kills} kills sent, {deaths} deaths seen within 200 calls");
         assert!(deaths >= 20, "only {deaths} deaths: the test did not disturb");
-    }
+    });
+}
 
-    fn scribbling_over_the_control_block_is_survived_once_and_then_named() {
+#[test]
+fn scribbling_over_the_control_block_is_survived_once_and_then_named() {
+    isolated(|| {
         let m = matrix(100, 3);
         let expected = harmed(&m, 1, |_| {}).unwrap().0;
         let times = SharedWord::new();
-        let (sums, report) = harmed(&m, 2, |row| if row == 50 && first_time(&times) { scribble_over_the_control_block() }).unwrap();
+        let (sums, report) = harmed(&m, 2, |row| {
+            if row == 50 && first_time(&times) {
+                scribble_over_the_control_block();
+            }
+        })
+        .unwrap();
         assert_eq!(sums, expected);
         assert!(report.rerun_rows >= 100);
-        assert!(report.workers.iter().all(|worker| worker.rows <= 100 && worker.busy <= report.elapsed), "{report:?}");
+        assert!(
+            report.workers.iter().all(|worker| worker.rows <= 100 && worker.busy <= report.elapsed),
+            "{report:?}"
+        );
         assert!(!report.to_string().is_empty());
-        match harmed(&m, 2, |row| if row == 50 { scribble_over_the_control_block() }).unwrap_err() {
+        match harmed(&m, 2, |row| {
+            if row == 50 {
+                scribble_over_the_control_block();
+            }
+        })
+        .unwrap_err()
+        {
             Error::ControlCorrupted { .. } => {}
             other => panic!("{other:?}"),
         }
-    }
+    });
+}
 
-    fn one_stray_word_in_the_control_block_changes_no_bit() {
+#[test]
+fn one_stray_word_in_the_control_block_changes_no_bit() {
+    isolated(|| {
         const HEADER_WORDS: usize = 8;
         let m = matrix(1000, 3);
         let sum = |harm: &dyn Fn(usize)| {
-            let folded = fork().workers(2).fold_rows(&m, 0.0f64, |sum, row| {
-                harm(row.index());
-                *sum += row.sum();
-            }, |sum, other| *sum += other);
+            let folded = fork().workers(2).fold_rows(
+                &m,
+                0.0f64,
+                |sum, row| {
+                    harm(row.index());
+                    *sum += row.sum();
+                },
+                |sum, other| *sum += other,
+            );
             folded.map(|sum| (sum.to_bits(), sum.missing_rows().len()))
         };
         let expected = sum(&|_| {}).unwrap();
@@ -302,62 +437,86 @@ Error::PoisonedRows { rows } if rows[0].row == 12 => {
             for value in [1, 5, 1 << 40] {
                 for dies in [false, true] {
                     let times = SharedWord::new();
-                    let outcome = sum(&|row| if row == 420 && first_time(&times) {
-                        overwrite_a_word(word, value);
-                        if dies { raise(Signal::SIGKILL) }
+                    let outcome = sum(&|row| {
+                        if row == 420 && first_time(&times) {
+                            overwrite_a_word(word, value);
+                            if dies {
+                                raise(Signal::SIGKILL);
+                            }
+                        }
                     });
                     match outcome {
-                        Ok(folded) => assert_eq!(folded, expected, "word {word} is {value}, dies {dies}"),
+                        Ok(folded) => {
+                            assert_eq!(folded, expected, "word {word} is {value}, dies {dies}");
+                        }
                         Err(Error::WorkersKeepDying { .. } | Error::ControlCorrupted { .. }) => {}
                         Err(other) => panic!("word {word} is {value}, dies {dies}: {other}"),
                     }
                 }
             }
         }
-    }
+    });
+}
 
-    fn a_row_that_a_stray_store_has_workers_pass_over_is_missed() {
+#[test]
+fn a_row_that_a_stray_store_has_workers_pass_over_is_missed() {
+    isolated(|| {
         const N_SKIPPED: usize = 3;
         let m = matrix(1000, 3);
         let times = SharedWord::new();
         let count = |harm: bool| {
-            let count = fork().workers(1).fold_rows(&m, 0u64, |count, row| {
-                if harm && row.index() == 420 && first_time(&times) {
-                    overwrite_a_word(PIECES_WITH_ONE_WORKER + 2 * MAX_PIECES, 999);
-                    overwrite_a_word(N_SKIPPED, 1);
-                }
-                *count += 1;
-            }, |count, other| *count += other).unwrap();
+            let count = fork()
+                .workers(1)
+                .fold_rows(
+                    &m,
+                    0u64,
+                    |count, row| {
+                        if harm && row.index() == 420 && first_time(&times) {
+                            overwrite_a_word(PIECES_WITH_ONE_WORKER + 2 * MAX_PIECES, 999);
+                            overwrite_a_word(N_SKIPPED, 1);
+                        }
+                        *count += 1;
+                    },
+                    |count, other| *count += other,
+                )
+                .unwrap();
             (*count, count.report().rerun_rows)
         };
         assert_eq!(count(false), (1000, 0));
         assert_eq!(count(true), (1000, 1000), "run again");
-    }
+    });
+}
 
-    fn a_stray_word_in_the_table_of_pieces_changes_no_bit() {
+#[test]
+fn a_stray_word_in_the_table_of_pieces_changes_no_bit() {
+    isolated(|| {
         let m = matrix(100, 3);
         let expected = harmed(&m, 1, |_| {}).unwrap().0;
         let end_of_piece = |piece: usize| PIECES_WITH_ONE_WORKER + 2 * piece + 1;
         for piece in 0..3 {
             for value in [0, 42, 45, 47, 10_000] {
                 let times = SharedWord::new();
-                let (sums, report) = harmed(&m, 1, |row| {
-                    match row {
-                        44 if first_time(&times) => raise(Signal::SIGKILL),
-                        90 if times.fetch_add(1, Ordering::Relaxed) == 3 => {
-                            overwrite_a_word(end_of_piece(piece), value);
-                        }
-                        44 => { times.fetch_add(1, Ordering::Relaxed); }
-                        _ => {}
+                let (sums, report) = harmed(&m, 1, |row| match row {
+                    44 if first_time(&times) => raise(Signal::SIGKILL),
+                    90 if times.fetch_add(1, Ordering::Relaxed) == 3 => {
+                        overwrite_a_word(end_of_piece(piece), value);
                     }
-                }).unwrap();
+                    44 => {
+                        times.fetch_add(1, Ordering::Relaxed);
+                    }
+                    _ => {}
+                })
+                .unwrap();
                 assert_eq!(sums, expected, "piece {piece} ends at {value}: {report}");
                 assert!(report.missing_rows.is_empty(), "{report}");
             }
         }
-    }
+    });
+}
 
-    fn signals_that_interrupt_the_calling_thread_have_no_effect() {
+#[test]
+fn signals_that_interrupt_the_calling_thread_have_no_effect() {
+    isolated(|| {
         let m = matrix(200, 3);
         let expected = harmed(&m, 1, |_| {}).unwrap().0;
         let interrupted = interrupt_this_thread_every_millisecond(|| {
@@ -365,33 +524,50 @@ Error::PoisonedRows { rows } if rows[0].row == 12 => {
                 let deaths = SharedWord::new();
                 let (sums, _) = harmed(&m, 1 + round % 3, |row| {
                     std::thread::sleep(Duration::from_micros(50));
-                    if row == 100 && first_time(&deaths) { raise(Signal::SIGKILL) }
-                }).unwrap();
+                    if row == 100 && first_time(&deaths) {
+                        raise(Signal::SIGKILL);
+                    }
+                })
+                .unwrap();
                 assert_eq!(sums, expected);
             }
         });
         assert!(interrupted >= 100, "only {interrupted} signals came");
-    }
+    });
+}
 
-    fn a_host_that_ignores_sigchld_gets_its_results() {
+#[test]
+fn a_host_that_ignores_sigchld_gets_its_results() {
+    isolated(|| {
         let m = matrix(100, 3);
         let expected = harmed(&m, 1, |_| {}).unwrap().0;
         ignore_sigchld();
         let deaths = SharedWord::new();
-        let (sums, report) = harmed(&m, 2, |row| if row == 20 && first_time(&deaths) { raise(Signal::SIGKILL) }).unwrap();
+        let (sums, report) = harmed(&m, 2, |row| {
+            if row == 20 && first_time(&deaths) {
+                raise(Signal::SIGKILL);
+            }
+        })
+        .unwrap();
         assert_eq!(sums, expected);
         assert_eq!(report.deaths.len(), 1, "{report}");
         // Nobody can wait for it; what its pidfd says is decided by the kernel alone.
-        let cause = if linux_is_at_least(6, 15) { DeathCause::Signalled(9) } else { DeathCause::Unknown };
+        let cause =
+            if linux_is_at_least(6, 15) { DeathCause::Signalled(9) } else { DeathCause::Unknown };
         assert_eq!(report.deaths[0].cause, cause);
         assert!(harmed(&m, 4, |_| {}).unwrap().1.deaths.is_empty(), "nobody died");
-    }
+    });
+}
 
-    fn a_signal_to_the_whole_group_runs_no_handler_of_the_hosts_in_a_worker() {
+#[test]
+fn a_signal_to_the_whole_group_runs_no_handler_of_the_hosts_in_a_worker() {
+    isolated(|| {
         static HOME: AtomicUsize = AtomicUsize::new(0);
         static STRANGERS: std::sync::OnceLock<SharedWord> = std::sync::OnceLock::new();
         extern "C" fn note(_: libc::c_int) {
-            if nix::unistd::getpid().as_raw().cast_unsigned() as usize != HOME.load(Ordering::Relaxed) {
+            if nix::unistd::getpid().as_raw().cast_unsigned() as usize
+                != HOME.load(Ordering::Relaxed)
+            {
                 STRANGERS.get().map(|word| word.fetch_add(1, Ordering::Relaxed));
             }
         }
@@ -399,7 +575,8 @@ Error::PoisonedRows { rows } if rows[0].row == 12 => {
         let strangers = STRANGERS.get_or_init(SharedWord::new);
         let m = matrix(10, 3);
         // A terminal that is being resized: whoever has no handler of its own does not notice.
-        let handler = SigAction::new(SigHandler::Handler(note), SaFlags::SA_RESTART, SigSet::empty());
+        let handler =
+            SigAction::new(SigHandler::Handler(note), SaFlags::SA_RESTART, SigSet::empty());
         #[allow(unsafe_code, reason = "installs a handler")]
         // SAFETY: the handler compares two numbers and adds to an atomic.
         unsafe {
@@ -418,65 +595,110 @@ Error::PoisonedRows { rows } if rows[0].row == 12 => {
                 assert!(harmed(&m, 2, |_| {}).unwrap().1.deaths.is_empty());
             }
         });
-        assert_eq!(strangers.load(Ordering::Relaxed), 0, "handled by a worker, with what it has of the host");
-    }
+        assert_eq!(
+            strangers.load(Ordering::Relaxed),
+            0,
+            "handled by a worker, with what it has of the host"
+        );
+    });
+}
 
-    fn a_message_about_a_row_that_its_worker_did_not_hold_is_not_believed() {
+#[test]
+fn a_message_about_a_row_that_its_worker_did_not_hold_is_not_believed() {
+    isolated(|| {
         let m = matrix(100, 3);
-        let values = fork().workers(1).block_rows(10).policy(Policy::fill(-1.0)).map_rows(&m, |row| {
-            if row.index() == 14 {
-                note_another_row_in_the_slot(14, 99);
-                panic!("about no other row");
-            }
-            row.index() as f64
-        });
+        let values =
+            fork().workers(1).block_rows(10).policy(Policy::fill(-1.0)).map_rows(&m, |row| {
+                if row.index() == 14 {
+                    note_another_row_in_the_slot(14, 99);
+                    panic!("about no other row");
+                }
+                row.index() as f64
+            });
         let values = values.unwrap();
         // Found by halving, since what the slot says of the row is worth nothing.
         let report = values.report();
         assert_eq!((report.failed_rows.len(), report.failed_rows[0].row), (1, 14), "{report}");
         assert_eq!(report.failed_rows[0].cause, DeathCause::Exited(101), "{report}");
         assert!(report.deaths.len() > 3, "{report}");
-        assert!(report.deaths.iter().all(|death| death.cause == DeathCause::Exited(101)), "{report}");
+        assert!(
+            report.deaths.iter().all(|death| death.cause == DeathCause::Exited(101)),
+            "{report}"
+        );
         assert_eq!((values.view()[14], values.view()[99]), (-1.0, 99.0));
-    }
+    });
+}
 
-    fn a_crash_under_guard_costs_the_rows_of_that_process_and_not_of_the_one_before_it_in_its_slot() {
+#[test]
+fn a_crash_under_guard_costs_the_rows_of_that_process_and_not_of_the_one_before_it_in_its_slot() {
+    isolated(|| {
         let m = matrix(100, 3);
         let expected = harmed(&m, 1, |_| {}).unwrap().0;
         let (kills, crashes) = (SharedWord::new(), SharedWord::new());
-        let sums = fork().workers(1).block_rows(10).guard(true).map_rows(&m, |row| {
-            if row.index() == 55 && first_time(&kills) { raise(Signal::SIGKILL) }
-            if row.index() == 75 && first_time(&crashes) { std::process::abort() }
-            row.sum()
-        }).unwrap();
+        let sums = fork()
+            .workers(1)
+            .block_rows(10)
+            .guard(true)
+            .map_rows(&m, |row| {
+                if row.index() == 55 && first_time(&kills) {
+                    raise(Signal::SIGKILL);
+                }
+                if row.index() == 75 && first_time(&crashes) {
+                    std::process::abort()
+                }
+                row.sum()
+            })
+            .unwrap();
         assert_eq!(harmed::bits(&sums), expected);
         // Rows 50..60 for the kill. For the crash its block, and what this process had done: row
         // 55, and rows 60..70.
-        assert_eq!((sums.report().deaths.len(), sums.report().rerun_rows), (2, 10 + 10 + 11), "{}", sums.report());
-    }
+        assert_eq!(
+            (sums.report().deaths.len(), sums.report().rerun_rows),
+            (2, 10 + 10 + 11),
+            "{}",
+            sums.report()
+        );
+    });
+}
 
-    fn a_row_over_which_somebody_kills_workers_is_not_convicted_while_others_die_too() {
+#[test]
+fn a_row_over_which_somebody_kills_workers_is_not_convicted_while_others_die_too() {
+    isolated(|| {
         let m = matrix(100, 3);
         let expected = harmed(&m, 1, |_| {}).unwrap().0;
-        let (here, there) = (SharedWord::new(), [SharedWord::new(), SharedWord::new(), SharedWord::new()]);
+        let (here, there) =
+            (SharedWord::new(), [SharedWord::new(), SharedWord::new(), SharedWord::new()]);
         let (sums, report) = harmed(&m, 1, |row| {
-            let bystander = [5, 25, 35].iter().position(|&other| other == row).map(|index| &there[index]);
-            if bystander.is_some_and(first_time) || row == 64 && here.fetch_add(1, Ordering::Relaxed) < 5 {
+            let bystander =
+                [5, 25, 35].iter().position(|&other| other == row).map(|index| &there[index]);
+            if bystander.is_some_and(first_time)
+                || row == 64 && here.fetch_add(1, Ordering::Relaxed) < 5
+            {
                 raise(Signal::SIGKILL);
             }
-        }).unwrap();
+        })
+        .unwrap();
         assert_eq!((sums, report.deaths.len()), (expected, 8), "{report}");
-    }
+    });
+}
 
-    fn a_worker_whose_caller_dies_in_the_middle_of_a_long_row_ends() {
+#[test]
+fn a_worker_whose_caller_dies_in_the_middle_of_a_long_row_ends() {
+    isolated(|| {
         assert_no_worker_outlives_a_caller(Duration::from_millis(300), "sleeps");
-    }
+    });
+}
 
-    fn a_worker_whose_caller_dies_before_it_is_tied_to_it_ends() {
+#[test]
+fn a_worker_whose_caller_dies_before_it_is_tied_to_it_ends() {
+    isolated(|| {
         assert_no_worker_outlives_a_caller(Duration::ZERO, "late");
-    }
+    });
+}
 
-    fn a_host_that_ignores_sigchld_learns_what_happened_every_time() {
+#[test]
+fn a_host_that_ignores_sigchld_learns_what_happened_every_time() {
+    isolated(|| {
         if !linux_is_at_least(6, 15) {
             println!("SKIPPED: the kernel keeps no status for pidfds (Linux 6.15)");
             return;
@@ -485,22 +707,32 @@ Error::PoisonedRows { rows } if rows[0].row == 12 => {
         ignore_sigchld();
         for round in 0..200 {
             let deaths = SharedWord::new();
-            let exit_once = |row| if row == round % 20 && first_time(&deaths) { std::process::exit(7) };
+            let exit_once = |row| {
+                if row == round % 20 && first_time(&deaths) {
+                    std::process::exit(7)
+                }
+            };
             let (_, report) = harmed(&m, 2, exit_once).unwrap();
             assert_eq!(report.deaths[0].cause, DeathCause::Exited(7), "round {round}");
         }
-    }
+    });
+}
 
-    fn a_stranger_that_got_the_pid_of_a_dead_worker_is_not_signalled() {
+#[test]
+fn a_stranger_that_got_the_pid_of_a_dead_worker_is_not_signalled() {
+    isolated(|| {
         let Some(decoy) = decoy_with_a_dead_workers_pid() else { return };
         assert!(is_running(decoy), "the decoy was killed");
         nix::sys::signal::kill(nix::unistd::Pid::from_raw(decoy), Signal::SIGKILL).unwrap();
         while is_running(decoy) {
             std::thread::sleep(Duration::from_millis(1));
         }
-    }
+    });
+}
 
-    fn many_calls_leave_no_descriptor_and_no_mapping() {
+#[test]
+fn many_calls_leave_no_descriptor_and_no_mapping() {
+    isolated(|| {
         let m = matrix(100, 3);
         let n_mappings = || std::fs::read_to_string("/proc/self/maps").unwrap().lines().count();
         harmed(&m, 2, |_| {}).unwrap();
@@ -511,9 +743,12 @@ Error::PoisonedRows { rows } if rows[0].row == 12 => {
         }
         assert_eq!(descriptors(), fds);
         assert!(n_mappings() <= maps + 4, "{maps} mappings before, {} after", n_mappings());
-    }
+    });
+}
 
-    fn running_out_of_descriptors_is_a_typed_error() {
+#[test]
+fn running_out_of_descriptors_is_a_typed_error() {
+    isolated(|| {
         let m = matrix(100, 3);
         let mut out = SharedArray::<f64, _>::zeros(None, 100).unwrap();
         let next_fd = u64::try_from(std::fs::File::open("/dev/null").unwrap().as_raw_fd()).unwrap();
@@ -530,11 +765,18 @@ Error::PoisonedRows { rows } if rows[0].row == 12 => {
             other => panic!("{other:?}"),
         }
         let report = sums_with(1).unwrap();
-        assert_eq!(report.workers.iter().filter(|worker| worker.rows > 0).count(), 1, "one worker is enough");
+        assert_eq!(
+            report.workers.iter().filter(|worker| worker.rows > 0).count(),
+            1,
+            "one worker is enough"
+        );
         sums_with(100).unwrap();
-    }
+    });
+}
 
-    fn a_limit_on_processes_costs_workers_and_is_an_error_only_where_none_is_left() {
+#[test]
+fn a_limit_on_processes_costs_workers_and_is_an_error_only_where_none_is_left() {
+    isolated(|| {
         if !nix::unistd::geteuid().is_root() {
             println!("SKIPPED: only root can become a user who has no other process");
             return;
@@ -550,14 +792,20 @@ Error::PoisonedRows { rows } if rows[0].row == 12 => {
                 let outcome = harmed(&m, 4, |row| {
                     // Long enough for all four to be forked before the first is through.
                     std::thread::sleep(Duration::from_micros(200));
-                    if kills && row == 55 && first_time(&deaths) { raise(Signal::SIGKILL) }
+                    if kills && row == 55 && first_time(&deaths) {
+                        raise(Signal::SIGKILL);
+                    }
                 });
                 match outcome {
                     Ok((sums, report)) => {
                         assert_eq!(sums, expected);
                         assert_eq!(report.deaths.len(), usize::from(kills), "{report}");
-                        let at_work = report.workers.iter().filter(|worker| worker.rows > 0).count() as u64;
-                        assert!((1..=allowed).contains(&at_work), "{at_work} at work, {allowed} allowed");
+                        let at_work =
+                            report.workers.iter().filter(|worker| worker.rows > 0).count() as u64;
+                        assert!(
+                            (1..=allowed).contains(&at_work),
+                            "{at_work} at work, {allowed} allowed"
+                        );
                     }
                     Err(Error::ForkFailed(source)) => {
                         assert_eq!((allowed, source.raw_os_error()), (0, Some(libc::EAGAIN)));
@@ -567,14 +815,23 @@ Error::PoisonedRows { rows } if rows[0].row == 12 => {
                 assert!(children().is_empty());
             }
         }
-    }
+    });
+}
 
-    fn a_caller_killed_at_any_instant_leaves_no_worker_and_no_volatile_name() {
+#[test]
+fn a_caller_killed_at_any_instant_leaves_no_worker_and_no_volatile_name() {
+    isolated(|| {
         let tag = format!("{VICTIM}={}", std::process::id());
         let mut random = Random(std::process::id().into());
         for round in 0..100 {
             let mut victim = Command::new(std::env::current_exe().unwrap())
-                .args(["victim_of_a_sigkill", "--exact", "--ignored", "--nocapture", "--test-threads=1"])
+                .args([
+                    "victim_of_a_sigkill",
+                    "--exact",
+                    "--ignored",
+                    "--nocapture",
+                    "--test-threads=1",
+                ])
                 .env(VICTIM, std::process::id().to_string())
                 .stdout(std::process::Stdio::null())
                 .spawn()
@@ -584,50 +841,61 @@ Error::PoisonedRows { rows } if rows[0].row == 12 => {
             victim.wait().unwrap();
             let deadline = Instant::now() + Duration::from_secs(1);
             while !running_with(&tag).is_empty() {
-                assert!(Instant::now() < deadline, "round {round}: still there after 1 s: {:?}", running_with(&tag));
+                assert!(
+                    Instant::now() < deadline,
+                    "round {round}: still there after 1 s: {:?}",
+                    running_with(&tag)
+                );
                 std::thread::sleep(Duration::from_millis(1));
             }
         }
         rowfork::segment::sweep().unwrap();
-        let left: Vec<_> = std::fs::read_dir("/dev/shm").unwrap()
+        let left: Vec<_> = std::fs::read_dir("/dev/shm")
+            .unwrap()
             .filter_map(|entry| entry.unwrap().file_name().into_string().ok())
             .filter(|name| name.starts_with(&format!("rowfork-victim-{}-", std::process::id())))
             .collect();
         assert!(left.is_empty(), "{left:?}");
-    }
+    });
 }
 
 #[test]
 fn each_protection_is_seen_by_its_test() {
     isolated::each_fails_without(&[
-        ("keep signal handlers", "a_worker_has_the_default_signals_but_for_those_of_the_terminal"),
         (
-            "signals at the fork",
+            Failpoint::KeepSignalHandlers,
+            "a_worker_has_the_default_signals_but_for_those_of_the_terminal",
+        ),
+        (
+            Failpoint::SignalsDuringFork,
             "a_signal_to_the_whole_group_runs_no_handler_of_the_hosts_in_a_worker",
         ),
-        ("no look at lengths", "an_array_that_somebody_truncates_during_a_call_is_named"),
+        (Failpoint::NoLengthCheck, "an_array_that_somebody_truncates_during_a_call_is_named"),
         (
-            "no look at lengths",
+            Failpoint::NoLengthCheck,
             "memory_that_somebody_takes_out_of_an_array_during_a_call_is_missed",
         ),
         (
-            "names, not inodes",
+            Failpoint::CompareNamesNotInodes,
             "another_file_that_takes_an_arrays_name_during_a_call_is_neither_read_nor_removed",
         ),
         (
-            "believe any message",
+            Failpoint::BelieveAnyMessage,
             "a_message_about_a_row_that_its_worker_did_not_hold_is_not_believed",
         ),
         (
-            "one generation for all",
+            Failpoint::OneGenerationPerSlot,
             "a_crash_under_guard_costs_the_rows_of_that_process_and_not_of_the_one_before_it_in_its_slot",
         ),
         (
-            "no benefit of the doubt",
+            Failpoint::BlameRowForOutsideKills,
             "a_row_over_which_somebody_kills_workers_is_not_convicted_while_others_die_too",
         ),
-        ("outlive the caller", "a_worker_whose_caller_dies_in_the_middle_of_a_long_row_ends"),
-        ("no look for the parent", "a_worker_whose_caller_dies_before_it_is_tied_to_it_ends"),
+        (
+            Failpoint::WorkersOutliveCaller,
+            "a_worker_whose_caller_dies_in_the_middle_of_a_long_row_ends",
+        ),
+        (Failpoint::NoParentCheck, "a_worker_whose_caller_dies_before_it_is_tied_to_it_ends"),
     ]);
 }
 
@@ -675,10 +943,10 @@ impl<F: Fn()> Drop for OnDrop<F> {
 #[ignore = "runs for ever; a part of another test"]
 fn victim_of_a_sigkill() {
     let Ok(tag) = std::env::var(VICTIM) else { return };
-    isolated::throw_what_the_environment_says();
+    failpoints::throw_by_environment();
     if let Ok(how) = std::env::var(SLOW) {
         if how == "late" {
-            rowfork::failpoints::throw("workers are late to be tied");
+            failpoints::throw(Failpoint::LateParentDeathSignal);
         }
         let m = SharedArray::<f64, _>::zeros(None, (1, 1)).unwrap();
         let minute = |_: rowfork::Row<'_, f64, ndarray::Ix1>| {

@@ -128,7 +128,8 @@ fn placing_and_letting_go() {
     let mut costs = vec![Vec::new(); rivals.len()];
     for round in 0..7 {
         for (rival, costs) in rivals.iter().zip(&mut costs) {
-            plain_copy(slice, None, Some(libc::MADV_HUGEPAGE)); // the host takes idle memory back: keep it warm
+            // The host takes idle memory back: this keeps it warm.
+            plain_copy(slice, None, Some(libc::MADV_HUGEPAGE));
             let cost = rival.1();
             if round > 0 {
                 costs.push(cost);

@@ -38,7 +38,7 @@ fn fork_mode_against_threads() {
             fork().row_sums_into(&m, &mut forked).unwrap();
         };
         abba("control: threads / threads", &mut || by_threads(&m, &mut sums), &mut || {
-            by_threads(&m, &mut again)
+            by_threads(&m, &mut again);
         });
         abba(
             "rate of fork mode, of that of threads",
@@ -104,12 +104,12 @@ fn two_workers_on_a_function_that_computes() {
     let kernel =
         |row: rowfork::Row<'_, f64, Ix1>| (0..2000).fold(0.5, |x: f64, _| (x + row.sum()).sin());
     let run = |workers, out: &mut SharedArray<f64, Ix1>| {
-        drop(fork().workers(workers).map_rows_into(&m, out, kernel))
+        drop(fork().workers(workers).map_rows_into(&m, out, kernel));
     };
     run(1, &mut by_one);
     run(2, &mut by_two);
     assert_eq!(by_one.as_slice(), by_two.as_slice());
     abba("one worker's time to two workers'", &mut || run(1, &mut by_one), &mut || {
-        run(2, &mut by_two)
+        run(2, &mut by_two);
     });
 }

@@ -57,7 +57,7 @@ fn a_guarded_call_against_one_without() {
         outcome.unwrap();
     };
     abba("transform_rows, rate of guarded to not", &mut || transform(false), &mut || {
-        transform(true)
+        transform(true);
     });
 
     let blocks = |guard| {

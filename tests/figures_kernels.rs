@@ -48,7 +48,7 @@ fn rates<A: Summand>(name: &str, element: impl Fn(usize) -> A) -> Vec<f64> {
         let rows: Vec<A> = (0..n_rows * n_columns).map(&element).collect();
         let mut sums = vec![<A::Sum as bytemuck::Zeroable>::zeroed(); n_rows];
         let seconds = best(|| {
-            A::sum_rows(black_box(&rows), n_columns, black_box(&mut sums)).expect("they fit")
+            A::sum_rows(black_box(&rows), n_columns, black_box(&mut sums)).expect("they fit");
         });
         size_of_val(&rows[..]) as f64 / seconds / 1e9
     });

@@ -142,7 +142,7 @@ fn a_thousand_rows_of_ten_against_serial_ndarray() {
                 each(&mut || {
                     Zip::from(&mut by_ndarray[..])
                         .and(m.view().rows())
-                        .for_each(|sum, row| *sum = row.sum())
+                        .for_each(|sum, row| *sum = row.sum());
                 })
             },
             &mut || each(&mut || rowfork::exact_row_sums(m.as_slice(), 10, &mut by_kernel)),
@@ -273,14 +273,15 @@ fn a_worker_killed_in_the_middle_of_a_large_call() {
     };
     let rival = || {
         seconds(&mut || {
-            drop(fork().workers(WORKERS).row_sums_into(&m, &mut sums.borrow_mut()).unwrap())
+            drop(fork().workers(WORKERS).row_sums_into(&m, &mut sums.borrow_mut()).unwrap());
         })
     };
     let [killed, undisturbed, forked] =
         alternating(ROUNDS, [&mut &killed, &mut &undisturbed, &mut &rival]);
     assert_eq!(sums.borrow().view(), expected);
     println!(
-        "FIGURE {} MiB, a worker killed half-way: {:.2} ms, undisturbed {:.2} ms, ratio {:.3} ({} kills, {} came too late); \
+        "FIGURE {} MiB, a worker killed half-way: {:.2} ms, undisturbed {:.2} ms, ratio {:.3} \
+         ({} kills, {} came too late); \
          fork mode undisturbed {:.2} ms",
         mib(),
         killed * 1e3,
@@ -322,7 +323,8 @@ fn by_the_caller_or_by_workers() {
             let late = alternating(4 * ROUNDS, [&mut || parked(&inline), &mut || parked(&workers)])
                 .map(|s| s * 1e6);
             println!(
-                "FIGURE {kib:5} KiB in {n_columns:3} columns, {blocks:2} blocks: hot, caller {:8.1} us, workers {:8.1} us; \
+                "FIGURE {kib:5} KiB in {n_columns:3} columns, {blocks:2} blocks: hot, caller {:8.1} \
+                 us, workers {:8.1} us; \
                  after 2 ms, caller {:8.1} us, workers {:8.1} us",
                 hot[0], hot[1], late[0], late[1]
             );

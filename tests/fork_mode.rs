@@ -14,9 +14,10 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use ndarray::{Array, Array1, Array2, Axis, Ix1, Ix2};
+use rowfork::failpoints::Failpoint;
 use rowfork::{DeathCause, EarlyEnd, Error, Policy, SharedArray, fork};
 
-use isolated::unique_name;
+use isolated::{isolated, unique_name};
 use shared::SharedWord;
 
 /// Values whose plain sums depend on the order.
@@ -32,40 +33,62 @@ fn bits(array: &SharedArray<f64, Ix1>) -> Vec<u64> {
     array.view().iter().map(|value| value.to_bits()).collect()
 }
 
-isolated_tests! {
-    fn sums_have_the_same_bits_for_every_worker_count_and_block_size() {
+#[test]
+fn sums_have_the_same_bits_for_every_worker_count_and_block_size() {
+    isolated(|| {
         let m = awkward((300, 257));
-        let serial: Vec<u64> =
-            m.view().rows().into_iter().map(|row| rowfork::exact_sum(row.as_slice().unwrap()).to_bits()).collect();
+        let serial: Vec<u64> = m
+            .view()
+            .rows()
+            .into_iter()
+            .map(|row| rowfork::exact_sum(row.as_slice().unwrap()).to_bits())
+            .collect();
         for workers in 1..=16 {
-            assert_eq!(bits(&fork().workers(workers).row_sums(&m).unwrap()), serial, "{workers} workers");
+            assert_eq!(
+                bits(&fork().workers(workers).row_sums(&m).unwrap()),
+                serial,
+                "{workers} workers"
+            );
         }
         for block_rows in [1, 2, 3, 7, 64, 299, 300, 301, usize::MAX] {
             let sums = fork().workers(3).block_rows(block_rows).row_sums(&m).unwrap();
             assert_eq!(bits(&sums), serial, "{block_rows} rows a block");
         }
-    }
+    });
+}
 
-    fn every_shape_is_summed_to_its_last_row() {
+#[test]
+fn every_shape_is_summed_to_its_last_row() {
+    isolated(|| {
         for n_rows in [0, 1, 2, 3, 5, 63, 64, 65, 100, 1000] {
             for n_columns in [0, 1, 2, 3, 7, 8, 9, 31, 100] {
                 let m = awkward((n_rows, n_columns));
                 let sums = fork().workers(4).row_sums(&m).unwrap();
-                let expected: Vec<f64> =
-                    m.view().rows().into_iter().map(|row| rowfork::exact_sum(row.as_slice().unwrap())).collect();
+                let expected: Vec<f64> = m
+                    .view()
+                    .rows()
+                    .into_iter()
+                    .map(|row| rowfork::exact_sum(row.as_slice().unwrap()))
+                    .collect();
                 assert_eq!(sums.view().to_vec(), expected, "{n_rows} x {n_columns}");
                 assert_eq!(sums.report().rows, n_rows);
             }
         }
-    }
+    });
+}
 
-    fn no_rows_fork_no_workers() {
+#[test]
+fn no_rows_fork_no_workers() {
+    isolated(|| {
         let m = awkward((0, 5));
         let sums = fork().row_sums(&m).unwrap();
         assert!(sums.is_empty() && sums.report().workers.is_empty());
-    }
+    });
+}
 
-    fn a_kernel_sees_its_row_its_index_and_its_captures() {
+#[test]
+fn a_kernel_sees_its_row_its_index_and_its_captures() {
+    isolated(|| {
         let m = SharedArray::from_shape_fn(None, (500, 3), |(i, j)| (i * 3 + j) as f64).unwrap();
         let table = Rc::new(vec![2.0; 500]); // not Send, not Sync: a fork does not care
         let kernel_table = Rc::clone(&table);
@@ -73,17 +96,24 @@ isolated_tests! {
             assert_eq!(row.len(), 3);
             row.dot(&row) * kernel_table[row.index()]
         });
-        let expected: Array1<f64> = m.view().rows().into_iter().map(|row| row.dot(&row) * 2.0).collect();
+        let expected: Array1<f64> =
+            m.view().rows().into_iter().map(|row| row.dot(&row) * 2.0).collect();
         assert_eq!(mapped.unwrap().view(), expected);
-    }
+    });
+}
 
-    fn rows_of_a_vector_are_scalars() {
+#[test]
+fn rows_of_a_vector_are_scalars() {
+    isolated(|| {
         let v = SharedArray::copy_from(None, &Array::linspace(0.0, 9.0, 10)).unwrap();
         let doubled = fork().workers(3).map_rows(&v, |row| row.into_scalar() * 2.0).unwrap();
         assert_eq!(doubled.view(), Array::linspace(0.0, 18.0, 10));
-    }
+    });
+}
 
-    fn an_output_is_reused_in_place() {
+#[test]
+fn an_output_is_reused_in_place() {
+    isolated(|| {
         let m = awkward((100, 10));
         let mut out = SharedArray::<f64, _>::zeros(None, 100).unwrap();
         let address = out.view().as_ptr();
@@ -92,17 +122,23 @@ isolated_tests! {
         fork().workers(2).map_rows_into(&m, &mut out, |row| row.index() as f64).unwrap();
         assert_eq!(out.view()[99], 99.0);
         assert_eq!(out.view().as_ptr(), address);
-    }
+    });
+}
 
-    fn a_result_can_be_published_and_seen_by_name() {
+#[test]
+fn a_result_can_be_published_and_seen_by_name() {
+    isolated(|| {
         let m = awkward((10, 2));
         let mut sums = fork().workers(2).row_sums(&m).unwrap();
         let name = unique_name("sums");
         sums.publish(&name).unwrap();
         assert_eq!(SharedArray::<f64, Ix1>::read_copy(&name).unwrap(), sums.view());
-    }
+    });
+}
 
-    fn six_slow_rows_go_to_both_workers() {
+#[test]
+fn six_slow_rows_go_to_both_workers() {
+    isolated(|| {
         let m = SharedArray::<f64, _>::zeros(None, (6, 1)).unwrap();
         let out = fork().workers(2).map_rows(&m, |row| {
             std::thread::sleep(Duration::from_millis(200));
@@ -112,22 +148,35 @@ isolated_tests! {
         assert_eq!(out.view(), Array1::from_iter((0..6).map(f64::from)));
         let shares: Vec<usize> = out.report().workers.iter().map(|worker| worker.rows).collect();
         assert!(shares.len() == 2 && shares.iter().all(|&rows| rows >= 1), "{shares:?}");
-    }
+    });
+}
 
-    fn an_error_names_the_lowest_failing_row_whatever_the_schedule() {
+#[test]
+fn an_error_names_the_lowest_failing_row_whatever_the_schedule() {
+    isolated(|| {
         let m = SharedArray::<f64, _>::zeros(None, (2000, 1)).unwrap();
         for round in 0..20 {
-            let outcome = fork().workers(1 + round % 5).block_rows(1 + round * 7).map_rows(&m, |row| {
-                if row.index() >= 1111 { Err(format!("no data for day {}", row.index())) } else { Ok(1.0) }
-            });
+            let outcome =
+                fork().workers(1 + round % 5).block_rows(1 + round * 7).map_rows(&m, |row| {
+                    if row.index() >= 1111 {
+                        Err(format!("no data for day {}", row.index()))
+                    } else {
+                        Ok(1.0)
+                    }
+                });
             match outcome.unwrap_err() {
-                Error::KernelFailed { row: 1111, message } => assert_eq!(message, "no data for day 1111"),
+                Error::KernelFailed { row: 1111, message } => {
+                    assert_eq!(message, "no data for day 1111");
+                }
                 other => panic!("{other}"),
             }
         }
-    }
+    });
+}
 
-    fn a_captured_mutex_over_another_array_is_a_typed_error_not_a_lost_update() {
+#[test]
+fn a_captured_mutex_over_another_array_is_a_typed_error_not_a_lost_update() {
+    isolated(|| {
         let m = SharedArray::<f64, _>::zeros(None, (100, 4)).unwrap();
         let name = unique_name("totals");
         let mut totals = SharedArray::<f64, _>::zeros(name.as_str(), 4).unwrap();
@@ -142,7 +191,9 @@ isolated_tests! {
         };
         match outcome.unwrap_err() {
             Error::PoisonedRows { rows } => match &rows[0].cause {
-                DeathCause::MemoryFault { signal: 11, read_only_segment: Some(segment), .. } => {
+                DeathCause::MemoryFault {
+                    signal: 11, read_only_segment: Some(segment), ..
+                } => {
                     assert!((42..100).contains(&rows[0].row), "{rows:?}");
                     assert!(segment.contains(&name), "{segment}");
                 }
@@ -151,9 +202,12 @@ isolated_tests! {
             other => panic!("{other}"),
         }
         assert_eq!(totals.view().sum(), 0.0);
-    }
+    });
+}
 
-    fn the_input_cannot_be_written_by_a_kernel() {
+#[test]
+fn the_input_cannot_be_written_by_a_kernel() {
+    isolated(|| {
         let m = SharedArray::<f64, _>::zeros(None, (10, 1)).unwrap();
         let address = m.view().as_ptr().addr();
         let outcome = fork().workers(1).map_rows(&m, |row| {
@@ -169,32 +223,51 @@ isolated_tests! {
         match outcome.unwrap_err() {
             Error::PoisonedRows { rows } => {
                 assert_eq!((rows[0].row, rows[0].attempts), (0, 3));
-                assert!(matches!(rows[0].cause, DeathCause::MemoryFault { address: at, .. } if at == address), "{rows:?}");
+                assert!(
+                    matches!(
+                        rows[0].cause,
+                        DeathCause::MemoryFault { address: at, .. } if at == address
+                    ),
+                    "{rows:?}"
+                );
             }
             other => panic!("{other}"),
         }
         assert_eq!(m.view().sum(), 0.0);
-    }
+    });
+}
 
-    fn what_a_kernel_changes_outside_the_output_stays_in_its_worker() {
+#[test]
+fn what_a_kernel_changes_outside_the_output_stays_in_its_worker() {
+    isolated(|| {
         let m = awkward((50, 2));
         let seen = Cell::new(0);
-        fork().workers(2).map_rows(&m, |_| { seen.set(seen.get() + 1); 0.0 }).unwrap();
+        fork()
+            .workers(2)
+            .map_rows(&m, |_| {
+                seen.set(seen.get() + 1);
+                0.0
+            })
+            .unwrap();
         assert_eq!(seen.get(), 0);
-    }
+    });
+}
 
-    fn a_call_within_a_kernel_is_refused_by_name() {
+#[test]
+fn a_call_within_a_kernel_is_refused_by_name() {
+    isolated(|| {
         let m = awkward((3, 2));
-        let outcome = fork().workers(1).map_rows(&m, |_| {
-            match fork().row_sums(&m) {
-                Err(error @ Error::InsideWorker) => Err::<f64, _>(error.to_string()),
-                other => panic!("{other:?}"),
-            }
+        let outcome = fork().workers(1).map_rows(&m, |_| match fork().row_sums(&m) {
+            Err(error @ Error::InsideWorker) => Err::<f64, _>(error.to_string()),
+            other => panic!("{other:?}"),
         });
         assert!(outcome.unwrap_err().to_string().contains("from inside a kernel"));
-    }
+    });
+}
 
-    fn a_kernel_may_make_and_drop_arrays_of_its_own() {
+#[test]
+fn a_kernel_may_make_and_drop_arrays_of_its_own() {
+    isolated(|| {
         let m = awkward((20, 2));
         let name = unique_name("scratch");
         let sums = fork().workers(2).map_rows(&m, |row| {
@@ -203,9 +276,12 @@ isolated_tests! {
         });
         assert_eq!(sums.unwrap().view()[19], 19.0);
         assert!(!isolated::own_names().contains(&name));
-    }
+    });
+}
 
-    fn options_that_make_no_sense_are_refused_with_their_numbers() {
+#[test]
+fn options_that_make_no_sense_are_refused_with_their_numbers() {
+    isolated(|| {
         let m = awkward((3, 2));
         assert!(matches!(fork().workers(0).row_sums(&m).unwrap_err(), Error::ZeroWorkers));
         assert!(matches!(fork().block_rows(0).row_sums(&m).unwrap_err(), Error::ZeroBlockRows));
@@ -218,37 +294,65 @@ isolated_tests! {
         }
         let mut short = SharedArray::<f64, _>::zeros(None, 2).unwrap();
         match fork().row_sums_into(&m, &mut short).unwrap_err() {
-            Error::WrongShape { what: "output", expected, found } => assert_eq!((expected, found), (vec![3], vec![2])),
+            Error::WrongShape { what: "output", expected, found } => {
+                assert_eq!((expected, found), (vec![3], vec![2]));
+            }
             other => panic!("{other}"),
         }
-    }
+    });
+}
 
-    fn progress_rises_to_the_end_and_is_not_a_flood() {
+#[test]
+fn progress_rises_to_the_end_and_is_not_a_flood() {
+    isolated(|| {
         let m = SharedArray::<f64, _>::zeros(None, (40, 1)).unwrap();
         let seen = RefCell::new(Vec::new());
-        let out = fork().workers(2).progress(|progress| seen.borrow_mut().push(*progress)).map_rows(&m, |_| {
-            std::thread::sleep(Duration::from_millis(20));
-            0.0
-        });
+        let out = fork()
+            .workers(2)
+            .progress(|progress| seen.borrow_mut().push(*progress))
+            .map_rows(&m, |_| {
+                std::thread::sleep(Duration::from_millis(20));
+                0.0
+            });
         let elapsed = out.unwrap().report().elapsed;
         let seen = seen.into_inner();
-        assert!(seen.len() >= 2 && seen.len() as u128 <= elapsed.as_millis() / 100 + 2, "{} in {elapsed:?}", seen.len());
-        assert!(seen.windows(2).all(|pair| pair[0].rows_done <= pair[1].rows_done && pair[0].elapsed <= pair[1].elapsed));
+        assert!(
+            seen.len() >= 2 && seen.len() as u128 <= elapsed.as_millis() / 100 + 2,
+            "{} in {elapsed:?}",
+            seen.len()
+        );
+        assert!(seen.windows(2).all(
+            |pair| pair[0].rows_done <= pair[1].rows_done && pair[0].elapsed <= pair[1].elapsed
+        ));
         let last = seen.last().unwrap();
         assert_eq!((last.rows_done, last.rows_total), (40, 40));
         assert_eq!(last.remaining(), Some(Duration::ZERO));
         assert!(seen[0].rows_done > 0 && seen[0].rows_done < 40, "{:?}", seen[0]);
-    }
+    });
+}
 
-    fn progress_is_seen_within_a_block() {
+#[test]
+fn progress_is_seen_within_a_block() {
+    isolated(|| {
         let m = SharedArray::<f64, _>::zeros(None, (30, 1)).unwrap();
         let seen = RefCell::new(Vec::new());
-        let watched = fork().workers(1).block_rows(30).progress(|progress| seen.borrow_mut().push(progress.rows_done));
-        watched.map_rows(&m, |_| { std::thread::sleep(Duration::from_millis(10)); 0.0 }).unwrap();
+        let watched = fork()
+            .workers(1)
+            .block_rows(30)
+            .progress(|progress| seen.borrow_mut().push(progress.rows_done));
+        watched
+            .map_rows(&m, |_| {
+                std::thread::sleep(Duration::from_millis(10));
+                0.0
+            })
+            .unwrap();
         assert!(seen.borrow().iter().any(|&rows| rows > 0 && rows < 30), "{seen:?}");
-    }
+    });
+}
 
-    fn a_panic_in_the_progress_callback_leaves_no_worker() {
+#[test]
+fn a_panic_in_the_progress_callback_leaves_no_worker() {
+    isolated(|| {
         let m = SharedArray::<f64, _>::zeros(None, (1000, 1)).unwrap();
         let caught = std::panic::catch_unwind(|| {
             fork().workers(2).progress(|_| panic!("enough")).map_rows(&m, |_| {
@@ -258,9 +362,12 @@ isolated_tests! {
         });
         assert_eq!(caught.unwrap_err().downcast_ref::<&str>(), Some(&"enough"));
         assert!(isolated::children().is_empty());
-    }
+    });
+}
 
-    fn the_report_adds_up() {
+#[test]
+fn the_report_adds_up() {
+    isolated(|| {
         let m = awkward((1000, 50));
         let sums = fork().workers(2).measure_memory(true).row_sums(&m).unwrap();
         let report = sums.report();
@@ -269,66 +376,114 @@ isolated_tests! {
         assert_eq!((report.bytes_read, report.bytes_written), (1000 * 50 * 8, 1000 * 8));
         assert_eq!((report.deaths.len(), report.rerun_rows), (0, 0));
         let times = report.block_times.unwrap();
-        assert!(times.shortest <= times.mean && times.mean <= times.longest && times.longest <= report.elapsed);
+        assert!(
+            times.shortest <= times.mean
+                && times.mean <= times.longest
+                && times.longest <= report.elapsed
+        );
         assert!((0.0..=1.0).contains(&report.efficiency()));
         assert!(report.workers.iter().all(|worker| worker.private_bytes.unwrap() > 0));
         assert!(report.to_string().contains("1000 rows"), "{report}");
-    }
+    });
+}
 
-    fn the_report_of_a_call_that_ended_early_counts_finished_rows_alone() {
+#[test]
+fn the_report_of_a_call_that_ended_early_counts_finished_rows_alone() {
+    isolated(|| {
         let m = awkward((1000, 50));
         for slow_from in [0, 500] {
-            let limited = fork().workers(2).block_rows(10).policy(Policy::fill(0.0)).deadline(Duration::from_millis(300));
-            let sums = limited.map_rows(&m, |row| {
-                if row.index() >= slow_from { std::thread::sleep(Duration::from_secs(60)) }
-                row.sum()
-            }).unwrap();
+            let limited = fork()
+                .workers(2)
+                .block_rows(10)
+                .policy(Policy::fill(0.0))
+                .deadline(Duration::from_millis(300));
+            let sums = limited
+                .map_rows(&m, |row| {
+                    if row.index() >= slow_from {
+                        std::thread::sleep(Duration::from_secs(60));
+                    }
+                    row.sum()
+                })
+                .unwrap();
             let report = sums.report();
             assert_eq!(report.ended_early, Some(EarlyEnd::Deadline));
             let finished = 1000 - sums.missing_rows().iter().map(Range::len).sum::<usize>();
             assert!(finished <= slow_from);
             let bytes = (finished * 51 * 8) as f64;
             let expected = bytes / report.elapsed.as_secs_f64() / 1e9;
-            assert!((report.gigabytes_per_second() - expected).abs() <= 1e-12 * expected, "{report}");
+            assert!(
+                (report.gigabytes_per_second() - expected).abs() <= 1e-12 * expected,
+                "{report}"
+            );
             assert_eq!(report.to_string().contains("GB/s"), finished > 0, "{report}");
             assert!(!report.to_string().contains("efficiency"), "{report}");
         }
-    }
+    });
+}
 
-    fn a_worker_has_less_than_a_mebibyte_of_its_own() {
+#[test]
+fn a_worker_has_less_than_a_mebibyte_of_its_own() {
+    isolated(|| {
         let m = awkward((20_000, 128));
         let sums = fork().workers(2).measure_memory(true).row_sums(&m).unwrap();
         for worker in &sums.report().workers {
             assert!(worker.private_bytes.unwrap() < 1 << 20, "{worker:?}");
         }
-    }
+    });
+}
 
-    fn workers_run_under_the_default_floating_point_mode() {
-        let m = SharedArray::copy_from(None, &Array2::from_elem((4, 2), f64::MIN_POSITIVE / 4.0)).unwrap();
+#[test]
+fn workers_run_under_the_default_floating_point_mode() {
+    isolated(|| {
+        let m = SharedArray::copy_from(None, &Array2::from_elem((4, 2), f64::MIN_POSITIVE / 4.0))
+            .unwrap();
         let expected = f64::MIN_POSITIVE / 2.0;
         let sums = with_subnormals_flushed(|| fork().workers(2).row_sums(&m).unwrap());
-        assert!(sums.view().iter().all(|sum| sum.to_bits() == expected.to_bits()), "{:?}", sums.view());
-        let mapped = with_subnormals_flushed(|| fork().workers(2).map_rows(&m, |row| row[0] + row[1]).unwrap());
-        assert!(mapped.view().iter().all(|sum| sum.to_bits() == expected.to_bits()), "{:?}", mapped.view());
-    }
+        assert!(
+            sums.view().iter().all(|sum| sum.to_bits() == expected.to_bits()),
+            "{:?}",
+            sums.view()
+        );
+        let mapped = with_subnormals_flushed(|| {
+            fork().workers(2).map_rows(&m, |row| row[0] + row[1]).unwrap()
+        });
+        assert!(
+            mapped.view().iter().all(|sum| sum.to_bits() == expected.to_bits()),
+            "{:?}",
+            mapped.view()
+        );
+    });
+}
 
-    fn a_worker_is_killed_before_its_parent_when_memory_runs_out() {
+#[test]
+fn a_worker_is_killed_before_its_parent_when_memory_runs_out() {
+    isolated(|| {
         let m = awkward((4, 1));
         let scores = fork().workers(2).map_rows(&m, |_| {
-            std::fs::read_to_string("/proc/self/oom_score_adj").unwrap().trim().parse::<f64>().unwrap()
+            std::fs::read_to_string("/proc/self/oom_score_adj")
+                .unwrap()
+                .trim()
+                .parse::<f64>()
+                .unwrap()
         });
         assert!(scores.unwrap().view().iter().all(|&score| score == 1000.0));
-    }
+    });
+}
 
-    fn default_workers_are_the_cores_this_process_may_use() {
+#[test]
+fn default_workers_are_the_cores_this_process_may_use() {
+    isolated(|| {
         let m = awkward((1000, 2));
         let mut one_core = nix::sched::CpuSet::new();
         one_core.set(0).unwrap();
         nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &one_core).unwrap();
         assert_eq!(fork().row_sums(&m).unwrap().report().workers.len(), 1);
-    }
+    });
+}
 
-    fn calls_from_many_threads_do_not_disturb_each_other() {
+#[test]
+fn calls_from_many_threads_do_not_disturb_each_other() {
+    isolated(|| {
         let m = awkward((500, 20));
         let expected = bits(&fork().workers(1).row_sums(&m).unwrap());
         std::thread::scope(|scope| {
@@ -342,19 +497,28 @@ isolated_tests! {
                 });
             }
         });
-    }
+    });
+}
 
-    fn rows_are_run_once_when_nobody_dies() {
+#[test]
+fn rows_are_run_once_when_nobody_dies() {
+    isolated(|| {
         let runs = SharedWord::new();
         let m = SharedArray::<f64, _>::zeros(None, (997, 1)).unwrap();
-        fork().workers(3).map_rows(&m, |_| { runs.fetch_add(1, Ordering::Relaxed); 0.0 }).unwrap();
+        fork()
+            .workers(3)
+            .map_rows(&m, |_| {
+                runs.fetch_add(1, Ordering::Relaxed);
+                0.0
+            })
+            .unwrap();
         assert_eq!(runs.load(Ordering::Relaxed), 997);
-    }
+    });
 }
 
 #[test]
 fn a_row_is_a_view_along_axis_0() {
-    isolated::run(concat!(module_path!(), "::a_row_is_a_view_along_axis_0"), || {
+    isolated(|| {
         let m = awkward((9, 4));
         let last = fork().workers(1).map_rows(&m, |row| row.into_view()[3]).unwrap();
         assert_eq!(last.view(), m.view().index_axis(Axis(1), 3));
@@ -384,11 +548,11 @@ fn with_subnormals_flushed<T>(f: impl FnOnce() -> T) -> T {
 fn each_protection_is_seen_by_its_test() {
     isolated::each_fails_without(&[
         (
-            "writable segments",
+            Failpoint::WritableSegments,
             "a_captured_mutex_over_another_array_is_a_typed_error_not_a_lost_update",
         ),
-        ("writable segments", "the_input_cannot_be_written_by_a_kernel"),
-        ("keep the fpu mode", "workers_run_under_the_default_floating_point_mode"),
-        ("no oom score", "a_worker_is_killed_before_its_parent_when_memory_runs_out"),
+        (Failpoint::WritableSegments, "the_input_cannot_be_written_by_a_kernel"),
+        (Failpoint::KeepFpuMode, "workers_run_under_the_default_floating_point_mode"),
+        (Failpoint::NoOomScore, "a_worker_is_killed_before_its_parent_when_memory_runs_out"),
     ]);
 }

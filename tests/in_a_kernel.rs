@@ -8,7 +8,7 @@ mod isolated;
 
 use std::path::Path;
 
-use isolated::unique_name;
+use isolated::{isolated, unique_name};
 use ndarray::{Array1, Array2, Ix1, Ix2};
 use rayon::prelude::*;
 use rowfork::SharedArray;
@@ -27,13 +27,17 @@ fn a_kernel_makes_and_reads_8_mib() {
     assert_eq!(last.view().to_vec(), [(MIB - 513) as f64; 4]);
 }
 
-isolated_tests! {
-    fn where_the_host_has_used_rayon() {
+#[test]
+fn where_the_host_has_used_rayon() {
+    isolated(|| {
         assert_eq!((0..1000_usize).into_par_iter().sum::<usize>(), 499_500);
         a_kernel_makes_and_reads_8_mib();
-    }
+    });
+}
 
-    fn where_the_host_has_used_rayon_and_the_parent_has_made_no_array() {
+#[test]
+fn where_the_host_has_used_rayon_and_the_parent_has_made_no_array() {
+    isolated(|| {
         assert_eq!((0..1000_usize).into_par_iter().sum::<usize>(), 499_500);
         let [input, output] = ["input", "output"].map(unique_name);
         let path = |name: &str| Path::new("/dev/shm").join(name);
@@ -45,17 +49,26 @@ isolated_tests! {
         let mut last = unsafe { SharedArray::<f64, Ix1>::attach(&output) }.unwrap();
         std::fs::remove_file(path(&input)).unwrap();
         std::fs::remove_file(path(&output)).unwrap();
-        rowfork::fork().workers(2).map_rows_into(&m, &mut last, |_| *filled(8).view().last().unwrap()).unwrap();
+        rowfork::fork()
+            .workers(2)
+            .map_rows_into(&m, &mut last, |_| *filled(8).view().last().unwrap())
+            .unwrap();
         assert_eq!(last.view().to_vec(), [(MIB - 513) as f64; 4]);
-    }
+    });
+}
 
-    fn where_the_parent_has_made_zeros_of_one_huge_page() {
+#[test]
+fn where_the_parent_has_made_zeros_of_one_huge_page() {
+    isolated(|| {
         drop(SharedArray::<f64, _>::zeros(None, (2 * MIB - 4096) / 8).unwrap());
         a_kernel_makes_and_reads_8_mib();
-    }
+    });
+}
 
-    fn where_the_parent_has_filled_a_large_one() {
+#[test]
+fn where_the_parent_has_filled_a_large_one() {
+    isolated(|| {
         drop(filled(16));
         a_kernel_makes_and_reads_8_mib();
-    }
+    });
 }

@@ -19,8 +19,10 @@ use std::sync::atomic::Ordering;
 use ndarray::{Ix1, Ix2};
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::Signal;
+use rowfork::failpoints::{self, Failpoint};
 use rowfork::{DeathCause, Error, Fork, RowMut, SharedArray, fork};
 
+use isolated::isolated;
 use shared::{SharedWord, raise};
 
 const N_ROWS: usize = 200;
@@ -81,14 +83,14 @@ fn claim(
     for row in 0..N_ROWS {
         match (said(&updated, row), said(&torn, row)) {
             (true, false) => {
-                assert!(is_new(m, row), "{what}: row {row} is not new, and was said to be updated")
+                assert!(is_new(m, row), "{what}: row {row} is not new, and was said to be updated");
             }
             (false, false) => assert!(
                 is_old(m, row),
                 "{what}: row {row} is not old, and was said to be untouched"
             ),
             (false, true) => {
-                assert!(!is_old(m, row), "{what}: row {row} is whole, and was said to be torn")
+                assert!(!is_old(m, row), "{what}: row {row} is whole, and was said to be torn");
             }
             (true, true) => panic!("{what}: row {row} is said to be updated and torn"),
         }
@@ -109,12 +111,24 @@ const HARMS: [Harm; 5] = [
     (
         "an error",
         |row| Err(format!("bad row {row}")),
-        |error, at| matches!(error, Error::KernelFailed { row, message } if *row == at && *message == format!("bad row {at}")),
+        |error, at| {
+            matches!(
+                error,
+                Error::KernelFailed { row, message }
+                    if *row == at && *message == format!("bad row {at}")
+            )
+        },
     ),
     (
         "a panic",
         |row| panic!("bad row {row}"),
-        |error, at| matches!(error, Error::KernelPanicked { row, message, .. } if *row == at && *message == format!("bad row {at}")),
+        |error, at| {
+            matches!(
+                error,
+                Error::KernelPanicked { row, message, .. }
+                    if *row == at && *message == format!("bad row {at}")
+            )
+        },
     ),
     (
         "SIGKILL",
@@ -128,41 +142,64 @@ const HARMS: [Harm; 5] = [
     (
         "abort",
         |_| std::process::abort(),
-        |error, at| matches!(error, Error::UnguardedCrash { row: Some(row), cause: DeathCause::Signalled(6), runs: 1, .. } if *row == at),
+        |error, at| {
+            matches!(
+                error,
+                Error::UnguardedCrash {
+                    row: Some(row), cause: DeathCause::Signalled(6), runs: 1, ..
+                } if *row == at
+            )
+        },
     ),
 ];
 
-isolated_tests! {
-    fn an_interrupted_update_names_what_became_of_every_row() {
+#[test]
+fn an_interrupted_update_names_what_became_of_every_row() {
+    isolated(|| {
         for (name, harm, is_source) in HARMS {
             for workers in [1, 2, 5] {
                 for block_rows in [1, 10, N_ROWS] {
                     for victim in [0, 1, 9, 10, 77, N_ROWS - 1] {
-                        let what = format!("{name} at row {victim}, {workers} workers, {block_rows} rows a block");
+                        let what = format!(
+                            "{name} at row {victim}, {workers} workers, {block_rows} rows a block"
+                        );
                         let mut m = array();
                         let options = fork().workers(workers).block_rows(block_rows);
-                        let error = update_with_harm(&options, &mut m, |row| if row == victim { harm(row) } else { Ok(()) });
+                        let error = update_with_harm(&options, &mut m, |row| {
+                            if row == victim { harm(row) } else { Ok(()) }
+                        });
                         let (updated, torn, source) = claim(error.unwrap_err(), &m, &what);
                         assert!(is_source(&source, victim), "{what}: {source}");
                         assert!(torn.is_empty(), "{what}: {torn:?}");
-                        assert!(!updated.iter().any(|rows| rows.contains(&victim)), "{what}: {updated:?}");
+                        assert!(
+                            !updated.iter().any(|rows| rows.contains(&victim)),
+                            "{what}: {updated:?}"
+                        );
                     }
                 }
             }
         }
-    }
+    });
+}
 
-    fn a_failure_at_the_first_row_of_a_single_worker_leaves_all_rows_as_they_were() {
+#[test]
+fn a_failure_at_the_first_row_of_a_single_worker_leaves_all_rows_as_they_were() {
+    isolated(|| {
         for (name, harm, _) in HARMS {
             let mut m = array();
-            let error = update_with_harm(&fork().workers(1), &mut m, |row| if row == 0 { harm(row) } else { Ok(()) });
+            let error = update_with_harm(&fork().workers(1), &mut m, |row| {
+                if row == 0 { harm(row) } else { Ok(()) }
+            });
             let error = error.unwrap_err();
             assert!(!matches!(error, Error::UpdateInterrupted { .. }), "{name}: {error}");
             claim(error, &m, name);
         }
-    }
+    });
+}
 
-    fn of_several_failures_the_lowest_row_is_the_source_and_none_is_torn() {
+#[test]
+fn of_several_failures_the_lowest_row_is_the_source_and_none_is_torn() {
+    isolated(|| {
         for (name, harm, is_source) in &HARMS[..2] {
             let mut m = array();
             let both_begun = SharedWord::new();
@@ -181,9 +218,12 @@ isolated_tests! {
             assert!(torn.is_empty(), "{name}: {torn:?}");
             assert!(is_source(&source, 20), "{name}: {source}");
         }
-    }
+    });
+}
 
-    fn an_update_survives_what_happens_once() {
+#[test]
+fn an_update_survives_what_happens_once() {
+    isolated(|| {
         for (name, harm, _) in &HARMS[2..] {
             for guard in [false, true] {
                 for workers in [1, 2, 5] {
@@ -192,11 +232,19 @@ isolated_tests! {
                             if *name == "abort" && !guard {
                                 continue; // it may have written anywhere
                             }
-                            let what = format!("{name} at row {victim}, guard {guard}, {workers} workers, blocks of {block_rows}");
+                            let what = format!(
+                                "{name} at row {victim}, guard {guard}, {workers} workers, blocks of \
+                                 {block_rows}"
+                            );
                             let (mut m, times) = (array(), SharedWord::new());
-                            let options = fork().workers(workers).block_rows(block_rows).guard(guard);
+                            let options =
+                                fork().workers(workers).block_rows(block_rows).guard(guard);
                             let report = update_with_harm(&options, &mut m, |row| {
-                                if row == victim && times.fetch_add(1, Ordering::Relaxed) == 0 { harm(row) } else { Ok(()) }
+                                if row == victim && times.fetch_add(1, Ordering::Relaxed) == 0 {
+                                    harm(row)
+                                } else {
+                                    Ok(())
+                                }
                             });
                             assert_eq!(report.unwrap().deaths.len(), 1, "{what}");
                             assert!((0..N_ROWS).all(|row| is_new(&m, row)), "{what}");
@@ -205,9 +253,12 @@ isolated_tests! {
                 }
             }
         }
-    }
+    });
+}
 
-    fn an_update_under_a_killer_is_as_if_undisturbed() {
+#[test]
+fn an_update_under_a_killer_is_as_if_undisturbed() {
+    isolated(|| {
         let kills = SharedWord::new();
         for round in 0..30 {
             let mut m = array();
@@ -222,26 +273,39 @@ isolated_tests! {
             assert!(!report.unwrap().deaths.is_empty(), "round {round}");
             assert!((0..N_ROWS).all(|row| is_new(&m, row)), "round {round}");
         }
-    }
+    });
+}
 
-    fn rows_that_were_done_before_a_death_while_the_next_were_saved_are_updated_once() {
-        rowfork::failpoints::throw("first worker dies while it saves");
+#[test]
+fn rows_that_were_done_before_a_death_while_the_next_were_saved_are_updated_once() {
+    isolated(|| {
+        failpoints::throw(Failpoint::FirstWorkerDiesWhileSaving);
         for guard in [false, true] {
             // Two rows are saved at a time, of ten in a block.
             let width = if guard { 4096 } else { 512 };
-            let mut m = SharedArray::<f64, _>::from_shape_fn(None, (20, width), |(i, j)| (i + j) as f64).unwrap();
+            let mut m =
+                SharedArray::<f64, _>::from_shape_fn(None, (20, width), |(i, j)| (i + j) as f64)
+                    .unwrap();
             let options = fork().workers(1).block_rows(10).guard(guard);
-            let report = options.update_rows(&mut m, |row| row.mapv_inplace(|x| x * 3.0 + 1.0)).unwrap();
+            let report =
+                options.update_rows(&mut m, |row| row.mapv_inplace(|x| x * 3.0 + 1.0)).unwrap();
             assert_eq!((report.deaths.len(), report.rerun_rows), (1, 6), "guard {guard}: {report}");
-            assert!(m.view().indexed_iter().all(|((i, j), &x)| x == (i + j) as f64 * 3.0 + 1.0), "guard {guard}");
+            assert!(
+                m.view().indexed_iter().all(|((i, j), &x)| x == (i + j) as f64 * 3.0 + 1.0),
+                "guard {guard}"
+            );
             // What an error says of it is right, too.
-            let mut m = SharedArray::<f64, _>::from_shape_fn(None, (20, width), |(i, j)| (i + j) as f64).unwrap();
+            let mut m =
+                SharedArray::<f64, _>::from_shape_fn(None, (20, width), |(i, j)| (i + j) as f64)
+                    .unwrap();
             let error = options.retries(0).update_rows(&mut m, |row| {
                 let failed = row.index() == 9;
                 row.mapv_inplace(|x| x * 3.0 + 1.0);
                 if failed { Err("row 9") } else { Ok(()) }
             });
-            let Err(Error::UpdateInterrupted { updated, torn, .. }) = error else { panic!("guard {guard}: {error:?}") };
+            let Err(Error::UpdateInterrupted { updated, torn, .. }) = error else {
+                panic!("guard {guard}: {error:?}")
+            };
             assert!(torn.is_empty(), "guard {guard}: {torn:?}");
             for ((i, j), &x) in m.view().indexed_iter() {
                 let (old, new) = ((i + j) as f64, (i + j) as f64 * 3.0 + 1.0);
@@ -249,31 +313,54 @@ isolated_tests! {
                 assert_eq!(x, expected, "guard {guard}: row {i}, updated {updated:?}");
             }
         }
-    }
+    });
+}
 
-    fn rows_larger_than_what_is_saved_at_a_time_are_put_back_whole() {
+#[test]
+fn rows_larger_than_what_is_saved_at_a_time_are_put_back_whole() {
+    isolated(|| {
         let times = SharedWord::new();
-        let mut m = SharedArray::<f64, _>::from_shape_fn(None, (6, 100_000), |(i, j)| (i + j) as f64).unwrap();
-        fork().workers(2).update_rows(&mut m, |row| {
-            let index = row.index();
-            row.iter_mut().take(60_000).for_each(|x| *x += 0.5);
-            if index == 3 && times.fetch_add(1, Ordering::Relaxed) == 0 {
-                raise(Signal::SIGKILL);
-            }
-            row.iter_mut().skip(60_000).for_each(|x| *x += 0.5);
-        }).unwrap();
+        let mut m =
+            SharedArray::<f64, _>::from_shape_fn(None, (6, 100_000), |(i, j)| (i + j) as f64)
+                .unwrap();
+        fork()
+            .workers(2)
+            .update_rows(&mut m, |row| {
+                let index = row.index();
+                row.iter_mut().take(60_000).for_each(|x| *x += 0.5);
+                if index == 3 && times.fetch_add(1, Ordering::Relaxed) == 0 {
+                    raise(Signal::SIGKILL);
+                }
+                row.iter_mut().skip(60_000).for_each(|x| *x += 0.5);
+            })
+            .unwrap();
         assert!(m.view().indexed_iter().all(|((i, j), &x)| x == (i + j) as f64 + 0.5));
-    }
+    });
+}
 
-    fn an_error_before_any_row_is_touched_is_the_plain_one_and_the_array_is_as_it_was() {
+#[test]
+fn an_error_before_any_row_is_touched_is_the_plain_one_and_the_array_is_as_it_was() {
+    isolated(|| {
         let mut m = array();
         let fine = |_: usize| Ok(());
-        assert!(matches!(update_with_harm(&fork().workers(0), &mut m, fine), Err(Error::ZeroWorkers)));
-        assert!(matches!(update_with_harm(&fork().block_rows(0), &mut m, fine), Err(Error::ZeroBlockRows)));
-        assert!(matches!(update_with_harm(&fork().workers(1 << 20), &mut m, fine), Err(Error::TooManyWorkers { .. })));
+        assert!(matches!(
+            update_with_harm(&fork().workers(0), &mut m, fine),
+            Err(Error::ZeroWorkers)
+        ));
+        assert!(matches!(
+            update_with_harm(&fork().block_rows(0), &mut m, fine),
+            Err(Error::ZeroBlockRows)
+        ));
+        assert!(matches!(
+            update_with_harm(&fork().workers(1 << 20), &mut m, fine),
+            Err(Error::TooManyWorkers { .. })
+        ));
         let short = SharedArray::<f64, _>::zeros(None, N_ROWS - 1).unwrap();
         let unequal = fork().update_rows_with(&mut m, &short, |row, _| row.fill(0));
-        assert!(matches!(unequal, Err(Error::UnequalRows { input: 1, expected: N_ROWS, found: 199 })), "{unequal:?}");
+        assert!(
+            matches!(unequal, Err(Error::UnequalRows { input: 1, expected: N_ROWS, found: 199 })),
+            "{unequal:?}"
+        );
         let next_fd = u64::try_from(std::fs::File::open("/dev/null").unwrap().as_raw_fd()).unwrap();
         let (soft, hard) = nix::sys::resource::getrlimit(Resource::RLIMIT_NOFILE).unwrap();
         setrlimit(Resource::RLIMIT_NOFILE, next_fd, hard).unwrap();
@@ -281,29 +368,43 @@ isolated_tests! {
         setrlimit(Resource::RLIMIT_NOFILE, soft, hard).unwrap();
         assert!(matches!(unwatched, Err(Error::Os { .. })), "{unwatched:?}");
         assert!((0..N_ROWS).all(|row| is_old(&m, row)));
-    }
+    });
+}
 
-    fn the_text_of_an_interruption_says_the_cause_and_the_rows() {
+#[test]
+fn the_text_of_an_interruption_says_the_cause_and_the_rows() {
+    isolated(|| {
         let mut m = array();
         let options = fork().workers(1).block_rows(10);
-        let error = update_with_harm(&options, &mut m, |row| if row == 37 { Err("no data".into()) } else { Ok(()) });
+        let error = update_with_harm(&options, &mut m, |row| {
+            if row == 37 { Err("no data".into()) } else { Ok(()) }
+        });
         let text = error.unwrap_err().to_string();
         assert!(text.contains("the kernel failed on row 37: no data"), "{text}");
         assert!(text.ends_with("rows 0..30 are updated, all others are as they were"), "{text}");
-    }
+    });
+}
 
-    fn the_rows_of_an_update_are_named_although_an_input_beside_it_was_truncated() {
+#[test]
+fn the_rows_of_an_update_are_named_although_an_input_beside_it_was_truncated() {
+    isolated(|| {
         let name = isolated::unique_name("beside");
         let beside = SharedArray::<f64, Ix2>::zeros(name.as_str(), (N_ROWS, 512)).unwrap();
         let path = std::path::Path::new("/dev/shm").join(&name);
         let mut m = array();
-        let outcome = fork().workers(1).block_rows(10).update_rows_with(&mut m, &beside, |row, beside| {
-            if row.index() == 40 {
-                std::fs::File::options().write(true).open(&path).unwrap().set_len(8192).unwrap();
-            }
-            let more = if beside[0] == 0.0 { 1_000_000 } else { 0 };
-            row.mapv_inplace(|x| x + more);
-        });
+        let outcome =
+            fork().workers(1).block_rows(10).update_rows_with(&mut m, &beside, |row, beside| {
+                if row.index() == 40 {
+                    std::fs::File::options()
+                        .write(true)
+                        .open(&path)
+                        .unwrap()
+                        .set_len(8192)
+                        .unwrap();
+                }
+                let more = if beside[0] == 0.0 { 1_000_000 } else { 0 };
+                row.mapv_inplace(|x| x + more);
+            });
         match outcome.unwrap_err() {
             Error::UpdateInterrupted { source, updated, .. } => {
                 assert!(matches!(*source, Error::Truncated { .. }), "{source}");
@@ -312,9 +413,12 @@ isolated_tests! {
             }
             other => panic!("rows are new, and the error does not say which: {other}"),
         }
-    }
+    });
+}
 
-    fn an_update_that_was_through_before_an_input_was_truncated_says_that_all_rows_are_new() {
+#[test]
+fn an_update_that_was_through_before_an_input_was_truncated_says_that_all_rows_are_new() {
+    isolated(|| {
         let name = isolated::unique_name("beside");
         let beside = SharedArray::<f64, Ix2>::zeros(name.as_str(), (N_ROWS, 512)).unwrap();
         let path = std::path::Path::new("/dev/shm").join(&name);
@@ -333,9 +437,12 @@ isolated_tests! {
             }
             other => panic!("all rows are new, and the error does not say so: {other}"),
         }
-    }
+    });
+}
 
-    fn nothing_is_said_of_the_rows_of_an_array_that_was_itself_truncated() {
+#[test]
+fn nothing_is_said_of_the_rows_of_an_array_that_was_itself_truncated() {
+    isolated(|| {
         let name = isolated::unique_name("cut");
         let mut m = SharedArray::<i64, Ix2>::zeros(name.as_str(), (N_ROWS, 512)).unwrap();
         let path = std::path::Path::new("/dev/shm").join(&name);
@@ -346,14 +453,14 @@ isolated_tests! {
             }
         });
         assert!(matches!(outcome.unwrap_err(), Error::Truncated { actual: 8192, .. }));
-    }
+    });
 }
 
 #[test]
 fn each_protection_is_seen_by_its_test() {
     isolated::each_fails_without(&[
-        ("restore nothing", "an_update_survives_what_happens_once"),
-        ("restore nothing", "an_interrupted_update_names_what_became_of_every_row"),
-        ("restore nothing", "rows_larger_than_what_is_saved_at_a_time_are_put_back_whole"),
+        (Failpoint::RestoreNothing, "an_update_survives_what_happens_once"),
+        (Failpoint::RestoreNothing, "an_interrupted_update_names_what_became_of_every_row"),
+        (Failpoint::RestoreNothing, "rows_larger_than_what_is_saved_at_a_time_are_put_back_whole"),
     ]);
 }

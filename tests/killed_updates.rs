@@ -13,6 +13,7 @@ use std::time::Duration;
 use ndarray::{Ix1, Ix2};
 use rowfork::{Error, Report, RowMut, SharedArray, fork};
 
+use isolated::isolated;
 use outside::{Harm, Random, harmed_from_outside};
 
 /// 4 MB; a row is 2 KiB, of which 16 are saved at a time.
@@ -61,27 +62,41 @@ fn row_is(m: &SharedArray<f64, Ix2>, row: usize, is_new: bool) -> bool {
     m.view().row(row).iter().enumerate().all(|(column, x)| x.to_bits() == right(column).to_bits())
 }
 
-isolated_tests! {
-    fn an_update_whose_workers_are_killed_at_any_instant_is_as_if_undisturbed() {
-        let mut m = SharedArray::from_shape_fn(None, (N_ROWS, N_COLUMNS), |(i, j)| old(i, j)).unwrap();
-        let ((deaths, disturbed), sent) = harmed_from_outside(HARM, u64::from(std::process::id()), || {
-            let (mut deaths, mut disturbed) = (0, 0);
-            for round in 0..300 {
-                renew(&mut m);
-                let report = update(&mut m, round, |_| false).unwrap_or_else(|error| panic!("round {round}: {error}"));
-                let wrong = (0..N_ROWS).find(|&row| !row_is(&m, row, true));
-                assert_eq!(wrong, None, "round {round}: {report}");
-                deaths += report.deaths.len();
-                disturbed += usize::from(report.rerun_rows > 0);
-            }
-            (deaths, disturbed)
-        });
-        println!("FIGURE {} kills sent, {deaths} deaths seen; {disturbed} of 300 updates ran rows again", sent.kills);
-        assert!(disturbed >= 30, "only {disturbed} updates lost a worker in a block: the test did not disturb");
-    }
+#[test]
+fn an_update_whose_workers_are_killed_at_any_instant_is_as_if_undisturbed() {
+    isolated(|| {
+        let mut m =
+            SharedArray::from_shape_fn(None, (N_ROWS, N_COLUMNS), |(i, j)| old(i, j)).unwrap();
+        let ((deaths, disturbed), sent) =
+            harmed_from_outside(HARM, u64::from(std::process::id()), || {
+                let (mut deaths, mut disturbed) = (0, 0);
+                for round in 0..300 {
+                    renew(&mut m);
+                    let report = update(&mut m, round, |_| false)
+                        .unwrap_or_else(|error| panic!("round {round}: {error}"));
+                    let wrong = (0..N_ROWS).find(|&row| !row_is(&m, row, true));
+                    assert_eq!(wrong, None, "round {round}: {report}");
+                    deaths += report.deaths.len();
+                    disturbed += usize::from(report.rerun_rows > 0);
+                }
+                (deaths, disturbed)
+            });
+        println!(
+            "FIGURE {} kills sent, {deaths} deaths seen; {disturbed} of 300 updates ran rows again",
+            sent.kills
+        );
+        assert!(
+            disturbed >= 30,
+            "only {disturbed} updates lost a worker in a block: the test did not disturb"
+        );
+    });
+}
 
-    fn an_update_that_fails_while_workers_are_killed_says_what_every_row_is() {
-        let mut m = SharedArray::from_shape_fn(None, (N_ROWS, N_COLUMNS), |(i, j)| old(i, j)).unwrap();
+#[test]
+fn an_update_that_fails_while_workers_are_killed_says_what_every_row_is() {
+    isolated(|| {
+        let mut m =
+            SharedArray::from_shape_fn(None, (N_ROWS, N_COLUMNS), |(i, j)| old(i, j)).unwrap();
         let mut random = Random(u64::from(std::process::id()) | 1);
         let (interrupted, sent) = harmed_from_outside(HARM, u64::from(std::process::id()), || {
             let mut interrupted = 0;
@@ -99,15 +114,25 @@ isolated_tests! {
                     }
                     plain => (plain, Vec::new()),
                 };
-                assert!(matches!(source, Error::KernelFailed { row, .. } if row == lowest), "{what}");
+                assert!(
+                    matches!(source, Error::KernelFailed { row, .. } if row == lowest),
+                    "{what}"
+                );
                 for row in 0..N_ROWS {
                     let is_new = updated.iter().any(|rows| rows.contains(&row));
-                    assert!(row_is(&m, row, is_new), "row {row} is not {}, {what}", if is_new { "new" } else { "old" });
+                    assert!(
+                        row_is(&m, row, is_new),
+                        "row {row} is not {}, {what}",
+                        if is_new { "new" } else { "old" }
+                    );
                 }
             }
             interrupted
         });
-        println!("FIGURE {} kills sent, {interrupted} of 200 failed updates had touched rows", sent.kills);
+        println!(
+            "FIGURE {} kills sent, {interrupted} of 200 failed updates had touched rows",
+            sent.kills
+        );
         assert!(interrupted >= 100, "{interrupted}");
-    }
+    });
 }

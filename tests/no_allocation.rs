@@ -13,6 +13,7 @@ use std::cell::Cell;
 use std::io::Write;
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
+use isolated::isolated;
 use ndarray::{Array1, ArrayView1, ArrayViewMut1, Ix1, Ix2, Slice, array, s};
 use rowfork::{Bool, Error, Fork, Pool, Row, SharedArray, broadcast, fork, param};
 use shared::SharedWord;
@@ -104,56 +105,89 @@ fn three<'a>() -> Fork<'a> {
     fork().workers(3).block_rows(10).measure_memory(true)
 }
 
-isolated_tests! {
-    fn an_allocation_of_a_kernel_is_seen() {
+#[test]
+fn an_allocation_of_a_kernel_is_seen() {
+    isolated(|| {
         let m = matrix();
         let (counts, all) = counted(|| {
-            three().map_rows(&m, |row| {
-                if row.index() == 500 {
-                    drop(std::hint::black_box(Vec::<u8>::with_capacity(100)));
-                }
-                own()
-            }).unwrap()
+            three()
+                .map_rows(&m, |row| {
+                    if row.index() == 500 {
+                        drop(std::hint::black_box(Vec::<u8>::with_capacity(100)));
+                    }
+                    own()
+                })
+                .unwrap()
         });
         assert_eq!((*counts.view().iter().max().unwrap(), all), (2, 2), "one made, one freed");
-    }
+    });
+}
 
-    fn map_rows_allocates_nothing() {
+#[test]
+fn map_rows_allocates_nothing() {
+    isolated(|| {
         let m = matrix();
-        let (counts, all) = counted(|| three().map_rows(&m, |row| own() + u64::from(row.sum() < 0.0)).unwrap());
+        let (counts, all) =
+            counted(|| three().map_rows(&m, |row| own() + u64::from(row.sum() < 0.0)).unwrap());
         assert_eq!((counts.view().sum(), all), (0, 0));
-    }
+    });
+}
 
-    fn map_rows_of_several_inputs_and_of_some_columns_allocates_nothing() {
+#[test]
+fn map_rows_of_several_inputs_and_of_some_columns_allocates_nothing() {
+    isolated(|| {
         let m = matrix();
         let small = SharedArray::from_shape_fn(None, (1000, 3), |(_, j)| [7_u8, 8, 9][j]).unwrap();
         let numbers = SharedArray::from_shape_fn(None, 1000, |i| i as f32).unwrap();
         let (counts, all) = counted(|| {
             let columns = m.columns(Slice::new(1, None, 3)).unwrap();
             let inputs = (columns, &small, &numbers);
-            three().map_rows(inputs, |(_, _, number)| own() + u64::from(number.value() < 0.0)).unwrap()
+            three()
+                .map_rows(inputs, |(_, _, number)| own() + u64::from(number.value() < 0.0))
+                .unwrap()
         });
         assert_eq!((counts.view().sum(), all), (0, 0));
-    }
+    });
+}
 
-    fn transform_rows_allocates_nothing() {
+#[test]
+fn transform_rows_allocates_nothing() {
+    isolated(|| {
         let m = matrix();
-        let (counts, all) = counted(|| three().transform_rows(&m, 2, |_, out| out.fill(own())).unwrap());
+        let (counts, all) =
+            counted(|| three().transform_rows(&m, 2, |_, out| out.fill(own())).unwrap());
         assert_eq!((counts.view().sum(), all), (0, 0));
-    }
+    });
+}
 
-    fn map_blocks_allocates_nothing() {
+#[test]
+fn map_blocks_allocates_nothing() {
+    isolated(|| {
         let m = matrix();
-        let (counts, all) = counted(|| three().map_blocks(&m, 2, |_, out| out.fill(own())).unwrap());
+        let (counts, all) =
+            counted(|| three().map_blocks(&m, 2, |_, out| out.fill(own())).unwrap());
         assert_eq!((counts.view().sum(), all), (0, 0));
-    }
+    });
+}
 
-    fn row_sums_allocates_nothing_whatever_the_elements_and_the_strides() {
+#[test]
+fn row_sums_allocates_nothing_whatever_the_elements_and_the_strides() {
+    isolated(|| {
         let m = matrix();
-        let wide = SharedArray::from_shape_fn(None, (300, 5000), |(i, j)| 1e300 / (1 + i * j) as f64 - 1e16).unwrap();
+        let wide = SharedArray::from_shape_fn(None, (300, 5000), |(i, j)| {
+            1e300 / (1 + i * j) as f64 - 1e16
+        })
+        .unwrap();
         let single = SharedArray::from_shape_fn(None, (300, 100), |(i, j)| (i * j) as f32).unwrap();
-        let bytes = SharedArray::from_shape_fn(None, (300, 100), |(i, _)| if i % 2 == 0 { 250_u8 } else { 3 }).unwrap();
-        let flags = SharedArray::from_shape_fn(None, (300, 100), |(i, j)| Bool::from(i > j)).unwrap();
+        let bytes =
+            SharedArray::from_shape_fn(
+                None,
+                (300, 100),
+                |(i, _)| if i % 2 == 0 { 250_u8 } else { 3 },
+            )
+            .unwrap();
+        let flags =
+            SharedArray::from_shape_fn(None, (300, 100), |(i, j)| Bool::from(i > j)).unwrap();
         let every_third = |n_columns| Slice::new(0, Some(n_columns), 3);
         let counts = [
             counted(|| drop(three().row_sums(&m).unwrap())).1,
@@ -163,15 +197,22 @@ isolated_tests! {
             counted(|| drop(three().row_sums(&flags).unwrap())).1,
             counted(|| drop(three().row_sums(m.columns(every_third(12)).unwrap()).unwrap())).1,
             counted(|| drop(three().row_sums(wide.columns(every_third(5000)).unwrap()).unwrap())).1,
-            counted(|| drop(three().row_sums(single.columns(every_third(100)).unwrap()).unwrap())).1,
+            counted(|| drop(three().row_sums(single.columns(every_third(100)).unwrap()).unwrap()))
+                .1,
             counted(|| drop(three().row_sums(bytes.columns(every_third(100)).unwrap()).unwrap())).1,
         ];
         assert_eq!(counts, [0; 9]);
-    }
+    });
+}
 
-    fn means_dots_and_plain_sums_allocate_nothing_whatever_the_strides() {
+#[test]
+fn means_dots_and_plain_sums_allocate_nothing_whatever_the_strides() {
+    isolated(|| {
         let small = matrix();
-        let wide = SharedArray::from_shape_fn(None, (300, 5000), |(i, j)| 1e300 / (1 + i * j) as f64 - 1e16).unwrap();
+        let wide = SharedArray::from_shape_fn(None, (300, 5000), |(i, j)| {
+            1e300 / (1 + i * j) as f64 - 1e16
+        })
+        .unwrap();
         for m in [&small, &wide] {
             let every_third = m.columns(Slice::new(0, None, 3)).unwrap();
             let vector = Array1::from_shape_fn(m.view().ncols(), |j| 1.0 / (j + 1) as f64);
@@ -189,18 +230,26 @@ isolated_tests! {
             ];
             assert_eq!(counts, [0; 8], "{:?}", m.shape());
         }
-    }
+    });
+}
 
-    fn update_rows_allocates_nothing() {
+#[test]
+fn update_rows_allocates_nothing() {
+    isolated(|| {
         let mut m = SharedArray::<u64, _>::zeros(None, (1000, 12)).unwrap();
         let numbers = SharedArray::from_shape_fn(None, 1000, |i| i as u64).unwrap();
         let (_, all) = counted(|| three().update_rows(&mut m, |row| row[0] = own()).unwrap());
         assert_eq!((m.view().sum(), all), (0, 0));
-        let (_, all) = counted(|| three().update_rows_with(&mut m, &numbers, |row, _| row[0] = own()).unwrap());
+        let (_, all) = counted(|| {
+            three().update_rows_with(&mut m, &numbers, |row, _| row[0] = own()).unwrap()
+        });
         assert_eq!((m.view().sum(), all), (0, 0));
-    }
+    });
+}
 
-    fn fold_rows_allocates_nothing() {
+#[test]
+fn fold_rows_allocates_nothing() {
+    isolated(|| {
         let m = matrix();
         let (sum, all) = counted(|| {
             let combine = |sum: &mut [u64; 2], other: &[u64; 2]| sum[1] += other[0] + own();
@@ -208,18 +257,25 @@ isolated_tests! {
         });
         assert_eq!((*sum, all), ([0; 2], 0));
         let (_, all) = counted(|| {
-            let add = |sums: &mut ArrayViewMut1<'_, f64>, others: &ArrayView1<'_, f64>| *sums += others;
+            let add =
+                |sums: &mut ArrayViewMut1<'_, f64>, others: &ArrayView1<'_, f64>| *sums += others;
             three().fold_rows_array(&m, &Array1::zeros(12), |sums, row| *sums += &row, add).unwrap()
         });
         assert_eq!(all, 0);
-    }
+    });
+}
 
-    fn run_tasks_allocates_nothing() {
+#[test]
+fn run_tasks_allocates_nothing() {
+    isolated(|| {
         let (counts, all) = counted(|| three().run_tasks(1000, |_| own()).unwrap());
         assert_eq!((counts.view().sum(), all), (0, 0));
-    }
+    });
+}
 
-    fn the_zygote_and_the_workers_of_a_pool_allocate_nothing() {
+#[test]
+fn the_zygote_and_the_workers_of_a_pool_allocate_nothing() {
+    isolated(|| {
         let m = matrix();
         let mut updated = SharedArray::<u64, _>::zeros(None, (1000, 12)).unwrap();
         let (failed, all) = counted(|| {
@@ -228,20 +284,30 @@ isolated_tests! {
             for _ in 0..3 {
                 pool.row_sums(&m).unwrap();
                 pool.row_dot(&m, &Array1::ones(12)).unwrap();
-                pool.map_rows((&m, param(0.5), broadcast(&m)), |(row, scale, all)| scale * (row.sum() + all[[1, 1]])).unwrap();
+                pool.map_rows((&m, param(0.5), broadcast(&m)), |(row, scale, all)| {
+                    scale * (row.sum() + all[[1, 1]])
+                })
+                .unwrap();
                 pool.transform_rows(&m, 2, |_, out| out.fill(1.0)).unwrap();
                 pool.map_blocks(&m, 2, |_, out| out.fill(1.0)).unwrap();
-                pool.call().measure_memory(true).update_rows(&mut updated, |row| row[0] += 1).unwrap();
-                pool.fold_rows(&m, 0.0, |sum, row| *sum += row.sum(), |sum, other| *sum += other).unwrap();
+                pool.call()
+                    .measure_memory(true)
+                    .update_rows(&mut updated, |row| row[0] += 1)
+                    .unwrap();
+                pool.fold_rows(&m, 0.0, |sum, row| *sum += row.sum(), |sum, other| *sum += other)
+                    .unwrap();
                 pool.run_tasks(1000, |task| task as f64).unwrap();
             }
             pool.map_rows(&m, |row| if row.index() == 300 { Err("no") } else { Ok(own() as f64) })
         });
         assert!(matches!(failed.unwrap_err(), Error::KernelFailed { row: 300, .. }));
         assert_eq!(all, 0);
-    }
+    });
+}
 
-    fn an_allocation_of_a_kernel_of_a_pool_is_seen() {
+#[test]
+fn an_allocation_of_a_kernel_of_a_pool_is_seen() {
+    isolated(|| {
         let (counts, all) = counted(|| {
             let pool = Pool::builder().workers(3).build().unwrap();
             pool.run_tasks(1000, |task| {
@@ -249,23 +315,30 @@ isolated_tests! {
                     drop(std::hint::black_box(Vec::<u8>::with_capacity(100)));
                 }
                 own()
-            }).unwrap()
+            })
+            .unwrap()
         });
         assert_eq!((*counts.view().iter().max().unwrap(), all), (2, 2), "one made, one freed");
-    }
+    });
+}
 
-    fn a_kernel_that_fails_is_reported_without_an_allocation() {
+#[test]
+fn a_kernel_that_fails_is_reported_without_an_allocation() {
+    isolated(|| {
         let m = matrix();
         let kernel = |row: Row<'_, f64, Ix1>| if row.index() == 300 { Err("no") } else { Ok(0.0) };
         let (outcome, all) = counted(|| three().map_rows(&m, kernel));
         assert!(matches!(outcome.unwrap_err(), Error::KernelFailed { row: 300, .. }));
         assert_eq!(all, 0);
-    }
+    });
+}
 
-    fn a_sum_that_does_not_fit_is_reported_without_an_allocation() {
+#[test]
+fn a_sum_that_does_not_fit_is_reported_without_an_allocation() {
+    isolated(|| {
         let m = SharedArray::copy_from(None, &array![[1_i64, 2], [i64::MAX, 1]]).unwrap();
         let (outcome, all) = counted(|| three().row_sums(&m));
         assert!(matches!(outcome.unwrap_err(), Error::SumOverflow { row: 1, .. }));
         assert_eq!(all, 0);
-    }
+    });
 }

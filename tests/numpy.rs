@@ -173,7 +173,8 @@ fn a_written_file_holds_the_bytes_that_numpy_would_save() {
     ] {
         let m = SharedArray::<f64, ndarray::IxDyn>::zeros(None, shape.clone()).unwrap();
         m.write_npy(&path).unwrap();
-        let script = "import sys, numpy as np\na = np.load(sys.argv[1])\nnp.save(sys.argv[1] + '.again.npy', a)\nprint(a.shape)";
+        let script = "import sys, numpy as np\na = np.load(sys.argv[1])\n\
+                      np.save(sys.argv[1] + '.again.npy', a)\nprint(a.shape)";
         if numpy(script, &[path.to_str().unwrap()]).is_none() {
             return;
         }
@@ -224,13 +225,15 @@ fn what_is_not_a_plain_f64_array_is_refused_by_name() {
     for (file, dtype) in
         [("float32.npy", "<f4"), ("uint8.npy", "|u1"), ("structured.npy", "[('x', '<f8')")]
     {
-        assert!(
-            matches!(read(file), Error::WrongDtype { expected: "<f8", found, .. } if found.starts_with(dtype))
-        );
+        assert!(matches!(
+            read(file),
+            Error::WrongDtype { expected: "<f8", found, .. } if found.starts_with(dtype)
+        ));
     }
-    assert!(
-        matches!(read("one_axis.npy"), Error::WrongDimension { expected: 2, shape, .. } if shape == [4])
-    );
+    assert!(matches!(
+        read("one_axis.npy"),
+        Error::WrongDimension { expected: 2, shape, .. } if shape == [4]
+    ));
     assert!(matches!(read("truncated.npy"), Error::Truncated { expected: 224, actual: 223, .. }));
     assert!(matches!(read("no_such_file.npy"), Error::Os { action: "open", .. }));
     assert!(matches!(read("."), Error::NotAFile { kind: "directory", .. }));

@@ -12,6 +12,7 @@ use std::process::Command;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use isolated::isolated;
 use ndarray::Ix2;
 use rowfork::{DeathCause, Error, NpyDraft, SharedArray, fork};
 use shared::SharedWord;
@@ -190,16 +191,23 @@ fn plays_to_its_end(role: &str, word: &str, kills: u64) {
     assert!(group.kills().is_none_or(|n| n == kills), "{:?} processes killed", group.kills());
 }
 
-isolated_tests! {
-    fn a_worker_killed_for_want_of_memory_costs_its_block_even_where_the_caller_is_larger() {
+#[test]
+fn a_worker_killed_for_want_of_memory_costs_its_block_even_where_the_caller_is_larger() {
+    isolated(|| {
         plays_to_its_end("once", "one worker was killed", 1);
-    }
+    });
+}
 
-    fn an_output_file_in_memory_that_is_too_large_is_an_error_and_no_kill() {
+#[test]
+fn an_output_file_in_memory_that_is_too_large_is_an_error_and_no_kill() {
+    isolated(|| {
         plays_to_its_end("draft", "the limit is named", 0);
-    }
+    });
+}
 
-    fn a_row_that_always_takes_too_much_memory_is_named_by_a_caller_that_lives() {
+#[test]
+fn a_row_that_always_takes_too_much_memory_is_named_by_a_caller_that_lives() {
+    isolated(|| {
         plays_to_its_end("always", "the row is named", 8); // one in company, seven alone
-    }
+    });
 }

@@ -25,6 +25,7 @@ use rowfork::{
     SharedArray, fork,
 };
 
+use isolated::isolated;
 use outside::{Harm, harmed_from_outside};
 use shared::{SharedWord, raise};
 
@@ -436,7 +437,7 @@ fn does_not_fit<T: Element + PartialEq + std::fmt::Debug>(fill: impl Into<FillVa
     ] {
         match outcome.unwrap_err() {
             Error::UnfitFill { value, dtype } => {
-                assert_eq!((value, dtype), (fill.to_string(), T::DESCR))
+                assert_eq!((value, dtype), (fill.to_string(), T::DESCR));
             }
             error => panic!("{fill:?}: {error}"),
         }
@@ -445,42 +446,70 @@ fn does_not_fit<T: Element + PartialEq + std::fmt::Debug>(fill: impl Into<FillVa
     assert!(out.view().iter().all(|value| *value == other));
 }
 
-isolated_tests! {
-    fn poisoned_rows_cost_themselves_alone_in_every_operation_that_maps() {
+#[test]
+fn poisoned_rows_cost_themselves_alone_in_every_operation_that_maps() {
+    isolated(|| {
         fill_everywhere(&OPERATIONS[..4]);
-    }
+    });
+}
 
-    fn poisoned_rows_cost_themselves_alone_in_every_update_in_place() {
+#[test]
+fn poisoned_rows_cost_themselves_alone_in_every_update_in_place() {
+    isolated(|| {
         fill_everywhere(&OPERATIONS[4..6]);
-    }
+    });
+}
 
-    fn poisoned_rows_cost_themselves_alone_in_every_fold() {
+#[test]
+fn poisoned_rows_cost_themselves_alone_in_every_fold() {
+    isolated(|| {
         fill_everywhere(&OPERATIONS[6..]);
-    }
+    });
+}
 
-    fn rows_of_integers_whose_sum_does_not_fit_cost_themselves_alone() {
+#[test]
+fn rows_of_integers_whose_sum_does_not_fit_cost_themselves_alone() {
+    isolated(|| {
         let bad = [0, 7, 8, 75, N_ROWS - 1];
         let m = SharedArray::<i64, _>::from_shape_fn(None, (N_ROWS, 3), |(i, j)| {
             if bad.contains(&i) && j > 0 { i64::MAX } else { i64::try_from(i * 3 + j).unwrap() }
-        }).unwrap();
+        })
+        .unwrap();
         for guard in [false, true] {
             for workers in [1, 2, 5] {
                 for block_rows in [None, Some(1), Some(10), Some(N_ROWS)] {
-                    let what = format!("{workers} workers, guard {guard}, block_rows {block_rows:?}");
+                    let what =
+                        format!("{workers} workers, guard {guard}, block_rows {block_rows:?}");
                     let options = filling(workers, guard, block_rows).policy(Policy::fill(-1));
-                    let out = options.row_sums(&m).unwrap_or_else(|error| panic!("{what}: {error}"));
+                    let out =
+                        options.row_sums(&m).unwrap_or_else(|error| panic!("{what}: {error}"));
                     for (row, &sum) in out.view().iter().enumerate() {
-                        let right = if bad.contains(&row) { -1 } else { i64::try_from(row * 9 + 3).unwrap() };
+                        let right = if bad.contains(&row) {
+                            -1
+                        } else {
+                            i64::try_from(row * 9 + 3).unwrap()
+                        };
                         assert_eq!(sum, right, "{what}: row {row}");
                     }
                     assert_eq!(out.missing_rows(), ranges(&bad), "{what}");
                     let failed = &out.report().failed_rows;
-                    assert_eq!(failed.iter().map(|failed| failed.row).collect::<Vec<_>>(), bad, "{what}");
+                    assert_eq!(
+                        failed.iter().map(|failed| failed.row).collect::<Vec<_>>(),
+                        bad,
+                        "{what}"
+                    );
                     for failed in failed {
-                        let sum = 2 * i128::from(i64::MAX) + i128::try_from(failed.row * 3).unwrap();
-                        let words = format!("the sum of row {} is {sum}, beyond the range of int64", failed.row);
+                        let sum =
+                            2 * i128::from(i64::MAX) + i128::try_from(failed.row * 3).unwrap();
+                        let words = format!(
+                            "the sum of row {} is {sum}, beyond the range of int64",
+                            failed.row
+                        );
                         assert!(
-                            matches!(&failed.cause, DeathCause::Failed { message } if message.starts_with(&words)),
+                            matches!(
+                                &failed.cause,
+                                DeathCause::Failed { message } if message.starts_with(&words)
+                            ),
                             "{what}: {failed}"
                         );
                         assert_eq!(failed.attempts, 1, "{what}");
@@ -489,18 +518,30 @@ isolated_tests! {
             }
         }
         assert!(matches!(fork().row_sums(&m).unwrap_err(), Error::SumOverflow { row: 0, .. }));
-    }
+    });
+}
 
-    fn a_thousand_sums_that_do_not_fit_in_long_blocks_are_a_thousand_rows() {
+#[test]
+fn a_thousand_sums_that_do_not_fit_in_long_blocks_are_a_thousand_rows() {
+    isolated(|| {
         let element = |row: usize| if row % 200 == 77 { i64::MAX } else { 1 };
-        let m = SharedArray::<i64, _>::from_shape_fn(None, (200_000, 2), |(i, _)| element(i)).unwrap();
+        let m =
+            SharedArray::<i64, _>::from_shape_fn(None, (200_000, 2), |(i, _)| element(i)).unwrap();
         let sums = filling(2, false, Some(200_000)).policy(Policy::fill(-1)).row_sums(&m).unwrap();
-        assert!(sums.view().iter().enumerate().all(|(row, &sum)| sum == if row % 200 == 77 { -1 } else { 2 }));
+        assert!(
+            sums.view()
+                .iter()
+                .enumerate()
+                .all(|(row, &sum)| sum == if row % 200 == 77 { -1 } else { 2 })
+        );
         assert_eq!(sums.report().failed_rows.len(), 1000);
         assert!(sums.report().failed_rows.iter().all(|failed| failed.attempts == 1));
-    }
+    });
+}
 
-    fn where_a_call_is_to_fail_it_names_one_poisoned_row() {
+#[test]
+fn where_a_call_is_to_fail_it_names_one_poisoned_row() {
+    isolated(|| {
         let m = matrix(N_ROWS);
         for operation in OPERATIONS {
             for (guard, workers) in [(false, 1), (true, 2), (false, 5)] {
@@ -508,27 +549,47 @@ isolated_tests! {
                 let options = fork().workers(workers).guard(guard).block_rows(10);
                 for poison in [Poison::Kill, Poison::Exit, Poison::Abort] {
                     let poisoned = [(31, poison), (140, poison)];
-                    let error = source(run(operation, &options, &m, true, &harm_of(&poisoned)).map(drop).unwrap_err());
+                    let error = source(
+                        run(operation, &options, &m, true, &harm_of(&poisoned))
+                            .map(drop)
+                            .unwrap_err(),
+                    );
                     match error {
                         Error::PoisonedRows { rows } => {
-                            assert!(rows.len() == 1 && [31, 140].contains(&rows[0].row), "{what}: {rows:?}");
+                            assert!(
+                                rows.len() == 1 && [31, 140].contains(&rows[0].row),
+                                "{what}: {rows:?}"
+                            );
                             assert!(poison.explains(&rows[0]), "{what}: {poison:?} is {rows:?}");
                         }
-                        Error::UnguardedCrash { row, runs: 1, .. } if poison == Poison::Abort && !guard => {
-                            assert!(operation.starts_with("update") && [31, 140].map(Some).contains(&row), "{what}");
+                        Error::UnguardedCrash { row, runs: 1, .. }
+                            if poison == Poison::Abort && !guard =>
+                        {
+                            assert!(
+                                operation.starts_with("update")
+                                    && [31, 140].map(Some).contains(&row),
+                                "{what}"
+                            );
                         }
                         other => panic!("{what}, {poison:?}: {other}"),
                     }
                 }
                 // By whole blocks, only blocks of one row name it.
-                let options = if operation == "map_blocks" { options.block_rows(1) } else { options };
+                let options =
+                    if operation == "map_blocks" { options.block_rows(1) } else { options };
                 let failing = [(31, Poison::Err), (90, Poison::Panic), (140, Poison::Err)];
-                match source(run(operation, &options, &m, false, &harm_of(&failing)).map(drop).unwrap_err()) {
-                    Error::KernelFailed { row: 31, message } => assert_eq!(message, "no data in row 31", "{what}"),
+                match source(
+                    run(operation, &options, &m, false, &harm_of(&failing)).map(drop).unwrap_err(),
+                ) {
+                    Error::KernelFailed { row: 31, message } => {
+                        assert_eq!(message, "no data in row 31", "{what}");
+                    }
                     other => panic!("{what}: {other}"),
                 }
                 let failing = [(31, Poison::Panic), (90, Poison::Err)];
-                match source(run(operation, &options, &m, false, &harm_of(&failing)).map(drop).unwrap_err()) {
+                match source(
+                    run(operation, &options, &m, false, &harm_of(&failing)).map(drop).unwrap_err(),
+                ) {
                     Error::KernelPanicked { row: 31, message, .. } => {
                         assert_eq!(message, "no sum for row 31", "{what}");
                     }
@@ -536,26 +597,42 @@ isolated_tests! {
                 }
             }
         }
-    }
+    });
+}
 
-    fn an_update_in_place_without_guard_is_ended_by_a_crash_also_where_it_would_fill() {
+#[test]
+fn an_update_in_place_without_guard_is_ended_by_a_crash_also_where_it_would_fill() {
+    isolated(|| {
         let m = matrix(N_ROWS);
-        let error = run("update_rows", &filling(2, false, None), &m, true, &harm_of(&POISONED[4..5])).map(drop);
-        assert!(matches!(source(error.unwrap_err()), Error::UnguardedCrash { row: Some(75), runs: 1, .. }));
-    }
+        let error =
+            run("update_rows", &filling(2, false, None), &m, true, &harm_of(&POISONED[4..5]))
+                .map(drop);
+        assert!(matches!(
+            source(error.unwrap_err()),
+            Error::UnguardedCrash { row: Some(75), runs: 1, .. }
+        ));
+    });
+}
 
-    fn the_number_of_retries_is_that_asked_for() {
+#[test]
+fn the_number_of_retries_is_that_asked_for() {
+    isolated(|| {
         let m = matrix(N_ROWS);
         for operation in OPERATIONS {
             for (retries, attempts, attempts_in_doubt) in [(0, 1, 1), (5, 6, 16)] {
                 for workers in [1, 5] {
                     let what = format!("{operation}, {workers} workers, {retries} retries");
-                    for (poison, attempts) in [(Poison::Exit, attempts), (Poison::Kill, attempts_in_doubt)] {
+                    for (poison, attempts) in
+                        [(Poison::Exit, attempts), (Poison::Kill, attempts_in_doubt)]
+                    {
                         let poisoned = [(77, poison)];
                         let options = filling(workers, true, Some(10)).retries(retries);
-                        let came = run(operation, &options, &m, false, &harm_of(&poisoned)).unwrap();
+                        let came =
+                            run(operation, &options, &m, false, &harm_of(&poisoned)).unwrap();
                         // On the way to it, deaths in company count as such of others.
-                        let explains = |_, failed: &FailedRow| (attempts..=attempts + 5).contains(&failed.attempts);
+                        let explains = |_, failed: &FailedRow| {
+                            (attempts..=attempts + 5).contains(&failed.attempts)
+                        };
                         check_filled(&what, operation, &m, &came, &poisoned, workers, explains);
                         if poison == Poison::Exit {
                             assert_eq!(came.report.failed_rows[0].attempts, attempts, "{what}");
@@ -564,9 +641,12 @@ isolated_tests! {
                 }
             }
         }
-    }
+    });
+}
 
-    fn a_value_of_every_type_fills() {
+#[test]
+fn a_value_of_every_type_fills() {
+    isolated(|| {
         fits(-0.5, -0.5f64, 1.0);
         fits(-7, -7.0f64, 1.0);
         fits(0.5f32, 0.5f32, 1.0);
@@ -582,9 +662,12 @@ isolated_tests! {
         fits(true, Bool::TRUE, Bool::FALSE);
         let no_value = |_| Err::<f64, _>("no value");
         assert!(fork().policy(Policy::fill(f64::NAN)).run_tasks(2, no_value).unwrap()[0].is_nan());
-    }
+    });
+}
 
-    fn a_value_that_the_output_cannot_hold_is_refused_before_anything_is_forked() {
+#[test]
+fn a_value_that_the_output_cannot_hold_is_refused_before_anything_is_forked() {
+    isolated(|| {
         does_not_fit(-1, 1u8);
         does_not_fit(256, 1u8);
         does_not_fit(f64::NAN, 1i64);
@@ -595,18 +678,29 @@ isolated_tests! {
         does_not_fit(u64::MAX, 1.0f64);
         does_not_fit(true, 1.0f64);
         does_not_fit(1, Bool::TRUE);
-    }
+    });
+}
 
-    fn more_than_1024_poisoned_rows_end_the_call_with_their_table_in_bounded_time() {
+#[test]
+fn more_than_1024_poisoned_rows_end_the_call_with_their_table_in_bounded_time() {
+    isolated(|| {
         let m = matrix(3000);
         for (poison, retries) in [(Poison::Err, 2), (Poison::Panic, 2), (Poison::Exit, 0)] {
-            let cuts = [("map_rows", None), ("map_rows", Some(3000)), ("map_blocks", Some(2)), ("fold_rows", None)];
+            let cuts = [
+                ("map_rows", None),
+                ("map_rows", Some(3000)),
+                ("map_blocks", Some(2)),
+                ("fold_rows", None),
+            ];
             for (operation, block_rows) in cuts {
                 let what = format!("{poison:?} in {operation}, block_rows {block_rows:?}");
-                let bad_rows = |n: usize| move |row| if row % 2 == 1 && row < 2 * n { poison.act(row) } else { Ok(()) };
+                let bad_rows = |n: usize| {
+                    move |row| if row % 2 == 1 && row < 2 * n { poison.act(row) } else { Ok(()) }
+                };
                 let options = filling(2, false, block_rows).retries(retries);
                 let began = Instant::now();
-                let error = run(operation, &options, &m, false, &bad_rows(1100)).map(drop).unwrap_err();
+                let error =
+                    run(operation, &options, &m, false, &bad_rows(1100)).map(drop).unwrap_err();
                 match &error {
                     Error::PoisonedRows { rows } => {
                         assert_eq!(rows.len(), 1025, "{what}");
@@ -615,24 +709,42 @@ isolated_tests! {
                     }
                     other => panic!("{what}: {other}"),
                 }
-                assert!(error.to_string().starts_with("1025 rows failed, more than a call goes on without: row "), "{what}: {error}");
+                assert!(
+                    error
+                        .to_string()
+                        .starts_with("1025 rows failed, more than a call goes on without: row "),
+                    "{what}: {error}"
+                );
                 let came = run(operation, &options, &m, false, &bad_rows(1024));
                 let came = came.unwrap_or_else(|error| panic!("{what}: {error}"));
                 assert_eq!(came.report.failed_rows.len(), 1024, "{what}");
-                assert_eq!(bits(&came.values), bits(&expected(operation, &m, &came.report.missing_rows)), "{what}");
+                assert_eq!(
+                    bits(&came.values),
+                    bits(&expected(operation, &m, &came.report.missing_rows)),
+                    "{what}"
+                );
                 assert!(began.elapsed() < Duration::from_secs(20), "{what}: {:?}", began.elapsed());
             }
         }
-    }
+    });
+}
 
-    fn where_every_row_is_poisoned_all_are_missing_in_bounded_time() {
+#[test]
+fn where_every_row_is_poisoned_all_are_missing_in_bounded_time() {
+    isolated(|| {
         let m = matrix(100);
         let poisoned: Vec<_> = (0..100).map(|row| (row, Poison::Kill)).collect();
         for operation in OPERATIONS {
             for (workers, block_rows) in [(1, None), (2, Some(100)), (16, Some(1))] {
                 let what = format!("{operation}, {workers} workers, block_rows {block_rows:?}");
                 let began = Instant::now();
-                let came = run(operation, &filling(workers, true, block_rows), &m, false, &harm_of(&poisoned));
+                let came = run(
+                    operation,
+                    &filling(workers, true, block_rows),
+                    &m,
+                    false,
+                    &harm_of(&poisoned),
+                );
                 let came = came.unwrap_or_else(|error| panic!("{what}: {error}"));
                 check_filled(&what, operation, &m, &came, &poisoned, workers, Poison::explains);
                 assert!(began.elapsed() < Duration::from_secs(20), "{what}: {:?}", began.elapsed());
@@ -640,27 +752,37 @@ isolated_tests! {
                 assert!(deaths <= 100 * 12 + 200, "{what}: {deaths} deaths");
             }
         }
-    }
+    });
+}
 
-    fn a_matrix_of_one_poisoned_row_or_of_none_is_as_it_should_be() {
+#[test]
+fn a_matrix_of_one_poisoned_row_or_of_none_is_as_it_should_be() {
+    isolated(|| {
         for operation in OPERATIONS {
             for guard in [false, true] {
                 let what = format!("{operation}, guard {guard}");
                 for poison in [Poison::Kill, Poison::Err] {
                     let (m, poisoned) = (matrix(1), [(0, poison)]);
-                    let came = run(operation, &filling(2, guard, None), &m, false, &harm_of(&poisoned)).unwrap();
+                    let came =
+                        run(operation, &filling(2, guard, None), &m, false, &harm_of(&poisoned))
+                            .unwrap();
                     check_filled(&what, operation, &m, &came, &poisoned, 2, Poison::explains);
                 }
                 let m = matrix(0);
-                let came = run(operation, &filling(2, guard, None), &m, true, &harm_of(&[])).unwrap();
+                let came =
+                    run(operation, &filling(2, guard, None), &m, true, &harm_of(&[])).unwrap();
                 check_filled(&what, operation, &m, &came, &[], 2, Poison::explains);
             }
         }
-    }
+    });
+}
 
-    fn random_kills_from_outside_convict_nobody() {
+#[test]
+fn random_kills_from_outside_convict_nobody() {
+    isolated(|| {
         let m = matrix(30);
-        let harm = Harm { pause: (Duration::from_millis(5), Duration::from_millis(20)), stop_one_in: 0 };
+        let harm =
+            Harm { pause: (Duration::from_millis(5), Duration::from_millis(20)), stop_one_in: 0 };
         let (deaths, sent) = harmed_from_outside(harm, u64::from(std::process::id()), || {
             let mut deaths = 0;
             for round in 0..4 {
@@ -671,14 +793,22 @@ isolated_tests! {
                         std::thread::sleep(Duration::from_millis(5));
                         Ok(())
                     });
-                    let came = came.unwrap_or_else(|error| panic!("{operation}, {workers} workers: {error}"));
-                    assert_eq!(bits(&came.values), bits(&expected(operation, &m, &[])), "{operation}");
+                    let came = came
+                        .unwrap_or_else(|error| panic!("{operation}, {workers} workers: {error}"));
+                    assert_eq!(
+                        bits(&came.values),
+                        bits(&expected(operation, &m, &[])),
+                        "{operation}"
+                    );
                     deaths += came.report.deaths.len();
                 }
             }
             deaths
         });
-        println!("FIGURE {} kills sent, {deaths} deaths seen within 32 calls, nobody convicted", sent.kills);
+        println!(
+            "FIGURE {} kills sent, {deaths} deaths seen within 32 calls, nobody convicted",
+            sent.kills
+        );
         assert!(deaths >= 32, "only {deaths} deaths: the test did not disturb");
-    }
+    });
 }

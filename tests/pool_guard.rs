@@ -21,10 +21,11 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use rowfork::failpoints::{self, Failpoint};
 use rowfork::{Error, SharedArray, fork, segment};
 
 use harmed::matrix;
-use isolated::{is_running, processes, unique_name};
+use isolated::{is_running, isolated, processes, unique_name};
 use outside::Random;
 use pooled::{DAWDLES, KILLED, NO_HARM, SPINS, WHERE, bits, end, pool_of, until, workers_of};
 use support::{Holder, Names, player, say, shm};
@@ -73,7 +74,7 @@ fn family_of(root: i32) -> BTreeSet<i32> {
 fn plays_a_role() {
     let Ok(role) = std::env::var(support::ROLE) else { return };
     let words: Vec<&str> = role.split(' ').collect();
-    isolated::throw_what_the_environment_says();
+    failpoints::throw_by_environment();
     match words[..] {
         // Says the zygote's number, has three names, calls for ever.
         ["calls", prefix] => {
@@ -137,13 +138,15 @@ fn a_caller_is_killed(
     (all, workers)
 }
 
-isolated_tests! {
-    fn an_idle_pool_whose_zygote_is_killed_says_so_at_the_next_call() {
+#[test]
+fn an_idle_pool_whose_zygote_is_killed_says_so_at_the_next_call() {
+    isolated(|| {
         let m = matrix(100, 4);
         for wait in [ms(0), ms(50)] {
             let pool = pool_of(2).build().unwrap();
             let right = bits(&transformed!(pool, &m, NO_HARM).unwrap());
-            let (zygote, workers) = (pool.stats().zygote_pid, pool.stats().worker_pids.into_iter().collect());
+            let (zygote, workers) =
+                (pool.stats().zygote_pid, pool.stats().worker_pids.into_iter().collect());
             end(zygote);
             std::thread::sleep(wait);
             let began = Instant::now();
@@ -167,15 +170,19 @@ isolated_tests! {
             let pool = pool_of(2).build().unwrap();
             assert!(bits(&transformed!(pool, &m, NO_HARM).unwrap()) == right, "another one works");
         }
-    }
+    });
+}
 
-    fn a_busy_pool_whose_zygote_is_killed_says_so_and_touches_the_output_no_more() {
+#[test]
+fn a_busy_pool_whose_zygote_is_killed_says_so_and_touches_the_output_no_more() {
+    isolated(|| {
         let m = matrix(2000, 4);
         let mut random = Random(0x5eed);
         let mut longest = Duration::ZERO;
         for round in 0..20 {
             let pool = pool_of(2).build().unwrap();
-            let (zygote, workers) = (pool.stats().zygote_pid, pool.stats().worker_pids.into_iter().collect());
+            let (zygote, workers) =
+                (pool.stats().zygote_pid, pool.stats().worker_pids.into_iter().collect());
             let mut out = SharedArray::<f64, _>::zeros(None, 2000).unwrap();
             let delay = Duration::from_micros(random.below(8000));
             let (outcome, ended) = std::thread::scope(|scope| {
@@ -199,11 +206,16 @@ isolated_tests! {
             assert!(out.view().iter().all(|&value| value == 7.0), "round {round}: written to");
             assert!(is_broken(transformed!(pool, &m, NO_HARM)));
         }
-        println!("FIGURE a busy pool's caller knows of its zygote's death within {longest:.1?} at most");
+        println!(
+            "FIGURE a busy pool's caller knows of its zygote's death within {longest:.1?} at most"
+        );
         assert!(longest < SECOND, "{longest:?}");
-    }
+    });
+}
 
-    fn a_zygote_that_is_killed_during_an_update_leaves_an_account_of_the_rows() {
+#[test]
+fn a_zygote_that_is_killed_during_an_update_leaves_an_account_of_the_rows() {
+    isolated(|| {
         let pool = pool_of(2).build().unwrap();
         let before = matrix(200, 4);
         let mut array = SharedArray::copy_from(None, &before.view()).unwrap();
@@ -224,15 +236,23 @@ isolated_tests! {
                 assert!(matches!(*source, Error::PoolBroken { .. }), "{source}");
                 for row in 0..200 {
                     let change = array.view()[[row, 0]] - before.view()[[row, 0]];
-                    let is_in = |ranges: &[std::ops::Range<usize>]| ranges.iter().any(|rows| rows.contains(&row));
-                    assert!(is_in(&torn) || (change != 0.0) == is_in(&updated), "row {row}: {change}, {updated:?}, {torn:?}");
+                    let is_in = |ranges: &[std::ops::Range<usize>]| {
+                        ranges.iter().any(|rows| rows.contains(&row))
+                    };
+                    assert!(
+                        is_in(&torn) || (change != 0.0) == is_in(&updated),
+                        "row {row}: {change}, {updated:?}, {torn:?}"
+                    );
                 }
             }
             other => panic!("{other}"),
         }
-    }
+    });
+}
 
-    fn a_pool_whose_idle_workers_are_killed_again_and_again_gives_up() {
+#[test]
+fn a_pool_whose_idle_workers_are_killed_again_and_again_gives_up() {
+    isolated(|| {
         let m = matrix(100, 4);
         let pool = pool_of(2).build().unwrap();
         let zygote = pool.stats().zygote_pid;
@@ -243,7 +263,9 @@ isolated_tests! {
             let workers = workers_of(zygote);
             if workers.is_empty() {
                 std::thread::sleep(ms(200));
-                if workers_of(zygote).is_empty() { break }
+                if workers_of(zygote).is_empty() {
+                    break;
+                }
             }
             killed += workers.len();
             workers.into_iter().for_each(end);
@@ -252,15 +274,20 @@ isolated_tests! {
         assert!((10..1000).contains(&killed), "{killed} kills");
         let began = Instant::now();
         match transformed!(pool, &m, NO_HARM).map(drop) {
-            Err(Error::PoolBroken { reason }) => assert!(reason.contains("died while no call was running"), "{reason}"),
+            Err(Error::PoolBroken { reason }) => {
+                assert!(reason.contains("died while no call was running"), "{reason}");
+            }
             other => panic!("{other:?}"),
         }
         until(SECOND, "the end of the zygote", || !is_running(zygote));
         drop(pool);
         assert!(began.elapsed() < SECOND, "{:?}", began.elapsed());
-    }
+    });
+}
 
-    fn a_pool_whose_workers_are_killed_now_and_then_between_calls_goes_on() {
+#[test]
+fn a_pool_whose_workers_are_killed_now_and_then_between_calls_goes_on() {
+    isolated(|| {
         let m = matrix(100, 4);
         let pool = pool_of(2).build().unwrap();
         let right = bits(&transformed!(pool, &m, NO_HARM).unwrap());
@@ -268,11 +295,16 @@ isolated_tests! {
             workers_of(pool.stats().zygote_pid).into_iter().for_each(end);
             assert!(bits(&transformed!(pool, &m, NO_HARM).unwrap()) == right, "round {round}");
         }
-    }
+    });
+}
 
-    fn an_init_function_that_panics_is_told_when_the_pool_is_made_or_at_each_call() {
+#[test]
+fn an_init_function_that_panics_is_told_when_the_pool_is_made_or_at_each_call() {
+    isolated(|| {
         match pool_of(2).init(|| panic!("no model")).build().map(drop) {
-            Err(Error::WorkerSetup { message }) => assert!(message.contains("no model"), "{message}"),
+            Err(Error::WorkerSetup { message }) => {
+                assert!(message.contains("no model"), "{message}");
+            }
             other => panic!("{other:?}"),
         }
         // Those that come later find nothing any more.
@@ -283,13 +315,18 @@ isolated_tests! {
         for _ in 0..3 {
             workers_of(pool.stats().zygote_pid).into_iter().for_each(end);
             match transformed!(pool, &m, NO_HARM).map(drop) {
-                Err(Error::WorkerSetup { message }) => assert!(message.contains("no model"), "{message}"),
+                Err(Error::WorkerSetup { message }) => {
+                    assert!(message.contains("no model"), "{message}");
+                }
                 other => panic!("{other:?}"),
             }
         }
-    }
+    });
+}
 
-    fn callers_killed_at_any_instant_leave_no_process_and_no_volatile_name() {
+#[test]
+fn callers_killed_at_any_instant_leave_no_process_and_no_volatile_name() {
+    isolated(|| {
         let longest = std::sync::Mutex::new(Duration::ZERO);
         std::thread::scope(|scope| {
             for seed in 1..=AT_ONCE {
@@ -300,7 +337,8 @@ isolated_tests! {
                         let names = Names::new();
                         let delay = Duration::from_micros(random.below(20_000));
                         let lasting = names.name("lasting");
-                        let (_, gone) = a_caller_is_killed(&names, delay, true, |caller, _| end(caller));
+                        let (_, gone) =
+                            a_caller_is_killed(&names, delay, true, |caller, _| end(caller));
                         let mut longest = longest.lock().unwrap();
                         *longest = gone.max(*longest);
                         assert_eq!(names.left(), std::slice::from_ref(&lasting), "round {round}");
@@ -310,10 +348,16 @@ isolated_tests! {
             }
         });
         let longest = longest.into_inner().unwrap();
-        println!("FIGURE after {ROUNDS} callers were killed, workers were gone within {longest:.1?} at most");
-    }
+        println!(
+            "FIGURE after {ROUNDS} callers were killed, workers were gone within {longest:.1?} at \
+             most"
+        );
+    });
+}
 
-    fn a_name_goes_although_its_array_is_still_under_way_to_a_worker() {
+#[test]
+fn a_name_goes_although_its_array_is_still_under_way_to_a_worker() {
+    isolated(|| {
         let names = Names::new();
         let mut holder = Holder::start(player(&format!("sends {}", names.name("m"))));
         let zygote: i32 = holder.says().parse().unwrap();
@@ -322,9 +366,12 @@ isolated_tests! {
         holder.kill();
         until(SECOND, "the name is gone", || names.left().is_empty());
         until(SECOND, "the zygote is gone", || !is_running(zygote));
-    }
+    });
+}
 
-    fn a_caller_and_its_zygote_killed_together_leave_no_worker_and_names_that_are_swept() {
+#[test]
+fn a_caller_and_its_zygote_killed_together_leave_no_worker_and_names_that_are_swept() {
+    isolated(|| {
         let mut random = Random(0xbad);
         for round in 0..20 {
             let names = Names::new();
@@ -339,9 +386,12 @@ isolated_tests! {
             assert_eq!(names.left(), [names.name("lasting")], "round {round}");
             segment::remove(&names.name("lasting")).unwrap();
         }
-    }
+    });
+}
 
-    fn a_pipe_that_the_caller_closes_ends_although_pools_live() {
+#[test]
+fn a_pipe_that_the_caller_closes_ends_although_pools_live() {
+    isolated(|| {
         let (mut reader, writer) = std::io::pipe().unwrap();
         let pools = [pool_of(2).build().unwrap(), pool_of(1).build().unwrap()];
         let m = matrix(100, 4);
@@ -352,9 +402,12 @@ isolated_tests! {
         let (sender, ended) = std::sync::mpsc::channel();
         std::thread::spawn(move || sender.send(reader.read_to_end(&mut Vec::new()).unwrap()));
         assert_eq!(ended.recv_timeout(2 * SECOND).expect("some process of a pool holds it"), 0);
-    }
+    });
+}
 
-    fn pools_and_forking_calls_live_side_by_side() {
+#[test]
+fn pools_and_forking_calls_live_side_by_side() {
+    isolated(|| {
         let m = matrix(400, 4);
         let right = bits(&transformed!(fork().workers(2), &m, NO_HARM).unwrap());
         let one = pool_of(2).build().unwrap();
@@ -363,10 +416,16 @@ isolated_tests! {
             pooled::count_anew();
             let harm = if round % 5 == 0 { [KILLED, 33, 1, 1] } else { NO_HARM };
             assert!(bits(&transformed!(one, &m, harm).unwrap()) == right, "one, round {round}");
-            assert!(bits(&transformed!(fork().workers(2), &m, NO_HARM).unwrap()) == right, "fork, round {round}");
+            assert!(
+                bits(&transformed!(fork().workers(2), &m, NO_HARM).unwrap()) == right,
+                "fork, round {round}"
+            );
             assert!(bits(&transformed!(two, &m, harm).unwrap()) == right, "two, round {round}");
             let passing = pool_of(1).build().unwrap();
-            assert!(bits(&transformed!(passing, &m, NO_HARM).unwrap()) == right, "passing, round {round}");
+            assert!(
+                bits(&transformed!(passing, &m, NO_HARM).unwrap()) == right,
+                "passing, round {round}"
+            );
         }
         let zygote = one.stats().zygote_pid;
         drop(one);
@@ -377,11 +436,15 @@ isolated_tests! {
         std::thread::sleep(ms(20));
         assert!(is_broken(transformed!(two, &m, NO_HARM)));
         assert!(bits(&transformed!(three, &m, NO_HARM).unwrap()) == right);
-    }
+    });
+}
 
-    fn a_volatile_name_of_a_living_caller_outlives_its_pools() {
+#[test]
+fn a_volatile_name_of_a_living_caller_outlives_its_pools() {
+    isolated(|| {
         let name = unique_name("living");
-        let m = SharedArray::from_shape_fn(name.as_str(), (100, 4), |(i, j)| (i + j) as f64).unwrap();
+        let m =
+            SharedArray::from_shape_fn(name.as_str(), (100, 4), |(i, j)| (i + j) as f64).unwrap();
         let pool = pool_of(2).build().unwrap();
         drop(transformed!(pool, &m, NO_HARM).unwrap());
         end(pool.stats().zygote_pid);
@@ -390,7 +453,7 @@ isolated_tests! {
         assert!(shm(&name).exists());
         drop(m);
         assert!(!shm(&name).exists());
-    }
+    });
 }
 
 /// Some 20 us a row.
@@ -401,7 +464,10 @@ fn param_of(round: u64) -> rowfork::Param<pooled::Harm> {
 #[test]
 fn each_protection_is_seen_by_its_test() {
     isolated::each_fails_without(&[
-        ("keep the caller's descriptors", "a_pipe_that_the_caller_closes_ends_although_pools_live"),
+        (
+            Failpoint::KeepDescriptorsOfCaller,
+            "a_pipe_that_the_caller_closes_ends_although_pools_live",
+        ),
         // (Who leaves names cannot be seen here: another test's zygote takes them away.)
     ]);
 }

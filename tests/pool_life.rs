@@ -19,7 +19,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use rowfork::{Error, Policy, Pool, SharedArray, broadcast, param};
 
-use isolated::is_running;
+use isolated::{is_running, isolated};
 use pooled::until;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -47,8 +47,9 @@ thread_local! {
     static CALLS: Cell<u64> = const { Cell::new(0) };
 }
 
-isolated_tests! {
-    fn an_idle_pool_uses_no_processor_time() {
+#[test]
+fn an_idle_pool_uses_no_processor_time() {
+    isolated(|| {
         let pool = Pool::builder().workers(2).build().unwrap();
         let m = SharedArray::from_shape_fn(None, (1000, 10), |(i, j)| (i + j) as f64).unwrap();
         pool.map_rows(&m, |row| row.sum()).unwrap();
@@ -61,11 +62,18 @@ isolated_tests! {
         let after: Vec<u64> = all.iter().map(|&pid| ticks(pid)).collect();
         assert_eq!(before, after, "ticks of 10 ms, zygote first");
         assert_eq!(processes(), all);
-    }
+    });
+}
 
-    fn what_init_has_left_is_there_in_every_worker_and_its_successors() {
+#[test]
+fn what_init_has_left_is_there_in_every_worker_and_its_successors() {
+    isolated(|| {
         let captured = [40_u64, 2];
-        let pool = Pool::builder().workers(2).init(move || FROM_INIT.set(captured.iter().sum())).build().unwrap();
+        let pool = Pool::builder()
+            .workers(2)
+            .init(move || FROM_INIT.set(captured.iter().sum()))
+            .build()
+            .unwrap();
         let seen = |pool: &Pool| {
             let values = pool.run_tasks(64, |_| {
                 std::thread::sleep(Duration::from_micros(300));
@@ -79,10 +87,14 @@ isolated_tests! {
         }
         assert_eq!(seen(&pool), BTreeSet::from([42]));
         assert_eq!(FROM_INIT.get(), 0, "not in the caller");
-    }
+    });
+}
 
-    fn an_init_that_takes_its_time_is_not_taken_for_a_hang() {
-        let pool = Pool::builder().workers(1).init(|| std::thread::sleep(Duration::from_millis(2500)));
+#[test]
+fn an_init_that_takes_its_time_is_not_taken_for_a_hang() {
+    isolated(|| {
+        let pool =
+            Pool::builder().workers(1).init(|| std::thread::sleep(Duration::from_millis(2500)));
         let pool = pool.stall_limit(Duration::from_millis(200)).build().unwrap();
         let first = pids_in(&pool);
         assert_eq!(pool.stats().deaths, 0);
@@ -90,21 +102,28 @@ isolated_tests! {
         let second = pids_in(&pool);
         assert!(first.is_disjoint(&second));
         assert_eq!(pool.stats().deaths, 1, "that of the one that was killed");
-    }
+    });
+}
 
-    fn what_a_kernel_leaves_in_its_worker_is_there_in_the_next_call() {
+#[test]
+fn what_a_kernel_leaves_in_its_worker_is_there_in_the_next_call() {
+    isolated(|| {
         let count = |pool: &Pool| {
             pool.run_tasks(1, |_| {
                 CALLS.set(CALLS.get() + 1);
                 CALLS.get()
-            }).unwrap()[0]
+            })
+            .unwrap()[0]
         };
         let pool = Pool::builder().workers(1).build().unwrap();
         assert_eq!([count(&pool), count(&pool), count(&pool)], [1, 2, 3]);
         assert_eq!(CALLS.get(), 0, "and not in the caller");
-    }
+    });
+}
 
-    fn a_worker_is_replaced_after_as_many_calls_as_are_asked_for() {
+#[test]
+fn a_worker_is_replaced_after_as_many_calls_as_are_asked_for() {
+    isolated(|| {
         let pool = Pool::builder().workers(1).calls_per_worker(3).build().unwrap();
         let by = |_| pool.run_tasks(1, |_| std::process::id()).unwrap()[0];
         let pids: Vec<u32> = (0..12).map(by).collect();
@@ -114,15 +133,23 @@ isolated_tests! {
         (0..1000).for_each(|call| assert_ne!(by(call), 0));
         let stats = pool.stats();
         assert!(stats.recycled > 300 && stats.deaths == 0, "{stats:?}");
-    }
+    });
+}
 
-    fn more_arrays_than_a_worker_keeps_come_and_go() {
+#[test]
+fn more_arrays_than_a_worker_keeps_come_and_go() {
+    isolated(|| {
         let pool = Pool::builder().workers(2).inline_below(0).build().unwrap();
-        let arrays: Vec<_> = (0..300).map(|k| SharedArray::from_shape_fn(None, 10, |i| (k + i) as f64).unwrap()).collect();
+        let arrays: Vec<_> = (0..300)
+            .map(|k| SharedArray::from_shape_fn(None, 10, |i| (k + i) as f64).unwrap())
+            .collect();
         let mut out = SharedArray::<f64, Ix1>::zeros(None, 10).unwrap();
         for round in 0..3 {
             for (k, array) in arrays.iter().enumerate() {
-                pool.map_rows_into((array, param(round as f64)), &mut out, |(row, round)| row.value() + round).unwrap();
+                pool.map_rows_into((array, param(round as f64)), &mut out, |(row, round)| {
+                    row.value() + round
+                })
+                .unwrap();
                 assert_eq!(out[9], (k + 9 + round) as f64);
             }
         }
@@ -132,14 +159,19 @@ isolated_tests! {
         assert!(stats.mapped_arrays <= 256 && stats.recycled > 0, "{stats:?}");
         drop(arrays);
         assert!(pool.stats().mapped_arrays <= 1, "the output");
-    }
+    });
+}
 
-    fn each_worker_holds_as_many_mappings_and_descriptors_as_before_when_arrays_are_dropped() {
+#[test]
+fn each_worker_holds_as_many_mappings_and_descriptors_as_before_when_arrays_are_dropped() {
+    isolated(|| {
         let pool = Pool::builder().workers(2).build().unwrap();
         let table = SharedArray::from_shape_fn(None, 10, |i| i as f64).unwrap();
         let call = || {
             let m = SharedArray::from_shape_fn(None, (100, 3), |(i, j)| (i + j) as f64).unwrap();
-            let sums = pool.map_rows((&m, broadcast(&table)), |(row, table)| row.sum() + table[1]).unwrap();
+            let sums = pool
+                .map_rows((&m, broadcast(&table)), |(row, table)| row.sum() + table[1])
+                .unwrap();
             assert_eq!(sums[1], 1.0 + 2.0 + 3.0 + 1.0);
         };
         let held = |pid: &i32| {
@@ -151,23 +183,33 @@ isolated_tests! {
         std::thread::sleep(Duration::from_millis(20));
         let before: Vec<_> = workers.iter().map(held).collect();
         (0..200).for_each(|_| call());
-        until(SECOND, "all let go", || workers.iter().map(held).zip(&before).all(|(now, before)| now <= *before));
-    }
+        until(SECOND, "all let go", || {
+            workers.iter().map(held).zip(&before).all(|(now, before)| now <= *before)
+        });
+    });
+}
 
-    fn a_worker_that_a_real_time_signal_kills_is_seen_to_be_dead() {
+#[test]
+fn a_worker_that_a_real_time_signal_kills_is_seen_to_be_dead() {
+    isolated(|| {
         let pool = Pool::builder().workers(2).policy(Policy::fill(0)).build().unwrap();
-        let done = pool.run_tasks(20, |task| {
-            if task == 5 {
-                // SAFETY: ends this process; no handler is installed.
-                unsafe { libc::raise(libc::SIGRTMIN() + 6) };
-            }
-            task + 1
-        }).unwrap();
+        let done = pool
+            .run_tasks(20, |task| {
+                if task == 5 {
+                    // SAFETY: ends this process; no handler is installed.
+                    unsafe { libc::raise(libc::SIGRTMIN() + 6) };
+                }
+                task + 1
+            })
+            .unwrap();
         assert_eq!((done[4], done[5], done[6]), (5, 0, 7));
         assert_eq!(done.missing_rows().len(), 1);
-    }
+    });
+}
 
-    fn a_zygote_that_is_stopped_breaks_the_pool_when_a_worker_dies() {
+#[test]
+fn a_zygote_that_is_stopped_breaks_the_pool_when_a_worker_dies() {
+    isolated(|| {
         let pool = Pool::builder().workers(2).build().unwrap();
         let zygote = Pid::from_raw(pool.stats().zygote_pid);
         kill(zygote, Signal::SIGSTOP).unwrap();
@@ -182,9 +224,12 @@ isolated_tests! {
         assert!(matches!(pool.run_tasks(10, |task| task).unwrap_err(), Error::PoolBroken { .. }));
         assert!(pool.stats().broken.is_some());
         until(SECOND, "the end of the zygote", || !is_running(zygote.as_raw()));
-    }
+    });
+}
 
-    fn a_worker_without_descriptors_says_so() {
+#[test]
+fn a_worker_without_descriptors_says_so() {
+    isolated(|| {
         // What it opens stays open in it.
         let leak = |_: usize| {
             while let Ok(file) = fs::File::open("/dev/null") {
@@ -192,16 +237,20 @@ isolated_tests! {
             }
             0.0
         };
-        nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE, 256, 256).unwrap();
+        nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE, 256, 256)
+            .unwrap();
         let pool_of_few = Pool::builder().workers(1).build().unwrap();
         pool_of_few.run_tasks(1, leak).unwrap();
         let m = SharedArray::from_shape_fn(None, (10, 3), |(i, j)| (i + j) as f64).unwrap();
         let outcome = pool_of_few.map_rows(&m, |row| row.sum());
         assert!(matches!(&outcome, Err(Error::WorkerSetup { .. })), "{outcome:?}");
         assert_eq!(pool_of_few.map_rows(&m, |row| row.sum()).unwrap()[1], 6.0, "by its successor");
-    }
+    });
+}
 
-    fn updates_are_right_whoever_dies_while_others_are_buried() {
+#[test]
+fn updates_are_right_whoever_dies_while_others_are_buried() {
+    isolated(|| {
         let pool = Pool::builder().workers(6).build().unwrap();
         let mut m = SharedArray::<f64, _>::zeros(None, (3000, 40)).unwrap();
         for round in 1..=60_u64 {
@@ -218,9 +267,10 @@ isolated_tests! {
                         *x += 1.0;
                         std::hint::black_box((0..60).fold(0.0, |sum, i| sum + f64::from(i)));
                     }
-                }).unwrap();
+                })
+                .unwrap();
             });
             assert!(m.view().iter().all(|&x| x == round as f64), "round {round}");
         }
-    }
+    });
 }

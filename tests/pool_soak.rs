@@ -29,7 +29,7 @@ use rowfork::{Policy, Pool, SharedArray, fork, param};
 
 use harmed::matrix;
 use holdings::Holdings;
-use isolated::unique_name;
+use isolated::{isolated, unique_name};
 use outside::Random;
 use pooled::{DAWDLES, NO_HARM, bits, end, pool_of, until, workers_of};
 
@@ -110,6 +110,7 @@ fn soak(calls: usize) {
 }
 
 /// Calls of every sort, while workers are killed and stopped.
+#[allow(clippy::too_many_lines, reason = "one arm for each operation")]
 fn chaos(calls: usize, seed: u64) {
     let m = matrix(200, 4);
     let pool = pool_of(3).stall_limit(Duration::from_millis(250)).build().unwrap();
@@ -207,7 +208,8 @@ fn chaos(calls: usize, seed: u64) {
         }
         drop(end_of_it);
         println!(
-            "FIGURE {calls} calls, {} signals sent, {deaths} deaths in calls, {} in all, {rerun} rows run again, the longest call {longest:.0?}",
+            "FIGURE {calls} calls, {} signals sent, {deaths} deaths in calls, {} in all, {rerun} \
+             rows run again, the longest call {longest:.0?}",
             killer.join().unwrap(),
             pool.stats().deaths
         );
@@ -225,30 +227,44 @@ impl Drop for OnDrop<'_> {
     }
 }
 
-isolated_tests! {
-    fn ten_thousand_calls_leave_nothing_in_any_process_of_a_pool() {
+#[test]
+fn ten_thousand_calls_leave_nothing_in_any_process_of_a_pool() {
+    isolated(|| {
         soak(10_000);
-    }
+    });
+}
 
-    #[ignore = "a minute: cargo test --release --test pool_soak -- --ignored"]
-    fn a_hundred_thousand_calls_leave_nothing_in_any_process_of_a_pool() {
+#[test]
+#[ignore = "a minute: cargo test --release --test pool_soak -- --ignored"]
+fn a_hundred_thousand_calls_leave_nothing_in_any_process_of_a_pool() {
+    isolated(|| {
         soak(100_000);
-    }
+    });
+}
 
-    fn three_hundred_calls_are_right_while_workers_are_killed_and_stopped() {
+#[test]
+fn three_hundred_calls_are_right_while_workers_are_killed_and_stopped() {
+    isolated(|| {
         let seed = std::env::var("ROWFORK_TEST_SEED").map_or(20_261, |seed| seed.parse().unwrap());
         chaos(300, seed);
-    }
+    });
+}
 
-    #[ignore = "a minute: cargo test --release --test pool_soak -- --ignored"]
-    fn five_thousand_calls_are_right_while_workers_are_killed_and_stopped() {
+#[test]
+#[ignore = "a minute: cargo test --release --test pool_soak -- --ignored"]
+fn five_thousand_calls_are_right_while_workers_are_killed_and_stopped() {
+    isolated(|| {
         chaos(5000, 1);
-    }
+    });
+}
 
-    fn the_memory_of_an_array_that_is_dropped_is_free_although_the_pool_is_idle() {
+#[test]
+fn the_memory_of_an_array_that_is_dropped_is_free_although_the_pool_is_idle() {
+    isolated(|| {
         let pool = pool_of(2).build().unwrap();
         let used = || nix::sys::statvfs::statvfs("/dev/shm").unwrap();
-        let mapped = || pool.stats().worker_pids.into_iter().map(|pid| kib(pid, "RssShmem:")).max().unwrap();
+        let mapped =
+            || pool.stats().worker_pids.into_iter().map(|pid| kib(pid, "RssShmem:")).max().unwrap();
         let before = mapped();
         let large = SharedArray::<f64, Ix2>::zeros(None, (1 << 13, 1 << 10)).unwrap();
         drop(pool.map_rows(&large, |row| row.sum()).unwrap());
@@ -260,7 +276,12 @@ isolated_tests! {
         let free_again = || (used().blocks_free().saturating_sub(with)) * used().fragment_size();
         println!("FIGURE {} MiB of 64 came back", free_again() >> 20);
         assert_eq!(pool.stats().mapped_arrays, 0, "and counted");
-        let maps: Vec<String> = pool.stats().worker_pids.iter().map(|pid| std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap()).collect();
+        let maps: Vec<String> = pool
+            .stats()
+            .worker_pids
+            .iter()
+            .map(|pid| std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap())
+            .collect();
         assert!(maps.iter().all(|maps| !maps.contains("/dev/shm")), "{maps:?}");
-    }
+    });
 }

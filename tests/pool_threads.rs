@@ -30,6 +30,7 @@ use rowfork::{
 };
 
 use harmed::matrix;
+use isolated::isolated;
 use pooled::{
     DAWDLES, KILLED, NO_HARM, SPINS, TIMES, WHERE, bits, count_anew, end, pool_of, until,
     workers_of,
@@ -160,7 +161,8 @@ fn many_threads(threads: usize, calls: usize) {
     let last = ends.iter().map(|(end, _)| *end).max().unwrap();
     let longest = ends.iter().map(|(_, longest)| *longest).max().unwrap();
     println!(
-        "FIGURE {threads} threads of {calls} calls: the first was done after {first:.2?}, the last after {last:.2?}; \
+        "FIGURE {threads} threads of {calls} calls: the first was done after {first:.2?}, the last \
+         after {last:.2?}; \
          the longest call with its wait took {longest:.1?}"
     );
     assert!(
@@ -169,14 +171,18 @@ fn many_threads(threads: usize, calls: usize) {
     );
 }
 
-isolated_tests! {
-    fn the_thread_that_made_a_pool_may_end() {
+#[test]
+fn the_thread_that_made_a_pool_may_end() {
+    isolated(|| {
         let pool = std::thread::spawn(|| pool_of(2).build().unwrap()).join().unwrap();
         std::thread::sleep(ms(20));
         it_recovers(&pool, "made by a thread that has ended", 10);
-    }
+    });
+}
 
-    fn a_host_that_ignores_sigchld_has_a_pool_that_recovers() {
+#[test]
+fn a_host_that_ignores_sigchld_has_a_pool_that_recovers() {
+    isolated(|| {
         let before = pool_of(2).build().unwrap();
         shared::ignore_sigchld();
         it_recovers(&before, "made before", 10);
@@ -184,17 +190,26 @@ isolated_tests! {
         // Whose zygote is reaped by nobody.
         end(before.stats().zygote_pid);
         std::thread::sleep(ms(20));
-        assert!(matches!(transformed!(before, &matrix(30, 4), NO_HARM).map(drop), Err(Error::PoolBroken { .. })));
-    }
+        assert!(matches!(
+            transformed!(before, &matrix(30, 4), NO_HARM).map(drop),
+            Err(Error::PoolBroken { .. })
+        ));
+    });
+}
 
-    fn a_host_with_sa_nocldwait_has_a_pool_that_recovers() {
+#[test]
+fn a_host_with_sa_nocldwait_has_a_pool_that_recovers() {
+    isolated(|| {
         let action = SigAction::new(SigHandler::SigDfl, SaFlags::SA_NOCLDWAIT, SigSet::empty());
         // SAFETY: the default runs no code.
         unsafe { sigaction(Signal::SIGCHLD, &action) }.unwrap();
         it_recovers(&pool_of(2).build().unwrap(), "SA_NOCLDWAIT", 10);
-    }
+    });
+}
 
-    fn a_host_that_waits_for_all_children_has_a_pool_that_recovers() {
+#[test]
+fn a_host_that_waits_for_all_children_has_a_pool_that_recovers() {
+    isolated(|| {
         static OVER: AtomicBool = AtomicBool::new(false);
         let thief = std::thread::spawn(|| {
             let mut stolen = Vec::new();
@@ -211,35 +226,50 @@ isolated_tests! {
         let zygote = pool.stats().zygote_pid;
         end(zygote);
         std::thread::sleep(ms(50));
-        assert!(matches!(transformed!(pool, &matrix(30, 4), NO_HARM).map(drop), Err(Error::PoolBroken { .. })));
+        assert!(matches!(
+            transformed!(pool, &matrix(30, 4), NO_HARM).map(drop),
+            Err(Error::PoolBroken { .. })
+        ));
         drop(pool);
         let whole = pool_of(2).build().unwrap();
         OVER.store(true, Ordering::Relaxed);
         drop(whole);
         assert!(thief.join().unwrap().contains(&zygote));
-    }
+    });
+}
 
-    fn a_kernel_that_wants_the_threads_of_its_caller_ends_by_a_limit_with_a_hint() {
+#[test]
+fn a_kernel_that_wants_the_threads_of_its_caller_ends_by_a_limit_with_a_hint() {
+    isolated(|| {
         let sum = |n: u64| (0..n).into_par_iter().map(|i| i ^ 1).sum::<u64>();
         // The caller has threads when the pool is made, and kernels have none of them.
         std::hint::black_box(sum(100_000));
         let m = matrix(20, 4);
         let pool = pool_of(2).build().unwrap();
-        let wants = |row: Row<'_, f64, Ix1>| (0..100_000 + row.index() as u64).into_par_iter().map(|i| i ^ 1).sum::<u64>() as f64;
+        let wants = |row: Row<'_, f64, Ix1>| {
+            (0..100_000 + row.index() as u64).into_par_iter().map(|i| i ^ 1).sum::<u64>() as f64
+        };
         let began = Instant::now();
         match pool.call().deadline(ms(300)).map_rows(&m, wants).map(drop) {
-            Err(error @ Error::DeadlineExceeded { .. }) => assert!(error.to_string().contains("threads at the fork"), "{error}"),
+            Err(error @ Error::DeadlineExceeded { .. }) => {
+                assert!(error.to_string().contains("threads at the fork"), "{error}");
+            }
             other => panic!("{other:?}"),
         }
         match pool.call().stall_limit(ms(100)).map_rows(&m, wants).map(drop) {
-            Err(error @ Error::PoisonedRows { .. }) => assert!(error.to_string().contains("threads"), "{error}"),
+            Err(error @ Error::PoisonedRows { .. }) => {
+                assert!(error.to_string().contains("threads"), "{error}");
+            }
             other => panic!("{other:?}"),
         }
         assert!(began.elapsed() < 4 * SECOND, "{:?}", began.elapsed());
         it_recovers(&pool, "after it", 5);
-    }
+    });
+}
 
-    fn code_that_came_after_the_pool_is_refused_and_known_to_the_next() {
+#[test]
+fn code_that_came_after_the_pool_is_refused_and_known_to_the_next() {
+    isolated(|| {
         type Kernel = for<'a> fn(Row<'a, f64, Ix1>) -> i64;
         let m = matrix(20, 4);
         let before = pool_of(2).build().unwrap();
@@ -256,37 +286,56 @@ isolated_tests! {
         let after = pool_of(2).build().unwrap();
         assert!(after.map_rows(&m, kernel).unwrap().as_slice().iter().all(|&value| value == 42));
         it_recovers(&before, "after a refusal", 3);
-    }
+    });
+}
 
-    fn many_threads_call_one_pool_and_each_is_served_in_turn() {
+#[test]
+fn many_threads_call_one_pool_and_each_is_served_in_turn() {
+    isolated(|| {
         many_threads(16, 60);
-    }
+    });
+}
 
-    #[ignore = "a minute: cargo test --test pool_threads -- --ignored"]
-    fn sixteen_threads_of_a_thousand_calls_are_each_served_in_turn() {
+#[test]
+#[ignore = "a minute: cargo test --test pool_threads -- --ignored"]
+fn sixteen_threads_of_a_thousand_calls_are_each_served_in_turn() {
+    isolated(|| {
         many_threads(16, 1000);
-    }
+    });
+}
 
-    fn a_call_within_a_call_is_refused_and_so_is_one_within_a_kernel() {
+#[test]
+fn a_call_within_a_call_is_refused_and_so_is_one_within_a_kernel() {
+    isolated(|| {
         let m = matrix(200, 4);
         let pool = pool_of(2).build().unwrap();
         let answers = Mutex::new(Vec::new());
-        let call = pool.call().progress(|_| answers.lock().unwrap().push(pool.map_rows(&m, |row| row[0]).map(drop)));
+        let call = pool
+            .call()
+            .progress(|_| answers.lock().unwrap().push(pool.map_rows(&m, |row| row[0]).map(drop)));
         transformed!(call, &m, [DAWDLES, 0, 0, 2000]).unwrap();
         drop(call);
         let answers = answers.into_inner().unwrap();
         assert!(!answers.is_empty());
-        assert!(answers.iter().all(|answer| matches!(answer, Err(Error::PoolReentered))), "{answers:?}");
+        assert!(
+            answers.iter().all(|answer| matches!(answer, Err(Error::PoolReentered))),
+            "{answers:?}"
+        );
         let refused = pool.map_rows(&m, |_| {
             let own = Pool::builder().workers(1).build().map(drop);
-            let nested = SharedArray::<f64, _>::zeros(None, (5, 5)).and_then(|m| fork().row_sums(&m).map(drop));
-            u8::from(matches!(own, Err(Error::InsideWorker))) + 2 * u8::from(matches!(nested, Err(Error::InsideWorker)))
+            let nested = SharedArray::<f64, _>::zeros(None, (5, 5))
+                .and_then(|m| fork().row_sums(&m).map(drop));
+            u8::from(matches!(own, Err(Error::InsideWorker)))
+                + 2 * u8::from(matches!(nested, Err(Error::InsideWorker)))
         });
         assert_eq!(refused.unwrap().as_slice(), [3; 200]);
         it_recovers(&pool, "after it", 2);
-    }
+    });
+}
 
-    fn a_kernel_that_finds_its_pool_in_a_static_cannot_use_it() {
+#[test]
+fn a_kernel_that_finds_its_pool_in_a_static_cannot_use_it() {
+    isolated(|| {
         static POOL: OnceLock<Pool> = OnceLock::new();
         // Made in a child, whose end takes all with it.
         // SAFETY: the child tests, and leaves.
@@ -297,12 +346,29 @@ isolated_tests! {
                 let refused = |row: Row<'_, f64, Ix1>| {
                     // A worker was forked before the pool was in its static; one that is forked for
                     // a call knows it.
-                    row[0] >= 0.0 && POOL.get().is_none_or(|pool| {
-                        matches!(pool.run_tasks(3, |task| task as u64).map(drop), Err(Error::InsideWorker | Error::PoolBroken { .. }))
-                    })
+                    row[0] >= 0.0
+                        && POOL.get().is_none_or(|pool| {
+                            matches!(
+                                pool.run_tasks(3, |task| task as u64).map(drop),
+                                Err(Error::InsideWorker | Error::PoolBroken { .. })
+                            )
+                        })
                 };
-                let mode_b = POOL.get().unwrap().map_rows(&m, refused).unwrap().as_slice().iter().all(|r| r.get());
-                let mode_a = fork().workers(2).map_rows(&m, refused).unwrap().as_slice().iter().all(|r| r.get());
+                let mode_b = POOL
+                    .get()
+                    .unwrap()
+                    .map_rows(&m, refused)
+                    .unwrap()
+                    .as_slice()
+                    .iter()
+                    .all(|r| r.get());
+                let mode_a = fork()
+                    .workers(2)
+                    .map_rows(&m, refused)
+                    .unwrap()
+                    .as_slice()
+                    .iter()
+                    .all(|r| r.get());
                 // SAFETY: leaves at once.
                 unsafe { libc::_exit(i32::from(!(mode_a && mode_b))) }
             }
@@ -310,16 +376,22 @@ isolated_tests! {
                 assert_eq!(waitpid(child, None).unwrap(), WaitStatus::Exited(child, 0));
             }
         }
-    }
+    });
+}
 
-    fn a_forked_child_cannot_use_its_parents_pool_and_does_it_no_harm() {
+#[test]
+fn a_forked_child_cannot_use_its_parents_pool_and_does_it_no_harm() {
+    isolated(|| {
         let m = matrix(30, 4);
         let pool = pool_of(2).build().unwrap();
         let workers = pool.stats().worker_pids;
         // SAFETY: the child calls, drops, and leaves.
         match unsafe { nix::unistd::fork() }.unwrap() {
             ForkResult::Child => {
-                let refused = matches!(pool.map_rows(&m, |row| row[0]).map(drop), Err(Error::PoolBroken { .. }));
+                let refused = matches!(
+                    pool.map_rows(&m, |row| row[0]).map(drop),
+                    Err(Error::PoolBroken { .. })
+                );
                 let small = matches!(pool.row_sums(&m).map(drop), Err(Error::PoolBroken { .. }));
                 drop(pool);
                 drop(m);
@@ -332,30 +404,47 @@ isolated_tests! {
         }
         assert_eq!(pool.stats().worker_pids, workers);
         it_recovers(&pool, "whose child has dropped it", 5);
-    }
+    });
+}
 
-    fn a_call_may_be_cancelled_while_it_waits_for_its_turn() {
+#[test]
+fn a_call_may_be_cancelled_while_it_waits_for_its_turn() {
+    isolated(|| {
         let m = matrix(30, 4);
         let pool = pool_of(1).build().unwrap();
         let token = CancelToken::new().unwrap();
         std::thread::scope(|scope| {
-            let busy = scope.spawn(|| transformed!(pool.call().deadline(SECOND), &m, [SPINS, 0, 0, 1]).map(drop));
+            let busy = scope.spawn(|| {
+                transformed!(pool.call().deadline(SECOND), &m, [SPINS, 0, 0, 1]).map(drop)
+            });
             until(SECOND, "the row", || WHERE.load(Ordering::Acquire) != 0);
-            let waiting = scope.spawn(|| pool.call().cancel_token(&token).map_rows(&m, |row| row[0]).map(drop));
-            let filling = scope.spawn(|| pool.call().cancel_token(&token).policy(Policy::fill(-1.0)).map_rows(&m, |row| row[0]));
+            let waiting = scope
+                .spawn(|| pool.call().cancel_token(&token).map_rows(&m, |row| row[0]).map(drop));
+            let filling = scope.spawn(|| {
+                pool.call()
+                    .cancel_token(&token)
+                    .policy(Policy::fill(-1.0))
+                    .map_rows(&m, |row| row[0])
+            });
             until(SECOND, "two who wait", || pool.stats().waiting == 2);
             let began = Instant::now();
             token.cancel();
-            assert!(matches!(waiting.join().unwrap(), Err(Error::Cancelled { rows_done: 0, rows_total: 30 })));
+            assert!(matches!(
+                waiting.join().unwrap(),
+                Err(Error::Cancelled { rows_done: 0, rows_total: 30 })
+            ));
             let filled = filling.join().unwrap().unwrap();
-            assert_eq!((filled.missing_rows(), filled.report().ended_early), (&[0..30][..], Some(EarlyEnd::Cancelled)));
+            assert_eq!(
+                (filled.missing_rows(), filled.report().ended_early),
+                (&[0..30][..], Some(EarlyEnd::Cancelled))
+            );
             assert!(filled.as_slice().iter().all(|&value| value == -1.0));
             assert!(began.elapsed() < ms(300), "{:?}", began.elapsed());
             assert!(matches!(busy.join().unwrap(), Err(Error::DeadlineExceeded { .. })));
         });
         TIMES.store(0, Ordering::Release);
         it_recovers(&pool, "after it", 2);
-    }
+    });
 }
 
 /// The address of a new page of code.

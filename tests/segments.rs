@@ -11,6 +11,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::process::Command;
 
 use ndarray::{Array2, Ix1, Ix2, array, s};
+use rowfork::failpoints::{self, Failpoint};
 use rowfork::{Error, SharedArray, segment};
 use support::{
     Holder, Names, as_player, eventually, hold, is_root, open_descriptors, player, say, shm, skip,
@@ -45,7 +46,7 @@ fn user_ids(id: &str) -> Command {
 #[ignore = "plays a part in other tests"]
 fn plays_a_role() {
     let Ok(role) = std::env::var(support::ROLE) else { return };
-    isolated::throw_what_the_environment_says();
+    failpoints::throw_by_environment();
     let words: Vec<&str> = role.split(' ').collect();
     match words[..] {
         ["hold", name] => {
@@ -88,9 +89,10 @@ fn plays_a_role() {
             assert!(refused(attach(name).unwrap_err()));
             assert!(refused(SharedArray::<f64, Ix2>::read_copy(name).unwrap_err()));
             assert!(refused(segment::remove(name).unwrap_err()));
-            assert!(
-                matches!(make(name), Err(Error::NameInUse { owner_uid: uid, .. }) if uid == owner_uid)
-            );
+            assert!(matches!(
+                make(name),
+                Err(Error::NameInUse { owner_uid: uid, .. }) if uid == owner_uid
+            ));
             assert!(segment::list().unwrap().iter().all(|s| s.name != name));
             assert!(std::fs::remove_file(shm(name)).is_err());
             assert!(
@@ -205,7 +207,7 @@ fn a_persisted_array_outlives_its_maker_until_removed() {
 
 #[test]
 fn a_name_that_leads_elsewhere_by_now_is_left_alone() {
-    isolated::throw_what_the_environment_says();
+    failpoints::throw_by_environment();
     let names = Names::new();
     let name = names.name("a");
     let m = make(&name).unwrap();
@@ -352,7 +354,8 @@ fn the_umask_neither_opens_nor_locks_a_segment() {
 
 #[test]
 fn every_layout_is_copied_in_parallel_as_it_reads() {
-    let base = Array2::from_shape_fn((1030, 1031), |(i, j)| (i * 1031 + j) as f64); // 8.5 MB: five chunks
+    // 8.5 MB: five chunks.
+    let base = Array2::from_shape_fn((1030, 1031), |(i, j)| (i * 1031 + j) as f64);
     let row = base.slice(s![..1, ..]);
     let views = [
         base.view(),
@@ -473,9 +476,9 @@ fn a_segment_is_kept_out_of_core_dumps_and_has_huge_pages() {
 #[test]
 fn each_protection_is_seen_by_its_test() {
     isolated::each_fails_without(&[
-        ("names, not inodes", "a_name_that_leads_elsewhere_by_now_is_left_alone"),
+        (Failpoint::CompareNamesNotInodes, "a_name_that_leads_elsewhere_by_now_is_left_alone"),
         (
-            "whoever drops takes the name away",
+            Failpoint::AnyProcessRemovesName,
             "a_forked_child_may_drop_and_make_arrays_and_never_takes_a_name_away",
         ),
     ]);

@@ -14,6 +14,7 @@ use proptest::test_runner::{Config, TestRunner};
 use rowfork::{Error, Selection, SharedArray, broadcast, tasks};
 
 use executors::{Executors, Place};
+use isolated::isolated;
 
 /// Axis lengths, short ones and none among them.
 fn shapes() -> impl Strategy<Value = Vec<usize>> {
@@ -26,7 +27,12 @@ fn longer_shapes() -> impl Strategy<Value = Vec<usize>> {
 }
 
 fn places() -> impl Strategy<Value = isize> {
-    prop_oneof![20 => -9_isize..10, 1 => Just(isize::MAX), 1 => Just(isize::MIN), 1 => Just(isize::MIN + 1)]
+    prop_oneof![
+        20 => -9_isize..10,
+        1 => Just(isize::MAX),
+        1 => Just(isize::MIN),
+        1 => Just(isize::MIN + 1),
+    ]
 }
 
 fn parts() -> impl Strategy<Value = Slice> {
@@ -106,7 +112,8 @@ proptest! {
         let (mut ours, mut theirs) = (Selection::from(&array), array.view());
         for (axis, part) in steps {
             let expected = what(axis, theirs.shape());
-            let sliced = (axis < theirs.ndim()).then(|| sliced_by_ndarray(&theirs, axis, part)).flatten();
+            let sliced =
+                (axis < theirs.ndim()).then(|| sliced_by_ndarray(&theirs, axis, part)).flatten();
             match agrees(ours.slice_axis(Axis(axis), part), sliced, expected)? {
                 Some(selected) => (ours, theirs) = (selected.clone(), selected.view()),
                 None => break,
@@ -119,13 +126,15 @@ proptest! {
         n_rows in 0_usize..9, n_columns in 0_usize..9, rows in parts(), columns in parts()
     ) {
         let array = numbered(&[n_rows, n_columns]);
-        let array = SharedArray::<f64, Ix2>::copy_from(None, &array.view().into_dimensionality().unwrap()).unwrap();
+        let array = array.view().into_dimensionality().unwrap();
+        let array = SharedArray::<f64, Ix2>::copy_from(None, &array).unwrap();
         let theirs = sliced_by_ndarray(&array.view(), 0, rows);
         if let Some(part) = agrees(array.rows(rows), theirs, ("row", n_rows))? {
             let theirs = sliced_by_ndarray(&part.view(), 1, columns);
             agrees(part.columns(columns), theirs, ("column", n_columns))?;
         }
-        agrees(array.columns(columns), sliced_by_ndarray(&array.view(), 1, columns), ("column", n_columns))?;
+        let theirs = sliced_by_ndarray(&array.view(), 1, columns);
+        agrees(array.columns(columns), theirs, ("column", n_columns))?;
     }
 }
 
@@ -139,36 +148,54 @@ fn bits<'f>(values: impl IntoIterator<Item = &'f f64>) -> Vec<u64> {
     values.into_iter().map(|value| value.to_bits()).collect()
 }
 
-isolated_tests! {
-    fn calls_over_any_selection_give_what_a_serial_loop_over_ndarrays_gives() {
+#[test]
+fn calls_over_any_selection_give_what_a_serial_loop_over_ndarrays_gives() {
+    isolated(|| {
         let selections = prop::collection::vec((0_usize..6, modest_parts()), 0..5);
         let executors = Executors::new(5);
-        hold((prop_oneof![shapes(), longer_shapes()], selections, 1_usize..6), |(shape, selections, workers)| {
-            let array = numbered(&shape);
-            let mut part = Selection::from(&array);
-            for (axis, slice) in selections {
-                part = part.clone().slice_axis(Axis(axis), slice).unwrap_or(part);
-            }
-            let view = part.view();
-            let rows: Vec<Vec<f64>> = view.outer_iter().map(|row| row.iter().copied().collect()).collect();
-            let in_order = |row: &mut dyn Iterator<Item = &f64>| row.fold(0.0, |sum, x| sum / 3.0 + x);
-            let sums: Vec<f64> = rows.iter().map(|row| rowfork::exact_sum(row)).collect();
-            let mixed: Vec<f64> = rows.iter().map(|row| in_order(&mut row.iter())).collect();
-            let whole = in_order(&mut part.view().iter());
-            for place in Place::ALL {
-                let call = || executors.at(place).workers(workers);
-                prop_assert_eq!(bits(call().row_sums(part.clone()).unwrap().view()), bits(&sums), "{}", place);
-                let mapped = call().map_rows(part.clone(), move |row| in_order(&mut row.iter())).unwrap();
-                prop_assert_eq!(bits(mapped.view()), bits(&mixed), "{}", place);
-                let table = (tasks(2), broadcast(part.clone()));
-                let mapped = call().map_rows(table, move |(_, part)| in_order(&mut part.iter())).unwrap();
-                prop_assert_eq!(bits(mapped.view()), bits(&[whole, whole]), "{}", place);
-            }
-            Ok(())
-        });
-    }
+        hold(
+            (prop_oneof![shapes(), longer_shapes()], selections, 1_usize..6),
+            |(shape, selections, workers)| {
+                let array = numbered(&shape);
+                let mut part = Selection::from(&array);
+                for (axis, slice) in selections {
+                    part = part.clone().slice_axis(Axis(axis), slice).unwrap_or(part);
+                }
+                let view = part.view();
+                let rows: Vec<Vec<f64>> =
+                    view.outer_iter().map(|row| row.iter().copied().collect()).collect();
+                let in_order =
+                    |row: &mut dyn Iterator<Item = &f64>| row.fold(0.0, |sum, x| sum / 3.0 + x);
+                let sums: Vec<f64> = rows.iter().map(|row| rowfork::exact_sum(row)).collect();
+                let mixed: Vec<f64> = rows.iter().map(|row| in_order(&mut row.iter())).collect();
+                let whole = in_order(&mut part.view().iter());
+                for place in Place::ALL {
+                    let call = || executors.at(place).workers(workers);
+                    prop_assert_eq!(
+                        bits(call().row_sums(part.clone()).unwrap().view()),
+                        bits(&sums),
+                        "{}",
+                        place
+                    );
+                    let mapped = call()
+                        .map_rows(part.clone(), move |row| in_order(&mut row.iter()))
+                        .unwrap();
+                    prop_assert_eq!(bits(mapped.view()), bits(&mixed), "{}", place);
+                    let table = (tasks(2), broadcast(part.clone()));
+                    let mapped = call()
+                        .map_rows(table, move |(_, part)| in_order(&mut part.iter()))
+                        .unwrap();
+                    prop_assert_eq!(bits(mapped.view()), bits(&[whole, whole]), "{}", place);
+                }
+                Ok(())
+            },
+        );
+    });
+}
 
-    fn long_strided_rows_are_summed_exactly_whatever_is_gathered_at_once() {
+#[test]
+fn long_strided_rows_are_summed_exactly_whatever_is_gathered_at_once() {
+    isolated(|| {
         // Around 2 KiB and 16 KiB, where the way to gather them changes, and beyond a piece of 1
         // MiB.
         let executors = Executors::new(2);
@@ -178,25 +205,36 @@ isolated_tests! {
                 ((i * 31 + j * 17) % 1009) as f64 * [1e16, 0.1, -1e-9][(i + j) % 3]
             });
             let m = m.unwrap();
-            for columns in [Slice::new(0, None, 2), Slice::new(0, None, -2), Slice::from(1..n_columns)] {
+            for columns in
+                [Slice::new(0, None, 2), Slice::new(0, None, -2), Slice::from(1..n_columns)]
+            {
                 let part = m.columns(columns).unwrap();
                 let expected: Vec<f64> =
                     part.view().outer_iter().map(|row| rowfork::exact_sum(&row.to_vec())).collect();
                 for place in Place::ALL {
                     let sums = executors.at(place).workers(2).row_sums(part).unwrap();
-                    assert_eq!(bits(sums.view()), bits(&expected), "{n_columns} columns by {columns:?}, {place}");
+                    assert_eq!(
+                        bits(sums.view()),
+                        bits(&expected),
+                        "{n_columns} columns by {columns:?}, {place}"
+                    );
                 }
             }
         }
-    }
+    });
+}
 
-    fn indices_count_within_the_selection() {
+#[test]
+fn indices_count_within_the_selection() {
+    isolated(|| {
         let m = SharedArray::from_shape_fn(None, (100, 2), |(i, _)| i as f64).unwrap();
         let part = m.rows(Slice::new(10, Some(20), -1)).unwrap();
         let executors = Executors::new(2);
         for place in Place::ALL {
             let call = executors.at(place);
-            let seen = call.map_rows(part, |row| [row.index() as f64, row[0]].iter().product::<f64>()).unwrap();
+            let seen = call
+                .map_rows(part, |row| [row.index() as f64, row[0]].iter().product::<f64>())
+                .unwrap();
             assert_eq!(seen.view()[0], 0.0, "{place}");
             assert_eq!(seen.view()[9], 90.0, "the last is row 10 of the array, {place}");
             match call.map_rows(part, |row| if row[0] == 13.0 { Err("unlucky") } else { Ok(0.0) }) {
@@ -204,5 +242,5 @@ isolated_tests! {
                 other => panic!("{place}: {other:?}"),
             }
         }
-    }
+    });
 }

@@ -12,6 +12,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::process::Command;
 
 use ndarray::Ix1;
+use rowfork::failpoints::{self, Failpoint};
 use rowfork::{Error, SharedArray, segment};
 use support::{Holder, Names, as_player, hold, is_root, player, run, say, shm, skip};
 
@@ -26,7 +27,7 @@ fn make(name: Option<&str>, mib: usize) -> rowfork::Result<SharedArray<f64, Ix1>
 #[ignore = "plays a part in other tests"]
 fn plays_a_role() {
     let Ok(role) = std::env::var(support::ROLE) else { return };
-    isolated::throw_what_the_environment_says();
+    failpoints::throw_by_environment();
     let words: Vec<&str> = role.split(' ').collect();
     match words[..] {
         ["tiny"] => {
@@ -190,7 +191,7 @@ fn a_tiny_shm_is_never_overdrawn() {
     let m = make(None, 5).unwrap();
     match m.write_npy("/dev/shm/written.npy").unwrap_err() {
         Error::DiskFull { need, available, .. } => {
-            assert_eq!((need, available), ((5 << 20) - SHORTER, 3 << 20))
+            assert_eq!((need, available), ((5 << 20) - SHORTER, 3 << 20));
         }
         other => panic!("{other}"),
     }
@@ -246,7 +247,11 @@ fn a_refused_sparse_file_stays_sparse() {
     // SAFETY: nobody else is in this mount namespace.
     let refused = unsafe { SharedArray::<f64, Ix1>::attach("sparse") }.unwrap_err();
     assert!(
-        matches!(refused, Error::ShmFull { need: 0xc80_0000, available, total: 0xa00_0000 } if available == before.0),
+        matches!(
+            refused,
+            Error::ShmFull { need: 0xc80_0000, available, total: 0xa00_0000 }
+                if available == before.0
+        ),
         "{refused}"
     );
     assert_eq!((available(), allocated("sparse")), before);
@@ -282,7 +287,11 @@ fn a_sparse_file_on_a_full_shm_is_refused() {
     let refused = unsafe { SharedArray::<f64, Ix1>::attach("sparse") }.unwrap_err();
     let missing = 976 * 4096; // the header's page is there
     assert!(
-        matches!(refused, Error::ShmFull { need, available, .. } if (need, available) == (missing, (2 << 20) - 4096)),
+        matches!(
+            refused,
+            Error::ShmFull { need, available, .. }
+                if (need, available) == (missing, (2 << 20) - 4096)
+        ),
         "{refused}"
     );
     assert_eq!(SharedArray::<f64, Ix1>::read_copy("sparse").unwrap().len(), 500_000);
@@ -294,7 +303,7 @@ fn a_sparse_file_on_a_full_shm_is_refused() {
 }
 
 // ---- memory
-// ----------------------------------------------------------------------------------------------------
+// --------------------------------------------------------------------------------------------
 
 #[test]
 fn more_than_the_memory_there_is_is_an_error() {
@@ -399,11 +408,11 @@ fn memory_that_others_take_after_the_look_at_it_costs_a_child_and_not_the_caller
         scope.spawn(|| caller_and_eater("loses-the-race -", &[], "always"));
         scope.spawn(|| caller_and_eater("loses-the-race -", &[], "never"));
         scope.spawn(|| {
-            caller_and_eater(&format!("loses-the-race {}", names.name("b")), &[], "always")
+            caller_and_eater(&format!("loses-the-race {}", names.name("b")), &[], "always");
         });
         scope.spawn(|| caller_and_eater(&format!("loses-the-race {name}"), &visibly, "always"));
         scope.spawn(|| {
-            caller_and_eater(&format!("loses-the-race-to-attach {sparse}"), &[], "always")
+            caller_and_eater(&format!("loses-the-race-to-attach {sparse}"), &[], "always");
         });
     });
     assert_eq!(names.left(), [&*sparse]);
@@ -433,7 +442,7 @@ fn caller_and_eater(role: &str, options: &[&str], huge_pages: &str) {
 fn loses_the_race(refused: &Error) {
     match refused {
         Error::MemoryLimit { need, available, .. } => {
-            assert!(available < need && *available < 100 << 20, "{refused}")
+            assert!(available < need && *available < 100 << 20, "{refused}");
         }
         other => panic!("{other}"),
     }
@@ -567,7 +576,7 @@ fn near_the_limit(mib: usize) {
 }
 
 // ---- RLIMIT_FSIZE
-// ----------------------------------------------------------------------------------------------
+// --------------------------------------------------------------------------------------------
 
 #[test]
 fn a_file_size_limit_is_an_error_not_a_sigxfsz() {
@@ -593,7 +602,7 @@ fn limited_to_one_mib(name: &str) {
 }
 
 // ---- RLIMIT_AS
-// -------------------------------------------------------------------------------------------------
+// --------------------------------------------------------------------------------------------
 
 #[test]
 fn an_address_space_limit_is_an_error_with_its_own_name() {
@@ -603,7 +612,8 @@ fn an_address_space_limit_is_an_error_with_its_own_name() {
 
 fn limited_to_64_mib_more(name: &str) {
     use nix::sys::resource::{Resource, setrlimit};
-    drop(make(None, 16).unwrap()); // starts the threads that fill arrays: their stacks are not at issue
+    // Starts the threads that fill arrays: their stacks are not at issue.
+    drop(make(None, 16).unwrap());
     let there = make(Some(name), 70).unwrap();
     let mapped_pages = || -> u64 {
         std::fs::read_to_string("/proc/self/statm")
@@ -714,7 +724,8 @@ fn a_visible_birth_that_fails_leaves_what_took_its_name_alone() {
         assert!(support::eventually(|| shm(&name)
             .metadata()
             .is_ok_and(|meta| meta.len() == 1 << 20)));
-        std::thread::sleep(std::time::Duration::from_millis(100)); // from its making to the first look
+        // From its making to the first look.
+        std::thread::sleep(std::time::Duration::from_millis(100));
         std::fs::remove_file(shm(&name)).unwrap();
         std::fs::write(shm(&name), vec![7; 1 << 20]).unwrap();
         birth.join().unwrap()
@@ -860,14 +871,14 @@ fn without_madv_collapse_small_pages_will_do() {
 #[test]
 fn each_protection_is_seen_by_its_test() {
     isolated::each_fails_without(&[
-        ("no look at the file size limit", "a_file_size_limit_is_an_error_not_a_sigxfsz"),
-        ("no look at memory", "a_control_groups_memory_limit_is_an_error_not_a_kill"),
+        (Failpoint::NoFileSizeCheck, "a_file_size_limit_is_an_error_not_a_sigxfsz"),
+        (Failpoint::NoMemoryCheck, "a_control_groups_memory_limit_is_an_error_not_a_kill"),
         (
-            "no sacrifice near the limit",
+            Failpoint::NoReservationInChild,
             "memory_that_others_take_after_the_look_at_it_costs_a_child_and_not_the_caller",
         ),
         (
-            "no sacrifice near the limit",
+            Failpoint::NoReservationInChild,
             "a_child_reserves_more_than_half_of_what_a_group_has_left_and_nothing_less",
         ),
     ]);

@@ -19,6 +19,7 @@ use std::ptr::{null, null_mut};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use isolated::isolated;
 use ndarray::Ix2;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, killpg, sigaction};
 use nix::unistd::Pid;
@@ -26,7 +27,7 @@ use rowfork::{SharedArray, fork};
 use support::{Holder, Names, eventually, player, say, skip};
 
 // ---- the caller
-// --------------------------------------------------------------------------------------------------
+// --------------------------------------------------------------------------------------------
 
 #[test]
 #[ignore = "plays a part in other tests"]
@@ -42,7 +43,7 @@ fn plays_a_role() {
         }
         ["shell", tty, name, count] => shell(tty, name, count),
         ["job", name, count] => {
-            calls_without_end(name, |done| std::fs::write(count, done.to_string()).unwrap())
+            calls_without_end(name, |done| std::fs::write(count, done.to_string()).unwrap());
         }
         ["handles", tty] => {
             let _terminal = lead_a_session_at(tty);
@@ -162,7 +163,7 @@ fn calls_under_a_handler_of_the_hosts() {
 }
 
 // ---- the terminal
-// ------------------------------------------------------------------------------------------------
+// --------------------------------------------------------------------------------------------
 
 /// A pseudo-terminal: the keyboard's end, and the path of the program's.
 struct Terminal {
@@ -187,10 +188,8 @@ impl Terminal {
         let slave = unsafe { File::from_raw_fd(slave) };
         // Inherited by the player, the keyboard's end would stay open when we close ours.
         // SAFETY: a plain system call on a descriptor of ours.
-        assert_eq!(
-            unsafe { libc::fcntl(keyboard.as_raw_fd(), libc::F_SETFD, libc::FD_CLOEXEC) },
-            0
-        );
+        let set = unsafe { libc::fcntl(keyboard.as_raw_fd(), libc::F_SETFD, libc::FD_CLOEXEC) };
+        assert_eq!(set, 0);
         let tty = std::fs::read_link(format!("/proc/self/fd/{}", slave.as_raw_fd())).unwrap();
         Some(Self { keyboard, tty })
     }
@@ -305,71 +304,102 @@ fn struck_at_random_times(
     println!("FIGURE {rounds} callers struck by {signal}, nothing left of any");
 }
 
-isolated_tests! {
-    fn a_caller_dies_of_ctrl_c_at_any_time_and_leaves_nothing() {
+#[test]
+fn a_caller_dies_of_ctrl_c_at_any_time_and_leaves_nothing() {
+    isolated(|| {
         struck_at_random_times(rounds(), Signal::SIGINT, |mut terminal, _| {
             terminal.press(CTRL_C);
             Some(terminal)
         });
-    }
+    });
+}
 
-    fn a_caller_whose_group_is_terminated_leaves_nothing() {
+#[test]
+fn a_caller_whose_group_is_terminated_leaves_nothing() {
+    isolated(|| {
         struck_at_random_times(rounds() / 3, Signal::SIGTERM, |terminal, group| {
             killpg(group, Signal::SIGTERM).unwrap();
             Some(terminal)
         });
-    }
+    });
+}
 
-    fn a_caller_whose_terminal_hangs_up_leaves_nothing() {
+#[test]
+fn a_caller_whose_terminal_hangs_up_leaves_nothing() {
+    isolated(|| {
         struck_at_random_times(rounds() / 3, Signal::SIGHUP, |terminal, _| {
             drop(terminal);
             None
         });
-    }
+    });
+}
 
-    fn a_caller_killed_with_all_its_workers_at_once_leaves_nothing() {
+#[test]
+fn a_caller_killed_with_all_its_workers_at_once_leaves_nothing() {
+    isolated(|| {
         struck_at_random_times(rounds() / 3, Signal::SIGKILL, |terminal, group| {
             killpg(group, Signal::SIGKILL).unwrap();
             Some(terminal)
         });
-    }
+    });
+}
 
-    fn calls_go_on_rightly_after_ctrl_z_and_fg() {
+#[test]
+fn calls_go_on_rightly_after_ctrl_z_and_fg() {
+    isolated(|| {
         let names = Names::new();
         let Some(mut terminal) = Terminal::open() else { return };
         let dir = tempfile::tempdir().unwrap();
         let count = dir.path().join("count");
-        let role = format!("shell {} {} {}", terminal.tty.display(), names.name("a"), count.display());
+        let role =
+            format!("shell {} {} {}", terminal.tty.display(), names.name("a"), count.display());
         let mut shell = Holder::start(player(&role));
         let session = Session(shell.child.id());
         // The two say their words to the same pipe, in either order.
         let said = [shell.says(), shell.says()];
-        let job: i32 = said.iter().find_map(|word| word.strip_prefix("job ")?.parse().ok()).expect("the job's pid");
+        let job: i32 = said
+            .iter()
+            .find_map(|word| word.strip_prefix("job ")?.parse().ok())
+            .expect("the job's pid");
         assert!(said.contains(&"ready".to_owned()), "{said:?}");
         // Empty for an instant, whenever it is written.
-        let calls = |count: &Path| std::fs::read_to_string(count).unwrap().parse::<usize>().unwrap_or(0);
+        let calls =
+            |count: &Path| std::fs::read_to_string(count).unwrap().parse::<usize>().unwrap_or(0);
         let mut random = Random::new();
         for round in 0..rounds() / 3 {
             random.sleep(20_000);
             terminal.press(CTRL_Z);
             let found = || isolated::processes().into_iter().find(|process| process.pid == job);
             let state = || found().map(|process| process.state);
-            assert!(within(Duration::from_secs(3), || state() == Some('T')), "round {round}: {:?}", state());
+            assert!(
+                within(Duration::from_secs(3), || state() == Some('T')),
+                "round {round}: {:?}",
+                state()
+            );
             let before = calls(&count);
             // Now and then for longer than the caller leaves its workers to end by themselves.
             std::thread::sleep(Duration::from_millis(if round % 4 == 0 { 250 } else { 20 }));
-            assert!(calls(&count) <= before.max(1), "round {round}: it went on while it was stopped");
+            assert!(
+                calls(&count) <= before.max(1),
+                "round {round}: it went on while it was stopped"
+            );
             killpg(Pid::from_raw(job), Signal::SIGCONT).unwrap();
-            assert!(within(Duration::from_secs(4), || calls(&count) > before + 1), "round {round}: it does not go on");
+            assert!(
+                within(Duration::from_secs(4), || calls(&count) > before + 1),
+                "round {round}: it does not go on"
+            );
         }
         killpg(Pid::from_raw(job), Signal::SIGKILL).unwrap();
         assert_eq!(shell.says(), "over");
         shell.let_go();
         assert!(within(Duration::from_secs(1), || running_in_session(session.0).is_empty()));
         assert!(eventually(|| rowfork::segment::sweep().is_ok() && names.left().is_empty()));
-    }
+    });
+}
 
-    fn a_caller_that_handles_ctrl_c_gets_its_results_and_loses_no_worker() {
+#[test]
+fn a_caller_that_handles_ctrl_c_gets_its_results_and_loses_no_worker() {
+    isolated(|| {
         let Some(mut terminal) = Terminal::open() else { return };
         let mut caller = Holder::start(player(&format!("handles {}", terminal.tty.display())));
         let _session = Session(caller.child.id());
@@ -387,7 +417,7 @@ isolated_tests! {
             println!("{}", caller.says());
         });
         caller.let_go();
-    }
+    });
 }
 
 struct OnDrop<F: Fn()>(F);

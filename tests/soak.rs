@@ -22,7 +22,7 @@ use rowfork::{Error, SharedArray, fork};
 
 use harmed::{first_time, harmed, matrix};
 use holdings::Holdings;
-use isolated::unique_name;
+use isolated::{isolated, unique_name};
 use shared::{SharedWord, raise};
 
 const CALLS: usize = 10_000;
@@ -124,9 +124,10 @@ fn call(round: usize, m: &mut SharedArray<f64, Ix2>, expected: &[u64], name: &st
     }
 }
 
-isolated_tests! {
-    #[ignore = "a quarter of a minute: cargo test --test soak -- --ignored"]
-    fn ten_thousand_calls_leave_no_descriptor_no_mapping_and_no_memory() {
+#[test]
+#[ignore = "a quarter of a minute: cargo test --test soak -- --ignored"]
+fn ten_thousand_calls_leave_no_descriptor_no_mapping_and_no_memory() {
+    isolated(|| {
         let began = Instant::now();
         let name = unique_name("soak");
         let mut m = matrix(100, 3);
@@ -143,10 +144,16 @@ isolated_tests! {
             if done % 500 == 0 {
                 let now = Holdings::of(own);
                 assert_eq!(now.descriptors, before.descriptors, "after {done} calls");
-                assert!(now.mappings <= before.mappings + 8, "after {done} calls: {now:?}, before {before:?}");
+                assert!(
+                    now.mappings <= before.mappings + 8,
+                    "after {done} calls: {now:?}, before {before:?}"
+                );
                 // A kibibyte in each call would be five times as much.
                 let limit_kib = before.anonymous_kib + 2048;
-                assert!(now.anonymous_kib <= limit_kib, "after {done} calls: {now:?}, before {before:?}");
+                assert!(
+                    now.anonymous_kib <= limit_kib,
+                    "after {done} calls: {now:?}, before {before:?}"
+                );
                 most = Holdings {
                     descriptors: most.descriptors.max(now.descriptors),
                     mappings: most.mappings.max(now.mappings),
@@ -154,7 +161,10 @@ isolated_tests! {
                 };
             }
         }
-        println!("FIGURE {done} calls in {:.0?}: before {before:?}, most {most:?}", began.elapsed());
+        println!(
+            "FIGURE {done} calls in {:.0?}: before {before:?}, most {most:?}",
+            began.elapsed()
+        );
         assert!(done >= CALLS / 2, "only {done} calls in {LIMIT:?}");
-    }
+    });
 }

@@ -16,7 +16,7 @@ use ndarray::{Array1, Ix1, Ix2};
 use nix::sys::signal::Signal;
 use rowfork::{Error, Fork, Policy, SharedArray, fork};
 
-use isolated::unique_name;
+use isolated::{isolated, unique_name};
 use shared::{SharedWord, raise};
 
 const N_ROWS: usize = 100;
@@ -141,8 +141,9 @@ fn call(role: Role, options: &Fork<'_>, name: &str, harm: &dyn Fn(usize)) -> row
     }
 }
 
-isolated_tests! {
-    fn whoever_cuts_an_array_of_a_call_is_told_on_and_kills_nobody_but_workers() {
+#[test]
+fn whoever_cuts_an_array_of_a_call_is_told_on_and_kills_nobody_but_workers() {
+    isolated(|| {
         let name = unique_name("cut");
         let mut n_calls = 0;
         for role in ROLES {
@@ -150,19 +151,34 @@ isolated_tests! {
                 for policy in [Policy::Fail, Policy::fill(-1.5)] {
                     for workers in [1, 3] {
                         for (at, len) in CUTS {
-                            let what = format!("{role:?} cut to {len} at {at}, guard {guard}, {policy:?}, {workers} workers");
+                            let what = format!(
+                                "{role:?} cut to {len} at {at}, guard {guard}, {policy:?}, {workers} \
+                                 workers"
+                            );
                             let options = fork().workers(workers).guard(guard).policy(policy);
-                            let cut = |row| if row == at || !role.has_kernel() {
-                                File::options().write(true).open(shm(&name)).unwrap().set_len(len).unwrap();
+                            let cut = |row| {
+                                if row == at || !role.has_kernel() {
+                                    File::options()
+                                        .write(true)
+                                        .open(shm(&name))
+                                        .unwrap()
+                                        .set_len(len)
+                                        .unwrap();
+                                }
                             };
                             let error = call(role, &options, &name, &cut).unwrap_err();
                             let is_told = |error: &Error| match error {
-                                Error::Truncated { path, .. } | Error::HolesPunched { path, .. } => *path == shm(&name),
+                                Error::Truncated { path, .. }
+                                | Error::HolesPunched { path, .. } => *path == shm(&name),
                                 _ => false,
                             };
                             let told = match &error {
                                 Error::UpdateInterrupted { source, .. } => {
-                                    assert_eq!(role, Role::BesideUpdated, "{what}: rows that are gone");
+                                    assert_eq!(
+                                        role,
+                                        Role::BesideUpdated,
+                                        "{what}: rows that are gone"
+                                    );
                                     is_told(source)
                                 }
                                 error => is_told(error),
@@ -175,9 +191,12 @@ isolated_tests! {
             }
         }
         println!("FIGURE {n_calls} calls on arrays that were cut");
-    }
+    });
+}
 
-    fn an_array_that_is_cut_and_made_long_again_is_told_on() {
+#[test]
+fn an_array_that_is_cut_and_made_long_again_is_told_on() {
+    isolated(|| {
         let name = unique_name("cut-and-extended");
         for role in ROLES {
             for guard in [false, true] {
@@ -185,14 +204,20 @@ isolated_tests! {
                     let what = format!("{role:?}, guard {guard}, {policy:?}");
                     let options = fork().workers(2).guard(guard).policy(policy);
                     let times = SharedWord::new();
-                    let cut = |row| if row == 70 && times.fetch_add(1, Ordering::Relaxed) == 0 || !role.has_kernel() {
-                        let file = File::options().write(true).open(shm(&name)).unwrap();
-                        let len = file.metadata().unwrap().len();
-                        file.set_len(HEADER + 10 * PAGE).unwrap();
-                        file.set_len(len).unwrap();
+                    let cut = |row| {
+                        if row == 70 && times.fetch_add(1, Ordering::Relaxed) == 0
+                            || !role.has_kernel()
+                        {
+                            let file = File::options().write(true).open(shm(&name)).unwrap();
+                            let len = file.metadata().unwrap().len();
+                            file.set_len(HEADER + 10 * PAGE).unwrap();
+                            file.set_len(len).unwrap();
+                        }
                     };
                     let error = call(role, &options, &name, &cut);
-                    let is_told = |error: &Error| matches!(error, Error::Truncated { .. } | Error::HolesPunched { .. });
+                    let is_told = |error: &Error| {
+                        matches!(error, Error::Truncated { .. } | Error::HolesPunched { .. })
+                    };
                     match error {
                         Err(Error::UpdateInterrupted { source, .. }) if is_told(&source) => {}
                         Err(error) if is_told(&error) => {}
@@ -201,9 +226,12 @@ isolated_tests! {
                 }
             }
         }
-    }
+    });
+}
 
-    fn a_report_warns_of_a_name_that_is_gone() {
+#[test]
+fn a_report_warns_of_a_name_that_is_gone() {
+    isolated(|| {
         let name = unique_name("gone");
         let m = named_matrix(&name);
         let sums = fork().map_rows(&m, |row| row[0]).unwrap();
@@ -212,18 +240,23 @@ isolated_tests! {
         let sums = fork().map_rows((&m, &m), |(row, _)| row[0]).unwrap();
         assert_eq!(sums.report().warnings, [rowfork::Warning::NameGone { name: name.clone() }]);
         assert!(sums.report().to_string().contains(&format!("warning: the name {name:?}")));
-    }
+    });
+}
 
-    fn a_call_does_not_care_what_becomes_of_the_names_of_its_arrays() {
+#[test]
+fn a_call_does_not_care_what_becomes_of_the_names_of_its_arrays() {
+    isolated(|| {
         for guard in [false, true] {
             for replaced in [false, true] {
                 for workers in [1, 3] {
                     let what = format!("guard {guard}, replaced {replaced}, {workers} workers");
                     let names = ["input", "output", "updated", "folded"].map(unique_name);
                     let input = named_matrix(&names[0]);
-                    let mut output = SharedArray::<f64, Ix1>::zeros(names[1].as_str(), N_ROWS).unwrap();
+                    let mut output =
+                        SharedArray::<f64, Ix1>::zeros(names[1].as_str(), N_ROWS).unwrap();
                     let mut updated = named_matrix(&names[2]);
-                    let mut folded = SharedArray::<f64, Ix1>::zeros(names[3].as_str(), N_COLUMNS).unwrap();
+                    let mut folded =
+                        SharedArray::<f64, Ix1>::zeros(names[3].as_str(), N_COLUMNS).unwrap();
                     let stranger = vec![0x5a; 10_000];
                     let take_away = |name: &String| {
                         std::fs::remove_file(shm(name)).unwrap();
@@ -240,22 +273,40 @@ isolated_tests! {
                     };
                     let options = fork().workers(workers).guard(guard);
                     let words = [SharedWord::new(), SharedWord::new(), SharedWord::new()];
-                    options.map_rows_into(&input, &mut output, |row| {
-                        harm(&names[..2], &words[0], row.index());
-                        row[0]
-                    }).unwrap();
-                    assert!(output.view().iter().enumerate().all(|(i, &x)| x == (i * 7) as f64 * 0.1), "{what}");
-                    options.update_rows(&mut updated, |row| {
-                        harm(&names[2..3], &words[1], row.index());
-                        row.mapv_inplace(|x| x * 2.0);
-                    }).unwrap();
+                    options
+                        .map_rows_into(&input, &mut output, |row| {
+                            harm(&names[..2], &words[0], row.index());
+                            row[0]
+                        })
+                        .unwrap();
+                    assert!(
+                        output.view().iter().enumerate().all(|(i, &x)| x == (i * 7) as f64 * 0.1),
+                        "{what}"
+                    );
+                    options
+                        .update_rows(&mut updated, |row| {
+                            harm(&names[2..3], &words[1], row.index());
+                            row.mapv_inplace(|x| x * 2.0);
+                        })
+                        .unwrap();
                     let doubled = |(i, j): (usize, usize)| (i * 7 + j) as f64 * 0.1 * 2.0;
-                    assert!(updated.view().indexed_iter().all(|(at, &x)| x == doubled(at)), "{what}");
+                    assert!(
+                        updated.view().indexed_iter().all(|(at, &x)| x == doubled(at)),
+                        "{what}"
+                    );
                     let zeros = Array1::<f64>::zeros(N_COLUMNS);
-                    options.fold_rows_array_into(&input, &zeros, &mut folded, |last, row| {
-                        harm(&names[3..], &words[2], row.index());
-                        last.assign(&row);
-                    }, |last, other| last.assign(other)).unwrap();
+                    options
+                        .fold_rows_array_into(
+                            &input,
+                            &zeros,
+                            &mut folded,
+                            |last, row| {
+                                harm(&names[3..], &words[2], row.index());
+                                last.assign(&row);
+                            },
+                            |last, other| last.assign(other),
+                        )
+                        .unwrap();
                     assert_eq!(folded.view(), input.view().row(N_ROWS - 1), "{what}");
 
                     let identity = |name: &String| {
@@ -265,7 +316,11 @@ isolated_tests! {
                     let before = names.each_ref().map(identity);
                     assert!(before.iter().all(|file| file.is_some() == replaced), "{what}");
                     drop((input, output, updated, folded));
-                    assert_eq!(names.each_ref().map(identity), before, "{what}: a stranger's file was touched");
+                    assert_eq!(
+                        names.each_ref().map(identity),
+                        before,
+                        "{what}: a stranger's file was touched"
+                    );
                     for name in names.iter().filter(|_| replaced) {
                         assert_eq!(std::fs::read(shm(name)).unwrap(), stranger, "{what}");
                         std::fs::remove_file(shm(name)).unwrap();
@@ -273,5 +328,5 @@ isolated_tests! {
                 }
             }
         }
-    }
+    });
 }

@@ -15,6 +15,7 @@ use ndarray::Ix2;
 use nix::sys::signal::Signal;
 use rowfork::{SharedArray, fork};
 
+use isolated::isolated;
 use shared::{SharedWord, raise};
 
 /// In the environment of every process of a run, so that all of them can be found.
@@ -179,8 +180,9 @@ fn assert_nothing_is_left(tag: &str, what: &str) {
     assert!(left.is_empty(), "{what}: left {left:?}");
 }
 
-isolated_tests! {
-    fn killed_at_any_system_call_the_job_leaves_nothing() {
+#[test]
+fn killed_at_any_system_call_the_job_leaves_nothing() {
+    isolated(|| {
         if !strace_works() {
             return;
         }
@@ -195,11 +197,17 @@ isolated_tests! {
                 if done { unharmed += 1 } else { harmed += 1 }
             }
         }
-        println!("FIGURE {harmed} runs killed, {unharmed} ended well (the call was not reached, or workers alone were hit)");
+        println!(
+            "FIGURE {harmed} runs killed, {unharmed} ended well (the call was not reached, or \
+             workers alone were hit)"
+        );
         assert!(harmed >= 30, "only {harmed} runs were killed");
-    }
+    });
+}
 
-    fn interrupted_system_calls_are_made_again() {
+#[test]
+fn interrupted_system_calls_are_made_again() {
+    isolated(|| {
         if !strace_works() {
             return;
         }
@@ -210,35 +218,54 @@ isolated_tests! {
             assert!(done, "{call}: {output}");
             assert_nothing_is_left(&tag, call);
         }
-    }
+    });
+}
 
-    fn a_worker_that_cannot_be_tied_to_its_parent_is_a_typed_error_that_says_so() {
+#[test]
+fn a_worker_that_cannot_be_tied_to_its_parent_is_a_typed_error_that_says_so() {
+    isolated(|| {
         if !strace_works() {
             return;
         }
-        let (done, output) = job_with(&std::process::id().to_string(), "prctl", "error=EPERM:when=1+");
-        assert!(!done && output.contains("WorkerSetup") && output.contains("PR_SET_PDEATHSIG"), "{output}");
-    }
+        let (done, output) =
+            job_with(&std::process::id().to_string(), "prctl", "error=EPERM:when=1+");
+        assert!(
+            !done && output.contains("WorkerSetup") && output.contains("PR_SET_PDEATHSIG"),
+            "{output}"
+        );
+    });
+}
 
-    fn without_pidfds_all_rows_are_done_all_the_same() {
+#[test]
+fn without_pidfds_all_rows_are_done_all_the_same() {
+    isolated(|| {
         if !strace_works() {
             return;
         }
         let tag = std::process::id().to_string();
-        for program in ["the_main_job", "the_job_that_loses_a_worker", "the_job_of_means_and_dots"] {
+        for program in ["the_main_job", "the_job_that_loses_a_worker", "the_job_of_means_and_dots"]
+        {
             for error in ["ENOSYS", "EPERM"] {
                 // None has one; the first, the second, and the one that comes for the dead have
                 // none.
                 for which in ["1+", "1", "2", "3"] {
-                    let (done, output) = run_with(program, &tag, "pidfd_open", &format!("error={error}:when={which}"));
+                    let (done, output) = run_with(
+                        program,
+                        &tag,
+                        "pidfd_open",
+                        &format!("error={error}:when={which}"),
+                    );
                     assert!(done, "{program}, {error} at {which}: {output}");
                     assert_nothing_is_left(&tag, &format!("{program}, {error} at {which}"));
                 }
             }
         }
-    }
+    });
+}
 
-    fn with_pidfds_a_worker_costs_two_waits_and_nothing_goes_by_number() {
+#[test]
+fn with_pidfds_a_worker_costs_two_waits_and_nothing_goes_by_number() {
+    isolated(|| {
         if !strace_works() {
             return;
         }
@@ -256,26 +283,43 @@ isolated_tests! {
             // are forked anew.
             let forked = count(" clone(");
             assert!((1..=workers).contains(&forked), "{record}");
-            assert_eq!((count("waitid("), count("waitid(P_PIDFD, ")), (2 * forked, 2 * forked), "{record}");
+            assert_eq!(
+                (count("waitid("), count("waitid(P_PIDFD, ")),
+                (2 * forked, 2 * forked),
+                "{record}"
+            );
             assert_eq!(count(" pidfd_open("), forked, "{record}");
             // 100 ms, not the millisecond of those who have to look.
-            let timeout = |line: &str| line.rsplit_once("}], ")?.1.split([' ', ')']).nth(1)?.parse::<u32>().ok();
-            let polls = record.lines().filter(|line| line.contains("events=POLLIN") && !line.contains("resumed>"));
-            assert!(polls.clone().count() >= 1 && polls.clone().all(|line| timeout(line).unwrap_or(100) > 1), "{record}");
+            let timeout = |line: &str| {
+                line.rsplit_once("}], ")?.1.split([' ', ')']).nth(1)?.parse::<u32>().ok()
+            };
+            let polls = record
+                .lines()
+                .filter(|line| line.contains("events=POLLIN") && !line.contains("resumed>"));
+            assert!(
+                polls.clone().count() >= 1
+                    && polls.clone().all(|line| timeout(line).unwrap_or(100) > 1),
+                "{record}"
+            );
             assert_eq!(count(" ioctl("), 0, "{record}");
             assert_eq!(count(" kill("), usize::from(program != "the_main_job"), "{record}");
         }
-    }
+    });
+}
 
-    fn a_fork_that_is_refused_costs_a_worker_or_is_a_typed_error() {
+#[test]
+fn a_fork_that_is_refused_costs_a_worker_or_is_a_typed_error() {
+    isolated(|| {
         if !strace_works() {
             return;
         }
         let tag = std::process::id().to_string();
-        for program in ["the_main_job", "the_job_that_loses_a_worker", "the_job_of_means_and_dots"] {
+        for program in ["the_main_job", "the_job_that_loses_a_worker", "the_job_of_means_and_dots"]
+        {
             for which in ["1", "2", "3", "4", "1+", "2+", "3+"] {
                 for error in ["EAGAIN", "ENOMEM"] {
-                    let (done, output) = run_with(program, &tag, "clone", &format!("error={error}:when={which}"));
+                    let (done, output) =
+                        run_with(program, &tag, "clone", &format!("error={error}:when={which}"));
                     let what = format!("{program}, {error} at {which}: {output}");
                     assert!(done || output.contains("sums: ForkFailed"), "{what}");
                     if which.starts_with('1') {
@@ -287,27 +331,40 @@ isolated_tests! {
                 }
             }
         }
-    }
+    });
+}
 
-    fn failed_system_calls_end_in_a_result_or_a_typed_error() {
+#[test]
+fn failed_system_calls_end_in_a_result_or_a_typed_error() {
+    isolated(|| {
         if !strace_works() {
             return;
         }
         let tag = std::process::id().to_string();
         let faults = [
-            ("clone", "EAGAIN"), ("clone", "ENOMEM"), ("pidfd_open", "EMFILE"), ("pidfd_open", "ENOMEM"),
-            ("waitid", "ECHILD"), ("fallocate", "ENOSPC"), ("linkat", "EEXIST"), ("linkat", "ENOSPC"),
-            ("madvise", "EINVAL"), ("madvise", "ENOMEM"), ("prctl", "EPERM"), ("poll", "ENOMEM"),
+            ("clone", "EAGAIN"),
+            ("clone", "ENOMEM"),
+            ("pidfd_open", "EMFILE"),
+            ("pidfd_open", "ENOMEM"),
+            ("waitid", "ECHILD"),
+            ("fallocate", "ENOSPC"),
+            ("linkat", "EEXIST"),
+            ("linkat", "ENOSPC"),
+            ("madvise", "EINVAL"),
+            ("madvise", "ENOMEM"),
+            ("prctl", "EPERM"),
+            ("poll", "ENOMEM"),
         ];
         for (call, error) in faults {
             for n in 1..=2 {
                 let (done, output) = job_with(&tag, call, &format!("error={error}:when={n}"));
                 // The job's own expect() prints the typed error; anything else would be a hang or a
                 // signal.
-                let typed = ["placed: ", "sums: ", "publish: "].iter().any(|step| output.contains(step));
+                let typed =
+                    ["placed: ", "sums: ", "publish: "].iter().any(|step| output.contains(step));
                 assert!(done || typed, "{call} {error} number {n}: {output}");
                 assert_nothing_is_left(&tag, &format!("{call} {error}"));
             }
         }
-    }
+    });
 }

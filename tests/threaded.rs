@@ -19,6 +19,7 @@ use rayon::prelude::*;
 use rowfork::{DeathCause, Error, SharedArray, fork};
 
 use harmed::{bits, first_time, matrix};
+use isolated::isolated;
 use shared::{SharedWord, raise};
 
 /// Until the calls are over.
@@ -81,7 +82,7 @@ fn sets_variables() {
             std::env::set_var(
                 format!("ROWFORK_TEST_TORTURE_{}", round % 50),
                 (round % 7).to_string(),
-            )
+            );
         };
     }
 }
@@ -214,8 +215,9 @@ fn a_number_of_jobs(jobs: usize) {
     });
 }
 
-isolated_tests! {
-    fn instructions_are_chosen_before_the_fork_where_the_environment_can_be_read_safely() {
+#[test]
+fn instructions_are_chosen_before_the_fork_where_the_environment_can_be_read_safely() {
+    isolated(|| {
         // SAFETY: this test is alone in its process; a worker has one thread.
         unsafe { std::env::remove_var("ROWFORK_ISA") };
         let m = SharedArray::<f64, Ix2>::zeros(None, (3, 3)).unwrap();
@@ -228,18 +230,27 @@ isolated_tests! {
         });
         let only_one = rowfork::instructions() == "scalar";
         assert!(only_one || chosen_late.unwrap().view().iter().all(|late| !late.get()));
-    }
+    });
+}
 
-    fn jobs_of_a_pure_kernel_end_rightly_whatever_locks_are_held_by_either_executor() {
+#[test]
+fn jobs_of_a_pure_kernel_end_rightly_whatever_locks_are_held_by_either_executor() {
+    isolated(|| {
         a_number_of_jobs(100);
-    }
+    });
+}
 
-    #[ignore = "minutes on a machine of two cores: cargo test --test threaded -- --ignored"]
-    fn a_thousand_jobs_of_a_pure_kernel_end_rightly_whatever_locks_are_held_by_either_executor() {
+#[test]
+#[ignore = "minutes on a machine of two cores: cargo test --test threaded -- --ignored"]
+fn a_thousand_jobs_of_a_pure_kernel_end_rightly_whatever_locks_are_held_by_either_executor() {
+    isolated(|| {
         a_number_of_jobs(1000);
-    }
+    });
+}
 
-    fn three_hundred_calls_end_rightly_whatever_locks_other_threads_hold_or_fight_for() {
+#[test]
+fn three_hundred_calls_end_rightly_whatever_locks_other_threads_hold_or_fight_for() {
+    isolated(|| {
         // One thread gets stuck in the hook. (A failure of this test is told past the lock of
         // stderr.)
         std::panic::set_hook(Box::new(|info| match info.payload().downcast_ref::<&str>() {
@@ -262,16 +273,25 @@ isolated_tests! {
                 assert!(updated(&m) == right.updated, "update_rows, round {round}");
                 match mapped(&m, |row| assert!(row != 57, "bad row {row}")).unwrap_err() {
                     Error::KernelPanicked { row: 57, message, location } => {
-                        assert!(message == "bad row 57" && location.starts_with(file!()), "{message} {location}");
+                        assert!(
+                            message == "bad row 57" && location.starts_with(file!()),
+                            "{message} {location}"
+                        );
                     }
                     other => panic!("round {round}: {other:?}"),
                 }
                 let deaths = SharedWord::new();
-                let kill_once = |row| if row == 33 && first_time(&deaths) { raise(Signal::SIGKILL) };
+                let kill_once = |row| {
+                    if row == 33 && first_time(&deaths) {
+                        raise(Signal::SIGKILL);
+                    }
+                };
                 let (values, report) = mapped(&m, kill_once).unwrap();
                 assert!(values == right.mapped, "a killed worker, round {round}");
-                assert!(report.deaths.len() == 1 && report.deaths[0].cause == DeathCause::Signalled(9));
+                assert!(
+                    report.deaths.len() == 1 && report.deaths[0].cause == DeathCause::Signalled(9)
+                );
             }
         });
-    }
+    });
 }

@@ -16,6 +16,7 @@ use nix::sys::signal::Signal;
 use rowfork::{DeathCause, Error, fork};
 
 use harmed::{first_time, harmed, matrix};
+use isolated::isolated;
 use pooled::{KILLED, NO_HARM, count_anew, end, pool_of, until, workers_of};
 use shared::{SharedWord, raise};
 
@@ -106,33 +107,51 @@ fn wherever_pidfds_are_refused(claim: impl Fn(&str) + Sync) {
     }
 }
 
-isolated_tests! {
-    fn every_row_is_done_and_exact() {
+#[test]
+fn every_row_is_done_and_exact() {
+    isolated(|| {
         let m = matrix(100, 3);
         let expected = harmed(&m, 1, |_| {}).unwrap().0;
-        wherever_pidfds_are_refused(|place| for workers in [1, 2, 5] {
-            let (sums, report) = harmed(&m, workers, |_| {}).unwrap();
-            assert_eq!(sums, expected, "{place}");
-            assert!(report.deaths.is_empty(), "{place}: {report}");
-        });
-    }
-
-    fn a_worker_killed_at_any_row_costs_its_block_and_no_bit() {
-        let m = matrix(100, 3);
-        let expected = harmed(&m, 1, |_| {}).unwrap().0;
-        wherever_pidfds_are_refused(|place| for victim in [0, 55, 99] {
+        wherever_pidfds_are_refused(|place| {
             for workers in [1, 2, 5] {
-                let deaths = SharedWord::new();
-                let kill_once = |row| if row == victim && first_time(&deaths) { raise(Signal::SIGKILL) };
-                let (sums, report) = harmed(&m, workers, kill_once).unwrap();
-                assert_eq!(sums, expected, "{place}, {workers} workers, killed at row {victim}");
-                assert_eq!((report.deaths.len(), report.rerun_rows), (1, 10), "{place}");
-                assert_eq!(report.deaths[0].cause, DeathCause::Signalled(9), "{place}");
+                let (sums, report) = harmed(&m, workers, |_| {}).unwrap();
+                assert_eq!(sums, expected, "{place}");
+                assert!(report.deaths.is_empty(), "{place}: {report}");
             }
         });
-    }
+    });
+}
 
-    fn workers_that_would_run_for_ever_are_killed_when_the_call_fails() {
+#[test]
+fn a_worker_killed_at_any_row_costs_its_block_and_no_bit() {
+    isolated(|| {
+        let m = matrix(100, 3);
+        let expected = harmed(&m, 1, |_| {}).unwrap().0;
+        wherever_pidfds_are_refused(|place| {
+            for victim in [0, 55, 99] {
+                for workers in [1, 2, 5] {
+                    let deaths = SharedWord::new();
+                    let kill_once = |row| {
+                        if row == victim && first_time(&deaths) {
+                            raise(Signal::SIGKILL);
+                        }
+                    };
+                    let (sums, report) = harmed(&m, workers, kill_once).unwrap();
+                    assert_eq!(
+                        sums, expected,
+                        "{place}, {workers} workers, killed at row {victim}"
+                    );
+                    assert_eq!((report.deaths.len(), report.rerun_rows), (1, 10), "{place}");
+                    assert_eq!(report.deaths[0].cause, DeathCause::Signalled(9), "{place}");
+                }
+            }
+        });
+    });
+}
+
+#[test]
+fn workers_that_would_run_for_ever_are_killed_when_the_call_fails() {
+    isolated(|| {
         let m = matrix(10, 1);
         wherever_pidfds_are_refused(|place| {
             let outcome = fork().workers(3).block_rows(1).map_rows(&m, |row| {
@@ -146,9 +165,12 @@ isolated_tests! {
             assert!(matches!(outcome.unwrap_err(), Error::KernelFailed { row: 0, .. }), "{place}");
             assert!(isolated::children().is_empty(), "{place}");
         });
-    }
+    });
+}
 
-    fn a_pool_survives_its_workers_and_says_when_it_is_broken() {
+#[test]
+fn a_pool_survives_its_workers_and_says_when_it_is_broken() {
+    isolated(|| {
         let m = matrix(100, 4);
         let right = pooled::bits(&transformed!(fork().workers(1), &m, NO_HARM).unwrap());
         wherever_pidfds_are_refused(|place| {
@@ -156,16 +178,22 @@ isolated_tests! {
             let zygote = pool.stats().zygote_pid;
             for victim in [0, 55, 99] {
                 count_anew();
-                let out = transformed!(pool.call().block_rows(10), &m, [KILLED, victim, 1, 1]).unwrap();
+                let out =
+                    transformed!(pool.call().block_rows(10), &m, [KILLED, victim, 1, 1]).unwrap();
                 // Those who were killed while idle are told, too.
-                let deaths = out.report().deaths.iter().filter(|death| death.rows.is_some()).count();
+                let deaths =
+                    out.report().deaths.iter().filter(|death| death.rows.is_some()).count();
                 assert!(pooled::bits(&out) == right && deaths == 1, "{place}: {}", out.report());
                 workers_of(zygote).into_iter().for_each(end);
                 until(Duration::from_secs(1), place, || workers_of(zygote).len() == 2);
             }
             count_anew();
             let began = Instant::now();
-            let late = transformed!(pool.call().deadline(Duration::from_millis(100)), &m, [pooled::SPINS, 5, 0, 1]);
+            let late = transformed!(
+                pool.call().deadline(Duration::from_millis(100)),
+                &m,
+                [pooled::SPINS, 5, 0, 1]
+            );
             assert!(matches!(late.map(drop), Err(Error::DeadlineExceeded { .. })), "{place}");
             end(zygote);
             std::thread::sleep(Duration::from_millis(20));
@@ -176,9 +204,12 @@ isolated_tests! {
             assert!(pooled::bits(&transformed!(pool, &m, NO_HARM).unwrap()) == right, "{place}");
             assert!(began.elapsed() < Duration::from_secs(2), "{place}: {:?}", began.elapsed());
         });
-    }
+    });
+}
 
-    fn a_pool_that_gives_up_ends_its_workers_at_once() {
+#[test]
+fn a_pool_that_gives_up_ends_its_workers_at_once() {
+    isolated(|| {
         let m = matrix(100, 4);
         wherever_pidfds_are_refused(|place| {
             let pool = pool_of(2).build().unwrap();
@@ -186,10 +217,12 @@ isolated_tests! {
             // One is spared, and lives when the pool gives up.
             let spared = *workers_of(zygote).first().unwrap();
             let victims = || workers_of(zygote).into_iter().filter(|&pid| pid != spared);
-            let quiet = || (0..20).all(|_| {
-                std::thread::sleep(Duration::from_millis(2));
-                victims().next().is_none()
-            });
+            let quiet = || {
+                (0..20).all(|_| {
+                    std::thread::sleep(Duration::from_millis(2));
+                    victims().next().is_none()
+                })
+            };
             while !quiet() {
                 victims().for_each(end);
             }
@@ -200,9 +233,12 @@ isolated_tests! {
             drop(pool);
             assert!(began.elapsed() < Duration::from_secs(1), "{place}: {:?}", began.elapsed());
         });
-    }
+    });
+}
 
-    fn a_host_that_ignores_sigchld_gets_its_results() {
+#[test]
+fn a_host_that_ignores_sigchld_gets_its_results() {
+    isolated(|| {
         let m = matrix(100, 3);
         let expected = harmed(&m, 1, |_| {}).unwrap().0;
         shared::ignore_sigchld();
@@ -211,21 +247,32 @@ isolated_tests! {
         }
         for round in 0..50 {
             let deaths = SharedWord::new();
-            let (sums, report) = harmed(&m, 2, |row| if row == 20 && first_time(&deaths) { raise(Signal::SIGKILL) }).unwrap();
+            let (sums, report) = harmed(&m, 2, |row| {
+                if row == 20 && first_time(&deaths) {
+                    raise(Signal::SIGKILL);
+                }
+            })
+            .unwrap();
             assert_eq!(sums, expected, "round {round}");
             assert_eq!(report.deaths.len(), 1, "{report}");
             assert_eq!(report.deaths[0].cause, DeathCause::Unknown);
         }
-    }
+    });
+}
 
-    fn a_wait_that_only_the_number_is_refused_is_a_typed_error_and_no_hang() {
+#[test]
+fn a_wait_that_only_the_number_is_refused_is_a_typed_error_and_no_hang() {
+    isolated(|| {
         let m = matrix(100, 3);
-        if !refuse(&[(libc::SYS_pidfd_open, None, libc::ENOSYS), (libc::SYS_waitid, None, libc::EPERM)]) {
+        if !refuse(&[
+            (libc::SYS_pidfd_open, None, libc::ENOSYS),
+            (libc::SYS_waitid, None, libc::EPERM),
+        ]) {
             return;
         }
         match harmed(&m, 2, |_| {}).unwrap_err() {
             Error::Os { source, .. } => assert_eq!(source.raw_os_error(), Some(libc::EPERM)),
             other => panic!("{other:?}"),
         }
-    }
+    });
 }

@@ -14,6 +14,7 @@ use ndarray::{Array1, Array2, ArrayViewMut, Axis, Ix0, Ix1, Ix2, Ix3, Ix4, IxDyn
 use rowfork::{Bool, Row, Rows, SharedArray};
 
 use executors::{Executors, Place};
+use isolated::isolated;
 use value::{Value, dim_of, hash, values};
 
 const WORKERS: [usize; 3] = [1, 2, 5];
@@ -46,7 +47,7 @@ fn every_operation<I: Rows + Copy>(
         assert_eq!(out.view(), each, "map_rows_into of {what}");
         let transformed =
             call().transform_rows(input, 3, move |row, out: &mut ArrayViewMut<'_, u64, Ix1>| {
-                out.fill(hash_of(row))
+                out.fill(hash_of(row));
             });
         assert!(
             transformed.unwrap().view().axis_iter(Axis(1)).all(|column| column == each),
@@ -105,7 +106,9 @@ macro_rules! serially {
     ($($view:expr),+) => {{
         let n_rows = [$($view.len_of(Axis(0))),+];
         assert!(n_rows.iter().all(|&n| n == n_rows[0]));
-        (0..n_rows[0]).map(|i| joined(&[$(hash(i, &$view.index_axis(Axis(0), i))),+])).collect::<Vec<u64>>()
+        (0..n_rows[0])
+            .map(|i| joined(&[$(hash(i, &$view.index_axis(Axis(0), i))),+]))
+            .collect::<Vec<u64>>()
     }};
 }
 
@@ -120,7 +123,10 @@ macro_rules! hashes_of {
             $(assert_eq!($part.row_range(), rows);)*
             let at = |index: usize| {
                 let i = index - rows.start;
-                joined(&[hash(index, &$first.index_axis(Axis(0), i)) $(, hash(index, &$part.index_axis(Axis(0), i)))*])
+                joined(&[
+                    hash(index, &$first.index_axis(Axis(0), i))
+                    $(, hash(index, &$part.index_axis(Axis(0), i)))*
+                ])
             };
             rows.clone().map(at).collect()
         }
@@ -130,8 +136,9 @@ macro_rules! hashes_of {
 /// What nests in a tuple.
 type Ends<'a> = (Row<'a, u8, Ix0>, Row<'a, f32, Ix0>);
 
-isolated_tests! {
-    fn two_to_four_inputs_of_any_types_and_dimensions_are_taken_together() {
+#[test]
+fn two_to_four_inputs_of_any_types_and_dimensions_are_taken_together() {
+    isolated(|| {
         let executors = Executors::new(5);
         for n in [0, 1, 64, 65, 1025] {
             let a: SharedArray<f64, Ix2> = shared(&[n, 3]);
@@ -140,32 +147,77 @@ isolated_tests! {
             let d: SharedArray<f32, Ix4> = shared(&[n, 1, 2, 2]);
             let e: SharedArray<Bool, IxDyn> = shared(&[n, 5]);
             let expected = serially!(a.view(), b.view());
-            every_operation(&executors, "2 inputs", (&a, &b), &expected, hash_of!(a, b), hashes_of!(a, b));
+            every_operation(
+                &executors,
+                "2 inputs",
+                (&a, &b),
+                &expected,
+                hash_of!(a, b),
+                hashes_of!(a, b),
+            );
             let expected = serially!(c.view(), e.view(), a.view());
-            every_operation(&executors, "3 inputs", (&c, &e, &a), &expected, hash_of!(c, e, a), hashes_of!(c, e, a));
+            every_operation(
+                &executors,
+                "3 inputs",
+                (&c, &e, &a),
+                &expected,
+                hash_of!(c, e, a),
+                hashes_of!(c, e, a),
+            );
             let expected = serially!(d.view(), c.view(), b.view(), a.view());
-            every_operation(&executors, "4 inputs", (&d, &c, &b, &a), &expected, hash_of!(d, c, b, a), hashes_of!(d, c, b, a));
+            every_operation(
+                &executors,
+                "4 inputs",
+                (&d, &c, &b, &a),
+                &expected,
+                hash_of!(d, c, b, a),
+                hashes_of!(d, c, b, a),
+            );
         }
-    }
+    });
+}
 
-    fn an_input_may_be_there_twice_and_beside_parts_of_itself() {
+#[test]
+fn an_input_may_be_there_twice_and_beside_parts_of_itself() {
+    isolated(|| {
         let executors = Executors::new(5);
         let a: SharedArray<f64, Ix2> = shared(&[130, 6]);
         let backwards = a.rows(Slice::new(0, None, -1)).unwrap().columns(1..3).unwrap();
         let expected = serially!(a.view(), backwards.view(), a.view());
-        every_operation(&executors, "itself", (&a, backwards, &a), &expected, hash_of!(a, b, c), hashes_of!(a, b, c));
-    }
+        every_operation(
+            &executors,
+            "itself",
+            (&a, backwards, &a),
+            &expected,
+            hash_of!(a, b, c),
+            hashes_of!(a, b, c),
+        );
+    });
+}
 
-    fn parts_of_as_many_rows_are_taken_together_from_arrays_that_have_others() {
+#[test]
+fn parts_of_as_many_rows_are_taken_together_from_arrays_that_have_others() {
+    isolated(|| {
         let executors = Executors::new(5);
         let long: SharedArray<u8, Ix3> = shared(&[100, 3, 4]);
         let short: SharedArray<i64, Ix1> = shared(&[40]);
-        let (every_third, some) = (long.rows(Slice::new(10, Some(70), 3)).unwrap(), short.rows(-20..).unwrap());
+        let (every_third, some) =
+            (long.rows(Slice::new(10, Some(70), 3)).unwrap(), short.rows(-20..).unwrap());
         let expected = serially!(every_third.view(), some.view());
-        every_operation(&executors, "parts", (every_third, some), &expected, hash_of!(a, b), hashes_of!(a, b));
-    }
+        every_operation(
+            &executors,
+            "parts",
+            (every_third, some),
+            &expected,
+            hash_of!(a, b),
+            hashes_of!(a, b),
+        );
+    });
+}
 
-    fn tuples_nest() {
+#[test]
+fn tuples_nest() {
+    isolated(|| {
         let (a, b, c): (SharedArray<f64, Ix2>, SharedArray<u8, Ix1>, SharedArray<f32, Ix1>) =
             (shared(&[70, 2]), shared(&[70]), shared(&[70]));
         let expected = serially!(a.view(), b.view(), c.view());
@@ -173,9 +225,11 @@ isolated_tests! {
         let kernel = |(a, (b, c)): (Row<'_, f64, Ix1>, Ends<'_>)| {
             joined(&[hash(a.index(), &a), hash(b.index(), &b), hash(c.index(), &c)])
         };
-        for (place, workers) in Place::ALL.into_iter().flat_map(|place| WORKERS.map(|workers| (place, workers))) {
+        for (place, workers) in
+            Place::ALL.into_iter().flat_map(|place| WORKERS.map(|workers| (place, workers)))
+        {
             let nested = executors.at(place).workers(workers).map_rows((&a, (&b, &c)), kernel);
             assert_eq!(nested.unwrap().as_slice(), expected, "{place}, {workers} workers");
         }
-    }
+    });
 }

@@ -15,7 +15,7 @@ use ndarray::{Dimension, IntoDimension};
 
 use super::{Element, SharedArray};
 use crate::error::{Error, Result};
-use crate::failpoints;
+use crate::failpoints::{Failpoint, is_on};
 use crate::segment::{self, os};
 use crate::sys::{file, limits};
 
@@ -205,7 +205,7 @@ impl Draft {
     /// Takes the room for all of it, zeros, if the file system can.
     fn reserve(&self) -> Result<bool> {
         let taken = segment::reserve_file(&self.file, self.need, |error| self.failed(error))?;
-        Ok(taken && !failpoints::is_on("no drafts in place"))
+        Ok(taken && !is_on(Failpoint::NoDraftsInPlace))
     }
 
     fn write_array<A: Element, D: Dimension>(&self, array: &SharedArray<A, D>) -> Result<()> {
@@ -323,7 +323,7 @@ fn open_beside(target: &Path) -> Result<(File, Option<VisibleDraft>)> {
 
 /// Without `/proc` it could not be named later.
 fn nameless(directory: &Path) -> io::Result<File> {
-    if failpoints::is_on("no nameless drafts") || !Path::new("/proc/self/fd").exists() {
+    if is_on(Failpoint::NoNamelessDrafts) || !Path::new("/proc/self/fd").exists() {
         return Err(io::ErrorKind::Unsupported.into());
     }
     file::open_nameless(directory, 0o666) // less what the umask takes, as for every file

@@ -22,7 +22,7 @@ use crate::engine::report::{EarlyEnd, Progress, Report, WorkerDeath};
 use crate::engine::worker;
 use crate::engine::worker_set::WorkerSet;
 use crate::error::{DeathCause, Error, Result};
-use crate::failpoints;
+use crate::failpoints::{Failpoint, is_on};
 use crate::segment::registry;
 use crate::sys::process::Exit;
 
@@ -180,7 +180,7 @@ impl<'a> Supervisor<'a> {
 
     fn restore(&self, rows: Range<usize>, owner: Owner) -> Result<()> {
         match self.call.restore {
-            Some(restore) if !failpoints::is_on("restore nothing") => restore(rows, owner.slot),
+            Some(restore) if !is_on(Failpoint::RestoreNothing) => restore(rows, owner.slot),
             _ => Ok(()),
         }
     }
@@ -189,7 +189,7 @@ impl<'a> Supervisor<'a> {
     fn perform(&mut self, action: Action) -> Result<Option<Verdict>> {
         match action {
             Action::Kill(owner) => {
-                if self.crew.kill(owner) && !failpoints::is_on("blame a stopped worker's row") {
+                if self.crew.kill(owner) && !is_on(Failpoint::BlameRowOfStoppedWorker) {
                     self.ledger.clock.found_stopped(owner);
                 }
             }
@@ -337,7 +337,7 @@ impl<'a> Supervisor<'a> {
         let wake = self.options.cancel.clone().filter(|_| self.cancelled_since.is_none());
         let deaths = self.reap(wake.as_ref().map(AsFd::as_fd), due)?;
         let late = Instant::now().saturating_duration_since(due);
-        if late > OVERSLEPT && !failpoints::is_on("late for a pause of the caller") {
+        if late > OVERSLEPT && !is_on(Failpoint::CountPauseOfCaller) {
             self.ledger.clock.shift(late);
         }
         if let Some(check) = &self.options.check_interrupt {

@@ -23,7 +23,7 @@ use crate::array::SharedArray;
 use crate::engine::args::{ArgReader, Marshal, PackedArgs, PodArg};
 use crate::engine::control::{BlockContext, Saved};
 use crate::error::Result;
-use crate::failpoints;
+use crate::failpoints::{Failpoint, is_on};
 use crate::segment::Segment;
 
 /// So much is saved at a time, if a row is not larger: with what it is a copy of it stays in the
@@ -153,7 +153,7 @@ impl UndoBuffer {
 /// For tests: the first worker dies while it saves for the third time.
 fn die_if_asked(context: &BlockContext<'_>) {
     static SAVES: AtomicUsize = AtomicUsize::new(1);
-    if failpoints::is_on("first worker dies while it saves")
+    if is_on(Failpoint::FirstWorkerDiesWhileSaving)
         && context.tally.starts() == 1
         && SAVES.fetch_add(1, Ordering::Relaxed) == 3
     {

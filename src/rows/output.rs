@@ -28,7 +28,7 @@ use crate::engine::blocks::{RowBlock, RowBlocks};
 use crate::engine::control::{BlockContext, Claim, MessageKind, Saved};
 use crate::engine::undo::{Undo, UndoBuffer};
 use crate::error::{Error, Result};
-use crate::failpoints;
+use crate::failpoints::{Failpoint, is_on};
 use crate::segment::Segment;
 
 /// How many elements of the output belong to what. Two units never share one.
@@ -162,7 +162,7 @@ impl<'a> CallOutput<'a> {
 
     /// What a worker writes to.
     pub(super) fn writable(&self) -> Vec<&Segment> {
-        let hidden = self.gathered.is_some() && !failpoints::is_on("writable output under guard");
+        let hidden = self.gathered.is_some() && !is_on(Failpoint::WritableOutputUnderGuard);
         let output = (!hidden).then_some(self.segment);
         output.into_iter().chain(self.undo.as_ref().map(Undo::segment)).collect()
     }

@@ -18,7 +18,7 @@ use super::name::{self, os};
 use super::reserve::Pages;
 use super::{preflight, registry};
 use crate::error::{Error, Result};
-use crate::failpoints;
+use crate::failpoints::{Failpoint, is_on};
 
 /// An open, mapped, locked segment. As long as it lives no sweep takes the file.
 #[derive(Debug)]
@@ -158,7 +158,7 @@ impl Segment {
         }
         let meta = self.file.metadata().map_err(os("examine", &self.path()))?;
         let expected = self.mapping.map().len() as u64;
-        if failpoints::is_on("no look at lengths") {
+        if is_on(Failpoint::NoLengthCheck) {
             return Ok(());
         }
         if meta.len() < expected {
@@ -284,9 +284,7 @@ impl Drop for Segment {
             registry::tell_that_it_is_gone(self.id);
         }
         let Some(name) = &self.name else { return };
-        if self.maker != Some(std::process::id())
-            && !failpoints::is_on("whoever drops takes the name away")
-        {
+        if self.maker != Some(std::process::id()) && !is_on(Failpoint::AnyProcessRemovesName) {
             return;
         }
         let Ok(meta) = self.file.metadata() else { return };

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::error::{Error, Result};
-use crate::failpoints;
+use crate::failpoints::{Failpoint, is_on};
 use crate::sys::file;
 
 /// Where named shared memory lives on Linux.
@@ -139,7 +139,7 @@ pub(super) fn is_locked(file: &File) -> bool {
 pub(super) fn leads_to(name: &str, meta: &Metadata) -> bool {
     let path = path(name);
     file::leads_to(&path, meta)
-        || (failpoints::is_on("names, not inodes") && std::fs::symlink_metadata(path).is_ok())
+        || (is_on(Failpoint::CompareNamesNotInodes) && std::fs::symlink_metadata(path).is_ok())
 }
 
 /// What stands there instead of a file, in a word.

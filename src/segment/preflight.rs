@@ -12,7 +12,7 @@ use std::path::Path;
 
 use super::name::{SHM_DIR, os};
 use crate::error::{Error, Result};
-use crate::failpoints;
+use crate::failpoints::{Failpoint, is_on};
 use crate::sys::limits::{self, AvailableMemory, Victim};
 use crate::sys::memory::{self, SMALL_PAGE};
 use crate::sys::{file, process};
@@ -23,7 +23,7 @@ use crate::sys::{file, process};
 /// See [getrlimit(2)](https://man7.org/linux/man-pages/man2/getrlimit.2.html).
 pub(super) fn check_file_size_limit(total: u64) -> Result<()> {
     let limit = limits::file_size().map_err(this_process("read the file size limit of"))?;
-    let beyond = total > limit && !failpoints::is_on("no look at the file size limit");
+    let beyond = total > limit && !is_on(Failpoint::NoFileSizeCheck);
     if beyond { Err(Error::FileSizeLimit { need: total, limit }) } else { Ok(()) }
 }
 
@@ -53,7 +53,7 @@ pub(crate) fn check_address_space(need: u64) -> Result<()> {
 pub(crate) fn check_memory(need: u64) -> Result<Option<NearLimit>> {
     // 16 MiB. A look reads several files below /proc and /sys.
     const LARGE: u64 = 16 << 20;
-    let look = need >= LARGE && !failpoints::is_on("no look at memory");
+    let look = need >= LARGE && !is_on(Failpoint::NoMemoryCheck);
     match if look { limits::available_memory() } else { None } {
         Some(room) => verdict(need, room),
         None => Ok(None),
@@ -86,7 +86,7 @@ fn verdict(need: u64, room: AvailableMemory) -> Result<Option<NearLimit>> {
     // A group that dies as a whole would take the caller along with the child. A worker is itself
     // the process that the kernel kills first.
     let near = near && room.victim == Victim::OfTheGroup && !process::is_forked_child();
-    let near = near && !failpoints::is_on("no sacrifice near the limit");
+    let near = near && !is_on(Failpoint::NoReservationInChild);
     Ok(near.then_some(NearLimit { limit: room.limit }))
 }
 

@@ -21,7 +21,7 @@ use rustix::process::{
 };
 
 use super::signal::BlockedSignals;
-use crate::failpoints;
+use crate::failpoints::{Failpoint, is_on};
 
 /// Which side of the fork this is.
 #[derive(Debug)]
@@ -62,7 +62,7 @@ pub(crate) enum Exit {
 /// hold.
 pub(crate) unsafe fn fork() -> io::Result<Side> {
     let blocked =
-        if failpoints::is_on("signals at the fork") { None } else { Some(BlockedSignals::all()?) };
+        if is_on(Failpoint::SignalsDuringFork) { None } else { Some(BlockedSignals::all()?) };
     // SAFETY: passed on to the caller.
     match unsafe { nix::unistd::fork() }? {
         ForkResult::Parent { child } => Ok(Side::Parent(child)),
@@ -144,7 +144,7 @@ pub(crate) fn own_pid() -> Pid {
 /// [getppid(2)](https://man7.org/linux/man-pages/man2/getppid.2.html).
 pub(crate) fn die_with(parent: Pid) -> io::Result<bool> {
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
-    Ok(nix::unistd::getppid() == parent || failpoints::is_on("no look for the parent"))
+    Ok(nix::unistd::getppid() == parent || is_on(Failpoint::NoParentCheck))
 }
 
 /// A child process of ours.

@@ -12,12 +12,10 @@ use std::time::{Duration, Instant};
 
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
+use rowfork::failpoints::{self, Failpoint};
 
 /// Set in the process that runs one test for real.
 const MARK: &str = "ROWFORK_TEST_ISOLATED";
-
-/// The protection that the process is to go without: the name of a failpoint.
-const WITHOUT: &str = "ROWFORK_TEST_WITHOUT";
 
 /// Nothing here takes long; a hang is a failure, not a wait.
 const WATCHDOG: Duration = Duration::from_secs(120);
@@ -35,16 +33,17 @@ macro_rules! isolated_tests {
         $(#[$meta])*
         #[test]
         fn $name() {
-            $crate::isolated::run(concat!(module_path!(), "::", stringify!($name)), || $body);
+            $crate::isolated::isolated(|| $body);
         }
     )*};
 }
 
-/// Runs `body` in a process of its own. `path` is the test's full name, crate included.
-pub(crate) fn run(path: &str, body: impl FnOnce()) {
-    let name = path.split_once("::").map_or(path, |(_crate, name)| name);
+/// Runs a test in a process of its own. `body` is a closure in the test's function: its type has
+/// the test's name.
+pub(crate) fn isolated<F: FnOnce()>(body: F) {
+    let name = test_of_closure::<F>();
     if std::env::var_os(MARK).is_some() {
-        throw_what_the_environment_says();
+        failpoints::throw_by_environment();
         let before = Belongings::of_this_process();
         body();
         assert_eq!(
@@ -66,6 +65,13 @@ pub(crate) fn run(path: &str, body: impl FnOnce()) {
     assert!(succeeded, "{name} failed in its own process:\n{output}");
 }
 
+/// The name of the function that a closure stands in, as the harness has it: without the crate.
+fn test_of_closure<F>() -> &'static str {
+    let closure = std::any::type_name::<F>();
+    let test = closure.strip_suffix("::{{closure}}").expect("a closure");
+    test.split_once("::").map_or(test, |(_crate, name)| name)
+}
+
 /// One test of this binary, in a process of its own.
 fn alone(name: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().expect("own path"));
@@ -75,38 +81,30 @@ fn alone(name: &str) -> Command {
     command
 }
 
-/// Goes without the protection that the environment names, if it does. For players, too, which
-/// inherit it.
-pub(crate) fn throw_what_the_environment_says() {
-    if let Ok(switch) = std::env::var(WITHOUT) {
-        rowfork::failpoints::throw(&switch);
-    }
-}
-
-/// Sees that a test of this binary fails without a protection: what a test is worth. Left out where
-/// the test itself is.
-pub(crate) fn fails_without(switch: &str, test: &str) {
+/// Sees that a test of this binary fails when a failpoint takes a protection away. Where the test
+/// itself is skipped, this is skipped, too.
+pub(crate) fn fails_without(failpoint: Failpoint, test: &str) {
     let mut command = alone(test);
-    command.env(WITHOUT, switch).env("RUST_BACKTRACE", "0");
+    command.env(failpoints::VARIABLE, failpoint.to_string()).env("RUST_BACKTRACE", "0");
     let (succeeded, output) = output_within(command, SHORT_WATCHDOG);
     assert!(output.contains("running 1 test"), "no test of the name {test}:\n{output}");
     if succeeded && output.contains("SKIPPED") {
-        let _ = writeln!(std::io::stderr(), "SKIPPED: {test}, without: {switch}");
+        let _ = writeln!(std::io::stderr(), "SKIPPED: {test}, with {failpoint}");
         return;
     }
-    assert!(!succeeded, "{test} does not see that this protection is gone: {switch}\n{output}");
+    assert!(!succeeded, "{test} does not notice {failpoint}\n{output}");
 }
 
-/// Sees it for each protection and the test that is to see it, some at a time; names all that are
-/// not seen.
-pub(crate) fn each_fails_without(table: &[(&str, &str)]) {
-    let seen = |(switch, test): &(&str, &str)| {
-        let panic = std::panic::catch_unwind(|| fails_without(switch, test)).err()?;
+/// Sees it for each failpoint and the test that is to notice it, some at a time. The panic names
+/// all that no test notices.
+pub(crate) fn each_fails_without(table: &[(Failpoint, &str)]) {
+    let seen = |&(failpoint, test): &(Failpoint, &str)| {
+        let panic = std::panic::catch_unwind(|| fails_without(failpoint, test)).err()?;
         Some(
             panic
                 .downcast_ref::<String>()
                 .cloned()
-                .unwrap_or_else(|| format!("{test} without {switch}: a panic")),
+                .unwrap_or_else(|| format!("{test} with {failpoint}: a panic")),
         )
     };
     let mut unseen = Vec::new();
@@ -147,7 +145,7 @@ pub(crate) fn output_within(mut command: Command, limit: Duration) -> (bool, Str
                 break false;
             }
             Ok(WaitStatus::StillAlive) | Err(nix::Error::EINTR) => {
-                std::thread::sleep(Duration::from_millis(2))
+                std::thread::sleep(Duration::from_millis(2));
             }
             Ok(WaitStatus::Exited(_, 0)) => break true,
             Ok(_) => {

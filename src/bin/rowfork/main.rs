@@ -28,9 +28,7 @@ use self::failure::Failure;
 
 fn main() -> ExitCode {
     #[cfg(feature = "failpoints")]
-    if let Ok(protections) = std::env::var("ROWFORK_TEST_WITHOUT") {
-        protections.split(',').for_each(rowfork::failpoints::throw);
-    }
+    rowfork::failpoints::throw_by_environment();
     signals::listen();
     let order = cli::parse();
     match run(&order) {

@@ -23,7 +23,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use crate::error::DeathCause;
-use crate::failpoints;
+use crate::failpoints::{Failpoint, is_on};
 
 /// The most extra deaths that are borne because workers on other rows die, too. There must be a
 /// limit, because a call must end even under a killer that never rests.
@@ -116,8 +116,7 @@ impl Blame {
             *history = fresh;
         }
         history.deaths += 1;
-        let in_doubt =
-            cause.may_come_from_outside() && !failpoints::is_on("no benefit of the doubt");
+        let in_doubt = cause.may_come_from_outside() && !is_on(Failpoint::BlameRowForOutsideKills);
         history.beyond_doubt += u32::from(!in_doubt);
         let RowHistory { deaths, beyond_doubt, .. } = *history;
         // With company, a death whose rows include this one is none elsewhere: this row may have

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use crate::engine::control::Owner;
 use crate::error::DeathCause;
-use crate::failpoints;
+use crate::failpoints::{Failpoint, is_on};
 
 /// How long a worker may take to put its process in order. That takes 0.1 ms; but if an `atfork`
 /// handler waits for a lock that another thread of the caller held at the fork, it takes for ever.
@@ -78,7 +78,7 @@ impl Clock {
 
     /// Whether the time for the call is over. At the deadline itself it is.
     pub(super) fn is_over(&self, now: Instant) -> bool {
-        self.deadline.is_some_and(|deadline| now >= deadline) && !failpoints::is_on("no deadline")
+        self.deadline.is_some_and(|deadline| now >= deadline) && !is_on(Failpoint::NoDeadline)
     }
 
     /// Takes note of what the workers show, and returns those that are overdue now. Each is named
@@ -103,8 +103,8 @@ impl Clock {
             // Before it is ready a worker has the limit of a start even if there is no stall limit:
             // what hangs there never reaches a row.
             let (limit, cause) = match (vital.ready, self.stall_limit) {
-                (false, _) if failpoints::is_on("no limit on a start") => continue,
-                (true, Some(_)) if failpoints::is_on("no stall detection") => continue,
+                (false, _) if is_on(Failpoint::NoStartLimit) => continue,
+                (true, Some(_)) if is_on(Failpoint::NoStallDetection) => continue,
                 (false, _) => (vital.start_limit, DeathCause::HungAtStart),
                 (true, Some(limit)) => {
                     (limit, DeathCause::Stalled { limit, caller_threads: self.caller_threads })

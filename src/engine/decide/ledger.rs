@@ -34,7 +34,7 @@ use crate::engine::control::{
     ClaimState, MAX_FAILED_ROWS, Message, MessageKind, Owner, Saved, digest,
 };
 use crate::error::{DeathCause, Error, FailedRow};
-use crate::failpoints;
+use crate::failpoints::{Failpoint, is_on};
 
 /// More deaths over units than this, with none finished and no row given up in between, end the
 /// call. For each worker as many more are borne as it may take to give a row up, since all workers
@@ -228,8 +228,7 @@ impl Ledger {
             death.message.as_ref().filter(|message| message.kind != MessageKind::Setup)?;
         let held =
             Self::held_by(states, death.owner).any(|unit| self.rows(unit).contains(&message.row));
-        (held && message.row == death.row || failpoints::is_on("believe any message"))
-            .then_some(message)
+        (held && message.row == death.row || is_on(Failpoint::BelieveAnyMessage)).then_some(message)
     }
 
     /// Takes the kernel's own failure as the answer if no lower row has one; unless the call goes
@@ -327,7 +326,7 @@ impl Ledger {
         held: &[usize],
         changes: &mut Vec<Change>,
     ) {
-        if failpoints::is_on("trust after a crash") {
+        if is_on(Failpoint::TrustAfterCrash) {
             return;
         }
         // The row for the error, and only if the slot names one of a unit that the worker held.
@@ -459,7 +458,7 @@ impl Ledger {
         let named = left.contains(&row);
         let alone = left.len() == 1
             || self.rules.division == Division::Never
-            || failpoints::is_on("convict in company");
+            || is_on(Failpoint::ConvictWithoutRunAlone);
         // A fold notes a row before it passes over it. A death at that moment must not give the row
         // up twice.
         let passed_over = self.failed.iter().any(|failed| failed.row == row);

@@ -34,7 +34,7 @@ use self::own_slot::note_fault;
 
 use crate::engine::blocks::RowBlocks;
 use crate::engine::control::{BlockContext, Claim, Control, MessageKind, Owner, Slot};
-use crate::failpoints;
+use crate::failpoints::{Failpoint, is_on};
 use crate::sys::process::{Exit, Pid, die_with, exit_now};
 use crate::sys::{fpu, futex, procfs, shared, signal};
 
@@ -70,7 +70,7 @@ const EXIT_SETUP_FAILED: i32 = 103;
 /// panic that the kernel caught, is no failure.
 pub(crate) fn vouches_for(exit: Exit, kind: MessageKind) -> bool {
     match kind {
-        _ if failpoints::is_on("no end vouches") => true,
+        _ if is_on(Failpoint::BelieveMessageAfterAnyExit) => true,
         MessageKind::PanicDraft => false,
         MessageKind::Panic => {
             matches!(
@@ -96,7 +96,7 @@ pub(crate) fn live(
     owner: Owner,
 ) -> ! {
     let slot = &work.control.slots()[usize::from(owner.slot)];
-    if failpoints::is_on("workers are late to be tied") {
+    if is_on(Failpoint::LateParentDeathSignal) {
         std::thread::sleep(Duration::from_secs(1));
     }
     if let Err(error) = die_with_parent(parent) {
@@ -104,7 +104,7 @@ pub(crate) fn live(
     }
     take_slot(slot);
     put_process_in_order();
-    for range in read_only.iter().filter(|_| !failpoints::is_on("writable segments")) {
+    for range in read_only.iter().filter(|_| !is_on(Failpoint::WritableSegments)) {
         // SAFETY: a whole mapping of a segment, listed under the registry's lock, which was held
         // across the fork; a store to it from now on is a fault, which is the intention.
         if let Err(error) = unsafe { shared::make_read_only(range) } {
@@ -127,7 +127,7 @@ pub(crate) fn live(
 
 /// From now on the end of `parent` is that of this process; if it has come already, at once.
 pub(crate) fn die_with_parent(parent: Pid) -> std::io::Result<()> {
-    if !failpoints::is_on("outlive the caller") && !die_with(parent)? {
+    if !is_on(Failpoint::WorkersOutliveCaller) && !die_with(parent)? {
         exit_now(EXIT_UNWANTED);
     }
     Ok(())
@@ -135,15 +135,15 @@ pub(crate) fn die_with_parent(parent: Pid) -> std::io::Result<()> {
 
 /// What every worker does before it works: signals, score, arithmetic.
 pub(crate) fn put_process_in_order() {
-    if !failpoints::is_on("keep signal handlers") {
+    if !is_on(Failpoint::KeepSignalHandlers) {
         signal::reset_dispositions();
     }
     // SAFETY: `note_fault` only stores to atomics.
     unsafe { signal::handle_faults(note_fault) };
-    if !failpoints::is_on("no oom score") {
+    if !is_on(Failpoint::NoOomScore) {
         procfs::prefer_as_oom_victim();
     }
-    if !failpoints::is_on("keep the fpu mode") {
+    if !is_on(Failpoint::KeepFpuMode) {
         fpu::set_default();
     }
 }
@@ -169,8 +169,8 @@ pub(crate) fn at_work(work: &Work<'_>, slot: &Slot, owner: Owner) -> Result<(), 
 /// For tests: hangs, in the first worker or in every one, as one does that waits for an inherited
 /// lock.
 fn hang_if_asked(slot: &Slot) {
-    let first = failpoints::is_on("first worker hangs at start") && slot.tally.starts() == 1;
-    while first || failpoints::is_on("workers hang at start") {
+    let first = is_on(Failpoint::FirstWorkerHangsAtStart) && slot.tally.starts() == 1;
+    while first || is_on(Failpoint::WorkersHangAtStart) {
         std::thread::sleep(Duration::from_secs(1));
     }
 }

@@ -10,7 +10,7 @@ use crate::engine::control::Owner;
 use crate::engine::decide::DEATH_LIMIT;
 use crate::engine::worker_set::WorkerSet;
 use crate::error::{Error, Result};
-use crate::failpoints;
+use crate::failpoints::{Failpoint, is_on};
 use crate::sys::process::{ChildFd, Exit, wait_for_end};
 
 /// Where the workers of a [`ForkedChildren`] come from.
@@ -60,7 +60,7 @@ impl<S> ForkedChildren<S> {
         let owner = self.owner(index);
         let slot = &mut self.slots[index];
         let exit = slot.child.take().map_or(Exit::Unknown, |child| child.reap());
-        if !failpoints::is_on("one generation for all") {
+        if !is_on(Failpoint::OneGenerationPerSlot) {
             slot.generation = slot.generation.wrapping_add(1);
         }
         (owner, exit)
@@ -161,7 +161,7 @@ impl<S: Spawn> WorkerSet for ForkedChildren<S> {
 
 /// SIGKILL.
 fn kill(child: &ChildFd) {
-    if !failpoints::is_on("unkillable") {
+    if !is_on(Failpoint::UnkillableWorkers) {
         child.kill();
     }
 }

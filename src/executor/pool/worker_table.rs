@@ -16,7 +16,7 @@ use super::worker::EXIT_RECYCLED;
 use crate::engine::control::Owner;
 use crate::engine::decide::DEATH_LIMIT;
 use crate::error::{Error, Result};
-use crate::failpoints;
+use crate::failpoints::{Failpoint, is_on};
 use crate::sys::channel::{Channel, Received};
 use crate::sys::event::Event;
 use crate::sys::process::{self, ChildFd, Exit};
@@ -333,7 +333,7 @@ impl WorkerTable {
             return false;
         };
         let stopped = procfs::is_stopped(process.pid);
-        if failpoints::is_on("unkillable") {
+        if is_on(Failpoint::UnkillableWorkers) {
             return stopped;
         }
         let by_pidfd = process.pidfd.as_ref().is_some_and(|fd| process::kill_by(fd).is_ok());

@@ -26,7 +26,7 @@ use super::messages::{ToCaller, ToZygote};
 use super::shared_state::PoolShared;
 use super::worker::{self, WorkerBuffers};
 use crate::engine::control::Owner;
-use crate::failpoints;
+use crate::failpoints::{Failpoint, is_on};
 use crate::segment;
 use crate::sys::channel::Received;
 use crate::sys::process::{self, Exit, Pid, Side, exit_now};
@@ -112,7 +112,7 @@ pub(super) fn live(
             || pidfd == Some(fd)
             || shared.worker_channels.iter().any(|channel| channel.as_fd().as_raw_fd() == fd)
     };
-    if !failpoints::is_on("keep the caller's descriptors") {
+    if !is_on(Failpoint::KeepDescriptorsOfCaller) {
         // SAFETY: nothing that runs here knows any but those that are kept; functions of the
         // caller's are told.
         unsafe { inherited::blank_descriptors(keep) };

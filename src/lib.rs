@@ -386,7 +386,7 @@ pub use engine::policy::Policy;
 pub use engine::report::{
     BlockTimes, EarlyEnd, Output, Progress, Report, Warning, WorkerDeath, WorkerReport,
 };
-pub use error::{DeathCause, Error, FailedRow, HeaderError, Result};
+pub use error::{DeathCause, Error, ErrorKind, FailedRow, HeaderError, Result};
 pub use executor::Executor;
 pub use executor::fork::{Fork, PerCall, fork};
 pub use executor::mode::{KernelFor, Mode};

@@ -48,7 +48,7 @@ pub(crate) trait WorkerSet {
     /// output again.
     ///
     /// # Errors
-    /// The process id of a worker that is not dead after [`DEATH_LIMIT`]. It is given up.
+    /// The process id of a worker that is not dead after [`DEATH_LIMIT`](super::decide::DEATH_LIMIT). It is given up.
     fn end(&mut self) -> Result<(), i32>;
 
     /// How many workers are alive, as far as is known.

@@ -501,7 +501,103 @@ pub enum Error {
     },
 }
 
+/// What an [`enum@Error`] is about, for callers that treat all errors of a kind alike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// A name or a path: it is invalid, taken, not there, or leads to something else.
+    Name,
+    /// There is too little memory, room or address space, or a limit forbids to take it.
+    Shortage,
+    /// The contents of a file or a segment: they are not what is wanted, or they were cut.
+    Contents,
+    /// An argument or an option makes no sense, or arguments do not fit each other.
+    Argument,
+    /// A kernel failed, or a row has no result.
+    Kernel,
+    /// Workers cannot be started, cannot be kept alive, or do not end.
+    Workers,
+    /// The deadline was over, or the call was cancelled.
+    Interrupted,
+    /// A system call failed in a way that has no kind of its own.
+    System,
+}
+
 impl Error {
+    /// What the error is about. That of an interrupted update is the kind of what ended it.
+    ///
+    /// ```
+    /// use rowfork::{ErrorKind, SharedArray};
+    ///
+    /// let error = SharedArray::<f64, _>::zeros("a/b", 3).unwrap_err();
+    /// assert_eq!(error.kind(), ErrorKind::Name);
+    /// ```
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::InvalidName { .. }
+            | Self::NameInUse { .. }
+            | Self::NameNotFound { .. }
+            | Self::NotRegular { .. }
+            | Self::NotAFile { .. }
+            | Self::NotOurs { .. }
+            | Self::AlreadyNamed { .. }
+            | Self::Nameless
+            | Self::InUse { .. } => ErrorKind::Name,
+            Self::ShmFull { .. }
+            | Self::MemoryLimit { .. }
+            | Self::AddressSpaceLimit { .. }
+            | Self::FileSizeLimit { .. }
+            | Self::DiskFull { .. } => ErrorKind::Shortage,
+            Self::Npy { .. }
+            | Self::WrongDtype { .. }
+            | Self::WrongDimension { .. }
+            | Self::Truncated { .. }
+            | Self::HolesPunched { .. }
+            | Self::Abandoned { .. } => ErrorKind::Contents,
+            Self::ShapeOverflow { .. }
+            | Self::WrongShape { .. }
+            | Self::SelectionOutOfRange { .. }
+            | Self::UnequalRows { .. }
+            | Self::NoRows { .. }
+            | Self::EmptyAccumulator { .. }
+            | Self::ZeroWorkers
+            | Self::TooManyWorkers { .. }
+            | Self::ZeroBlockRows
+            | Self::ZeroStallLimit
+            | Self::UnfitFill { .. }
+            | Self::InsideWorker
+            | Self::PoolReentered
+            | Self::KernelCaptures
+            | Self::KernelNotInZygote { .. }
+            | Self::TooManyArrays { .. } => ErrorKind::Argument,
+            Self::SumOverflow { .. }
+            | Self::KernelPanicked { .. }
+            | Self::KernelFailed { .. }
+            | Self::PoisonedRows { .. }
+            | Self::UnguardedCrash { .. }
+            | Self::ControlCorrupted { .. } => ErrorKind::Kernel,
+            Self::PoolBroken { .. }
+            | Self::ForkFailed(_)
+            | Self::WorkerSetup { .. }
+            | Self::WorkersKeepDying { .. }
+            | Self::WorkerUnkillable { .. } => ErrorKind::Workers,
+            Self::DeadlineExceeded { .. } | Self::Cancelled { .. } => ErrorKind::Interrupted,
+            Self::UpdateInterrupted { source, .. } => source.kind(),
+            Self::Os { .. } => ErrorKind::System,
+        }
+    }
+
+    /// The sum of a row of integers does not fit `int64` (if `signed`) or `uint64`.
+    pub(crate) fn sum_overflow(row: usize, sum: i128, signed: bool) -> Self {
+        let (dtype, min, max) = if signed {
+            ("int64", i64::MIN.into(), i64::MAX.into())
+        } else {
+            ("uint64", 0, u64::MAX.into())
+        };
+        Self::SumOverflow { row, sum, dtype, min, max }
+    }
+
     /// A wait for workers has failed.
     pub(crate) fn of_watching(source: io::Error) -> Self {
         Self::Os { action: "watch", subject: "the workers".to_owned(), source }

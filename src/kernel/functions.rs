@@ -58,7 +58,7 @@ pub fn exact_sum(values: &[f64]) -> f64 {
 /// rounded once.
 ///
 /// The sum may be beyond the range of doubles, and the mean subnormal. As with
-/// [`exact_sum`](crate::exact_sum) the bits depend on nothing but the values, not on their order
+/// [`exact_sum`] the bits depend on nothing but the values, not on their order
 /// either.
 ///
 /// | values | mean |
@@ -75,12 +75,12 @@ pub fn exact_sum(values: &[f64]) -> f64 {
 /// ```
 ///
 /// # Method
-/// The sum by the tiers of [`exact_sum`](crate::exact_sum), its quotient with the remainder, and a
+/// The sum by the tiers of [`exact_sum`], its quotient with the remainder, and a
 /// bound of what is missing. Where that leaves more than one double, fixed point and long division.
 /// The proofs are in `src/kernel/anchored.rs` and `src/kernel/interval.rs`.
 ///
 /// # Fork safety
-/// As for [`exact_sum`](crate::exact_sum).
+/// As for [`exact_sum`].
 #[must_use]
 pub fn exact_mean(values: &[f64]) -> f64 {
     one(|kernel, mean| kernel.row_means(values, values.len(), mean))
@@ -112,7 +112,7 @@ pub fn exact_mean(values: &[f64]) -> f64 {
 /// If the lengths differ.
 ///
 /// # Fork safety
-/// As for [`exact_sum`](crate::exact_sum).
+/// As for [`exact_sum`].
 #[must_use]
 pub fn exact_dot(a: &[f64], b: &[f64]) -> f64 {
     assert_eq!(a.len(), b.len(), "two slices of one length are needed");
@@ -129,7 +129,7 @@ pub fn exact_dot(a: &[f64], b: &[f64]) -> f64 {
 /// | the weights have the sum zero, as has the dot product; or there are none | NaN |
 /// | the weights alone have the sum zero | infinity of the sign of the dot product (NumPy's `average` raises `ZeroDivisionError`) |
 /// | the dot product is zero | `+0.0` |
-/// | NaN or infinities | the quotient of [`exact_dot`] and [`exact_sum`](crate::exact_sum), by IEEE 754; NaN is always the same one |
+/// | NaN or infinities | the quotient of [`exact_dot`] and [`exact_sum`], by IEEE 754; NaN is always the same one |
 ///
 /// ```
 /// # use rowfork::exact_weighted_mean;
@@ -141,7 +141,7 @@ pub fn exact_dot(a: &[f64], b: &[f64]) -> f64 {
 /// If the lengths differ.
 ///
 /// # Fork safety
-/// As for [`exact_sum`](crate::exact_sum).
+/// As for [`exact_sum`].
 #[must_use]
 pub fn exact_weighted_mean(values: &[f64], weights: &[f64]) -> f64 {
     assert_eq!(values.len(), weights.len(), "a weight for every value is needed");
@@ -149,7 +149,7 @@ pub fn exact_weighted_mean(values: &[f64], weights: &[f64]) -> f64 {
 }
 
 /// The plain sum of `values`, rounded at every addition, in an order that is fixed: the same bits
-/// on every machine, though not those of [`exact_sum`](crate::exact_sum), and not for another order
+/// on every machine, though not those of [`exact_sum`], and not for another order
 /// of the values.
 ///
 /// Sixteen lanes begin with +0.0. Sixteen values at a time are added to them, value `i` of these to
@@ -168,7 +168,7 @@ pub fn exact_weighted_mean(values: &[f64], weights: &[f64]) -> f64 {
 /// ```
 ///
 /// # Fork safety
-/// As for [`exact_sum`](crate::exact_sum).
+/// As for [`exact_sum`].
 #[must_use]
 pub fn fast_sum(values: &[f64]) -> f64 {
     one(|kernel, sum| kernel.row_plain_sums(values, values.len(), sum))

@@ -6,7 +6,6 @@
 #![allow(unsafe_code, reason = "unpacks weights in workers that are no copies of the caller")]
 
 use std::borrow::Cow;
-use std::convert::Infallible;
 use std::ops::Range;
 
 use ndarray::{ArrayView1, Ix1, RemoveAxis};
@@ -326,7 +325,7 @@ fn each_piece<M: Mode, D: RemoveAxis, X: Marshal>(
                         rows_of.row_len(),
                         &mut results[piece.start - start..piece.end - start],
                     );
-                    Ok::<(), (usize, Infallible)>(())
+                    Ok(())
                 })
             })
         },

@@ -278,7 +278,7 @@ impl<'a, T: Element> BlockOutput<'a, T> {
         Ok(Self { start, len, file, share, undo, buffer })
     }
 
-    /// What [`Target::pack`] has packed.
+    /// What [`CallOutput::pack`] has packed.
     ///
     /// # Safety
     /// As for [`Marshal::unpack`](crate::engine::args::Marshal::unpack).

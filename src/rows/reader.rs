@@ -4,14 +4,12 @@
 //! Used by the operations with a kernel of rowfork's own, in the workers.
 
 use std::cell::RefCell;
-use std::fmt;
 use std::ops::{ControlFlow, Range};
 
 use ndarray::{ArrayView, ArrayViewMut, Axis, Dimension, RemoveAxis, Slice};
 
-use super::operation::record_failure;
 use crate::array::Element;
-use crate::engine::control::BlockContext;
+use crate::engine::control::{BlockContext, SumOverflow};
 use crate::error::{Error, Result};
 
 /// Bytes of input between two notes of the row that a worker is at, some 50 us. (Every 64 KiB costs
@@ -59,20 +57,21 @@ impl<'v, A: Element, D: RemoveAxis> RowReader<'v, A, D> {
     }
 
     /// Calls `kernel` with some rows on end at a time and their place, in order. When it fails,
-    /// with the number of the row within these and a word about it, the context tells both.
-    pub(super) fn pieces<E: fmt::Display>(
+    /// with the number of the row within these and its sum, the context tells both.
+    pub(super) fn pieces(
         &self,
         rows: Range<usize>,
         context: &BlockContext<'_>,
-        mut kernel: impl FnMut(Range<usize>, &[A]) -> Result<(), (usize, E)>,
+        mut kernel: impl FnMut(Range<usize>, &[A]) -> Result<(), (usize, SumOverflow)>,
     ) -> ControlFlow<()> {
         let mut kernel = |piece: Range<usize>, elements: &[A]| {
             context.set_row(piece.start);
-            let done = kernel(piece.clone(), elements).map_err(|(row, word)| {
-                context.set_row(piece.start + row);
-                word
-            });
-            record_failure(done, context)
+            let Err((row, overflow)) = kernel(piece.clone(), elements) else {
+                return ControlFlow::Continue(());
+            };
+            context.set_row(piece.start + row);
+            context.leave_overflow(overflow);
+            ControlFlow::Break(())
         };
         let block = self.input.slice_axis(Axis(0), Slice::from(rows.clone()));
         let row_bytes = (self.row_len * size_of::<A>()).max(1);

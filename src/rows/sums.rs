@@ -8,9 +8,9 @@ use super::operation::{Task, run};
 use super::reader::RowReader;
 use super::run::{Plan, check, check_shape, with_new_output};
 use crate::array::{Bool, Element, Selection, SharedArray};
-use crate::engine::control::BlockContext;
+use crate::engine::control::{BlockContext, SumOverflow};
 use crate::engine::report::{Output, Report};
-use crate::error::{DeathCause, Error, Result};
+use crate::error::Result;
 use crate::executor::Executor;
 use crate::executor::mode::{KernelArg, Mode};
 use crate::kernel::{Kernels, Overflow};
@@ -154,54 +154,17 @@ impl<M: Mode> Executor<'_, M> {
         let input = input.into();
         check(self, &input)?;
         check_shape(&Ix1(input.n_rows()), output)?;
-        let summed = run(
-            self,
-            &input,
-            output,
-            Plan::BuiltIn,
-            KernelArg::NONE,
-            (),
-            |Task { input, .. }| {
-                let rows_of = RowReader::new(input)?;
-                Ok(move |rows: Range<usize>, sums: &mut [A::Sum], context: &BlockContext<'_>| {
-                    let start = rows.start;
-                    rows_of.pieces(rows, context, |piece, elements| {
-                        let sums = &mut sums[piece.start - start..piece.end - start];
-                        A::sum_rows(elements, rows_of.row_len(), sums)
-                    })
+        run(self, &input, output, Plan::BuiltIn, KernelArg::NONE, (), |Task { input, .. }| {
+            let rows_of = RowReader::new(input)?;
+            let signed = A::Sum::DESCR == i64::DESCR;
+            Ok(move |rows: Range<usize>, sums: &mut [A::Sum], context: &BlockContext<'_>| {
+                let start = rows.start;
+                rows_of.pieces(rows, context, |piece, elements| {
+                    let sums = &mut sums[piece.start - start..piece.end - start];
+                    let summed = A::sum_rows(elements, rows_of.row_len(), sums);
+                    summed.map_err(|(row, sum)| (row, SumOverflow { sum, signed }))
                 })
-            },
-        );
-        summed.map(with_overflows_in_words::<A>).map_err(overflow::<A>)
+            })
+        })
     }
-}
-
-/// What a kernel of ours fails with, in the words of a sum: its message is the sum.
-fn overflow<A: Summand>(error: Error) -> Error {
-    match &error {
-        Error::KernelFailed { row, message } => overflow_of::<A>(*row, message).unwrap_or(error),
-        _ => error,
-    }
-}
-
-fn overflow_of<A: Summand>(row: usize, message: &str) -> Option<Error> {
-    let sum = message.parse().ok()?;
-    let (dtype, min, max) = if A::Sum::DESCR == i64::DESCR {
-        ("int64", i128::from(i64::MIN), i128::from(i64::MAX))
-    } else {
-        ("uint64", 0, i128::from(u64::MAX))
-    };
-    Some(Error::SumOverflow { row, sum, dtype, min, max })
-}
-
-/// The same in the table of rows that a call went on without.
-fn with_overflows_in_words<A: Summand>(mut report: Report) -> Report {
-    for failed in &mut report.failed_rows {
-        if let DeathCause::Failed { message } = &mut failed.cause
-            && let Some(error) = overflow_of::<A>(failed.row, message)
-        {
-            *message = error.to_string();
-        }
-    }
-    report
 }

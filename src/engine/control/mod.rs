@@ -12,7 +12,7 @@ mod slots;
 
 pub(crate) use block_context::BlockContext;
 pub(crate) use claims::{CallKey, Claim, ClaimState, Claims, MAX_WORKERS, Owner, digest};
-pub(crate) use slots::{Fault, Message, MessageKind, Saved, Slot, Tally};
+pub(crate) use slots::{Fault, Message, MessageKind, Saved, Slot, SumOverflow, Tally};
 
 use std::ops::Range;
 

@@ -48,6 +48,8 @@ pub(crate) struct Slot {
     location_len: AtomicU32,
     /// The row that the message is about.
     message_row: AtomicU64,
+    /// The two halves of a sum that does not fit, the low one first.
+    overflow: [AtomicU64; 2],
     /// The signal of a memory fault, 0 = none. Stored last.
     fault_signal: AtomicU32,
     /// The address of the fault, as it is in the caller's address space.
@@ -142,14 +144,39 @@ pub(crate) enum MessageKind {
     KernelError = 3,
     /// A system call failed that the worker cannot do without. No row is to blame.
     Setup = 4,
+    /// The sum of the row does not fit an `i64`. The sum is in `overflow`, and there is no text.
+    SignedOverflow = 5,
+    /// The same of a `u64`.
+    UnsignedOverflow = 6,
 }
 
 impl MessageKind {
     /// `None` for 0 and for everything that a stray store may have left.
     fn from_word(word: u32) -> Option<Self> {
-        [Self::PanicDraft, Self::Panic, Self::KernelError, Self::Setup]
-            .into_iter()
-            .find(|&kind| kind as u32 == word)
+        const ALL: [MessageKind; 6] = [
+            MessageKind::PanicDraft,
+            MessageKind::Panic,
+            MessageKind::KernelError,
+            MessageKind::Setup,
+            MessageKind::SignedOverflow,
+            MessageKind::UnsignedOverflow,
+        ];
+        ALL.into_iter().find(|&kind| kind as u32 == word)
+    }
+}
+
+/// A sum of integers that its type, `i64` or `u64`, does not hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SumOverflow {
+    /// The exact sum.
+    pub(crate) sum: i128,
+    /// The type is `i64`, not `u64`.
+    pub(crate) signed: bool,
+}
+
+impl SumOverflow {
+    fn kind(self) -> MessageKind {
+        if self.signed { MessageKind::SignedOverflow } else { MessageKind::UnsignedOverflow }
     }
 }
 
@@ -163,6 +190,8 @@ pub(crate) struct Message {
     pub(crate) text: String,
     /// `file:line:column` of a panic, or empty.
     pub(crate) location: String,
+    /// What the kinds of overflows are about; `None` for all other kinds.
+    pub(crate) overflow: Option<SumOverflow>,
 }
 
 /// The memory access that killed a worker, as its signal handler saw it.
@@ -183,6 +212,7 @@ impl Default for Slot {
             message_len: AtomicU32::new(0),
             location_len: AtomicU32::new(0),
             message_row: AtomicU64::new(0),
+            overflow: [const { AtomicU64::new(0) }; 2],
             fault_signal: AtomicU32::new(0),
             fault_address: AtomicU64::new(0),
             row: AtomicU64::new(NO_ROW),
@@ -276,6 +306,29 @@ impl Slot {
         self.kind.store(kind as u32, Ordering::Release);
     }
 
+    /// In a worker: leaves word that the sum of the current row does not fit, instead of any message
+    /// that is there. It only stores.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "the bits of each half are what is stored"
+    )]
+    pub(crate) fn leave_overflow(&self, overflow: SumOverflow) {
+        // The two halves of the sum, the low one first.
+        for (word, shift) in self.overflow.iter().zip([0, 64]) {
+            word.store((overflow.sum >> shift) as u64, Ordering::Relaxed);
+        }
+        self.leave_message(overflow.kind(), "", "");
+    }
+
+    /// The sum of an overflow of this kind, as [`leave_overflow`](Self::leave_overflow) stored it.
+    fn overflow(&self, kind: MessageKind) -> Option<SumOverflow> {
+        let signed = kind == MessageKind::SignedOverflow;
+        let [low, high] = [0, 1].map(|half: usize| self.overflow[half].load(Ordering::Relaxed));
+        let sum = i128::from(high.cast_signed()) << 64 | i128::from(low);
+        Some(SumOverflow { sum, signed }).filter(|overflow| overflow.kind() == kind)
+    }
+
     /// In the panic hook of a worker: notes a panic, which the kernel may yet catch. If it comes on
     /// top of another on the same row (a destructor that panics while the stack unwinds), the
     /// earlier words are kept behind it: they are the cause.
@@ -350,6 +403,7 @@ impl Slot {
             row: usize::try_from(self.message_row.load(Ordering::Relaxed)).unwrap_or(usize::MAX),
             text: self.read_text(0, message_len),
             location: self.read_text(message_len, location_len),
+            overflow: self.overflow(kind),
         })
     }
 
@@ -609,5 +663,21 @@ mod tests {
         assert_eq!(slot.fault(), None);
         slot.leave_fault(Fault { signal: 11, address: 0x1234 });
         assert_eq!(slot.fault(), Some(Fault { signal: 11, address: 0x1234 }));
+    }
+
+    #[test]
+    fn a_sum_that_does_not_fit_comes_back_with_its_type_and_sign() {
+        let slot = slot();
+        for sum in [i128::MIN, i64::MIN.into(), -1, 0, 1 << 63, 1 << 64, i128::MAX] {
+            for signed in [true, false] {
+                slot.set_row(7);
+                slot.leave_overflow(SumOverflow { sum, signed });
+                let message = slot.message().unwrap();
+                assert_eq!(message.overflow, Some(SumOverflow { sum, signed }));
+                assert_eq!((message.row, &*message.text), (7, ""));
+            }
+        }
+        slot.leave_message(MessageKind::KernelError, "an error", "");
+        assert_eq!(slot.message().unwrap().overflow, None, "an old sum is of no other message");
     }
 }

@@ -31,7 +31,7 @@ use super::terms::{Action, Change, Death, Division, KernelTrust, Rules, Snapshot
 use super::units::Units;
 use crate::engine::blocks::RowBlocks;
 use crate::engine::control::{
-    ClaimState, MAX_FAILED_ROWS, Message, MessageKind, Owner, Saved, digest,
+    ClaimState, MAX_FAILED_ROWS, Message, MessageKind, Owner, Saved, SumOverflow, digest,
 };
 use crate::error::{DeathCause, Error, FailedRow};
 use crate::failpoints::{Failpoint, is_on};
@@ -680,19 +680,26 @@ fn halves(rows: &Range<usize>) -> Vec<(Range<usize>, UnitPart)> {
 /// The error that ends a call for a failure of the kernel.
 fn kernel_failure(failure: Message) -> Error {
     let row = failure.row;
-    match cause_of(&failure) {
-        DeathCause::Panicked { message, location } => {
+    match (failure.overflow, cause_of(&failure)) {
+        (Some(SumOverflow { sum, signed }), _) => Error::sum_overflow(row, sum, signed),
+        (None, DeathCause::Panicked { message, location }) => {
             Error::KernelPanicked { row, message, location }
         }
-        _ => Error::KernelFailed { row, message: failure.text },
+        (None, _) => Error::KernelFailed { row, message: failure.text },
     }
 }
 
 /// The same failure as a cause in the table of rows that a call went on without.
 fn cause_of(failure: &Message) -> DeathCause {
+    if let Some(SumOverflow { sum, signed }) = failure.overflow {
+        let message = Error::sum_overflow(failure.row, sum, signed).to_string();
+        return DeathCause::Failed { message };
+    }
     let message = failure.text.clone();
     match failure.kind {
-        MessageKind::KernelError => DeathCause::Failed { message },
+        MessageKind::KernelError | MessageKind::SignedOverflow | MessageKind::UnsignedOverflow => {
+            DeathCause::Failed { message }
+        }
         MessageKind::Panic | MessageKind::PanicDraft | MessageKind::Setup => {
             let location = Some(failure.location.clone()).filter(|location| !location.is_empty());
             DeathCause::Panicked {

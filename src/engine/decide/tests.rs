@@ -161,6 +161,7 @@ fn failed(owner: Owner, row: usize) -> Death {
         row,
         text: format!("row {row}"),
         location: String::new(),
+        overflow: None,
     };
     Death { message: Some(message), ..died(owner, row, DeathCause::Exited(101)) }
 }

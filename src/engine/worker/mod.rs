@@ -78,7 +78,9 @@ pub(crate) fn vouches_for(exit: Exit, kind: MessageKind) -> bool {
                 Exit::Code(EXIT_KERNEL_FAILED) | Exit::Signal(libc::SIGABRT) | Exit::Unknown
             )
         }
-        MessageKind::KernelError => matches!(exit, Exit::Code(EXIT_KERNEL_FAILED) | Exit::Unknown),
+        MessageKind::KernelError | MessageKind::SignedOverflow | MessageKind::UnsignedOverflow => {
+            matches!(exit, Exit::Code(EXIT_KERNEL_FAILED) | Exit::Unknown)
+        }
         MessageKind::Setup => matches!(exit, Exit::Code(EXIT_SETUP_FAILED) | Exit::Unknown),
     }
 }

@@ -16,7 +16,7 @@ use ndarray::{ArrayRef, ArrayView, ArrayViewMut, CowArray, Dimension, Ix1, Ix2};
 
 use super::input::tasks;
 use super::operation::{Task, each_row, run};
-use super::run::{Plan, check, check_shape, with_new_output};
+use super::run::{Plan, check, check_shape, new_output, with_new_output};
 use super::{KernelReturn, Rows};
 use crate::array::{Element, SharedArray};
 use crate::engine::args::{ByValue, PodArg, ShapeArg};
@@ -192,62 +192,43 @@ impl<M: Mode> Executor<'_, M> {
         check(self, &input)?;
         check_accumulator(&[], size_of::<T>())?;
         let groups = RowBlocks::fold_groups(input.n_rows());
-        // As bytes: an accumulator need not be an element, and the parts of a segment need not be
-        // aligned to it.
-        let mut parts = SharedArray::<u8, Ix2>::output(Ix2(groups.len(), size_of::<T>()))?;
-        let mut whole = SharedArray::<u8, Ix1>::output(Ix1(size_of::<T>()))?;
-        let given = KernelArg::to(self.mode(), &fold);
-        let folded =
-            run(self, &input, &mut parts, Plan::Groups, given, PodArg(identity), |task| {
-                let Task { input, kernel: fold, extra: PodArg(identity) } = task;
-                Ok(move |rows: Range<usize>, part: &mut [u8], context: &BlockContext<'_>| {
-                    let mut accumulator = identity;
-                    each_row(&input, rows, context, |_, row| {
-                        fold(&mut accumulator, row).into_result()
-                    })?;
-                    part.copy_from_slice(bytemuck::bytes_of(&accumulator));
-                    ControlFlow::Continue(())
-                })
-            })?;
-        for group in missing_groups(&groups, &folded) {
-            parts.view_mut().row_mut(group).assign(&ArrayView::from(bytemuck::bytes_of(&identity)));
-        }
-        if groups.len() < 2 {
-            *output = if groups.len() == 0 {
-                identity
-            } else {
-                bytemuck::pod_read_unaligned(parts.as_slice())
-            };
-            return Ok(Report {
-                bytes_written: size_of::<T>() as u64,
-                output_pages: whole.pages(),
-                ..folded
-            });
-        }
-        let given = KernelArg::to(self.mode(), &combine);
-        let combined = run(
-            self,
-            &&parts,
-            &mut whole,
-            Plan::Whole(since),
-            given,
-            (),
-            |Task { input, kernel: combine, .. }| {
-                Ok(move |groups: Range<usize>, whole: &mut [u8], context: &BlockContext<'_>| {
-                    let part =
-                        |group: usize| -> T { bytemuck::pod_read_unaligned(row_of(&input, group)) };
-                    let mut accumulator = part(0);
-                    each_row(&tasks(groups.end), 1..groups.end, context, |_, group| {
-                        combine(&mut accumulator, &part(group)).into_result()
-                    })?;
-                    whole.copy_from_slice(bytemuck::bytes_of(&accumulator));
-                    ControlFlow::Continue(())
+        let (fold, combine) = (&fold, &combine);
+        fold_as_bytes(
+            &groups,
+            bytemuck::bytes_of(&identity),
+            bytemuck::bytes_of_mut(output),
+            &mut |parts| {
+                let given = KernelArg::to(self.mode(), fold);
+                run(self, &input, parts, Plan::Groups, given, PodArg(identity), |task| {
+                    let Task { input, kernel: fold, extra: PodArg(identity) } = task;
+                    Ok(move |rows: Range<usize>, part: &mut [u8], context: &BlockContext<'_>| {
+                        let mut accumulator = identity;
+                        each_row(&input, rows, context, |_, row| {
+                            fold(&mut accumulator, row).into_result()
+                        })?;
+                        part.copy_from_slice(bytemuck::bytes_of(&accumulator));
+                        ControlFlow::Continue(())
+                    })
                 })
             },
-        );
-        let combined = combined.map_err(|error| in_rows(error, &groups))?;
-        *output = bytemuck::pod_read_unaligned(whole.as_slice());
-        Ok(folded.followed_by(&combined, rows_of(&groups)))
+            &mut |parts, whole| {
+                let given = KernelArg::to(self.mode(), combine);
+                run(self, &parts, whole, Plan::Whole(since), given, (), |task| {
+                    let Task { input, kernel: combine, .. } = task;
+                    Ok(move |groups: Range<usize>, whole: &mut [u8], context: &BlockContext<'_>| {
+                        let part = |group: usize| -> T {
+                            bytemuck::pod_read_unaligned(row_of(&input, group))
+                        };
+                        let mut accumulator = part(0);
+                        each_row(&tasks(groups.end), 1..groups.end, context, |_, group| {
+                            combine(&mut accumulator, &part(group)).into_result()
+                        })?;
+                        whole.copy_from_slice(bytemuck::bytes_of(&accumulator));
+                        ControlFlow::Continue(())
+                    })
+                })
+            },
+        )
     }
 
     /// Folds all rows into one array of the shape of `identity`: as [`fold_rows`](Self::fold_rows),
@@ -379,4 +360,39 @@ impl<M: Mode> Executor<'_, M> {
         let combined = combined.map_err(|error| in_rows(error, &groups))?;
         Ok(folded.followed_by(&combined, rows_of(&groups)))
     }
+}
+
+/// Folds the rows of each group into its part.
+type FoldFn<'f> = dyn FnMut(&mut SharedArray<u8, Ix2>) -> Result<Report> + 'f;
+
+/// Combines the parts into the whole.
+type CombineFn<'f> =
+    dyn FnMut(&SharedArray<u8, Ix2>, &mut SharedArray<u8, Ix1>) -> Result<Report> + 'f;
+
+/// A fold of groups into parts, and of the parts into one whole: the part of it that depends on no
+/// type. Accumulators are bytes, since an accumulator need not be an element, and the parts of a
+/// segment need not be aligned to it.
+fn fold_as_bytes(
+    groups: &RowBlocks,
+    identity: &[u8],
+    output: &mut [u8],
+    fold: &mut FoldFn<'_>,
+    combine: &mut CombineFn<'_>,
+) -> Result<Report> {
+    let bytes = identity.len();
+    let mut parts = new_output(Ix2(groups.len(), bytes))?;
+    let mut whole = new_output(Ix1(bytes))?;
+    let folded = fold(&mut parts)?;
+    for group in missing_groups(groups, &folded) {
+        parts.view_mut().row_mut(group).assign(&ArrayView::from(identity));
+    }
+    if groups.len() < 2 {
+        let only = if groups.len() == 0 { identity } else { parts.as_slice() };
+        output.copy_from_slice(only);
+        let (bytes_written, output_pages) = (bytes as u64, whole.pages());
+        return Ok(Report { bytes_written, output_pages, ..folded });
+    }
+    let combined = combine(&parts, &mut whole).map_err(|error| in_rows(error, groups))?;
+    output.copy_from_slice(whole.as_slice());
+    Ok(folded.followed_by(&combined, rows_of(groups)))
 }

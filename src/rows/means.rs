@@ -10,16 +10,16 @@ use std::ops::Range;
 
 use ndarray::{ArrayView1, Ix1, RemoveAxis};
 
-use super::operation::{Task, run};
+use super::operation::{Task, run_built_in};
 use super::reader::RowReader;
-use super::run::{Plan, check, check_shape, with_new_output};
+use super::run::{check, check_shape, with_new_output};
 use crate::array::{Selection, SharedArray};
 use crate::engine::args::{ArgReader, ByValue, Marshal, PackedArgs};
 use crate::engine::control::BlockContext;
 use crate::engine::report::{Output, Report};
 use crate::error::{Error, Result};
 use crate::executor::Executor;
-use crate::executor::mode::{KernelArg, Mode};
+use crate::executor::mode::Mode;
 use crate::kernel::{Kernels, Weights};
 
 impl<M: Mode> Executor<'_, M> {
@@ -307,29 +307,21 @@ fn each_piece<M: Mode, D: RemoveAxis, X: Marshal>(
 ) -> Result<Report> {
     check(executor, input)?;
     check_shape(&Ix1(input.n_rows()), output)?;
-    run(
-        executor,
-        input,
-        output,
-        Plan::BuiltIn,
-        KernelArg::NONE,
-        extra,
-        move |Task { input, extra, .. }| {
-            let rows_of = RowReader::new(input)?;
-            Ok(move |rows: Range<usize>, results: &mut [f64], context: &BlockContext<'_>| {
-                let start = rows.start;
-                rows_of.pieces(rows, context, |piece, elements| {
-                    kernel(
-                        &extra,
-                        elements,
-                        rows_of.row_len(),
-                        &mut results[piece.start - start..piece.end - start],
-                    );
-                    Ok(())
-                })
+    run_built_in(executor, input, output, extra, move |Task { input, extra, .. }| {
+        let rows_of = RowReader::new(input)?;
+        Ok(move |rows: Range<usize>, results: &mut [f64], context: &BlockContext<'_>| {
+            let start = rows.start;
+            rows_of.pieces(rows, context, |piece, elements| {
+                kernel(
+                    &extra,
+                    elements,
+                    rows_of.row_len(),
+                    &mut results[piece.start - start..piece.end - start],
+                );
+                Ok(())
             })
-        },
-    )
+        })
+    })
 }
 
 /// Refuses a vector of another length than the rows.

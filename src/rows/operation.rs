@@ -63,6 +63,29 @@ where
     run_call(executor.mode(), executor.options(), inputs, CallOutput::new(output), plan, &call)
 }
 
+/// The same for a kernel of ours, which the caller may run itself.
+pub(super) fn run_built_in<'t, M, I, T, D, X, O, B>(
+    executor: &Executor<'_, M>,
+    inputs: &'t I,
+    output: &mut SharedArray<T, D>,
+    extra: X,
+    operation: O,
+) -> Result<Report>
+where
+    M: Mode,
+    I: Rows,
+    T: Element,
+    D: Dimension,
+    X: Marshal,
+    O: Fn(Task<'t, I::View, (), X>) -> Result<B> + Copy,
+    B: Fn(Range<usize>, &mut [T], &BlockContext<'_>) -> ControlFlow<()> + 't,
+{
+    let (kernel, of_types) = (KernelArg::NONE, PhantomData);
+    let call = Operation::<M, I, T, (), X, O> { inputs, kernel, extra, body: operation, of_types };
+    let (mode, options, output) = (executor.mode(), executor.options(), CallOutput::new(output));
+    run_call(mode, options, inputs, output, Plan::BuiltIn, &BuiltIn(call))
+}
+
 /// An operation, and what it is called with. `M` is the kind of workers, `T` the output's elements.
 struct Operation<'t, M, I, T, K, X, O> {
     inputs: &'t I,
@@ -80,8 +103,7 @@ where
 {
     /// What is run on blocks, and where the rows lie in files.
     fn block(&self) -> Result<(B, FileRows)> {
-        let input = self.inputs.view();
-        let file_rows = file_rows_of(&input);
+        let (input, file_rows) = view_of(self.inputs);
         let (kernel, extra) = (self.kernel.kernel, self.extra.clone());
         Ok(((self.body)(Task { input, kernel, extra })?, file_rows))
     }
@@ -97,12 +119,17 @@ where
     B: Fn(Range<usize>, &mut [T], &BlockContext<'_>) -> ControlFlow<()> + 't,
 {
     fn block_fn<'s>(&'s self, output: &CallOutput<'s>) -> Result<Box<BlockFn<'s>>> {
-        let (block, file_rows) = self.block()?;
-        Ok(Box::new(on_blocks(block, output.for_workers()?, file_rows)))
+        // Decided by a constant, so that only one way into a worker is compiled for a kernel: here,
+        // or by `entry`.
+        if M::COPIES_THE_CALLER {
+            let (block, file_rows) = self.block()?;
+            Ok(Box::new(on_blocks(block, output.for_workers()?, file_rows)))
+        } else {
+            unreachable!("workers that are no copies of the caller have an entry point");
+        }
     }
 
     fn marshal<'s>(&'s self, output: &'s CallOutput<'_>, args: &mut PackedArgs<'s>) -> EntryPoint {
-        // Decided by a constant, so that kernels of fork mode have no second way in compiled.
         if M::COPIES_THE_CALLER {
             unreachable!("nothing is marshalled for copies of the caller");
         } else {
@@ -115,14 +142,35 @@ where
             entry::<I, T, K, X, O, B>
         }
     }
+}
+
+/// An operation whose kernel is ours, which the caller may run itself.
+struct BuiltIn<O>(O);
+
+impl<'t, M, I, T, X, O, B> TypedCall for BuiltIn<Operation<'t, M, I, T, (), X, O>>
+where
+    M: Mode,
+    I: Rows,
+    T: Element,
+    X: Marshal,
+    O: Fn(Task<'t, I::View, (), X>) -> Result<B> + Copy,
+    B: Fn(Range<usize>, &mut [T], &BlockContext<'_>) -> ControlFlow<()> + 't,
+{
+    fn block_fn<'s>(&'s self, output: &CallOutput<'s>) -> Result<Box<BlockFn<'s>>> {
+        self.0.block_fn(output)
+    }
+
+    fn marshal<'s>(&'s self, output: &'s CallOutput<'_>, args: &mut PackedArgs<'s>) -> EntryPoint {
+        self.0.marshal(output, args)
+    }
 
     fn run_here(
         &self,
         output: &mut CallOutput<'_>,
         context: &BlockContext<'_>,
     ) -> Option<ControlFlow<()>> {
-        let (block, _) = self.block().ok()?;
-        Some(block(0..self.inputs.n_rows(), output.as_mut_slice(), context))
+        let (block, _) = self.0.block().ok()?;
+        Some(block(0..self.0.inputs.n_rows(), output.as_mut_slice(), context))
     }
 }
 
@@ -137,6 +185,27 @@ fn on_blocks<T: Element>(
         file_rows.release(&claim.block().rows());
         done
     }
+}
+
+/// An input as a worker has it that is a copy of the caller, and where its rows lie in files.
+/// Compiled once for each type of inputs, not for each kernel.
+#[inline(never)]
+fn view_of<I: Rows>(inputs: &I) -> (I::View, FileRows) {
+    let view = inputs.view();
+    let file_rows = file_rows_of(&view);
+    (view, file_rows)
+}
+
+/// The same in a worker that is no copy of the caller.
+///
+/// # Safety
+/// As for `Input::unpack`.
+#[inline(never)]
+unsafe fn unpacked<I: Rows>(words: &mut ArgReader<'_>) -> (I::View, FileRows) {
+    // SAFETY: as the caller promises.
+    let view = unsafe { I::unpack(words) };
+    let file_rows = file_rows_of(&view);
+    (view, file_rows)
 }
 
 fn file_rows_of(input: &impl RowAccess) -> FileRows {
@@ -172,14 +241,13 @@ where
     // SAFETY: `kernel` lives until the end of this function, and so does the task that borrows it.
     let kernel: &'t K = unsafe { &*kernel };
     // SAFETY: likewise.
-    let input = unsafe { I::unpack(words) };
+    let (input, file_rows) = unsafe { unpacked::<I>(words) };
     // SAFETY: likewise.
     let extra = unsafe { X::unpack(words) };
     // SAFETY: likewise.
     let output = unsafe { BlockOutput::unpack(words) }?;
     // SAFETY: a value of a type of no bytes, which the caller has, and which may be copied.
     let operation: O = unsafe { from_word(0) };
-    let file_rows = file_rows_of(&input);
     let block = operation(Task { input, kernel, extra })?;
     run_blocks(&on_blocks(block, output, file_rows));
     Ok(())

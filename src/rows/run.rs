@@ -86,12 +86,15 @@ pub(super) trait TypedCall {
     /// Writes down what other workers make the same of, and names the function that does.
     fn marshal<'s>(&'s self, output: &'s CallOutput<'_>, args: &mut PackedArgs<'s>) -> EntryPoint;
 
-    /// Works on all rows in the calling thread. `None` if it could not begin.
+    /// Works on all rows in the calling thread. `None` if it cannot, or may not, because the kernel
+    /// is the user's.
     fn run_here(
         &self,
-        output: &mut CallOutput<'_>,
-        context: &BlockContext<'_>,
-    ) -> Option<ControlFlow<()>>;
+        _output: &mut CallOutput<'_>,
+        _context: &BlockContext<'_>,
+    ) -> Option<ControlFlow<()>> {
+        None
+    }
 }
 
 /// One call: checks that the inputs fit each other, runs `typed` on the rows of every block and the
@@ -269,7 +272,10 @@ pub(super) fn check_shape<T: Element, D: Dimension>(
     dim: &D,
     output: &SharedArray<T, D>,
 ) -> Result<()> {
-    let (expected, found) = (dim.slice(), output.shape());
+    check_same_shape(dim.slice(), output.shape())
+}
+
+fn check_same_shape(expected: &[usize], found: &[usize]) -> Result<()> {
     if expected == found {
         return Ok(());
     }
@@ -281,9 +287,15 @@ pub(super) fn with_new_output<T: Element, D: Dimension>(
     dim: D,
     fill: impl FnOnce(&mut SharedArray<T, D>) -> Result<Report>,
 ) -> Result<Output<SharedArray<T, D>>> {
-    let mut output = SharedArray::output(dim)?;
+    let mut output = new_output(dim)?;
     let report = fill(&mut output)?;
     Ok(Output::new(output, report))
+}
+
+/// Compiled once for each type of outputs, not for each kernel.
+#[inline(never)]
+pub(super) fn new_output<T: Element, D: Dimension>(dim: D) -> Result<SharedArray<T, D>> {
+    SharedArray::output(dim)
 }
 
 /// `n` of what has the shape `part`.

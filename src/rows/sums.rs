@@ -4,15 +4,15 @@ use std::ops::Range;
 
 use ndarray::{Ix1, RemoveAxis};
 
-use super::operation::{Task, run};
+use super::operation::{Task, run_built_in};
 use super::reader::RowReader;
-use super::run::{Plan, check, check_shape, with_new_output};
+use super::run::{check, check_shape, with_new_output};
 use crate::array::{Bool, Element, Selection, SharedArray};
 use crate::engine::control::{BlockContext, SumOverflow};
 use crate::engine::report::{Output, Report};
 use crate::error::Result;
 use crate::executor::Executor;
-use crate::executor::mode::{KernelArg, Mode};
+use crate::executor::mode::Mode;
 use crate::kernel::{Kernels, Overflow};
 
 /// The exact sum of each row of a slice, in the calling thread: what [`Executor::row_sums`] runs in
@@ -154,7 +154,7 @@ impl<M: Mode> Executor<'_, M> {
         let input = input.into();
         check(self, &input)?;
         check_shape(&Ix1(input.n_rows()), output)?;
-        run(self, &input, output, Plan::BuiltIn, KernelArg::NONE, (), |Task { input, .. }| {
+        run_built_in(self, &input, output, (), |Task { input, .. }| {
             let rows_of = RowReader::new(input)?;
             let signed = A::Sum::DESCR == i64::DESCR;
             Ok(move |rows: Range<usize>, sums: &mut [A::Sum], context: &BlockContext<'_>| {

@@ -425,7 +425,7 @@ impl Call {
                 tally.missing_rows += report.missing_rows.iter().map(Range::len).sum::<usize>();
             }
             Err(error) => {
-                let source = if let Error::UpdateInterrupted { source, .. } = error {
+                let source = if let Error::UpdateInterrupted { cause: source, .. } = error {
                     source
                 } else {
                     *error

@@ -761,7 +761,9 @@ fn running_out_of_descriptors_is_a_typed_error() {
             outcome
         };
         match sums_with(0).unwrap_err() {
-            Error::Os { source, .. } => assert_eq!(source.raw_os_error(), Some(libc::EMFILE)),
+            Error::Os { cause: source, .. } => {
+                assert_eq!(source.raw_os_error(), Some(libc::EMFILE))
+            }
             other => panic!("{other:?}"),
         }
         let report = sums_with(1).unwrap();

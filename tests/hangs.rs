@@ -412,7 +412,7 @@ fn a_row_that_never_ends_while_it_is_updated_is_as_it_was_or_filled() {
                         assert!(m.view().row(VICTIM).iter().all(|&x| x == -1.0));
                         vec![0..VICTIM, VICTIM + 1..N_ROWS]
                     }
-                    Err(Error::UpdateInterrupted { source, updated, torn }) => {
+                    Err(Error::UpdateInterrupted { cause: source, updated, torn }) => {
                         assert!(policy == Policy::Fail && torn.is_empty(), "{torn:?}");
                         match *source {
                             Error::PoisonedRows { rows } => {
@@ -453,7 +453,7 @@ fn an_update_that_a_deadline_ends_names_the_rows_that_are_new() {
                 row.iter_mut().skip(2).for_each(|x| *x += 0.5);
             });
         match outcome.unwrap_err() {
-            Error::UpdateInterrupted { source, updated, torn } => {
+            Error::UpdateInterrupted { cause: source, updated, torn } => {
                 assert!(matches!(*source, Error::DeadlineExceeded { .. }), "{source}");
                 assert_eq!((updated, torn.len()), (vec![0..20], 0));
                 for row in 0..N_ROWS {
@@ -565,7 +565,7 @@ fn of_the_rows_that_a_worker_may_still_write_to_nothing_is_promised() {
             kill(Pid::from_raw(worker), Signal::SIGKILL).unwrap();
             waitpid(Pid::from_raw(worker), None).unwrap();
             match outcome.unwrap_err() {
-                Error::UpdateInterrupted { source, updated, torn } => {
+                Error::UpdateInterrupted { cause: source, updated, torn } => {
                     assert!(matches!(*source, Error::WorkerUnkillable { .. }), "{source}");
                     assert!(updated.len() == 1 && updated[0] == (0..20), "{updated:?}");
                     assert!(torn.len() == 1 && torn[0] == (20..30), "{torn:?}");

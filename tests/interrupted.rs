@@ -66,7 +66,7 @@ fn claim(
     what: &str,
 ) -> (Vec<Range<usize>>, Vec<Range<usize>>, Error) {
     let (updated, torn, source) = match error {
-        Error::UpdateInterrupted { source, updated, torn } => (updated, torn, source),
+        Error::UpdateInterrupted { cause: source, updated, torn } => (updated, torn, source),
         plain => (Vec::new(), Vec::new(), Box::new(plain)),
     };
     for ranges in [&updated, &torn] {
@@ -406,7 +406,7 @@ fn the_rows_of_an_update_are_named_although_an_input_beside_it_was_truncated() {
                 row.mapv_inplace(|x| x + more);
             });
         match outcome.unwrap_err() {
-            Error::UpdateInterrupted { source, updated, .. } => {
+            Error::UpdateInterrupted { cause: source, updated, .. } => {
                 assert!(matches!(*source, Error::Truncated { .. }), "{source}");
                 assert_eq!(updated, [0..40]);
                 assert!((0..40).all(|row| is_new(&m, row)));
@@ -430,7 +430,7 @@ fn an_update_that_was_through_before_an_input_was_truncated_says_that_all_rows_a
             row.mapv_inplace(|x| x + 1_000_000);
         });
         match outcome.unwrap_err() {
-            Error::UpdateInterrupted { source, updated, torn } => {
+            Error::UpdateInterrupted { cause: source, updated, torn } => {
                 assert!(matches!(*source, Error::Truncated { .. }), "{source}");
                 assert_eq!((updated, torn), (std::iter::once(0..N_ROWS).collect(), vec![]));
                 assert!((0..N_ROWS).all(|row| is_new(&m, row)));

@@ -107,7 +107,7 @@ fn an_update_that_fails_while_workers_are_killed_says_what_every_row_is() {
                 let error = update(&mut m, round, |row| failing.contains(&row)).unwrap_err();
                 let what = format!("round {round}, rows {failing:?} fail: {error}");
                 let (source, updated) = match error {
-                    Error::UpdateInterrupted { source, updated, torn } => {
+                    Error::UpdateInterrupted { cause: source, updated, torn } => {
                         assert!(torn.is_empty(), "{what}");
                         interrupted += 1;
                         (*source, updated)

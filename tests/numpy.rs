@@ -65,10 +65,7 @@ fn a_segment_made_by_numpy_is_attached_written_and_never_removed() {
     );
     assert!(matches!(
         segment::remove(&name),
-        Err(Error::Npy {
-            source: HeaderError::NotSegment { data_offset: 128, expected: 4096 },
-            ..
-        })
+        Err(Error::Npy { cause: HeaderError::NotSegment { data_offset: 128, expected: 4096 }, .. })
     ));
     std::fs::remove_file(shm(&name)).unwrap();
 }
@@ -215,7 +212,7 @@ fn a_large_file_is_read_in_parallel_and_whole() {
 fn what_is_not_a_plain_f64_array_is_refused_by_name() {
     let read = |file: &str| SharedArray::<f64, Ix2>::from_npy_file(None, golden(file)).unwrap_err();
     let header = |file: &str| match read(file) {
-        Error::Npy { source, .. } => source,
+        Error::Npy { cause: source, .. } => source,
         other => panic!("{file}: {other}"),
     };
     assert_eq!(header("fortran_order.npy"), HeaderError::FortranOrder);
@@ -276,13 +273,13 @@ fn what_is_damaged_is_refused_by_attach_and_by_read_copy() {
         {
             let told_apart = match what {
                 "empty" | "cut in the magic" => {
-                    matches!(&error, Error::Npy { source: HeaderError::BadMagic { .. }, .. })
+                    matches!(&error, Error::Npy { cause: HeaderError::BadMagic { .. }, .. })
                 }
                 "cut in the header" => {
                     matches!(
                         &error,
                         Error::Npy {
-                            source: HeaderError::BeyondFile { end: 128, file_bytes: 100 },
+                            cause: HeaderError::BeyondFile { end: 128, file_bytes: 100 },
                             ..
                         }
                     )
@@ -304,7 +301,7 @@ fn data_where_no_double_may_lie_can_be_copied_and_not_be_attached_to() {
         .unwrap();
     let error = attach(&name).unwrap_err();
     let misaligned = HeaderError::Misaligned { data_offset: 127, align: 8 };
-    assert!(matches!(&error, Error::Npy { source, .. } if *source == misaligned), "{error}");
+    assert!(matches!(&error, Error::Npy { cause: source, .. } if *source == misaligned), "{error}");
     assert_eq!(SharedArray::<f64, Ix2>::read_copy(&name).unwrap(), golden_array());
     std::fs::remove_file(shm(&name)).unwrap();
 }

@@ -407,7 +407,7 @@ fn fill_everywhere(operations: &[&str]) {
 
 /// What ended an update, or the call itself.
 fn source(error: Error) -> Error {
-    if let Error::UpdateInterrupted { source, .. } = error { *source } else { error }
+    if let Error::UpdateInterrupted { cause: source, .. } = error { *source } else { error }
 }
 
 /// Fills one row of each of `values`' type, whether or not the output is the caller's.

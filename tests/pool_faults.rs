@@ -397,7 +397,7 @@ fn an_update_in_place_survives_a_death_or_says_what_it_has_changed() {
                                 assert!(times == 1 && report.deaths.len() == 1, "{report}");
                                 assert!((0..N_ROWS).all(is_updated), "{report}");
                             }
-                            Err(Error::UpdateInterrupted { source, updated, torn }) => {
+                            Err(Error::UpdateInterrupted { cause: source, updated, torn }) => {
                                 let what = format!("{source}: {updated:?}, torn {torn:?}");
                                 assert!(torn.iter().all(|rows| *rows == (14..15)), "{what}");
                                 let is_in = |ranges: &[std::ops::Range<usize>], row| {

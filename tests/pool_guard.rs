@@ -232,7 +232,7 @@ fn a_zygote_that_is_killed_during_an_update_leaves_an_account_of_the_rows() {
             })
         });
         match outcome.unwrap_err() {
-            Error::UpdateInterrupted { source, updated, torn } => {
+            Error::UpdateInterrupted { cause: source, updated, torn } => {
                 assert!(matches!(*source, Error::PoolBroken { .. }), "{source}");
                 for row in 0..200 {
                     let change = array.view()[[row, 0]] - before.view()[[row, 0]];

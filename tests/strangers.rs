@@ -173,7 +173,7 @@ fn whoever_cuts_an_array_of_a_call_is_told_on_and_kills_nobody_but_workers() {
                                 _ => false,
                             };
                             let told = match &error {
-                                Error::UpdateInterrupted { source, .. } => {
+                                Error::UpdateInterrupted { cause: source, .. } => {
                                     assert_eq!(
                                         role,
                                         Role::BesideUpdated,
@@ -219,7 +219,8 @@ fn an_array_that_is_cut_and_made_long_again_is_told_on() {
                         matches!(error, Error::Truncated { .. } | Error::HolesPunched { .. })
                     };
                     match error {
-                        Err(Error::UpdateInterrupted { source, .. }) if is_told(&source) => {}
+                        Err(Error::UpdateInterrupted { cause: source, .. }) if is_told(&source) => {
+                        }
                         Err(error) if is_told(&error) => {}
                         other => panic!("{what}: {other:?}"),
                     }

@@ -271,7 +271,7 @@ fn a_wait_that_only_the_number_is_refused_is_a_typed_error_and_no_hang() {
             return;
         }
         match harmed(&m, 2, |_| {}).unwrap_err() {
-            Error::Os { source, .. } => assert_eq!(source.raw_os_error(), Some(libc::EPERM)),
+            Error::Os { cause: source, .. } => assert_eq!(source.raw_os_error(), Some(libc::EPERM)),
             other => panic!("{other:?}"),
         }
     });

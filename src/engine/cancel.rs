@@ -45,7 +45,7 @@ impl CancelToken {
         let event = event.map_err(|source| Error::Os {
             action: "make",
             subject: "a cancel token".to_owned(),
-            source,
+            cause: source,
         })?;
         Ok(Self(Arc::new(event)))
     }

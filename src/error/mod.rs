@@ -22,13 +22,15 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Everything that can go wrong, by name and number.
 ///
-/// An error's text is complete: where there is a [`source`](std::error::Error::source), its text is
-/// part of it. Whoever prints a chain of sources sees the reason twice.
+/// An error's text is complete: the text of what caused it is part of it. So no error has a
+/// [`source`](std::error::Error::source), and a chain of sources prints no reason twice; what caused
+/// it is in the variant, as `cause`.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// A segment name that cannot be a file name directly under `/dev/shm`.
     #[error("segment name {name:?} is invalid: {reason}")]
+    #[non_exhaustive]
     InvalidName {
         /// The name as given.
         name: String,
@@ -44,6 +46,7 @@ pub enum Error {
             None => "another user's, or may not be opened); choose another name",
         }
     )]
+    #[non_exhaustive]
     NameInUse {
         /// The segment name.
         name: String,
@@ -55,12 +58,14 @@ pub enum Error {
     },
     /// No file of that name.
     #[error("no segment named {name:?} in /dev/shm")]
+    #[non_exhaustive]
     NameNotFound {
         /// The segment name.
         name: String,
     },
     /// The name leads to something that is not a regular file. Links are never followed.
     #[error("/dev/shm/{name} is a {kind}, not a shared-memory segment")]
+    #[non_exhaustive]
     NotRegular {
         /// The segment name.
         name: String,
@@ -69,6 +74,7 @@ pub enum Error {
     },
     /// The path leads to something that is not a file with contents.
     #[error("{path} is a {kind}, not a file", path = .path.display())]
+    #[non_exhaustive]
     NotAFile {
         /// The path.
         path: PathBuf,
@@ -80,6 +86,7 @@ pub enum Error {
         "segment {name:?} belongs to uid {owner_uid}, not to this process's uid {our_uid}; `read_copy` reads what its \
          mode allows"
     )]
+    #[non_exhaustive]
     NotOurs {
         /// The segment name.
         name: String,
@@ -90,6 +97,7 @@ pub enum Error {
     },
     /// The segment already has a name.
     #[error("the segment is already published as {name:?}; a segment has one name")]
+    #[non_exhaustive]
     AlreadyNamed {
         /// The name that it has.
         name: String,
@@ -99,6 +107,7 @@ pub enum Error {
     Nameless,
     /// The segment is in use by a live process, so it is not removed.
     #[error("segment {name:?} is in use by a live process")]
+    #[non_exhaustive]
     InUse {
         /// The segment name.
         name: String,
@@ -107,6 +116,7 @@ pub enum Error {
     #[error(
         "an array of shape {shape:?} with {element_bytes}-byte elements exceeds the address space"
     )]
+    #[non_exhaustive]
     ShapeOverflow {
         /// The shape asked for.
         shape: Vec<usize>,
@@ -118,6 +128,7 @@ pub enum Error {
         "/dev/shm is too small: {need} bytes needed, {available} of {total} available; free some, or enlarge it \
          (mount -o remount,size=..., docker run --shm-size=..., Kubernetes: emptyDir with medium Memory)"
     )]
+    #[non_exhaustive]
     ShmFull {
         /// Bytes needed.
         need: u64,
@@ -132,6 +143,7 @@ pub enum Error {
         "{need} bytes of memory needed, {available} available within {limit}; free some, or raise the limit \
          (docker run --memory=..., Kubernetes: resources.limits.memory, systemd: MemoryMax=)"
     )]
+    #[non_exhaustive]
     MemoryLimit {
         /// Bytes needed.
         need: u64,
@@ -145,6 +157,7 @@ pub enum Error {
         "{need} bytes of address space needed, {available} of {limit} available (RLIMIT_AS); raise the limit (ulimit -v), \
          or drop other arrays first"
     )]
+    #[non_exhaustive]
     AddressSpaceLimit {
         /// Bytes needed; for a segment of 2 MiB and more 2 MiB above its length.
         need: u64,
@@ -157,6 +170,7 @@ pub enum Error {
     #[error(
         "a file of {need} bytes exceeds this process's file size limit of {limit} bytes (RLIMIT_FSIZE, ulimit -f)"
     )]
+    #[non_exhaustive]
     FileSizeLimit {
         /// Bytes needed.
         need: u64,
@@ -164,15 +178,17 @@ pub enum Error {
         limit: u64,
     },
     /// The `.npy` header is damaged, foreign, or of a kind that is not supported.
-    #[error("{path}: {source}", path = .path.display())]
+    #[error("{path}: {cause}", path = .path.display())]
+    #[non_exhaustive]
     Npy {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
-        source: HeaderError,
+        cause: HeaderError,
     },
     /// The elements are of another type.
     #[error("{path}: holds dtype {found:?}, {expected:?} is wanted", path = .path.display())]
+    #[non_exhaustive]
     WrongDtype {
         /// The file.
         path: PathBuf,
@@ -183,6 +199,7 @@ pub enum Error {
     },
     /// The array has another number of dimensions.
     #[error("{path}: has {} dimensions (shape {shape:?}), {expected} wanted", .shape.len(), path = .path.display())]
+    #[non_exhaustive]
     WrongDimension {
         /// The file.
         path: PathBuf,
@@ -193,6 +210,7 @@ pub enum Error {
     },
     /// The file ends before the data that its header promises.
     #[error("{path}: truncated: {expected} bytes promised by the header, {actual} there", path = .path.display())]
+    #[non_exhaustive]
     Truncated {
         /// The file.
         path: PathBuf,
@@ -208,6 +226,7 @@ pub enum Error {
          the rest reads as zeros: make the array anew",
         path = .path.display()
     )]
+    #[non_exhaustive]
     HolesPunched {
         /// The file.
         path: PathBuf,
@@ -219,6 +238,7 @@ pub enum Error {
     /// The disk that a file was to be written to has not enough room. The half-written file was
     /// removed.
     #[error("no room for {path}: {need} bytes needed, {available} available", path = .path.display())]
+    #[non_exhaustive]
     DiskFull {
         /// The file that was to be written.
         path: PathBuf,
@@ -229,6 +249,7 @@ pub enum Error {
     },
     /// An array passed in has not the shape that the operation needs.
     #[error("the {what} has shape {found:?}, {expected:?} is needed")]
+    #[non_exhaustive]
     WrongShape {
         /// Which array.
         what: &'static str,
@@ -239,6 +260,7 @@ pub enum Error {
     },
     /// A selection reaches beyond an axis.
     #[error("{what} {index} asked for, but there are {len} (the first is 0)")]
+    #[non_exhaustive]
     SelectionOutOfRange {
         /// `row`, `column`, `index` (of another axis) or `axis`.
         what: &'static str,
@@ -251,6 +273,7 @@ pub enum Error {
     #[error(
         "input {input} has {found} rows, and input 0 has {expected}; inputs that are taken together need as many"
     )]
+    #[non_exhaustive]
     UnequalRows {
         /// Which input, counted from 0.
         input: usize,
@@ -261,12 +284,14 @@ pub enum Error {
     },
     /// An array without axes has no rows.
     #[error("input {input} has no axes, hence no rows; at least 1 axis is needed")]
+    #[non_exhaustive]
     NoRows {
         /// Which input, counted from 0.
         input: usize,
     },
     /// An accumulator that can hold nothing.
     #[error("the accumulator has {found} bytes (shape {shape:?}), at least {needed} are needed")]
+    #[non_exhaustive]
     EmptyAccumulator {
         /// Its shape; empty for a plain value.
         shape: Vec<usize>,
@@ -277,6 +302,7 @@ pub enum Error {
     },
     /// The sum of a row of integers does not fit the type of the sums.
     #[error("the sum of row {row} is {sum}, beyond the range of {dtype} ({min} to {max})")]
+    #[non_exhaustive]
     SumOverflow {
         /// The row; no lower one overflows.
         row: usize,
@@ -292,14 +318,15 @@ pub enum Error {
     /// An update in place failed when rows had been changed already: some, or, where an input was
     /// found cut at the end, all.
     #[error(
-        "the update failed: {source}; {}rows {} are updated, {}all others are as they were",
-        if matches!(**source, Error::UnguardedCrash { .. }) { "but for what that may have written, " } else { "" },
+        "the update failed: {cause}; {}rows {} are updated, {}all others are as they were",
+        if matches!(**cause, Error::UnguardedCrash { .. }) { "but for what that may have written, " } else { "" },
         Ranges(updated),
         Torn(torn)
     )]
+    #[non_exhaustive]
     UpdateInterrupted {
         /// What ended it.
-        source: Box<Error>,
+        cause: Box<Error>,
         /// The rows that are updated, in order.
         updated: Vec<Range<usize>>,
         /// The rows that were being updated: what they hold is unknown.
@@ -310,6 +337,7 @@ pub enum Error {
     ZeroWorkers,
     /// More workers than a claim word can name.
     #[error("{asked} workers asked for, at most {max} are possible")]
+    #[non_exhaustive]
     TooManyWorkers {
         /// The number asked for.
         asked: usize,
@@ -334,6 +362,7 @@ pub enum Error {
     PoolReentered,
     /// The pool can make no more calls.
     #[error("the pool is broken: {reason}; make another one")]
+    #[non_exhaustive]
     PoolBroken {
         /// What has happened to it.
         reason: String,
@@ -350,6 +379,7 @@ pub enum Error {
         "the kernel at address {address:#x} is not among the code that the pool's workers have: the library that it is in was loaded \
          after the pool was made (make the pool later, or another one)"
     )]
+    #[non_exhaustive]
     KernelNotInZygote {
         /// Its address.
         address: usize,
@@ -358,6 +388,7 @@ pub enum Error {
     #[error(
         "a call of {asked} arrays, at most {max} are possible on a pool (output and work space included): lay some of them side by side in one"
     )]
+    #[non_exhaustive]
     TooManyArrays {
         /// The number of arrays of the call.
         asked: usize,
@@ -366,16 +397,18 @@ pub enum Error {
     },
     /// Not a single worker could be forked.
     #[error("no worker could be forked: {0} (check ulimit -u, pids.max and free memory)")]
-    ForkFailed(#[source] io::Error),
+    ForkFailed(io::Error),
     /// A worker was forked, but a system call that it needs failed (a seccomp filter, or a limit),
     /// or it hung before it was ready.
     #[error("a worker could not do its work: {message}")]
+    #[non_exhaustive]
     WorkerSetup {
         /// What failed, and how.
         message: String,
     },
     /// The kernel panicked. No lower row failed.
     #[error("the kernel panicked on row {row}: {message} ({location})")]
+    #[non_exhaustive]
     KernelPanicked {
         /// The row it was called for.
         row: usize,
@@ -386,6 +419,7 @@ pub enum Error {
     },
     /// The kernel returned `Err`. No lower row failed.
     #[error("the kernel failed on row {row}: {message}")]
+    #[non_exhaustive]
     KernelFailed {
         /// The row it was called for.
         row: usize,
@@ -396,6 +430,7 @@ pub enum Error {
     /// [`Policy::Fail`](crate::Policy::Fail) the first that is found out; else more than one call
     /// goes on without.
     #[error("{}", Poisoned(.rows))]
+    #[non_exhaustive]
     PoisonedRows {
         /// The rows, in order.
         rows: Vec<FailedRow>,
@@ -406,6 +441,7 @@ pub enum Error {
         "{}; it may have written to any row before, so no row can be vouched for: run the call with guard(true)",
         Unguarded { row: *row, worker: *worker, cause, runs: *runs }
     )]
+    #[non_exhaustive]
     UnguardedCrash {
         /// The row that was running, if it is known.
         row: Option<usize>,
@@ -422,6 +458,7 @@ pub enum Error {
          stall_limit(...) finds a row that hangs){}",
         ThreadHint(*.caller_threads)
     )]
+    #[non_exhaustive]
     DeadlineExceeded {
         /// The deadline, from the beginning of the call.
         limit: Duration,
@@ -435,6 +472,7 @@ pub enum Error {
     },
     /// The call was cancelled.
     #[error("the call was cancelled with {rows_done} of {rows_total} rows done")]
+    #[non_exhaustive]
     Cancelled {
         /// Rows done.
         rows_done: usize,
@@ -447,6 +485,7 @@ pub enum Error {
     #[error(
         "worker {pid} is not dead {waited:?} after SIGKILL: it hangs in the operating system; the output of the call must not be used, as it may still change"
     )]
+    #[non_exhaustive]
     WorkerUnkillable {
         /// Its process id.
         pid: i32,
@@ -455,6 +494,7 @@ pub enum Error {
     },
     /// A worker of an earlier call on this array did not die, and may still write to it.
     #[error("{path}: a worker of an earlier call does not die and may still write to it; drop this array", path = .path.display())]
+    #[non_exhaustive]
     Abandoned {
         /// The file.
         path: PathBuf,
@@ -463,6 +503,7 @@ pub enum Error {
     #[error(
         "missing rows cannot be filled with {value}: the output is of dtype {dtype:?} and has no such value (0.1 is no f32, 0.1f32 is)"
     )]
+    #[non_exhaustive]
     UnfitFill {
         /// The value.
         value: String,
@@ -473,6 +514,7 @@ pub enum Error {
     #[error(
         "{deaths} workers ended with no block finished in between (rows {rows:?} are unfinished); the last {cause}"
     )]
+    #[non_exhaustive]
     WorkersKeepDying {
         /// Ends of workers since a block was last finished.
         deaths: usize,
@@ -485,19 +527,21 @@ pub enum Error {
     #[error(
         "the control block was overwritten in block {block}; a kernel writes where it must not"
     )]
+    #[non_exhaustive]
     ControlCorrupted {
         /// The block whose word is nonsense.
         block: usize,
     },
     /// A system call failed in a way that no other variant names.
-    #[error("cannot {action} {subject}: {source}")]
+    #[error("cannot {action} {subject}: {cause}")]
+    #[non_exhaustive]
     Os {
         /// What was attempted: `open`, `map`, ...
         action: &'static str,
         /// On what.
         subject: String,
         /// The system's answer.
-        source: io::Error,
+        cause: io::Error,
     },
 }
 
@@ -583,7 +627,7 @@ impl Error {
             | Self::WorkersKeepDying { .. }
             | Self::WorkerUnkillable { .. } => ErrorKind::Workers,
             Self::DeadlineExceeded { .. } | Self::Cancelled { .. } => ErrorKind::Interrupted,
-            Self::UpdateInterrupted { source, .. } => source.kind(),
+            Self::UpdateInterrupted { cause: source, .. } => source.kind(),
             Self::Os { .. } => ErrorKind::System,
         }
     }
@@ -600,7 +644,7 @@ impl Error {
 
     /// A wait for workers has failed.
     pub(crate) fn of_watching(source: io::Error) -> Self {
-        Self::Os { action: "watch", subject: "the workers".to_owned(), source }
+        Self::Os { action: "watch", subject: "the workers".to_owned(), cause: source }
     }
 }
 
@@ -665,5 +709,38 @@ impl fmt::Display for Unguarded<'_> {
         } else {
             Ok(())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error as _;
+
+    use super::*;
+
+    #[test]
+    fn the_cause_is_in_the_text_and_no_source_repeats_it() {
+        let cause = || io::Error::from_raw_os_error(libc::EMFILE);
+        let header = HeaderError::FortranOrder;
+        let os = || Error::Os { action: "open", subject: "/x".to_owned(), cause: cause() };
+        let (updated, torn) = (vec![0..3], Vec::new());
+        let errors = [
+            (Error::Npy { path: "/x".into(), cause: header.clone() }, header.to_string()),
+            (Error::UpdateInterrupted { cause: Box::new(os()), updated, torn }, os().to_string()),
+            (Error::ForkFailed(cause()), cause().to_string()),
+            (os(), cause().to_string()),
+        ];
+        for (error, cause) in errors {
+            assert!(error.to_string().contains(&cause), "{error}");
+            assert!(error.source().is_none(), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_interrupted_update_is_of_the_kind_of_its_cause() {
+        let (updated, torn) = (vec![0..3], Vec::new());
+        let cause = Box::new(Error::Cancelled { rows_done: 3, rows_total: 9 });
+        let error = Error::UpdateInterrupted { cause, updated, torn };
+        assert_eq!(error.kind(), ErrorKind::Interrupted);
     }
 }

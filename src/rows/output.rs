@@ -410,7 +410,7 @@ fn room_for<T>(len: usize) -> Result<Vec<T>> {
     buffer.try_reserve_exact(len).map_err(|_| Error::Os {
         action: "hold",
         subject: format!("a guarded block of {} bytes of output", len * size_of::<T>()),
-        source: io::ErrorKind::OutOfMemory.into(),
+        cause: io::ErrorKind::OutOfMemory.into(),
     })?;
     Ok(buffer)
 }

@@ -41,7 +41,7 @@ impl<'v, A: Element, D: RemoveAxis> RowReader<'v, A, D> {
             buffer.try_reserve_exact(len).map_err(|_| Error::Os {
                 action: "hold",
                 subject: format!("a row of {row_len} elements that do not lie on end"),
-                source: std::io::ErrorKind::OutOfMemory.into(),
+                cause: std::io::ErrorKind::OutOfMemory.into(),
             })?;
         }
         Ok(Self { input, row_len, buffer: RefCell::new(buffer) })

@@ -224,7 +224,7 @@ fn run_here(
 /// Whether a worker of the call may still write to the output.
 fn is_unkillable(error: &Error) -> bool {
     match error {
-        Error::UpdateInterrupted { source, .. } => is_unkillable(source),
+        Error::UpdateInterrupted { cause: source, .. } => is_unkillable(source),
         _ => matches!(error, Error::WorkerUnkillable { .. }),
     }
 }
@@ -244,11 +244,11 @@ fn rows_to_fill(report: &Report, in_place: bool) -> Vec<Range<usize>> {
 fn truncated_error(truncated: Error, ran: Result<Report>, rows_are_there: bool) -> Error {
     match ran {
         Err(Error::UpdateInterrupted { updated, torn, .. }) if rows_are_there => {
-            Error::UpdateInterrupted { source: Box::new(truncated), updated, torn }
+            Error::UpdateInterrupted { cause: Box::new(truncated), updated, torn }
         }
         Ok(report) if rows_are_there && report.rows > 0 => {
             let (updated, torn) = (std::iter::once(0..report.rows).collect(), Vec::new());
-            Error::UpdateInterrupted { source: Box::new(truncated), updated, torn }
+            Error::UpdateInterrupted { cause: Box::new(truncated), updated, torn }
         }
         _ => truncated,
     }

@@ -22,7 +22,11 @@ pub(super) fn shm_error(file: &File, need: u64, source: io::Error) -> Error {
 /// `ENOSPC` is no shortage, and stays what it is.
 pub(super) fn shm_error_beside(file: &File, need: u64, taken: u64, source: io::Error) -> Error {
     if source.raw_os_error() != Some(libc::ENOSPC) {
-        return Error::Os { action: "reserve memory in", subject: SHM_DIR.to_owned(), source };
+        return Error::Os {
+            action: "reserve memory in",
+            subject: SHM_DIR.to_owned(),
+            cause: source,
+        };
     }
     let room = file::free_space(file).unwrap_or(file::FreeSpace { available: 0, total: 0 });
     Error::ShmFull { need, available: room.available.saturating_add(taken), total: room.total }

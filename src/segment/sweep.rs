@@ -229,7 +229,7 @@ fn open_segment(name: &str) -> Result<NpyFile> {
     }
     Err(Error::Npy {
         path: npy.path,
-        source: HeaderError::NotSegment { data_offset, expected: DATA_OFFSET },
+        cause: HeaderError::NotSegment { data_offset, expected: DATA_OFFSET },
     })
 }
 

@@ -73,7 +73,7 @@ impl Failure {
     /// fatal to their workers.
     pub(crate) fn into_json(self) -> Self {
         let failed = match &self {
-            Self::Library(Error::PoisonedRows { rows }) => {
+            Self::Library(Error::PoisonedRows { rows, .. }) => {
                 rows.iter().map(json::failed_row).collect()
             }
             _ => Vec::new(),
@@ -105,7 +105,7 @@ fn with_advice(error: &Error) -> String {
             "--deadline {limit:?} was over with {rows_done} of {rows_total} rows done; give it longer, keep those that are done \
              with --on-poison nan, or find a row that hangs with --stall"
         ),
-        Error::PoisonedRows { rows } => {
+        Error::PoisonedRows { rows, .. } => {
             let all: Vec<String> = rows.iter().take(SHOWN).map(ToString::to_string).collect();
             let more =
                 if rows.len() > SHOWN { format!("; {} in all", rows.len()) } else { String::new() };
@@ -129,6 +129,14 @@ fn with_advice(error: &Error) -> String {
 /// So many rows are named in an error.
 const SHOWN: usize = 5;
 
+/// What to do about a sum of integers that does not fit.
+pub(crate) const SUM_OVERFLOW_ADVICE: &str =
+    "rows count from 0; sums of doubles have no end: in numpy, a.astype('<f8')";
+
+/// What to do about a vector that does not fit the matrix.
+pub(crate) const WRONG_SHAPE_ADVICE: &str =
+    "as many elements are needed as there are columns (rowfork info shows shapes)";
+
 fn advice(error: &Error) -> Option<&'static str> {
     Some(match error {
         Error::InvalidName { .. } => "a name is what stands after /dev/shm/, as in shm:prices",
@@ -151,19 +159,15 @@ fn advice(error: &Error) -> Option<&'static str> {
             "take a part of it, as in numpy: a.real"
         }
         Error::WrongDtype { .. } => "convert it, as in numpy: a.astype('<f8')",
-        Error::SumOverflow { .. } => {
-            "rows count from 0; sums of doubles have no end: in numpy, a.astype('<f8')"
-        }
+        Error::SumOverflow { .. } => SUM_OVERFLOW_ADVICE,
         Error::NotOurs { .. } => "its owner can give leave (chmod), or be asked for a copy",
-        Error::WrongShape { .. } => {
-            "as many elements are needed as there are columns (rowfork info shows shapes)"
-        }
-        Error::Npy { source, .. } => return of_header(source),
+        Error::WrongShape { .. } => WRONG_SHAPE_ADVICE,
+        Error::Npy { cause: source, .. } => return of_header(source),
         // Segments, and answers in the making, lie there.
         Error::Os { subject, .. } if subject.starts_with("/dev/shm") => {
             "rowfork doctor says what is wrong with /dev/shm"
         }
-        Error::Os { source, .. } => return of_system(source),
+        Error::Os { cause: source, .. } => return of_system(source),
         _ => return None,
     })
 }

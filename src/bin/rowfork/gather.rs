@@ -2,7 +2,7 @@
 //! at a time, and handed to what wants rows on end.
 
 use ndarray::{ArrayView1, ArrayViewMut1, Axis, Ix2};
-use rowfork::{Block, Element, Error};
+use rowfork::{Block, Element};
 
 /// So many bytes of rows are gathered at a time: they stay in the first cache.
 const GATHERED_BYTES: usize = 16 << 10;
@@ -38,22 +38,17 @@ pub(crate) fn gathered<A: Element, T: Element, E: Verdict>(
 /// follow.
 const OVERFLOW: &str = "overflow ";
 
-/// The error of a call that [`gathered`] rows, in the words of the same on rows as they lie.
-pub(crate) fn in_words<T: Element>(error: Error) -> Error {
-    let found = match &error {
-        Error::KernelFailed { message, .. } => {
-            message.strip_prefix(OVERFLOW).and_then(|rest| rest.split_once(' '))
-        }
-        _ => None,
-    };
-    let Some((Ok(row), Ok(sum))) = found.map(|(row, sum)| (row.parse(), sum.parse())) else {
-        return error;
-    };
-    if T::DESCR == i64::DESCR {
-        Error::SumOverflow { row, sum, dtype: "int64", min: i64::MIN.into(), max: i64::MAX.into() }
+/// The text of the library's `SumOverflow` for the words of a kernel that [`gathered`] rows, if they
+/// are about a sum: rows count from `first_row` on.
+pub(crate) fn overflow_text<T: Element>(message: &str, first_row: usize) -> Option<String> {
+    let (row, sum) = message.strip_prefix(OVERFLOW)?.split_once(' ')?;
+    let row = row.parse::<usize>().ok()? + first_row;
+    let (dtype, min, max) = if T::DESCR == i64::DESCR {
+        ("int64", i64::MIN.to_string(), i64::MAX.to_string())
     } else {
-        Error::SumOverflow { row, sum, dtype: "uint64", min: 0, max: u64::MAX.into() }
-    }
+        ("uint64", u64::MIN.to_string(), u64::MAX.to_string())
+    };
+    Some(format!("the sum of row {row} is {sum}, beyond the range of {dtype} ({min} to {max})"))
 }
 
 /// What may come of a function on slices: nothing that could go wrong, or a sum that does not fit,

@@ -134,11 +134,11 @@ impl<A: Element> Matrix<A> {
 }
 
 fn is_misaligned(error: &Error) -> bool {
-    matches!(error, Error::Npy { source: HeaderError::Misaligned { .. }, .. })
+    matches!(error, Error::Npy { cause: HeaderError::Misaligned { .. }, .. })
 }
 
 fn may_be_mapped(error: &Error) -> bool {
-    let denied = |error: &Error| matches!(error, Error::Os { source, .. } if source.kind() == io::ErrorKind::PermissionDenied);
+    let denied = |error: &Error| matches!(error, Error::Os { cause: source, .. } if source.kind() == io::ErrorKind::PermissionDenied);
     is_misaligned(error) || denied(error) || matches!(error, Error::NotOurs { .. })
 }
 

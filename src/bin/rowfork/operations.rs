@@ -9,7 +9,7 @@ use rowfork::{
 use crate::args::{Form, Kind, OnPoison, RowArgs};
 use crate::deliver::Answer;
 use crate::element::with_element;
-use crate::failure::Failure;
+use crate::failure::{Failure, SUM_OVERFLOW_ADVICE, WRONG_SHAPE_ADVICE};
 use crate::gather::{self, gathered};
 use crate::input::{self, Matrix, Part};
 use crate::progress::RowBar;
@@ -36,6 +36,7 @@ macro_rules! on_workers {
             None => $workers.told(rowfork::fork()).$method($($argument),+),
             Some(pool) => $workers.told(pool.call()).$method($($argument),+),
         }
+        .map_err(Failure::from)
     };
 }
 
@@ -169,7 +170,7 @@ impl<'a> Workers<'a> {
 /// A value of each row, delivered where it was asked for.
 fn answer<A: Element, T: Element>(
     args: &RowArgs,
-    work: impl Fn(&Workers<'_>, &Part<'_, A>, &mut SharedArray<T, Ix1>) -> rowfork::Result<Report>,
+    work: impl Fn(&Workers<'_>, &Part<'_, A>, &mut SharedArray<T, Ix1>) -> Result<Report, Failure>,
 ) -> Result<(), Failure> {
     let matrix = Matrix::<A>::open(&args.input)?;
     let part = matrix.part(args.rows.as_ref(), args.columns.as_ref())?;
@@ -177,7 +178,7 @@ fn answer<A: Element, T: Element>(
     let bar = RowBar::new((part.selection.shape()[1] * size_of::<A>()) as u64, args.quiet);
     let report = signals::while_noting(|token| {
         let done = work(&Workers::new(args, &bar, token)?, &part, answer.values());
-        done.map_err(|error| of_the_input(gather::in_words::<T>(error), part.first_row))
+        done.map_err(|failure| of_the_input(failure, gather::overflow_text::<T>, part.first_row))
     })?;
     drop(bar);
     answer.deliver()?;
@@ -190,29 +191,42 @@ fn answer<A: Element, T: Element>(
     Ok(())
 }
 
-/// An error that names rows, which count from the first that was asked for, with their places in
-/// the input.
-fn of_the_input(mut error: Error, first_row: usize) -> Error {
+/// A failure that names rows, which count from the first that was asked for, with their places in
+/// the input. `overflow_text` knows the words of a kernel that gathers columns.
+fn of_the_input(
+    failure: Failure,
+    overflow_text: impl Fn(&str, usize) -> Option<String>,
+    first_row: usize,
+) -> Failure {
+    let Failure::Library(mut error) = failure else { return failure };
+    if let Error::KernelFailed { message, .. } = &error
+        && let Some(text) = overflow_text(message, first_row)
+    {
+        return Failure::Said(format!("{text}; {SUM_OVERFLOW_ADVICE}"));
+    }
     match &mut error {
         Error::SumOverflow { row, .. }
         | Error::KernelFailed { row, .. }
         | Error::KernelPanicked { row, .. } => {
             *row += first_row;
         }
-        Error::PoisonedRows { rows } => rows.iter_mut().for_each(|failed| failed.row += first_row),
+        Error::PoisonedRows { rows, .. } => {
+            for failed in rows {
+                failed.row += first_row;
+            }
+        }
         _ => {}
     }
-    error
+    Failure::Library(error)
 }
 
 /// As the library checks the vector of a call.
-fn check_len(vector: &SharedArray<f64, Ix1>, n_columns: usize) -> rowfork::Result<()> {
+fn check_len(vector: &SharedArray<f64, Ix1>, n_columns: usize) -> Result<(), Failure> {
     if vector.len() == n_columns {
         return Ok(());
     }
-    Err(Error::WrongShape {
-        what: "vector",
-        expected: vec![n_columns],
-        found: vector.shape().to_vec(),
-    })
+    let found = vector.shape();
+    Err(Failure::Said(format!(
+        "the vector has shape {found:?}, [{n_columns}] is needed; {WRONG_SHAPE_ADVICE}"
+    )))
 }

@@ -101,7 +101,7 @@ type Lines = Vec<(&'static str, String)>;
 fn of_segment(name: &str) -> rowfork::Result<Lines> {
     let segment = match segment::info(name) {
         // NumPy's, or somebody else's: what its header says is all there is to say.
-        Err(Error::Npy { source: HeaderError::NotSegment { .. }, .. }) => {
+        Err(Error::Npy { cause: HeaderError::NotSegment { .. }, .. }) => {
             let mut lines = of_header(name.to_owned(), NpyInfo::of_segment(name)?);
             lines.push((
                 "made by",

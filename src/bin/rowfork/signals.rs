@@ -91,8 +91,8 @@ fn exit_code() -> Option<u8> {
 
 /// Does what has to be tidied up after: workers, names. A signal cancels it by the token that
 /// `work` is given, if there is one.
-pub(crate) fn while_noting<T>(
-    work: impl FnOnce(Option<&CancelToken>) -> rowfork::Result<T>,
+pub(crate) fn while_noting<T, E: Into<Failure>>(
+    work: impl FnOnce(Option<&CancelToken>) -> Result<T, E>,
 ) -> Result<T, Failure> {
     rule(Rule::Note);
     let done = work(TOKEN.get());
@@ -102,7 +102,7 @@ pub(crate) fn while_noting<T>(
     // A call that goes on without rows is no error when it is cancelled, and one that was over no
     // longer is.
     check()?;
-    Ok(done?)
+    done.map_err(E::into)
 }
 
 /// From here on signals are only noted: there is something that this process has to take away.

@@ -49,7 +49,7 @@ pub(crate) fn update_outcome(
     if updated.is_empty() && torn.is_empty() {
         return source;
     }
-    Error::UpdateInterrupted { source: Box::new(source), updated, torn }
+    Error::UpdateInterrupted { cause: Box::new(source), updated, torn }
 }
 
 #[cfg(test)]

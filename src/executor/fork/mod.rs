@@ -103,7 +103,7 @@ impl Run for PerCall {
             SharedPages::new(Control::bytes(n_blocks, n_workers)).map_err(|source| Error::Os {
                 action: "map",
                 subject: format!("the control block for {n_blocks} blocks and {n_workers} workers"),
-                source,
+                cause: source,
             })?;
         worker::install_panic_hook();
         let key = CallKey { nonce: RandomState::new().build_hasher().finish(), number: 0 };
@@ -160,7 +160,7 @@ impl Spawn for ForkHere<'_> {
                 _ => Error::Os {
                     action: "open a pidfd for",
                     subject: format!("worker {pid}"),
-                    source,
+                    cause: source,
                 },
             }
         })

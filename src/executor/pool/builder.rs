@@ -307,7 +307,7 @@ fn resources(workers: usize) -> Result<(PoolResources, ChildEnds)> {
 }
 
 fn os(action: &'static str, subject: &'static str) -> impl FnOnce(io::Error) -> Error {
-    move |source| Error::Os { action, subject: subject.to_owned(), source }
+    move |source| Error::Os { action, subject: subject.to_owned(), cause: source }
 }
 
 /// Has a worker in every slot, and waits until all are ready.
@@ -362,6 +362,10 @@ fn fork_zygote(shared: &PoolShared<'_>) -> Result<ChildFd> {
     drop(registry);
     ChildFd::open(pid).map_err(|source| {
         process::reap_by_pid(pid, Duration::ZERO);
-        Error::Os { action: "open a pidfd for", subject: format!("the zygote {pid}"), source }
+        Error::Os {
+            action: "open a pidfd for",
+            subject: format!("the zygote {pid}"),
+            cause: source,
+        }
     })
 }

@@ -191,7 +191,7 @@ impl WorkerTable {
                 return Err(Error::Os {
                     action: "send segments to",
                     subject: format!("the worker in slot {slot}"),
-                    source,
+                    cause: source,
                 });
             }
         }

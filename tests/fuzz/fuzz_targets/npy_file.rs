@@ -66,7 +66,7 @@ fn read<A: Element>(path: &Path, bytes: &[u8], info: &NpyInfo) -> bool {
     // SAFETY: nobody else knows the file.
     let mapped = match unsafe { SharedArray::<A, IxDyn>::map_npy_file(path) } {
         Ok(mapped) => Some(mapped),
-        Err(Error::Npy { source: HeaderError::Misaligned { .. }, .. }) => None,
+        Err(Error::Npy { cause: HeaderError::Misaligned { .. }, .. }) => None,
         Err(error) => {
             tell(&error);
             return false;

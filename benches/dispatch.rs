@@ -88,7 +88,7 @@ impl Job {
     ) {
         assert_eq!(view(&work(&self.matrix)), self.expected, "{id:?}");
         group.bench_function(BenchmarkId::new(id[0], id[1]), |bencher| {
-            bencher.iter(|| work(black_box(&self.matrix)))
+            bencher.iter(|| work(black_box(&self.matrix)));
         });
     }
 

@@ -109,7 +109,7 @@ fn claims(
     let by_fork = &mut || drop(fork.row_sums_into(&uniform, &mut forked).expect("sums"));
     let by_pool = &mut || drop(pool.row_sums_into(&uniform, &mut pooled).expect("sums"));
     pairs.measure("control: exact by threads, to itself", threads, &mut || {
-        threads_exact(&rows, others)
+        threads_exact(&rows, others);
     });
     pairs.measure("control: exact by fork, to itself", by_fork, &mut || {
         drop(fork.row_sums_into(&uniform, &mut again).expect("sums"));
@@ -119,18 +119,18 @@ fn claims(
     });
     pairs.measure("exact by threads, to the ceiling", threads, &mut || way.read(elements));
     pairs.measure("exact by threads, to rayon + ndarray", threads, &mut || {
-        rayon_ndarray(&rows, others)
+        rayon_ndarray(&rows, others);
     });
     pairs.measure("exact by threads, to rayon + slices", threads, &mut || {
-        rayon_slices(&rows, others)
+        rayon_slices(&rows, others);
     });
     pairs.measure("exact by fork, to threads", by_fork, threads);
     pairs.measure("exact by fork, to rayon + ndarray", by_fork, &mut || {
-        rayon_ndarray(&rows, others)
+        rayon_ndarray(&rows, others);
     });
     pairs.measure("exact by pool, to threads", by_pool, threads);
     pairs.measure("exact by pool, to rayon + ndarray", by_pool, &mut || {
-        rayon_ndarray(&rows, others)
+        rayon_ndarray(&rows, others);
     });
     pairs.measure("exact by pool, to fork", by_pool, by_fork);
     for data in &DATA[1..] {

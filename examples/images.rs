@@ -49,7 +49,7 @@ fn main() -> Result<(), rowfork::Error> {
     // An image per image, of another shape: the output is n x 32 x 32.
     let thumbnails =
         rowfork::fork().transform_rows(&images, (HEIGHT / 2, WIDTH / 2), |image, small| {
-            halve(&image, small)
+            halve(&image, small);
         })?;
     assert_eq!(thumbnails.shape(), [n_images, HEIGHT / 2, WIDTH / 2]);
 

@@ -51,7 +51,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             rows.axis_iter(Axis(0))
                 .into_par_iter()
                 .map(|row| row.sum())
-                .collect_into_vec(&mut by_rayon)
+                .collect_into_vec(&mut by_rayon);
         },
         &mut || Zip::from(&mut by_row[..]).and(rows.rows()).for_each(|sum, row| *sum = row.sum()),
     ]);

@@ -39,7 +39,6 @@ pub enum DeathCause {
     /// It was killed by this signal (9 is SIGKILL: another process, or the kernel's OOM killer).
     Signalled(i32),
     /// It touched memory that it may not touch (SIGSEGV, SIGBUS).
-    #[non_exhaustive]
     MemoryFault {
         /// 11 is SIGSEGV, 7 is SIGBUS.
         signal: i32,
@@ -50,7 +49,6 @@ pub enum DeathCause {
         read_only_segment: Option<String>,
     },
     /// The kernel panicked.
-    #[non_exhaustive]
     Panicked {
         /// The panic message, cut at 3 KiB.
         message: String,
@@ -58,13 +56,11 @@ pub enum DeathCause {
         location: String,
     },
     /// The kernel returned `Err`.
-    #[non_exhaustive]
     Failed {
         /// The error's text, cut at 3 KiB.
         message: String,
     },
     /// It finished no row for as long as the stall limit allows, and was killed for it.
-    #[non_exhaustive]
     Stalled {
         /// The stall limit.
         limit: Duration,

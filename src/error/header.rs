@@ -8,14 +8,12 @@ use std::fmt;
 pub enum HeaderError {
     /// The file does not start with the magic bytes of the format.
     #[error("not a .npy file: {}", Beginning(.found))]
-    #[non_exhaustive]
     BadMagic {
         /// The first bytes, at most 6.
         found: Vec<u8>,
     },
     /// A version of the format that does not exist yet.
     #[error("format version {major}.{minor}; 1.0, 2.0 and 3.0 are known")]
-    #[non_exhaustive]
     BadVersion {
         /// The major version found.
         major: u8,
@@ -24,7 +22,6 @@ pub enum HeaderError {
     },
     /// A header longer than any sensible one, so that it is not even read.
     #[error("header of {len} bytes; at most {limit} are accepted")]
-    #[non_exhaustive]
     TooLong {
         /// The length that the file claims.
         len: u64,
@@ -33,7 +30,6 @@ pub enum HeaderError {
     },
     /// The file ends inside its header.
     #[error("the header ends at byte {end}, but the file has {file_bytes} bytes")]
-    #[non_exhaustive]
     BeyondFile {
         /// Where the header should end.
         end: u64,
@@ -42,7 +38,6 @@ pub enum HeaderError {
     },
     /// A byte that no header of a plain array contains.
     #[error("byte {byte:#04x} at header offset {at} is not ASCII")]
-    #[non_exhaustive]
     NotAscii {
         /// The byte.
         byte: u8,
@@ -51,7 +46,6 @@ pub enum HeaderError {
     },
     /// The header is not the Python dictionary that it should be.
     #[error("malformed header at offset {at}: {expected} expected")]
-    #[non_exhaustive]
     Malformed {
         /// Offset in the header's text.
         at: usize,
@@ -60,21 +54,18 @@ pub enum HeaderError {
     },
     /// A key is not there.
     #[error("the header has no key {key:?}")]
-    #[non_exhaustive]
     MissingKey {
         /// The key.
         key: &'static str,
     },
     /// A key that the format does not have.
     #[error("unknown header key {key:?}")]
-    #[non_exhaustive]
     UnknownKey {
         /// The key.
         key: String,
     },
     /// A key is there twice.
     #[error("header key {key:?} is there twice")]
-    #[non_exhaustive]
     DuplicateKey {
         /// The key.
         key: String,
@@ -84,21 +75,18 @@ pub enum HeaderError {
     FortranOrder,
     /// The elements have the other byte order.
     #[error("dtype {descr:?} is big endian; save it as little endian (array.astype('{}'))", .descr.replace('>', "<"))]
-    #[non_exhaustive]
     BigEndian {
         /// The `descr` found.
         descr: String,
     },
     /// The elements are pickled Python objects.
     #[error("dtype {descr:?} holds Python objects, not numbers; save it with a numeric dtype")]
-    #[non_exhaustive]
     ObjectDtype {
         /// The `descr` found.
         descr: String,
     },
     /// The shape's number of bytes does not fit the address space.
     #[error("shape {shape:?} with {element_bytes}-byte elements exceeds the address space")]
-    #[non_exhaustive]
     ShapeOverflow {
         /// The shape found.
         shape: Vec<u64>,
@@ -107,7 +95,6 @@ pub enum HeaderError {
     },
     /// The data do not start at a multiple of the element's alignment.
     #[error("data start at byte {data_offset}, not at a multiple of {align}")]
-    #[non_exhaustive]
     Misaligned {
         /// Where they start.
         data_offset: usize,
@@ -118,7 +105,6 @@ pub enum HeaderError {
     #[error(
         "data start at byte {data_offset}, in a rowfork segment at {expected}: some other program made this file"
     )]
-    #[non_exhaustive]
     NotSegment {
         /// Where they start.
         data_offset: usize,

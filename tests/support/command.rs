@@ -37,7 +37,7 @@ impl Ran {
 
 /// `rowfork`, with nothing on standard input.
 pub(crate) fn command(args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
-    let mut command = Command::new(crate::support::rowfork_path());
+    let mut command = Command::new(super::rowfork_path());
     command.args(args).stdin(Stdio::null());
     command
 }

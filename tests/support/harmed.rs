@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use ndarray::{Ix1, Ix2};
 use rowfork::{SharedArray, fork};
 
-use crate::shared::SharedWord;
+use super::shared::SharedWord;
 
 pub(crate) fn matrix(n_rows: usize, n_columns: usize) -> SharedArray<f64, Ix2> {
     SharedArray::from_shape_fn(None, (n_rows, n_columns), |(i, j)| (i * 7 + j) as f64 * 0.1)

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
@@ -38,10 +38,33 @@ macro_rules! isolated_tests {
     )*};
 }
 
+/// The tests of a binary run side by side, but for some that have the machine to themselves.
+static MACHINE: RwLock<()> = RwLock::new(());
+
+/// Held by a test that runs beside others.
+fn beside_others() -> RwLockReadGuard<'static, ()> {
+    MACHINE.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Held by a test that needs so much of the machine that others would be late: waits until no
+/// isolated test of this binary runs, and keeps them from starting.
+pub(crate) fn without_others() -> RwLockWriteGuard<'static, ()> {
+    MACHINE.write().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Runs a test in a process of its own. `body` is a closure in the test's function: its type has
 /// the test's name.
-pub(crate) fn isolated<F: FnOnce()>(body: F) {
-    let name = test_of_closure::<F>();
+pub(crate) fn isolated(body: impl FnOnce()) {
+    run_isolated(body, beside_others);
+}
+
+/// The same for a test beside which no isolated test of this binary runs.
+pub(crate) fn isolated_without_others(body: impl FnOnce()) {
+    run_isolated(body, without_others);
+}
+
+fn run_isolated<T>(body: impl FnOnce(), place: impl FnOnce() -> T) {
+    let name = name_of(&body).strip_suffix("::{{closure}}").expect("a closure");
     if std::env::var_os(MARK).is_some() {
         failpoints::throw_by_environment();
         let before = Belongings::of_this_process();
@@ -53,7 +76,8 @@ pub(crate) fn isolated<F: FnOnce()>(body: F) {
         );
         return;
     }
-    let (succeeded, output) = output_within(alone(name), WATCHDOG);
+    let _place = place();
+    let (succeeded, output) = output_within(command_of(name), WATCHDOG);
     for line in output.lines() {
         // The harness begins the first line with the test's name.
         if let Some(at) = line.find("SKIPPED").or_else(|| line.find("FIGURE")) {
@@ -65,15 +89,14 @@ pub(crate) fn isolated<F: FnOnce()>(body: F) {
     assert!(succeeded, "{name} failed in its own process:\n{output}");
 }
 
-/// The name of the function that a closure stands in, as the harness has it: without the crate.
-fn test_of_closure<F>() -> &'static str {
-    let closure = std::any::type_name::<F>();
-    let test = closure.strip_suffix("::{{closure}}").expect("a closure");
-    test.split_once("::").map_or(test, |(_crate, name)| name)
+/// The name of a test's function as the harness has it: with its modules and without the crate.
+pub(crate) fn name_of<F>(_test: F) -> &'static str {
+    let path = std::any::type_name::<F>().trim_start_matches('&');
+    path.split_once("::").map_or(path, |(_crate, name)| name)
 }
 
 /// One test of this binary, in a process of its own.
-fn alone(name: &str) -> Command {
+fn command_of(name: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().expect("own path"));
     command
         .args([name, "--exact", "--nocapture", "--include-ignored", "--test-threads=1"])
@@ -84,7 +107,7 @@ fn alone(name: &str) -> Command {
 /// Sees that a test of this binary fails when a failpoint takes a protection away. Where the test
 /// itself is skipped, this is skipped, too.
 pub(crate) fn fails_without(failpoint: Failpoint, test: &str) {
-    let mut command = alone(test);
+    let mut command = command_of(test);
     command.env(failpoints::VARIABLE, failpoint.to_string()).env("RUST_BACKTRACE", "0");
     let (succeeded, output) = output_within(command, SHORT_WATCHDOG);
     assert!(output.contains("running 1 test"), "no test of the name {test}:\n{output}");
@@ -98,6 +121,10 @@ pub(crate) fn fails_without(failpoint: Failpoint, test: &str) {
 /// Sees it for each failpoint and the test that is to notice it, some at a time. The panic names
 /// all that no test notices.
 pub(crate) fn each_fails_without(table: &[(Failpoint, &str)]) {
+    /// One table at a time: each starts several tests.
+    static ONE_TABLE: Mutex<()> = Mutex::new(());
+    let _one = ONE_TABLE.lock().unwrap_or_else(PoisonError::into_inner);
+    let _place = beside_others();
     let seen = |&(failpoint, test): &(Failpoint, &str)| {
         let panic = std::panic::catch_unwind(|| fails_without(failpoint, test)).err()?;
         Some(

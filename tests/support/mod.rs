@@ -2,6 +2,17 @@
 //! process, and a printed reason wherever a test cannot run.
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+pub(crate) mod command;
+pub(crate) mod executors;
+pub(crate) mod harmed;
+pub(crate) mod holdings;
+pub(crate) mod isolated;
+pub(crate) mod outside;
+pub(crate) mod pooled;
+pub(crate) mod shared;
+pub(crate) mod timing;
+pub(crate) mod value;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
@@ -76,15 +87,16 @@ pub(crate) fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
 }
 
-/// This test binary, to be run as another process that plays `role`.
-pub(crate) fn player(role: &str) -> Command {
-    as_player(Command::new(std::env::current_exe().unwrap()), role)
+/// This test binary, to be run as another process whose test `part` plays `role`.
+pub(crate) fn player(part: impl Fn(), role: &str) -> Command {
+    as_player(part, Command::new(std::env::current_exe().unwrap()), role)
 }
 
 /// A command that ends in this test binary (`strace ... BINARY`), likewise.
-pub(crate) fn as_player(mut command: Command, role: &str) -> Command {
+pub(crate) fn as_player<F: Fn()>(part: F, mut command: Command, role: &str) -> Command {
     command
-        .args(["--ignored", "--exact", "plays_a_role", "--nocapture", "--test-threads=1"])
+        .args(["--ignored", "--exact", isolated::name_of(part)])
+        .args(["--nocapture", "--test-threads=1"])
         .env(ROLE, role);
     command
 }

@@ -11,8 +11,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use rowfork::{Pool, PoolBuilder};
 
-use crate::isolated::{children_of, is_running};
-use crate::shared::SharedWord;
+use super::isolated::{children_of, is_running};
+use super::shared::SharedWord;
 
 /// Counted by kernels, which capture nothing. Mapped before the pool is made, so that its workers
 /// have it.
@@ -20,6 +20,9 @@ pub(crate) static TIMES: LazyLock<SharedWord> = LazyLock::new(SharedWord::new);
 
 /// A kernel on its way says where it is; nothing else that it shares with the caller says so.
 pub(crate) static WHERE: LazyLock<SharedWord> = LazyLock::new(SharedWord::new);
+
+/// What the place of a panic in [`harm`] begins with.
+pub(crate) const FILE: &str = concat!(file!(), ":");
 
 /// What a kernel does on a row.
 pub(crate) const NOTHING: u64 = 0;
@@ -53,9 +56,9 @@ pub(crate) fn harm([kind, victim, at, times]: Harm, row: usize, stage: u64) {
     }
     WHERE.store(std::process::id().into(), Ordering::Release);
     match kind {
-        KILLED => crate::shared::raise(Signal::SIGKILL),
-        STOPS => crate::shared::raise(Signal::SIGSTOP),
-        FAULTS => crate::shared::raise(Signal::SIGSEGV),
+        KILLED => super::shared::raise(Signal::SIGKILL),
+        STOPS => super::shared::raise(Signal::SIGSTOP),
+        FAULTS => super::shared::raise(Signal::SIGSEGV),
         ABORTS => std::process::abort(),
         EXITS => std::process::exit(0),
         PANICS => panic!("bad row {row}"),
@@ -105,11 +108,11 @@ macro_rules! transformed {
     ($executor:expr, $m:expr, $harm:expr) => {
         $executor.transform_rows(($m, rowfork::param($harm)), 4, |(row, harm), out| {
             let index = row.index();
-            $crate::pooled::harm(harm, index, 0);
+            $crate::support::pooled::harm(harm, index, 0);
             (0..2).for_each(|column| out[column] = row[column] * 3.0 + 0.1);
-            $crate::pooled::harm(harm, index, 1);
+            $crate::support::pooled::harm(harm, index, 1);
             (2..4).for_each(|column| out[column] = row[column] / 3.0);
-            $crate::pooled::harm(harm, index, 2);
+            $crate::support::pooled::harm(harm, index, 2);
         })
     };
 }

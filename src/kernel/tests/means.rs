@@ -224,7 +224,7 @@ fn overflow_on_the_way_does_not_matter() {
 fn special_values_follow_ieee_754_with_one_nan() {
     let (inf, nan) = (f64::INFINITY, f64::from_bits(0x7ff8_0000_0000_0000));
     let is = |found: f64, expected: f64| {
-        assert_eq!(found.to_bits(), expected.to_bits(), "{found:e}, not {expected:e}")
+        assert_eq!(found.to_bits(), expected.to_bits(), "{found:e}, not {expected:e}");
     };
     is(exact_mean(&[]), nan);
     is(exact_mean(&[-0.0; 5]), 0.0);

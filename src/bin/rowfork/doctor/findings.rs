@@ -406,7 +406,7 @@ mod tests {
         let memory = |available, group: Option<&str>| {
             let group = group.map(Into::into);
             changed("memory", |facts| {
-                facts.memory = Some(Memory { available, total: 2 * GIB, group: group.clone() })
+                facts.memory = Some(Memory { available, total: 2 * GIB, group: group.clone() });
             })
         };
         is_advised(
@@ -444,7 +444,7 @@ mod tests {
             &["2.00 MiB of 8.00 MiB", "compact_memory", "[never]"],
         );
         let denied = small(|facts| {
-            facts.huge_pages.of_shared_memory = Some("always never [deny]".to_owned())
+            facts.huge_pages.of_shared_memory = Some("always never [deny]".to_owned());
         });
         is_advised(&denied, Verdict::Note, &["echo never", "deny"]);
         is_advised(
@@ -458,7 +458,7 @@ mod tests {
             &["ROWFORK_HUGE_PAGES"],
         );
         let untried = changed("huge pages", |facts| {
-            facts.huge_pages.had = Err("there is no room to try".to_owned())
+            facts.huge_pages.had = Err("there is no room to try".to_owned());
         });
         is_advised(&untried, Verdict::Note, &["no room", "first"]);
         let old = HugePages {

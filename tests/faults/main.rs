@@ -1,0 +1,31 @@
+//! What becomes of a call when processes die, hang or are harmed.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+// Workers, callers and segments come to harm during a call.
+mod faults;
+// Every kind of crash at every place of a call.
+mod crash_table;
+// Rows that never end, deadlines and cancellation.
+mod hangs;
+// Rows that always fail, and calls that go on without them.
+mod poison;
+// What killed programs leave in /dev/shm.
+mod killed;
+// Updates while somebody kills the workers.
+mod killed_updates;
+// Random calls under random harm.
+mod chaos;
+// Signals to the caller and to its process group.
+mod signals;
+// Other processes that change a segment during a call.
+mod foreign_processes;
+// A fault or a kill at every system call.
+mod syscalls;
+// Kernels and sandboxes without pidfds.
+mod without_pidfd;
+// Memory runs out.
+mod oom;
+// Programs that are built with `panic = "abort"`.
+mod panic_abort;

@@ -723,7 +723,7 @@ mod tests {
         let cause = || io::Error::from_raw_os_error(libc::EMFILE);
         let header = HeaderError::FortranOrder;
         let os = || Error::Os { action: "open", subject: "/x".to_owned(), cause: cause() };
-        let (updated, torn) = (vec![0..3], Vec::new());
+        let (updated, torn) = (std::iter::once(0..3).collect(), Vec::new());
         let errors = [
             (Error::Npy { path: "/x".into(), cause: header.clone() }, header.to_string()),
             (Error::UpdateInterrupted { cause: Box::new(os()), updated, torn }, os().to_string()),
@@ -738,7 +738,7 @@ mod tests {
 
     #[test]
     fn an_interrupted_update_is_of_the_kind_of_its_cause() {
-        let (updated, torn) = (vec![0..3], Vec::new());
+        let (updated, torn) = (std::iter::once(0..3).collect(), Vec::new());
         let cause = Box::new(Error::Cancelled { rows_done: 3, rows_total: 9 });
         let error = Error::UpdateInterrupted { cause, updated, torn };
         assert_eq!(error.kind(), ErrorKind::Interrupted);

@@ -491,8 +491,7 @@ fn a_stray_store_into_another_row_before_a_crash_is_in_no_result() {
 }
 
 #[test]
-fn a_stray_store_into_another_row_is_a_fault_under_guard_that_names_address_segment_row_and_worker()
-{
+fn a_guarded_stray_store_names_address_segment_row_and_worker() {
     isolated(|| {
         let name = isolated::unique_name("stray");
         let m = matrix(N_ROWS, 4);
@@ -593,7 +592,7 @@ fn each_protection_is_seen_by_its_test() {
         ),
         (
             Failpoint::WritableOutputUnderGuard,
-            name_of(a_stray_store_into_another_row_is_a_fault_under_guard_that_names_address_segment_row_and_worker),
+            name_of(a_guarded_stray_store_names_address_segment_row_and_worker),
         ),
         (Failpoint::WritableSegments, name_of(a_crash_that_happens_once_changes_no_bit)),
     ]);

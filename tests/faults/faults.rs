@@ -300,7 +300,7 @@ fn an_output_that_somebody_cuts_during_a_fold_is_named_although_the_caller_write
 }
 
 #[test]
-fn another_file_that_takes_an_arrays_name_during_a_call_is_neither_read_nor_removed() {
+fn a_file_that_takes_an_arrays_name_is_neither_read_nor_removed() {
     isolated(|| {
         for lasting in [false, true] {
             let (name, output) =
@@ -623,7 +623,7 @@ fn a_message_about_a_row_that_its_worker_did_not_hold_is_not_believed() {
 }
 
 #[test]
-fn a_crash_under_guard_costs_the_rows_of_that_process_and_not_of_the_one_before_it_in_its_slot() {
+fn a_guarded_crash_costs_no_row_of_the_process_before_in_its_slot() {
     isolated(|| {
         let m = matrix(100, 3);
         let expected = harmed(&m, 1, |_| {}).unwrap().0;
@@ -655,7 +655,7 @@ fn a_crash_under_guard_costs_the_rows_of_that_process_and_not_of_the_one_before_
 }
 
 #[test]
-fn a_row_over_which_somebody_kills_workers_is_not_convicted_while_others_die_too() {
+fn a_row_whose_workers_are_killed_is_not_convicted_among_others() {
     isolated(|| {
         let m = matrix(100, 3);
         let expected = harmed(&m, 1, |_| {}).unwrap().0;
@@ -865,14 +865,17 @@ fn each_protection_is_seen_by_its_test() {
             Failpoint::SignalsDuringFork,
             name_of(a_signal_to_the_whole_group_runs_no_handler_of_the_hosts_in_a_worker),
         ),
-        (Failpoint::NoLengthCheck, name_of(an_array_that_somebody_truncates_during_a_call_is_named)),
+        (
+            Failpoint::NoLengthCheck,
+            name_of(an_array_that_somebody_truncates_during_a_call_is_named),
+        ),
         (
             Failpoint::NoLengthCheck,
             name_of(memory_that_somebody_takes_out_of_an_array_during_a_call_is_missed),
         ),
         (
             Failpoint::CompareNamesNotInodes,
-            name_of(another_file_that_takes_an_arrays_name_during_a_call_is_neither_read_nor_removed),
+            name_of(a_file_that_takes_an_arrays_name_is_neither_read_nor_removed),
         ),
         (
             Failpoint::BelieveAnyMessage,
@@ -880,17 +883,20 @@ fn each_protection_is_seen_by_its_test() {
         ),
         (
             Failpoint::OneGenerationPerSlot,
-            name_of(a_crash_under_guard_costs_the_rows_of_that_process_and_not_of_the_one_before_it_in_its_slot),
+            name_of(a_guarded_crash_costs_no_row_of_the_process_before_in_its_slot),
         ),
         (
             Failpoint::BlameRowForOutsideKills,
-            name_of(a_row_over_which_somebody_kills_workers_is_not_convicted_while_others_die_too),
+            name_of(a_row_whose_workers_are_killed_is_not_convicted_among_others),
         ),
         (
             Failpoint::WorkersOutliveCaller,
             name_of(a_worker_whose_caller_dies_in_the_middle_of_a_long_row_ends),
         ),
-        (Failpoint::NoParentCheck, name_of(a_worker_whose_caller_dies_before_it_is_tied_to_it_ends)),
+        (
+            Failpoint::NoParentCheck,
+            name_of(a_worker_whose_caller_dies_before_it_is_tied_to_it_ends),
+        ),
     ]);
 }
 

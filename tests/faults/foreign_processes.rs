@@ -147,8 +147,8 @@ fn whoever_cuts_an_array_of_a_call_is_told_on_and_kills_nobody_but_workers() {
                     for workers in [1, 3] {
                         for (at, len) in CUTS {
                             let what = format!(
-                                "{role:?} cut to {len} at {at}, guard {guard}, {policy:?}, {workers} \
-                                 workers"
+                                "{role:?} cut to {len} at {at}, guard {guard}, {policy:?}, \
+                                 {workers} workers"
                             );
                             let options = fork().workers(workers).guard(guard).policy(policy);
                             let cut = |row| {

@@ -228,8 +228,8 @@ fn an_update_survives_what_happens_once() {
                                 continue; // it may have written anywhere
                             }
                             let what = format!(
-                                "{name} at row {victim}, guard {guard}, {workers} workers, blocks of \
-                                 {block_rows}"
+                                "{name} at row {victim}, guard {guard}, {workers} workers, blocks \
+                                 of {block_rows}"
                             );
                             let (mut m, times) = (array(), SharedWord::new());
                             let options =

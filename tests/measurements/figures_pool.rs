@@ -322,8 +322,8 @@ fn by_the_caller_or_by_workers() {
             let late = alternating(4 * ROUNDS, [&mut || parked(&inline), &mut || parked(&workers)])
                 .map(|s| s * 1e6);
             println!(
-                "FIGURE {kib:5} KiB in {n_columns:3} columns, {blocks:2} blocks: hot, caller {:8.1} \
-                 us, workers {:8.1} us; \
+                "FIGURE {kib:5} KiB in {n_columns:3} columns, {blocks:2} blocks: hot, caller \
+                 {:8.1} us, workers {:8.1} us; \
                  after 2 ms, caller {:8.1} us, workers {:8.1} us",
                 hot[0], hot[1], late[0], late[1]
             );

@@ -435,8 +435,8 @@ fn a_fold_has_the_same_bits_whoever_dies_while_it_folds_or_combines() {
                     pooled::harm(bad, row.index(), 1);
                 },
                 |sum, other| {
-                    // The combining worker alone comes here: it dies once, if a row of this number is
-                    // to.
+                    // The combining worker alone comes here: it dies once, if a row of this number
+                    // is to.
                     if TWICE.load(Ordering::Relaxed) == 1
                         && pooled::TIMES.fetch_add(1, Ordering::AcqRel) == 0
                     {

@@ -28,7 +28,8 @@ fn numpy_maps_a_live_segment_where_it_is() {
         SharedArray::from_shape_fn(name.as_str(), (1000, 7), |(i, j)| (i * 7 + j) as f64).unwrap();
     let script = "import sys, numpy as np\n\
         a = np.load(sys.argv[1], mmap_mode='r')\n\
-        print(a.shape, a.dtype.str, a.flags.c_contiguous, a.offset, a.ctypes.data % 4096, a.sum(), a[999, 6])";
+        print(a.shape, a.dtype.str, a.flags.c_contiguous, a.offset, a.ctypes.data % 4096, \
+        a.sum(), a[999, 6])";
     let Some(said) = numpy(script, &[shm(&name).to_str().unwrap()]) else { return };
     assert_eq!(said, format!("(1000, 7) <f8 True 4096 0 {:?} 6999.0", m.view().sum()));
 }
@@ -117,7 +118,8 @@ fn the_holes_of_a_sparse_file_get_memory_when_it_is_attached() {
     let names = Names::new();
     let name = names.name("sparse");
     let script = "import sys, numpy as np\n\
-        np.lib.format.open_memmap(sys.argv[1], mode='w+', dtype='<f8', shape=(3000, 1000))[1500] = 1";
+        np.lib.format.open_memmap(sys.argv[1], mode='w+', dtype='<f8', \
+        shape=(3000, 1000))[1500] = 1";
     let Some(_) = numpy(script, &[shm(&name).to_str().unwrap()]) else { return };
     let blocks = || std::fs::metadata(shm(&name)).unwrap().blocks() * 512;
     assert!(blocks() < 100_000, "NumPy's file is not sparse");
@@ -455,7 +457,8 @@ fn numpy_reads_every_type_as_its_own_where_it_is() {
     let names = Names::new();
     let _published = of_every_type!(publish(&names));
     let body = "m = np.load(path, mmap_mode='r'); \
-        print(m.dtype.str, m.dtype == np.dtype(dtype) and (m == a).all(), m.shape, m.tobytes().hex())";
+        print(m.dtype.str, m.dtype == np.dtype(dtype) and (m == a).all(), m.shape, \
+        m.tobytes().hex())";
     let cases = of_every_type!(case_in(Path::new("/dev/shm"), &names.name("")));
     let Some(said) = numpy_on_each(&cases, body) else { return };
     assert_eq!(said.lines().collect::<Vec<_>>(), of_every_type!(expected()));

@@ -1,16 +1,18 @@
-//! What an operation needs to know, as words that can be written down in one process and read in
-//! another: for workers that are there before the call, and have no copy of the caller's memory.
+//! Marshalling: the arguments of a call as words, written in one process and read in another. A
+//! pool's workers need them, since they were forked before the call and have no copy of the
+//! caller's memory. In fork mode nothing is marshalled.
 //!
-//! A [`PackedArgs`] is filled by the caller and opened, as an [`ArgReader`], by a worker. Shared
-//! arrays travel as the number of their segment among those of the call and an offset in it, since
-//! a worker maps them where it can; everything else by value. Nothing is validated on arrival: the
-//! executor seals a list of arguments, and opens it only whole.
+//! The caller fills a [`PackedArgs`], and a worker reads the words with an [`ArgReader`], in the
+//! same order. A shared array is packed as the number of its segment among those of the call and an
+//! offset in it, since a worker may have it mapped at another address. Everything else is packed by
+//! value. Nothing is validated on arrival: the pool seals the record that the words are in, and
+//! opens it only whole.
 //!
 //! # Safety
 //! [`Marshal::unpack`] makes references and function pointers of words. It is sound on the words
 //! that [`Marshal::pack`] of the same type has written in a process with the same program at the
-//! same addresses, while what the `ArgReader` was given is mapped; both are the executor's to see
-//! to, and said at its one call.
+//! same addresses, while the segments that the `ArgReader` was given are mapped. The executor sees
+//! to both, and says so at its one call.
 #![allow(unsafe_code, reason = "makes references of words")]
 
 use std::fs::File;
@@ -21,38 +23,39 @@ use ndarray::{ArrayView, Axis, Dimension, ShapeBuilder};
 
 use crate::segment::Segment;
 
-/// The words of a call, and the segments that they speak of.
+/// The arguments of a call as words, and the segments that they refer to.
 #[derive(Debug, Default)]
 pub(crate) struct PackedArgs<'s> {
     words: Vec<u64>,
+    /// Each segment once. The words refer to a segment by its index here.
     segments: Vec<&'s Segment>,
-    /// Addresses that have to be code.
+    /// Addresses of functions among the words. The workers must have code there.
     code: Vec<usize>,
 }
 
 impl<'s> PackedArgs<'s> {
-    /// Empty, in memory that was used before.
+    /// No arguments yet, in memory that was used before.
     pub(crate) fn in_words(mut words: Vec<u64>) -> Self {
         words.clear();
         Self { words, segments: Vec::with_capacity(4), code: Vec::new() }
     }
 
-    /// What has been packed.
+    /// The words that have been packed.
     pub(crate) fn words(&self) -> &[u64] {
         &self.words
     }
 
-    /// The segments that the words speak of, by their numbers.
+    /// The segments that the words refer to, in the order of their numbers.
     pub(crate) fn segments(&self) -> &[&'s Segment] {
         &self.segments
     }
 
-    /// What has to be the address of code in the process that unpacks it, as it is here.
+    /// The addresses that must be those of the same code in the process that unpacks the words.
     pub(crate) fn code(&self) -> &[usize] {
         &self.code
     }
 
-    /// A kernel that is a word, or nothing.
+    /// Packs a kernel that is a function pointer, or has no bytes.
     pub(crate) fn kernel<K>(&mut self, word: u64) {
         self.word(word);
         if size_of::<K>() > 0 {
@@ -60,21 +63,23 @@ impl<'s> PackedArgs<'s> {
         }
     }
 
-    /// The memory of the words, for the next args.
+    /// The memory of the words, for the next call's arguments.
     pub(crate) fn into_words(self) -> Vec<u64> {
         self.words
     }
 
+    /// Packs a word.
     pub(crate) fn word(&mut self, word: u64) {
         self.words.push(word);
     }
 
-    /// A length or an index.
+    /// Packs a length or an index.
     pub(crate) fn size(&mut self, size: usize) {
         self.words.push(size as u64);
     }
 
-    /// A place in a segment: that of `pointer`, which points into its mapping.
+    /// Packs a place in a segment: that of `pointer`, which points into the segment's mapping. It
+    /// becomes the segment's number and an offset in bytes.
     pub(crate) fn place<A>(&mut self, segment: &'s Segment, pointer: *const A) {
         let known = self.segments.iter().position(|other| other.id() == segment.id());
         let number = known.unwrap_or_else(|| {
@@ -85,7 +90,7 @@ impl<'s> PackedArgs<'s> {
         self.size(pointer.addr() - segment.address());
     }
 
-    /// Plain values by value, from a whole word on.
+    /// Packs plain values by value, from a whole word on. The last word is filled up with zeros.
     pub(crate) fn values<P: Pod>(&mut self, values: impl ExactSizeIterator<Item = P>) {
         let bytes = values.len() * size_of::<P>();
         let start = self.words.len();
@@ -96,7 +101,7 @@ impl<'s> PackedArgs<'s> {
         }
     }
 
-    /// The shape of an array.
+    /// Packs the shape of an array: the number of axes, then their lengths.
     pub(crate) fn shape(&mut self, shape: &[usize]) {
         self.size(shape.len());
         self.words.extend(shape.iter().map(|&len| len as u64));
@@ -106,35 +111,41 @@ impl<'s> PackedArgs<'s> {
 /// A segment as a worker has it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct MappedSegment<'w> {
-    /// Where it is mapped.
+    /// Where it is mapped in the worker. Writable only if the call writes to it.
     pub(crate) start: *mut u8,
     pub(crate) file: &'w File,
 }
 
-/// The words of a call as they arrive.
+/// Reads the packed arguments of a call in a worker, from the first word to the last.
+///
+/// # Panics
+/// Its methods panic when they read more than was packed, which the executor's seal excludes.
 #[derive(Debug)]
 pub(crate) struct ArgReader<'w> {
+    /// What is not read yet.
     words: &'w [u64],
     segments: &'w [Option<MappedSegment<'w>>],
 }
 
 impl<'w> ArgReader<'w> {
-    /// Of words that speak of these segments, by their numbers.
+    /// Reads words that refer to these segments by their indices.
     pub(crate) fn new(words: &'w [u64], segments: &'w [Option<MappedSegment<'w>>]) -> Self {
         Self { words, segments }
     }
 
+    /// The next word.
     pub(crate) fn word(&mut self) -> u64 {
         let (&word, rest) = self.words.split_first().expect("as many words as were packed");
         self.words = rest;
         word
     }
 
+    /// A length or an index.
     pub(crate) fn size(&mut self) -> usize {
         usize::try_from(self.word()).expect("packed from a size")
     }
 
-    /// A place in a segment, and the segment's file.
+    /// A place in a segment, as an address in this process, and the segment's file.
     pub(crate) fn place<A>(&mut self) -> (*mut A, &'w File) {
         let number = self.size();
         let MappedSegment { start, file } =
@@ -142,7 +153,7 @@ impl<'w> ArgReader<'w> {
         (start.wrapping_add(self.size()).cast(), file)
     }
 
-    /// `len` plain values. They lie in the arguments.
+    /// `len` plain values, as bytes. They stay where they are, among the words.
     pub(crate) fn values<P: Pod>(&mut self, len: usize) -> &'w [u8] {
         let bytes = len * size_of::<P>();
         let (values, rest) = self.words.split_at(bytes.div_ceil(size_of::<u64>()));
@@ -159,16 +170,17 @@ impl<'w> ArgReader<'w> {
     }
 }
 
-/// What travels from the caller to a worker that is there already.
+/// An argument that can be marshalled: packed in the caller, and unpacked in a worker that was
+/// forked before the call.
 pub(crate) trait Marshal: Clone {
-    /// Writes it down.
+    /// Appends the words of this argument.
     fn pack(&self, args: &mut PackedArgs<'_>);
 
-    /// Makes the same of what was written.
+    /// Reads the words that [`pack`](Self::pack) has appended, and makes the same argument of them.
     ///
     /// # Safety
     /// The words are those of `pack` for this very type, from a process of the same program; and
-    /// the unpacker's words and segments outlive every use of the value, whatever lifetime `Self`
+    /// the reader's words and segments outlive every use of the value, whatever lifetime `Self`
     /// has.
     unsafe fn unpack(words: &mut ArgReader<'_>) -> Self;
 }
@@ -179,7 +191,7 @@ impl Marshal for () {
     unsafe fn unpack(_words: &mut ArgReader<'_>) -> Self {}
 }
 
-/// A plain value.
+/// A plain value as an argument.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct PodArg<P>(pub(crate) P);
 
@@ -193,7 +205,7 @@ impl<P: Pod> Marshal for PodArg<P> {
     }
 }
 
-/// The shape of an array.
+/// The shape of an array as an argument.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ShapeArg<D>(pub(crate) D);
 
@@ -207,7 +219,7 @@ impl<D: Dimension> Marshal for ShapeArg<D> {
     }
 }
 
-/// An array in the caller's own memory. It travels by value, in C order.
+/// An array in the caller's own memory as an argument. It is packed by value, in C order.
 #[derive(Debug, Clone)]
 pub(crate) struct ByValue<'a, A, D: Dimension>(pub(crate) ArrayView<'a, A, D>);
 
@@ -227,7 +239,8 @@ impl<A: Pod, D: Dimension> Marshal for ByValue<'_, A, D> {
     }
 }
 
-/// A view of a part of a shared array.
+/// Packs a view of a part of a shared array: the place of its first element, its shape and its
+/// strides. The elements stay where they are.
 pub(crate) fn pack_view<'s, A, D: Dimension>(
     view: &ArrayView<'_, A, D>,
     segment: &'s Segment,
@@ -240,7 +253,7 @@ pub(crate) fn pack_view<'s, A, D: Dimension>(
     }
 }
 
-/// The same view where the segment is mapped in this process.
+/// Makes the same view of the segment as it is mapped in this process.
 ///
 /// # Safety
 /// As for [`Marshal::unpack`], after [`pack_view`] with the same types.
@@ -256,8 +269,8 @@ pub(crate) unsafe fn unpack_view<'v, A, D: Dimension>(
         let packed = words.size().cast_signed();
         *stride = packed.unsigned_abs();
         if packed < 0 {
-            // ndarray takes no pointer to the last element: begin with the first in memory, and
-            // turn the axis round.
+            // ndarray makes no view with a negative stride from a pointer. So the view begins with
+            // the element that is first in memory, and the axis is turned round afterwards.
             turned.push(Axis(axis));
             lowest = lowest.wrapping_offset(packed * dim[axis].saturating_sub(1).cast_signed());
         }
@@ -270,14 +283,14 @@ pub(crate) unsafe fn unpack_view<'v, A, D: Dimension>(
     view
 }
 
-/// A value of a type that is a word or nothing, as a word.
+/// A kernel of no bytes, or of the size of a word, as a word. A closure becomes [`CAPTURES`].
 ///
 /// # Panics
 /// At compile time, for any other type.
 pub(crate) fn to_word<K: Copy>(value: &K) -> u64 {
     const { assert!(fits_word::<K>(), "a kernel for a pool captures nothing: see `rowfork::param`") };
     let mut word = 0u64;
-    // Of what a closure captures some bytes may be padding, which is not to be looked at.
+    // Some bytes of what a closure captures may be padding, which must not be read.
     if is_closure::<K>() {
         return CAPTURES;
     }
@@ -293,11 +306,11 @@ pub(crate) fn to_word<K: Copy>(value: &K) -> u64 {
     word
 }
 
-/// The value of which [`to_word`] has made this word.
+/// The kernel that [`to_word`] has made this word of.
 ///
 /// # Safety
-/// As for [`Marshal::unpack`]; and what the value points to, if it does, is there in this process,
-/// too.
+/// As for [`Marshal::unpack`]; and what the value points to, if it is a pointer, is there in this
+/// process, too.
 pub(crate) unsafe fn from_word<K: Copy>(word: u64) -> K {
     const { assert!(fits_word::<K>()) };
     let mut value = MaybeUninit::<K>::uninit();
@@ -313,18 +326,19 @@ pub(crate) unsafe fn from_word<K: Copy>(word: u64) -> K {
     unsafe { value.assume_init() }
 }
 
-/// What [`to_word`] makes of a closure: nobody needs the word of one that captures nothing, and one
-/// that captures is refused.
+/// What [`to_word`] makes of a closure. The word of a closure that captures nothing is never used,
+/// and a closure that captures something is refused by this word.
 pub(crate) const CAPTURES: u64 = 0;
 
-/// Or a reference to a function. By its name, as the compiler gives it.
+/// Whether a type is a closure, or a reference to a function. It goes by the name of the type, as
+/// the compiler gives it, since nothing else tells a closure of 8 bytes from a function pointer.
 fn is_closure<K>() -> bool {
     let name = std::any::type_name::<K>();
     name.ends_with("{{closure}}") || name.starts_with('&')
 }
 
-/// Nothing at all (a closure without captures, a function by name), or as large as a function
-/// pointer.
+/// Whether a kernel has no bytes (a closure without captures, a function by name) or those of a
+/// function pointer.
 const fn fits_word<K>() -> bool {
     size_of::<K>() == 0
         || size_of::<K>() == size_of::<u64>() && align_of::<K>() <= align_of::<u64>()

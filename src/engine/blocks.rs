@@ -1,62 +1,68 @@
-//! Cutting the rows of an array into blocks: the unit of claiming, of re-running and of progress.
+//! [`RowBlocks`]: the cut of an array's rows into blocks, the unit of claiming, of re-running and
+//! of progress.
 //!
-//! A function of the shape alone, so that the cut is the same for every worker count and every
-//! crash. Called by the executors; knows nothing of processes.
+//! The cut follows from the shape, the operation and the caller's `block_rows`, so it is the same
+//! for every number of workers and every crash. `rows/run.rs` makes it once per call, and a pool's
+//! worker makes the same one again from two numbers. It knows nothing of processes, and must not
+//! depend on the number of workers.
 
 use std::ops::Range;
 
-/// The most blocks one call is cut into.
+/// The most blocks that one call is cut into. Their claim words take 32 KiB, and a pool maps as
+/// many when it is made.
 pub(crate) const MAX_BLOCKS: usize = 4096;
 
-/// Up to this many rows of unknown cost every row is a block of its own: few rows are often slow
+/// Up to this many rows of unknown cost, every row is a block of its own: few rows are often slow
 /// rows, and each should find a worker. A claim costs some 50 ns.
 const SINGLE_ROWS_UP_TO: usize = 1024;
 
 /// Below this many rows no block is rounded up to whole cache lines of output.
 const ALIGNED_FROM: usize = 64;
 
-/// Memory-bound rows are cut into so many blocks, where that leaves a block between the least and
-/// the most bytes below: enough for balance among many workers.
+/// Memory-bound rows are cut into this many blocks, if a block then has between
+/// [`LEAST_BLOCK_BYTES`] and [`MOST_BLOCK_BYTES`]. It is enough for balance among many workers.
 const MEMORY_BOUND_BLOCKS: usize = 256;
 
-/// A claim vanishes beside the reading of so much.
+/// The least bytes of a memory-bound block: the time of a claim vanishes beside the reading of this
+/// much.
 const LEAST_BLOCK_BYTES: usize = 64 << 10;
 
-/// Long runs are read faster than short ones, up to about here: the processor's prefetch starts
-/// anew with every block, and each huge page is best mapped by one worker alone. (1 GiB, 2 workers:
-/// 256 KiB blocks 26.3 ms, 4 MiB 23.3 ms.)
+/// The most bytes of a memory-bound block. Long runs are read faster than short ones, up to about
+/// here: the processor's prefetch starts anew with every block, and each huge page is best mapped
+/// by one worker alone. (1 GiB, 2 workers: 26.3 ms with blocks of 256 KiB, 23.3 ms with 4 MiB.)
 const MOST_BLOCK_BYTES: usize = 4 << 20;
 
-/// What a guarded worker gathers before it is written out: so little that it stays in the
-/// processor's cache on the way, and, where rows are cut for balance, so much that the writing is
-/// not worth mention.
+/// How many bytes a guarded worker gathers before it writes them out: few enough that they stay in
+/// the processor's cache on the way. Where rows are cut for balance, they are also enough that the
+/// system call for the writing costs little.
 const MOST_GUARDED_BYTES: usize = 256 << 10;
 const LEAST_GUARDED_BYTES: usize = 1 << 10;
 
-/// Fewer blocks than this are not made to save writing.
+/// Where rows are cut for balance, a guard leaves at least this many blocks, however small they
+/// are.
 const BALANCED_BLOCKS_MIN: usize = 1024;
 
 /// Outputs of many rows are cut at multiples of this, so that no two workers write to one cache
-/// line.
+/// line. The size of a cache line on x86-64 and most other processors.
 const CACHE_LINE_BYTES: usize = 64;
 
-/// The most groups that a fold is cut into: so many accumulators it needs.
+/// The most groups that a fold is cut into. It needs an accumulator for each.
 const MAX_FOLD_GROUPS: usize = 64;
 
 /// How an operation wants its rows cut.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Cut {
-    /// Rows of unknown cost, with so many bytes of output each.
+    /// Rows of unknown cost. Each has `output_row_bytes` bytes of output.
     Balanced { output_row_bytes: usize },
     /// Rows that take the time of reading and writing them.
     MemoryBound { input_row_bytes: usize, output_row_bytes: usize },
-    /// These blocks, whatever the options say: the result depends on them.
+    /// These blocks, whatever the options say: the result depends on the cut.
     Fixed(RowBlocks),
 }
 
 impl Cut {
-    /// The blocks for `n_rows` rows, where the caller may have asked for a number of rows per
-    /// block.
+    /// The blocks for `n_rows` rows. `block_rows` is the number of rows per block that the caller
+    /// has asked for, if any.
     pub(crate) fn blocks(&self, n_rows: usize, block_rows: Option<usize>) -> RowBlocks {
         match (self, block_rows) {
             (Self::Fixed(blocks), _) => blocks.clone(),
@@ -72,7 +78,9 @@ impl Cut {
 }
 
 impl Cut {
-    /// Likewise, where what belongs to a block is gathered first and written out at once.
+    /// The blocks for a guarded call, in which a worker gathers the output of a block and writes it
+    /// out at once. Smaller blocks keep the buffer small; too small ones would cost too many
+    /// writes.
     pub(crate) fn guarded_blocks(&self, n_rows: usize, block_rows: Option<usize>) -> RowBlocks {
         match *self {
             _ if block_rows.is_some() => self.blocks(n_rows, block_rows),
@@ -101,7 +109,8 @@ pub(crate) struct RowBlocks {
     block_rows: usize,
 }
 
-/// One block of a [`RowBlocks`], or a piece of one; there is no other way to get one.
+/// One block of a [`RowBlocks`], or a piece of one. Only a `RowBlocks` makes it, so its rows are
+/// some rows of one block.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RowBlock {
     index: usize,
@@ -117,7 +126,8 @@ impl RowBlocks {
         Self::aligned(n_rows, MAX_BLOCKS, output_row_bytes)
     }
 
-    /// For rows that take the time of reading them: no more blocks than there is work for.
+    /// For rows that take the time of reading or writing them: no more blocks than there is work
+    /// for.
     pub(crate) fn memory_bound(
         n_rows: usize,
         input_row_bytes: usize,
@@ -141,13 +151,14 @@ impl RowBlocks {
         Self { n_rows, block_rows: block_rows.next_multiple_of(aligned_rows) }
     }
 
-    /// Blocks of `block_rows` rows, or of more where that would make over [`MAX_BLOCKS`] of them.
+    /// Blocks of `block_rows` rows, or of more where that would make over [`MAX_BLOCKS`] of them. 0
+    /// counts as 1.
     pub(crate) fn with_block_rows(n_rows: usize, block_rows: usize) -> Self {
         Self { n_rows, block_rows: block_rows.max(n_rows.div_ceil(MAX_BLOCKS)).max(1) }
     }
 
-    /// The groups of a fold: never other ones for the same number of rows, so that a fold has the
-    /// same bits whatever the options.
+    /// The groups of a fold. They follow from the number of rows alone, so that a fold has the same
+    /// bits whatever the options.
     pub(crate) fn fold_groups(n_rows: usize) -> Self {
         Self::with_block_rows(n_rows, n_rows.div_ceil(MAX_FOLD_GROUPS))
     }
@@ -157,7 +168,7 @@ impl RowBlocks {
         self.n_rows.div_ceil(self.block_rows)
     }
 
-    /// How many rows each block but the last has.
+    /// How many rows each block has; the last one may have fewer.
     pub(crate) fn block_rows(&self) -> usize {
         self.block_rows
     }
@@ -176,8 +187,8 @@ impl RowBlocks {
         Some(RowBlock { index, rows: start..(start + self.block_rows).min(self.n_rows) })
     }
 
-    /// Some rows of one block, as a unit of their own under a number past the last block's. `None`
-    /// where they are none, or not of one block.
+    /// Some rows of one block, as a unit of their own, under a number past the last block's. `None`
+    /// if there are no rows, or if they are not of one block, or if `index` is a block's.
     pub(crate) fn piece(&self, index: usize, rows: Range<usize>) -> Option<RowBlock> {
         let within = rows.start < rows.end && rows.end <= self.n_rows && index >= self.len();
         (within && self.block_of(rows.start) == self.block_of(rows.end - 1))
@@ -196,7 +207,7 @@ impl RowBlocks {
 }
 
 impl RowBlock {
-    /// Its place among the blocks.
+    /// Its number among the units: that of a block, or past the last block for a piece.
     pub(crate) fn index(&self) -> usize {
         self.index
     }

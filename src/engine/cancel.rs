@@ -1,4 +1,7 @@
-//! [`CancelToken`]: ends a running call from elsewhere.
+//! [`CancelToken`]: ends a running call from another thread, a worker or a signal handler.
+//!
+//! It is a flag in an eventfd. The supervisor sleeps on its descriptor beside those of the workers,
+//! so a cancellation wakes it at once.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
@@ -8,7 +11,7 @@ use crate::sys::event::Event;
 
 /// Ends the calls that it was given to (see [`Fork::cancel_token`](crate::Executor::cancel_token)),
 /// now or later: from another thread, from a kernel in a worker, or from a signal handler. Clones
-/// are the same token. Once cancelled it stays so, and a call that is given it then ends at once.
+/// are the same token. A cancelled token stays cancelled, and a call that is given it ends at once.
 ///
 /// ```
 /// use std::time::Duration;
@@ -63,7 +66,8 @@ impl CancelToken {
 }
 
 impl AsFd for CancelToken {
-    /// Readable once cancelled: for an event loop of the caller's.
+    /// A descriptor that is readable once the token is cancelled, for an event loop of the
+    /// caller's.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }

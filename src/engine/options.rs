@@ -1,7 +1,7 @@
-//! What a caller may ask of a call, beside the operation: the same for every executor.
+//! [`Options`]: what a caller may ask of a call beside the operation, the same for every executor.
 //!
-//! The executors' builders set these fields and document them; `supervisor` reads them. Decides
-//! nothing.
+//! The executors' builders set these fields and document them; `supervisor` reads them. Nothing is
+//! decided here, apart from which values make no sense.
 
 use std::fmt;
 use std::time::Duration;
@@ -13,13 +13,15 @@ use crate::engine::report::Progress;
 use crate::error::{Error, Result};
 use crate::sys::process;
 
-/// So many workers die over a row before it is convicted.
+/// How many workers die over a row before it is given up, unless the caller says otherwise. One
+/// death may be an accident; three of a row that is alone in its unit are not.
 const ATTEMPTS: u32 = 3;
 
 type ProgressFn<'a> = dyn Fn(&Progress) + 'a;
 type InterruptFn<'a> = dyn Fn() -> bool + 'a;
 
-/// The options of a call.
+/// The options of a call. The methods of [`Executor`](crate::Executor) with these names document
+/// them.
 #[derive(Default)]
 pub(crate) struct Options<'a> {
     pub(crate) workers: Option<usize>,
@@ -36,7 +38,8 @@ pub(crate) struct Options<'a> {
 }
 
 impl Options<'_> {
-    /// Refuses options that make no sense, before anything is allocated.
+    /// Refuses options that make no sense, before anything is allocated. Also refuses every call in
+    /// a forked worker.
     pub(crate) fn check(&self) -> Result<()> {
         if process::is_forked_child() {
             return Err(Error::InsideWorker);
@@ -54,18 +57,19 @@ impl Options<'_> {
         }
     }
 
-    /// Whether nobody asks or is asked anything while the call runs.
+    /// Whether nothing can interrupt the call or is to be told of it while it runs, and nothing is
+    /// measured.
     pub(crate) fn has_no_callbacks(&self) -> bool {
         let Self { cancel, check_interrupt, progress, measure_memory, .. } = self;
         cancel.is_none() && check_interrupt.is_none() && progress.is_none() && !measure_memory
     }
 
-    /// After so many deaths a row is convicted.
+    /// After this many deaths a row is given up: one more than the retries.
     pub(crate) fn attempts(&self) -> u32 {
         self.retries.map_or(ATTEMPTS, |retries| retries.saturating_add(1))
     }
 
-    /// Whether a call goes on without rows that cannot be had.
+    /// Whether a call goes on without rows that fail or are not run.
     pub(crate) fn fills(&self) -> bool {
         self.policy != Policy::Fail
     }

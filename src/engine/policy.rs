@@ -1,10 +1,12 @@
-//! [`Policy`]: what becomes of rows that cannot be had.
+//! [`Policy`]: what becomes of rows that fail or are not run.
+//!
+//! The supervisor asks whether a call may go on without such rows, and `rows/run.rs` fills them.
 
 use crate::array::FillValue;
 
-/// What a call does about rows that it cannot have: poisoned ones (they kill, panic, fail or hang
-/// every worker that runs them), and those that were not run when the deadline was over or the call
-/// was cancelled.
+/// What a call does about rows without a value: poisoned rows (they kill, panic, fail or hang every
+/// worker that runs them), and rows that were not run when the deadline was over or the call was
+/// cancelled.
 ///
 /// ```
 /// use rowfork::{Policy, SharedArray};
@@ -25,8 +27,8 @@ pub enum Policy {
     /// The call ends with an error that names them. The default.
     #[default]
     Fail,
-    /// They hold this value, and the report names them; a fold leaves them out. All others are what
-    /// they would be without.
+    /// These rows hold this value, and the report names them; a fold leaves them out. All other
+    /// rows are unaffected.
     Fill(FillValue),
 }
 

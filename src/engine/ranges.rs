@@ -1,8 +1,8 @@
-//! Lists of row ranges in order. Pure; uses nothing.
+//! Lists of row ranges in order, for reports, fills and the rows of an interrupted update. Pure.
 
 use std::ops::Range;
 
-/// The same rows in order: without empty ranges, and what overlaps or touches made one.
+/// The same rows in order, without empty ranges. Ranges that overlap or touch become one.
 pub(crate) fn joined(mut ranges: Vec<Range<usize>>) -> Vec<Range<usize>> {
     ranges.retain(|range| !range.is_empty());
     ranges.sort_unstable_by_key(|range| range.start);
@@ -16,14 +16,15 @@ pub(crate) fn joined(mut ranges: Vec<Range<usize>>) -> Vec<Range<usize>> {
     joined
 }
 
-/// The rows below `n_rows` that are in none of `joined`.
+/// The rows below `n_rows` that are in none of `joined`, which must be the result of [`joined`].
 pub(crate) fn complement(joined: &[Range<usize>], n_rows: usize) -> Vec<Range<usize>> {
     let starts = std::iter::once(0).chain(joined.iter().map(|range| range.end));
     let ends = joined.iter().map(|range| range.start).chain([n_rows]);
     starts.zip(ends).filter(|(start, end)| start < end).map(|(start, end)| start..end).collect()
 }
 
-/// How many rows there are in `joined`.
+/// How many rows there are in `joined`, which must be the result of [`joined`]: overlaps would
+/// count twice.
 pub(crate) fn count(joined: &[Range<usize>]) -> usize {
     joined.iter().map(Range::len).sum()
 }

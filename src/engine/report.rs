@@ -1,5 +1,8 @@
-//! What a call says of itself: while it runs ([`Progress`]) and when it is over ([`Report`],
+//! What a call tells its caller: while it runs ([`Progress`]), and when it is over ([`Report`],
 //! [`Output`]).
+//!
+//! The supervisor and `rows/run.rs` make these; programs read them. The counters come from shared
+//! memory, so every value is cut to what is possible.
 
 use std::fmt::{self, Write};
 use std::ops::{Deref, DerefMut, Range};
@@ -13,7 +16,7 @@ use crate::engine::ranges::count as count_rows;
 use crate::error::{DeathCause, FailedRow};
 use crate::segment::Pages;
 
-/// A result with the account of how it was made. Dereferences to the result.
+/// A result and the report on how it was made. Dereferences to the result.
 #[derive(Debug)]
 pub struct Output<T> {
     value: T,
@@ -30,9 +33,9 @@ impl<T> Output<T> {
         &self.report
     }
 
-    /// The rows that the result is without, in order: those that failed, and those that were not
-    /// run when the call ended early. They hold the value of the [`Policy`](crate::Policy); a fold
-    /// has left them out. None where the policy is to fail.
+    /// The rows that have no result, in order: those that failed, and those that were not run when
+    /// the call ended early. They hold the value of the [`Policy`](crate::Policy); a fold has left
+    /// them out. Empty where the policy is to fail.
     pub fn missing_rows(&self) -> &[Range<usize>] {
         &self.report.missing_rows
     }
@@ -70,7 +73,7 @@ pub struct Progress {
     pub rows_done: usize,
     /// Rows in all.
     pub rows_total: usize,
-    /// Since the call began.
+    /// The time since the call began.
     pub elapsed: Duration,
 }
 
@@ -99,7 +102,7 @@ pub struct Report {
     pub rows: usize,
     /// Blocks that the rows were cut into.
     pub blocks: usize,
-    /// It was small, and the calling thread did it itself: no worker was at it.
+    /// The call was small, and the calling thread did it itself, without workers.
     pub inline: bool,
     /// From the first fork to the last reap; on a pool, from the job's announcement to its end.
     pub elapsed: Duration,
@@ -116,7 +119,7 @@ pub struct Report {
     pub missing_rows: Vec<Range<usize>>,
     /// Why not all rows were run, if so.
     pub ended_early: Option<EarlyEnd>,
-    /// What the caller may want to know.
+    /// What is not wrong with the result, but may be with its surroundings.
     pub warnings: Vec<Warning>,
     /// Threads of the calling process when it forked. With more than one, a kernel that takes a
     /// lock (prints, logs) may hang.
@@ -124,14 +127,14 @@ pub struct Report {
     /// Rows that were given to another worker after a death. (When the worker dies that combines a
     /// fold, no row is run again.)
     pub rerun_rows: usize,
-    /// Bytes of all input rows, each counted once; of missing ones, too.
+    /// Bytes of all input rows, each counted once, missing rows included.
     pub bytes_read: u64,
-    /// Bytes of all output rows, each counted once; of missing ones, which hold the value of the
-    /// policy, too.
+    /// Bytes of all output rows, each counted once. Missing rows, which hold the value of the
+    /// policy, are included.
     pub bytes_written: u64,
     /// The page sizes that the input has; `None` where another process made it.
     pub input_pages: Option<Pages>,
-    /// The page sizes that the output has, likewise.
+    /// The page sizes that the output has; `None` where another process made it.
     pub output_pages: Option<Pages>,
 }
 
@@ -146,13 +149,13 @@ pub enum EarlyEnd {
     Cancelled,
 }
 
-/// What is not wrong with a result, but may be with what is around it.
+/// What is not wrong with a result, but may be with its surroundings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Warning {
     /// The name of an array of the call does not lead to it any more: somebody has removed or
-    /// replaced the file (a clean-up at logout does so to all that a user has in `/dev/shm`, see
-    /// `RemoveIPC` in logind.conf). The array is whole; other programs do not find it.
+    /// replaced the file. (A clean-up at logout removes all that a user has in `/dev/shm`; see
+    /// `RemoveIPC` in logind.conf.) The array is whole, but other programs do not find it.
     NameGone {
         /// The name.
         name: String,
@@ -171,7 +174,7 @@ impl fmt::Display for Warning {
     }
 }
 
-/// What the workers of one slot have done.
+/// What the workers of one slot have done in the call, one after another.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct WorkerReport {
@@ -181,13 +184,14 @@ pub struct WorkerReport {
     pub rows: usize,
     /// Time spent in blocks.
     pub busy: Duration,
-    /// The rest of the call: being forked, waiting, having finished before the others.
+    /// The rest of the call: the time before the worker was there, and all time that it waited,
+    /// also for others to finish.
     pub wait: Duration,
-    /// Bytes of pages that no other process shares, at the end of the worker's life; `None` unless
+    /// Bytes of pages that no other process shares, at the end of the worker's work. `None` unless
     /// asked for with [`Fork::measure_memory`](crate::Executor::measure_memory), or if no worker of
     /// the slot lived to measure it.
     pub private_bytes: Option<u64>,
-    /// Bytes of the worker's proportional share (PSS), likewise.
+    /// Bytes of the worker's proportional share of all its pages (PSS), under the same conditions.
     pub proportional_bytes: Option<u64>,
 }
 
@@ -211,14 +215,14 @@ pub struct WorkerDeath {
     pub worker: usize,
     /// How it died.
     pub cause: DeathCause,
-    /// The rows of the block that it held, if it held one. For the worker that combines a fold:
-    /// all.
+    /// The rows of the block that it held, if it held one. For the worker that combines a fold
+    /// these are all rows.
     pub rows: Option<Range<usize>>,
 }
 
 impl WorkerReport {
-    /// A tally lies in shared memory, where a stray store may have changed it: what cannot be is
-    /// cut to what can.
+    /// From the counters of a slot. They lie in shared memory, where a stray store may have changed
+    /// them, so a value that cannot be is cut to one that can.
     pub(crate) fn from_tally(
         tally: &Tally,
         blocks: &RowBlocks,
@@ -226,7 +230,7 @@ impl WorkerReport {
         memory_measured: bool,
     ) -> Self {
         let busy = Duration::from_nanos(tally.busy_ns.load(Relaxed)).min(elapsed);
-        // 0: the worker did not live to measure it.
+        // 0 says that the worker did not live to measure it.
         let measured = |bytes: &AtomicU64| {
             Some(bytes.load(Relaxed)).filter(|&bytes| memory_measured && bytes > 0)
         };
@@ -242,6 +246,7 @@ impl WorkerReport {
 }
 
 impl BlockTimes {
+    /// From the counters of all slots; `None` if no block was finished.
     pub(crate) fn from_tallies<'t>(
         tallies: impl Iterator<Item = &'t Tally> + Clone,
     ) -> Option<Self> {
@@ -265,7 +270,7 @@ fn count(counter: &AtomicU64) -> usize {
 }
 
 impl Report {
-    /// Of so many rows, with nothing else to tell.
+    /// A report on a call of this many rows, with nothing else to tell.
     pub(crate) fn of_rows(rows: usize) -> Self {
         Self {
             rows,
@@ -288,8 +293,9 @@ impl Report {
         }
     }
 
-    /// Of a call in two parts: this account of the first, with the output, the time and the deaths
-    /// of the second. What that one calls rows stands for `rows_of` the first.
+    /// The report on a call in two parts: this report on the first part, with the output, the time
+    /// and the deaths of the second added. `rows_of` turns rows of the second part into rows of the
+    /// first.
     pub(crate) fn followed_by(
         mut self,
         second: &Self,
@@ -325,7 +331,7 @@ impl Report {
     }
 
     /// Input and output bytes per second of the whole call, in units of 10^9. Missing rows do not
-    /// count, so that 0 is the rate of a call that ended before any row was finished.
+    /// count, so the rate of a call that ended before any row was finished is 0.
     #[must_use]
     pub fn gigabytes_per_second(&self) -> f64 {
         let finished = self.finished_rows() as f64 / self.rows.max(1) as f64;
@@ -336,9 +342,8 @@ impl Report {
     /// The share of the workers' time that was spent in blocks, 0 to 1. Rule of thumb: below 0.8,
     /// fewer workers, larger inputs or a serial loop are the better choice.
     ///
-    /// Only blocks that were finished count. After a call that [ended early](Self::ended_early) it
-    /// says little, therefore, and is not printed: what the workers were at was time spent in
-    /// blocks, too.
+    /// Only finished blocks count. After a call that [ended early](Self::ended_early) the figure
+    /// therefore says little, and is not printed: the workers spent time in unfinished blocks, too.
     #[must_use]
     pub fn efficiency(&self) -> f64 {
         let busy: f64 = self.workers.iter().map(|worker| worker.busy.as_secs_f64()).sum();
@@ -348,11 +353,11 @@ impl Report {
     }
 }
 
-/// So many of each kind of thing are shown.
+/// How many of each kind of thing a printed report shows.
 const SHOWN: usize = 10;
 
-/// A line for each of the first, and one for how many more there are. What a kernel has said stays
-/// on its line.
+/// Writes a line for each of the first [`SHOWN`], and one with the total if there are more. A
+/// message of a kernel stays on one line, whatever line breaks it has.
 fn some_of<T>(
     f: &mut fmt::Formatter<'_>,
     all: &[T],

@@ -1,9 +1,11 @@
-//! The calling process's side of a call: looks at the control block, has `supervise` decide,
-//! performs what it decides, sleeps until a worker ends or something is due; and gives the account
-//! in the end.
+//! The supervisor: the calling process's side of a call.
 //!
-//! Called by the executors, which say where workers come from ([`WorkerSet`]). What the processes
-//! agree on is in `control/README.md`.
+//! It looks at the control block, lets `decide` decide, performs the decisions, and sleeps until a
+//! worker ends or something is due. In the end it makes the report.
+//!
+//! The executors call [`run`], and say by a [`WorkerSet`] where workers come from. What the
+//! processes agree on is in `control/README.md`. Nothing is decided here about deaths, time or
+//! blame, and nothing that is read from shared memory is believed without `decide`'s checks.
 
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -26,25 +28,26 @@ use crate::failpoints::{Failpoint, is_on};
 use crate::segment::registry;
 use crate::sys::process::Exit;
 
-/// How often the supervisor looks up from its sleep: for progress, and for what no descriptor
-/// tells.
+/// How often the supervisor wakes up by itself: to show progress, and to see what no descriptor
+/// tells, such as a worker that hangs.
 const TICK: Duration = Duration::from_millis(100);
 
-/// The shortest sleep while somebody may be overdue soon.
+/// The shortest sleep while a worker may be overdue soon.
 const SHORT_TICK: Duration = Duration::from_millis(1);
 
-/// Having slept longer than it wanted to by so much, this process was itself stopped (Ctrl-Z), and
-/// nobody is late for that.
+/// If the supervisor has slept longer than it wanted by this much, this process was itself stopped
+/// (Ctrl-Z). All limits are then moved by that time, so that no worker is killed for it.
 const OVERSLEPT: Duration = Duration::from_secs(1);
 
-/// How long a worker may take to leave by itself once everything is done.
+/// How long the workers may take to leave by themselves once everything is done. Then they are
+/// killed.
 const LEAVE_GRACE: Duration = Duration::from_millis(100);
 
-/// The same where it has its page tables to walk first.
+/// The same where they measure their memory first, for which the kernel walks their page tables.
 const MEASURE_GRACE: Duration = Duration::from_secs(10);
 
-/// So much time has the last step of a call that goes on with the rows it has, whatever the
-/// deadline says, and after it was cancelled.
+/// How much time the last step of a call has at least, if the call goes on without missing rows:
+/// after the deadline, and after a cancellation.
 const OVERTIME: Duration = Duration::from_secs(5);
 
 /// The calling process's side of one call.
@@ -52,14 +55,21 @@ struct Supervisor<'a> {
     options: &'a Options<'a>,
     call: &'a Call<'a>,
     control: Control<'a>,
+    /// The workers.
     crew: &'a mut dyn WorkerSet,
+    /// What `decide` remembers of the call.
     ledger: Ledger,
+    /// The deaths for the report, in the order in which they were seen.
     deaths: Vec<WorkerDeath>,
     began: Instant,
+    /// When the progress callback may be called again.
     next_progress: Instant,
+    /// The highest number of rows that the callback was told: progress never falls, even if rows
+    /// are run again.
     rows_shown: usize,
-    /// The caller has been asked whether to go on, and has said no.
+    /// The caller's check has said that the call is to end.
     interrupted: bool,
+    /// When the supervisor first saw that the call was cancelled.
     cancelled_since: Option<Instant>,
     /// In place, when the call is over: rows that are new although their unit is not done.
     done_in_part: Vec<Range<usize>>,
@@ -67,8 +77,13 @@ struct Supervisor<'a> {
     n_skips: usize,
 }
 
-/// Runs a call that began then, on a fresh control block, from the first worker that is hired to
-/// the last that is released.
+/// Runs a call that began at `began`, on a control block that was reset, from the first worker that
+/// is put to work to the last that is released. Returns when no worker can write to the output any
+/// more, except after [`WorkerUnkillable`](Error::WorkerUnkillable).
+///
+/// # Errors
+/// What ended the call. In place it is [`UpdateInterrupted`](Error::UpdateInterrupted) with the
+/// rows, once any row may be new.
 pub(crate) fn run(
     options: &Options<'_>,
     call: &Call<'_>,
@@ -78,7 +93,7 @@ pub(crate) fn run(
 ) -> Result<Report> {
     let mut supervisor = Supervisor::new(options, call, control, crew, began);
     let ended = supervisor.run().and_then(|verdict| supervisor.conclude(verdict));
-    // Whatever the error, a worker that does not die is the worse one.
+    // Whatever the error was, a worker that does not die is a worse one.
     match ended.or_else(|error| supervisor.end_crew().and(Err(error))) {
         Ok(ended_early) => Ok(supervisor.report(ended_early)),
         Err(error) if call.restore.is_some() => Err(supervisor.update_outcome(error)),
@@ -113,11 +128,12 @@ impl<'a> Supervisor<'a> {
         }
     }
 
+    /// The claim words of all units, decoded. A word whose seal does not fit is `Corrupt`.
     fn states(&self) -> Vec<ClaimState> {
         self.control.claims(self.ledger.n_units()).states(|unit| self.ledger.digest(unit))
     }
 
-    /// Looks, decides, acts, sleeps; until the decision is to finish.
+    /// Looks, decides, acts and sleeps, until the decision is to finish.
     fn run(&mut self) -> Result<Verdict> {
         loop {
             let states = self.states();
@@ -138,9 +154,9 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    /// What becomes of the units of the dead.
+    /// Has the units of dead workers freed or divided, and wakes the workers that are left.
     fn after_deaths(&mut self, deaths: &[Death]) -> Result<()> {
-        // A page that is gone is no fault of the row's.
+        // SIGBUS may mean that another process has cut a segment, which is not the row's fault.
         if deaths.iter().any(|death| {
             matches!(death.cause, DeathCause::MemoryFault { signal: libc::SIGBUS, .. })
         }) {
@@ -178,6 +194,7 @@ impl<'a> Supervisor<'a> {
         Ok(())
     }
 
+    /// In place: puts back the rows that a dead worker had saved.
     fn restore(&self, rows: Range<usize>, owner: Owner) -> Result<()> {
         match self.call.restore {
             Some(restore) if !is_on(Failpoint::RestoreNothing) => restore(rows, owner.slot),
@@ -185,7 +202,7 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    /// Performs one action; `Some` is the end of the call.
+    /// Performs one action. `Some` is the end of the call.
     fn perform(&mut self, action: Action) -> Result<Option<Verdict>> {
         match action {
             Action::Kill(owner) => {
@@ -215,10 +232,14 @@ impl<'a> Supervisor<'a> {
         Ok(None)
     }
 
-    /// Ends the workers, and says why rows are missing, if the call answers without them.
+    /// Ends the workers, and returns why rows are missing, if the call returns a result without
+    /// them.
+    ///
+    /// # Errors
+    /// The verdict's, or that the call ended early and has to have all rows.
     fn conclude(&mut self, verdict: Verdict) -> Result<Option<EarlyEnd>> {
         if matches!(verdict, Verdict::Early(_)) {
-            // A crash that nobody has seen yet may have spoilt what is done.
+            // A crash that the supervisor has not seen yet may have spoilt rows that are done.
             let deaths = self.reap(None, Instant::now())?;
             self.after_deaths(&deaths)?;
             if let Some(error) = self.ledger.spoilt(&self.states()) {
@@ -254,7 +275,7 @@ impl<'a> Supervisor<'a> {
                     _ if !self.options.fills() || self.call.last_step_since.is_some() => {
                         Err(self.early_error(end))
                     }
-                    // What a crash may have spoilt is no part of an answer.
+                    // Rows that a crash may have spoilt must not be part of a result.
                     Some(unsound) => Err(unsound),
                     None => Ok(Some(end)),
                 }
@@ -263,10 +284,12 @@ impl<'a> Supervisor<'a> {
         }
     }
 
+    /// Kills all workers and waits until they are dead.
     fn end_crew(&mut self) -> Result<()> {
         self.crew.end().map_err(unkillable)
     }
 
+    /// The error of a call that ended early and may not go on without rows.
     fn early_error(&self, end: EarlyEnd) -> Error {
         let (rows_done, rows_total) = (count(&self.done_rows()), self.call.blocks.n_rows());
         match (end, self.options.deadline) {
@@ -280,15 +303,16 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    /// Hires up to `n` workers for empty slots. Fewer are enough, none is an error.
+    /// Puts up to `n` workers into empty slots. Fewer are no error while at least one worker is
+    /// alive.
     fn spawn(&mut self, n: usize) -> Result<()> {
-        // A stray store may have changed the workers' copy.
+        // A stray store may have changed the hints that the workers read.
         let pieces =
             (self.call.blocks.len()..self.ledger.n_units()).map(|unit| self.ledger.rows(unit));
         self.control.rewrite_hints(self.ledger.limit(), pieces, self.n_skips);
         for _ in 0..n {
             let Some(owner) = self.crew.next_owner() else { break };
-            // While the later ones are hired the first may have finished everything.
+            // While later workers are forked the first may have finished everything.
             if self.crew.live() > 0 && !self.states().contains(&ClaimState::Free) {
                 break;
             }
@@ -302,6 +326,7 @@ impl<'a> Supervisor<'a> {
         Ok(())
     }
 
+    /// What each live worker shows of itself in its slot.
     fn vitals(&self) -> Vec<Vital> {
         let vital = |owner: Owner| {
             let slot = &self.control.slots()[usize::from(owner.slot)];
@@ -312,6 +337,8 @@ impl<'a> Supervisor<'a> {
         self.crew.owners().into_iter().map(vital).collect()
     }
 
+    /// Whether the call is to end because it was cancelled. The last step of a call that fills has
+    /// its [`OVERTIME`] before.
     fn is_cancelled(&mut self) -> bool {
         let cancelled =
             self.interrupted || self.options.cancel.as_ref().is_some_and(CancelToken::is_cancelled);
@@ -322,11 +349,13 @@ impl<'a> Supervisor<'a> {
         !has_overtime(self.options, self.call) || since.elapsed() >= OVERTIME
     }
 
-    /// Sleeps until a worker ends, the call is cancelled, a signal comes, or something is due;
-    /// reaps, and says how each ended.
+    /// Sleeps until a worker ends, the call is cancelled, a signal comes, or something is due. Then
+    /// reaps, and returns how each worker ended. Also asks the caller's interrupt check.
     fn wait_for_deaths(&mut self) -> Result<Vec<Death>> {
         let now = Instant::now();
-        // A worker that is not ready yet may be at its first row soon, without a word.
+        // For the clock a worker that was not ready at the last look has the limit of a start. It
+        // may come to its first row without anything that wakes this process, so a stall limit
+        // shortens the sleep.
         let tick =
             self.options.stall_limit.map_or(TICK, |limit| (limit / 4).clamp(SHORT_TICK, TICK));
         let due = self
@@ -346,12 +375,14 @@ impl<'a> Supervisor<'a> {
         Ok(deaths)
     }
 
-    /// Reaps, and says how each ended.
+    /// Reaps, and returns how each worker ended.
     fn reap(&mut self, wake: Option<BorrowedFd<'_>>, deadline: Instant) -> Result<Vec<Death>> {
         let ended = self.crew.reap_ended(wake, deadline)?;
         Ok(ended.into_iter().map(|(owner, exit)| self.death_of(owner, exit)).collect())
     }
 
+    /// A death as `decide` gets it: the exit, and what the worker left in its slot. A message
+    /// counts only if the exit vouches for its kind.
     fn death_of(&self, owner: Owner, exit: Exit) -> Death {
         let slot = &self.control.slots()[usize::from(owner.slot)];
         Death {
@@ -363,12 +394,12 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    /// Puts a death on the list, unless it is an end: that of a kernel that names its row, or of a
-    /// worker that was done.
+    /// Puts a death on the list of the report, unless it is an ordinary end: that of a kernel whose
+    /// message names its row, or that of a worker that was done.
     fn note_death(&mut self, death: &Death, states: &[ClaimState]) {
         let held = states.iter().position(|state| *state == ClaimState::Claimed(death.owner));
-        // Without a block, a status of 0 or one that somebody else has taken is that of a worker
-        // that was done.
+        // A worker that held no block was done if its status is 0, or if other code of this process
+        // has taken the status.
         let undone =
             held.is_some() || !matches!(death.cause, DeathCause::Exited(0) | DeathCause::Unknown);
         if undone && self.ledger.believable(states, death).is_none() {
@@ -377,23 +408,26 @@ impl<'a> Supervisor<'a> {
         }
     }
 
+    /// How a worker died. The supervisor's own reason for a kill comes first, then the fault that
+    /// the worker noted, if its exit fits, and the exit by itself last.
     fn cause_of(&self, owner: Owner, exit: Exit, fault: Option<Fault>) -> DeathCause {
         if let (Some(cause), Exit::Signal(libc::SIGKILL) | Exit::Unknown) =
             (self.ledger.clock.killed_for(owner), exit)
         {
             return cause.clone();
         }
-        // Without a status the note alone tells: nobody survives such a fault.
+        // Where the status is unknown the note alone tells: no process survives such a fault.
         let fault =
             fault.filter(|fault| [Exit::Signal(fault.signal), Exit::Unknown].contains(&exit));
         let Some(Fault { signal, address }) = fault else { return exit.into() };
-        // SIGBUS there is a page that is gone, not one that may not be written.
+        // SIGBUS means a page that is gone, not a page that may not be written to.
         let read_only_segment =
             (signal == libc::SIGSEGV).then(|| self.read_only_segment(address)).flatten();
         DeathCause::MemoryFault { signal, address, read_only_segment }
     }
 
     /// What error messages call the segment that holds `address`, if workers may not write to it.
+    /// The address is one of the caller's address space.
     fn read_only_segment(&self, address: usize) -> Option<String> {
         let registry = registry::lock();
         let mapping =
@@ -403,10 +437,12 @@ impl<'a> Supervisor<'a> {
         (!writable).then(|| (*mapping.label).to_owned())
     }
 
+    /// The caller's callback, if there is one. The last step of a larger call shows no progress.
     fn progress_callback(&self) -> Option<&'a (dyn Fn(&Progress) + 'a)> {
         self.options.progress.as_deref().filter(|_| self.call.last_step_since.is_none())
     }
 
+    /// Calls the callback, at most once per [`TICK`].
     fn show_progress(&mut self, states: &[ClaimState]) {
         let Some(callback) = self.progress_callback() else { return };
         let now = Instant::now();
@@ -422,6 +458,7 @@ impl<'a> Supervisor<'a> {
         });
     }
 
+    /// Calls the callback once with all rows done.
     fn show_end(&self) {
         if let Some(callback) = self.progress_callback() {
             let rows = self.call.blocks.n_rows();
@@ -433,7 +470,8 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    /// Rows of finished units, and of claimed units the rows before the one that the worker is at.
+    /// The rows of finished units, and in each claimed unit the rows before the one that its worker
+    /// is at. For progress only: the row is a note in shared memory.
     fn rows_seen(&self, states: &[ClaimState]) -> usize {
         let rows_of = |(unit, state): (usize, &ClaimState)| {
             let rows = self.ledger.rows(unit);
@@ -451,8 +489,8 @@ impl<'a> Supervisor<'a> {
         states.iter().enumerate().map(rows_of).sum()
     }
 
-    /// The rows that are done, by the claim words, and in place those of an unfinished unit that
-    /// were done before it ended.
+    /// The rows that are done according to the claim words; in place, also the rows of an
+    /// unfinished unit that were done before the call ended.
     fn done_rows(&self) -> Vec<Range<usize>> {
         let states = self.states();
         let done = states
@@ -463,8 +501,9 @@ impl<'a> Supervisor<'a> {
         joined(done.chain(self.done_in_part.iter().cloned()).collect())
     }
 
-    /// Puts back what workers had saved that were killed over their units. Of each, only the rows
-    /// before are then new.
+    /// In place, when all workers are dead: puts back the rows that workers had saved in units that
+    /// they did not finish. In each such unit only the rows before the saved ones are then new.
+    /// Returns rows with their state, some of them parts of units.
     fn restore_the_unfinished(&self) -> Result<Vec<(Range<usize>, ClaimState)>> {
         let mut rows_and_states = Vec::new();
         for (unit, state) in self.states().into_iter().enumerate() {
@@ -485,17 +524,18 @@ impl<'a> Supervisor<'a> {
         Ok(rows_and_states)
     }
 
-    /// What has become of the rows of a call in place that has failed: no worker touches them any
-    /// more.
+    /// The error of a call in place that has failed: it says which rows are new. All workers are
+    /// ended first, so that none touches the rows any more.
     fn update_outcome(&mut self, source: Error) -> Error {
         let n_rows = self.call.blocks.n_rows();
         let ended = self.end_crew();
         let restored = match source {
-            // It may still write to its rows, over what would be put back.
+            // That worker may still write to its rows, over what would be put back.
             Error::WorkerUnkillable { .. } => None,
             _ => ended.and_then(|()| self.restore_the_unfinished()).ok(),
         };
-        // Where the array could not be written to, nobody knows.
+        // Where the saved rows could not be put back, the claimed units count as they are: their
+        // rows may be half changed.
         let as_they_are = || {
             self.states()
                 .into_iter()
@@ -506,6 +546,7 @@ impl<'a> Supervisor<'a> {
         update_outcome(n_rows, &units, source)
     }
 
+    /// The report of a call that returns a result.
     fn report(self, ended_early: Option<EarlyEnd>) -> Report {
         let elapsed = self.began.elapsed();
         let done_rows = self.done_rows();
@@ -528,7 +569,7 @@ fn is_done(state: ClaimState) -> bool {
     matches!(state, ClaimState::Done(_))
 }
 
-/// What the ledger need know of the call and of what the caller has asked for.
+/// What the ledger has to know of the call and of the caller's options.
 fn rules(options: &Options<'_>, call: &Call<'_>, workers: usize) -> Rules {
     Rules {
         workers,
@@ -544,18 +585,20 @@ fn rules(options: &Options<'_>, call: &Call<'_>, workers: usize) -> Rules {
     }
 }
 
-/// When the time for a call is over.
+/// When the time for a call is over; `None` if it may take any time. The time of the last step of a
+/// larger call began with that call.
 fn due(options: &Options<'_>, call: &Call<'_>, began: Instant) -> Option<Instant> {
     let due = call.last_step_since.unwrap_or(began).checked_add(options.deadline?)?;
     Some(if has_overtime(options, call) { due.max(began + OVERTIME) } else { due })
 }
 
-/// Whether what is left is to be done with the rows that there are, though time is over or the
-/// caller has had enough.
+/// Whether this is the last step of a call that goes on without missing rows. Such a step is given
+/// [`OVERTIME`], so that a deadline or a cancellation does not lose the rows that are done.
 fn has_overtime(options: &Options<'_>, call: &Call<'_>) -> bool {
     options.fills() && call.last_step_since.is_some()
 }
 
+/// The error for a worker that does not die of SIGKILL.
 fn unkillable(pid: i32) -> Error {
     Error::WorkerUnkillable { pid, waited: decide::DEATH_LIMIT }
 }

@@ -1,13 +1,15 @@
-//! Copies of rows that are about to be changed in place, so that what a dead worker left half
-//! changed can be put back and run again.
+//! Undo buffers: copies of rows that are about to be changed in place, so that rows that a dead
+//! worker left half changed can be put back and run again.
 //!
-//! Each worker has room for a few rows, in a nameless segment: it saves some, notes in its slot
-//! that it has, and only then lets the kernel at them. The supervisor puts them back when the
-//! worker is dead. What is saved is small enough to stay in a cache close to the processor: rows
-//! are read from memory once, by the copy.
+//! Each worker has a buffer for a few rows, in a nameless segment. It saves some rows, notes in its
+//! slot that it has, and only then lets the kernel change them. When the worker is dead the
+//! supervisor puts the saved rows back. A buffer is small enough to stay in a cache close to the
+//! processor, so rows are read from memory once, by the copy.
+//!
+//! `rows/output.rs` makes the buffers and saves rows. When rows are put back is not decided here.
 //!
 //! # Safety
-//! The room of a worker is written by that worker alone, and read by the supervisor when it is
+//! A worker's buffer is written by that worker alone, and read by the supervisor when the worker is
 //! dead.
 #![allow(unsafe_code, reason = "writes to a segment that several processes share")]
 
@@ -26,17 +28,18 @@ use crate::error::Result;
 use crate::failpoints::{Failpoint, is_on};
 use crate::segment::Segment;
 
-/// So much is saved at a time, if a row is not larger: with what it is a copy of it stays in the
-/// first cache. (1 GiB updated in place takes 1.12 times the time that it takes without, with 16
-/// KiB 1.31 times.)
+/// How many bytes are saved at a time, if a row is not larger. The copy and the rows stay in the
+/// first cache together. (Updating 1 GiB in place takes 1.12 times as long as without saving; with
+/// 16 KiB it is 1.31 times.)
 const BUFFER_BYTES: usize = 8 << 10;
 
-/// The same where the rows are written by a system call each time.
+/// The same under guard, where the rows are written by a system call each time.
 const GUARDED_BUFFER_BYTES: usize = 64 << 10;
 
-/// Room to save rows in, for each worker: the caller's side.
+/// The undo buffers of all workers: the caller's side.
 #[derive(Debug)]
 pub(crate) struct Undo {
+    /// A row for each slot.
     buffers: SharedArray<u8, Ix2>,
     cut: UndoLayout,
 }
@@ -46,13 +49,15 @@ pub(crate) struct Undo {
 #[repr(C)]
 struct UndoLayout {
     row_bytes: usize,
+    /// At least 1, at most the rows of a block.
     rows_at_a_time: usize,
-    /// From one worker's room to the next.
+    /// From one worker's buffer to the next; whole pages.
     buffer_bytes: usize,
+    /// How many buffers there are: one per worker.
     n_buffers: usize,
 }
 
-/// The same in a worker.
+/// The undo buffers as a worker has them. It uses that of its slot only.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct UndoBuffer {
     start: *mut u8,
@@ -60,10 +65,11 @@ pub(crate) struct UndoBuffer {
 }
 
 impl Undo {
-    /// For so many workers, rows of `row_bytes` (not 0), and blocks of up to `block_rows` rows.
+    /// Buffers for this many workers, rows of `row_bytes` (not 0), and blocks of up to `block_rows`
+    /// rows.
     ///
     /// # Errors
-    /// Those of a birth.
+    /// Those of making a segment.
     pub(crate) fn new(
         workers: usize,
         row_bytes: usize,
@@ -72,31 +78,32 @@ impl Undo {
     ) -> Result<Self> {
         let bytes = if guarded { GUARDED_BUFFER_BYTES } else { BUFFER_BYTES };
         let rows_at_a_time = (bytes / row_bytes).clamp(1, block_rows.max(1));
-        // Two workers' rooms lie in different pages, as far as a processor fetches ahead.
+        // Two workers' buffers lie in different pages, since a processor fetches ahead within a
+        // page.
         let buffer_bytes = (rows_at_a_time * row_bytes).next_multiple_of(4096);
         let cut = UndoLayout { row_bytes, rows_at_a_time, buffer_bytes, n_buffers: workers };
         Ok(Self { buffers: SharedArray::output(Ix2(workers, buffer_bytes))?, cut })
     }
 
-    /// The segment that it lies in.
+    /// The segment that the buffers lie in.
     pub(crate) fn segment(&self) -> &Segment {
         self.buffers.segment()
     }
 
-    /// As the workers have it.
+    /// The buffers as a worker has them that is a copy of this process.
     pub(crate) fn buffer(&self) -> UndoBuffer {
         UndoBuffer { start: self.buffers.as_ptr().cast_mut(), cut: self.cut }
     }
 
-    /// What the worker of a slot, now dead, had saved: the first of `rows`, as many as are saved at
-    /// a time.
+    /// What the worker of a slot, now dead, had saved: the first of `rows`, as many as a worker
+    /// saves at a time.
     pub(crate) fn saved(&self, rows: &Range<usize>, slot: u16) -> &[u8] {
         let n_rows = rows.len().min(self.cut.rows_at_a_time);
         let at = self.cut.buffer_of(slot);
         &self.buffers.as_slice()[at.start..at.start + n_rows * self.cut.row_bytes]
     }
 
-    /// Writes down what a worker needs to know.
+    /// Packs the buffers for a worker that is no copy of this process.
     pub(crate) fn pack<'s>(&'s self, args: &mut PackedArgs<'s>) {
         args.place(self.buffers.segment(), self.buffers.as_ptr());
         PodArg(self.cut).pack(args);
@@ -104,6 +111,7 @@ impl Undo {
 }
 
 impl UndoLayout {
+    /// The bytes of a slot's buffer.
     fn buffer_of(self, slot: u16) -> Range<usize> {
         let start = usize::from(slot) * self.buffer_bytes;
         start..start + self.buffer_bytes
@@ -111,7 +119,7 @@ impl UndoLayout {
 }
 
 impl UndoBuffer {
-    /// What [`Undo::pack`] has packed.
+    /// Unpacks what [`Undo::pack`] has packed.
     ///
     /// # Safety
     /// As for [`Marshal::unpack`].
@@ -122,14 +130,17 @@ impl UndoBuffer {
         Self { start, cut }
     }
 
-    /// `rows` as they are to be saved: some at a time.
+    /// `rows` in pieces that fit the buffer.
     pub(crate) fn pieces(&self, rows: Range<usize>) -> impl Iterator<Item = Range<usize>> + use<> {
         let step = self.cut.rows_at_a_time;
         rows.clone().step_by(step).map(move |start| start..rows.end.min(start + step))
     }
 
-    /// Saves the rows from `first` on, of which `bytes` are the elements, and notes that it has.
-    /// Neither locks nor allocates.
+    /// Saves the rows from `first` on, whose elements are `bytes`, and notes so in the slot, before
+    /// and after. Neither locks nor allocates.
+    ///
+    /// # Panics
+    /// For more bytes than the buffer has, or a slot without a buffer.
     pub(crate) fn save(&self, first: usize, bytes: &[u8], context: &BlockContext<'_>) {
         let at = self.cut.buffer_of(context.number());
         let slot = usize::from(context.number());
@@ -141,10 +152,10 @@ impl UndoBuffer {
         );
         context.set_saved(Saved::InProgress(first));
         die_if_asked(context);
-        // SAFETY: one of the rooms that there are.
+        // SAFETY: the slot is one of those that have a buffer, as asserted.
         let room = unsafe { self.start.add(at.start) };
         // SAFETY: as many bytes as the assertion allows, in memory that this worker alone writes to
-        // and nobody reads now.
+        // and that no process reads now.
         unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), room, bytes.len()) };
         context.set_saved(Saved::Complete(first));
     }

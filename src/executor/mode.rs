@@ -1,6 +1,8 @@
-//! [`Mode`]: what an operation asks of the workers, wherever they come from, and how a kernel reaches them.
+//! [`Mode`]: what an operation asks of the workers, wherever they come from, and how a kernel
+//! reaches them.
 //!
-//! The operations end in `sealed::Run::run`. The modes stand beside: `fork/` and `pool/`.
+//! `rows/run.rs` calls `sealed::Run::run`, in which every operation ends. `fork/` and `pool/`
+//! implement it. Nothing here knows which modes there are.
 
 use crate::engine::args::{ArgReader, PackedArgs, from_word, to_word};
 use crate::engine::call::Call;
@@ -14,50 +16,51 @@ use crate::error::Result;
 /// Sealed.
 #[allow(private_bounds, reason = "nobody outside is to implement it")]
 pub trait Mode: sealed::Run {
-    /// Whether its workers are copies of the caller, which need nothing marshalled.
+    /// Whether its workers are copies of the caller, for which nothing has to be marshalled.
     #[doc(hidden)]
     const COPIES_THE_CALLER: bool;
 }
 
-/// A kernel that workers of this kind can run: any for those that are forked for the call; for
-/// those that are there before it one that captures nothing, or a function pointer. (Hence what the
-/// compiler says of others: that a closure is not `Copy`, or borrows what does not live for ever.
-/// Hand over with the input what it captures: [`param`](crate::param),
-/// [`broadcast`](crate::broadcast).)
+/// A kernel that workers of this kind can run. In fork mode: any closure or function. On a pool: a
+/// closure that captures nothing, a function, or a function pointer. The compiler rejects others
+/// with "not `Copy`" or "borrowed value does not live long enough"; pass what the closure captures
+/// with the input instead, by [`param`](crate::param) or [`broadcast`](crate::broadcast).
 ///
 /// Sealed.
 pub trait KernelFor<M>: Sized {
-    /// How it reaches a worker that has no copy of it.
+    /// How the kernel reaches a worker that has no copy of it. `None` where every worker has one.
     #[doc(hidden)]
     const CODEC: Option<KernelCodec<Self>>;
 }
 
-/// How a kernel reaches a worker: as a word.
+/// How a kernel becomes a word in the caller, and a kernel again in a worker.
 #[doc(hidden)]
 #[derive(Debug)]
 pub struct KernelCodec<K> {
     pub(crate) pack: fn(&K) -> u64,
+    /// Sound on a word that `pack` of the same codec has made, in a process with the same code at
+    /// the same addresses.
     pub(crate) unpack: unsafe fn(u64) -> K,
 }
 
 impl<K: Copy> KernelCodec<K> {
-    /// Of a kernel that is nothing, or a function pointer.
+    /// The codec of a kernel of no bytes, or of a function pointer.
     pub(crate) const AS_WORD: Self = Self { pack: to_word, unpack: from_word };
 }
 
-/// The kernel of a call, and how it travels.
+/// The kernel of a call, and how it reaches the workers.
 pub(crate) struct KernelArg<'k, K> {
     pub(crate) kernel: &'k K,
     pub(crate) codec: Option<KernelCodec<K>>,
 }
 
 impl KernelArg<'static, ()> {
-    /// The operation is all that is run.
+    /// No kernel: the operation itself is all that is run.
     pub(crate) const NONE: Self = Self { kernel: &(), codec: Some(KernelCodec::AS_WORD) };
 }
 
 impl<'k, K> KernelArg<'k, K> {
-    /// The user's, for workers of this kind.
+    /// The user's kernel, for workers of this mode.
     pub(crate) fn to<M>(_: &M, kernel: &'k K) -> Self
     where
         K: KernelFor<M>,
@@ -66,15 +69,16 @@ impl<'k, K> KernelArg<'k, K> {
     }
 }
 
-/// What a worker that has no copy of the caller is to run: makes of the packed words what is run on
-/// blocks, and has it run.
+/// The function that a worker runs for a call if it is no copy of the caller. It unpacks the
+/// arguments, makes the function of a block from them, and passes that to [`RunBlocks`].
 ///
 /// # Safety
-/// The words are those that were packed with this function, and what the unpacker was given stays
-/// as long as it runs.
+/// The words are those that were packed for this very function, and the words and segments that the
+/// [`ArgReader`] was given stay as long as it runs.
 pub(crate) type EntryPoint = unsafe fn(&mut ArgReader<'_>, RunBlocks<'_>) -> Result<()>;
 
-/// A worker's place in a call: given what is run on a block, it works until nothing is left.
+/// What an entry point calls with the function of a block: claims blocks and runs it on them until
+/// nothing is left.
 pub(crate) type RunBlocks<'w> = &'w mut dyn FnMut(&BlockFn<'_>);
 
 pub(crate) mod sealed {
@@ -83,34 +87,35 @@ pub(crate) mod sealed {
     /// What an operation asks of the workers. Object-safe, so that a call is compiled once for all
     /// operations and kernels.
     pub(crate) trait Run {
-        /// Threads of the process that its workers are copies of.
+        /// How many threads the process had that its workers are copies of, when it was forked.
         fn caller_threads(&self) -> usize;
 
-        /// At most so many workers at a time, for so many blocks.
+        /// How many workers a call of this many blocks has at most at a time.
         fn workers_for(&self, options: &Options<'_>, n_blocks: usize) -> usize;
 
-        /// Whether a call of a kernel of ours that reads and writes so many bytes, which nobody
-        /// else can take away, is better done by the caller.
+        /// Whether the caller had better do a call of a built-in kernel itself, which reads and
+        /// writes this many bytes in memory that no other process can take away.
         fn runs_inline(&self, _bytes: u64) -> bool {
             false
         }
 
-        /// Such a call was made.
+        /// Counts such a call.
         fn count_inline(&self) {}
 
-        /// Whether calls are so short that every system call counts.
+        /// Whether calls are so short that looks at the lengths of private segments would cost too
+        /// much: each is a system call.
         fn skips_length_checks(&self) -> bool {
             false
         }
 
-        /// Refuses calls that cannot be made.
+        /// Refuses calls that cannot be made, before the output is.
         fn check(&self) -> Result<()> {
             Ok(())
         }
 
-        /// Runs a call, from the first worker to the last. What is run on a block comes from
-        /// `block_fn` for workers that are copies of the caller; for others `marshal` writes down
-        /// what they make it of.
+        /// Runs a call, from the first worker to the last. Workers that are copies of the caller
+        /// get the function of a block from `block_fn`. For others `marshal` packs what that
+        /// function is made of, and returns the entry point that makes it.
         fn run<'s>(
             &self,
             options: &Options<'_>,

@@ -1,4 +1,7 @@
 //! `map_blocks`: blocks of rows to blocks of rows, for vectorised code.
+//!
+//! The kernel gets a whole block, so the row that it is at is not known: a block whose worker dies
+//! is divided in halves until the row is found.
 
 use std::ops::Range;
 

@@ -1,7 +1,10 @@
 //! [`param`] and [`broadcast`]: parts of an input that are the same for every row.
 //!
+//! They stand in a tuple beside the rows, and implement the same traits as those (`input.rs`). They
+//! have no number of rows of their own.
+//!
 //! # Safety
-//! As in `input.rs`.
+//! As in `input.rs`: what is unpacked here was packed by the same type.
 #![allow(unsafe_code, reason = "unpacks inputs in workers that are no copies of the caller")]
 
 use std::ops::Range;
@@ -115,7 +118,7 @@ impl<P: Pod> Rows for Param<P> {
     type Block = P;
 }
 
-/// A view that every row gets.
+/// A broadcast array as a worker has it: a view that every row gets.
 #[derive(Debug)]
 pub(crate) struct Whole<'a, A, D: Dimension>(ArrayView<'a, A, D>);
 

@@ -1,12 +1,12 @@
 //! `fold_rows`: all rows to one value, or to one array.
 //!
-//! The rows are cut into at most 64 groups, by their number alone. Workers fold each group from the
-//! identity into an accumulator of its own, in shared memory; then one worker combines these in
-//! order. So the order of all operations, and with it every bit of the result, depends on nothing
-//! but the number of rows.
+//! The rows are cut into at most 64 groups. The cut follows from the number of rows alone. Workers
+//! fold each group, beginning with the identity, into an accumulator of its own in shared memory.
+//! Then one worker combines the accumulators in order. So the order of all operations, and with it
+//! every bit of the result, depends on nothing but the number of rows.
 //!
-//! The last step is a call of its own, not the caller's work: the function that combines is the
-//! user's, and a crash in it must not be the caller's.
+//! The last step is a call of its own, and the caller does not do it itself: the function that
+//! combines is the user's, and a crash in it must not be the caller's.
 
 use std::ops::{ControlFlow, Range};
 use std::time::Instant;
@@ -27,8 +27,8 @@ use crate::error::{Error, FailedRow, Result};
 use crate::executor::Executor;
 use crate::executor::mode::{KernelArg, KernelFor, Mode};
 
-/// Accumulators that different workers write to all the time lie so far apart: two cache lines,
-/// which processors fetch in pairs.
+/// How far apart accumulators lie that different workers write to all the time: two cache lines,
+/// since processors fetch them in pairs.
 const APART_BYTES: usize = 128;
 
 const FITS: &str = "as many elements as the shape has";
@@ -51,7 +51,7 @@ fn row_of<'v, A>(matrix: &'v ArrayView<'_, A, Ix2>, row: usize) -> &'v [A] {
     &matrix.as_slice().expect("a whole array")[row * len..][..len]
 }
 
-/// A fold has something to fold into.
+/// Refuses an accumulator of no bytes: a fold needs something to fold into.
 fn check_accumulator(shape: &[usize], bytes: usize) -> Result<()> {
     if bytes > 0 {
         Ok(())
@@ -60,7 +60,7 @@ fn check_accumulator(shape: &[usize], bytes: usize) -> Result<()> {
     }
 }
 
-/// The groups none of whose rows were run: nothing has been written for them.
+/// The groups whose rows are all missing. Nothing has been written to their accumulators.
 fn missing_groups<'a>(
     groups: &'a RowBlocks,
     report: &'a Report,
@@ -75,17 +75,17 @@ fn missing_groups<'a>(
         .filter(move |&group| groups.get(group).is_some_and(|group| missing(&group.rows())))
 }
 
-/// The first row of a group; past the last one, the end.
+/// The first row of a group. For the number past the last group, the number of rows.
 fn first_row(groups: &RowBlocks, group: usize) -> usize {
     groups.get(group).map_or(groups.n_rows(), |group| group.rows().start)
 }
 
-/// Groups in the report of the last step, as the rows that they stand for.
+/// Turns groups in the report of the last step into the rows that they stand for.
 fn rows_of(groups: &RowBlocks) -> impl Fn(Range<usize>) -> Range<usize> {
     |indices| first_row(groups, indices.start)..first_row(groups, indices.end)
 }
 
-/// An error of the last step, which names groups, as one that names rows.
+/// Turns an error of the last step, which names groups, into one that names rows.
 fn in_rows(error: Error, groups: &RowBlocks) -> Error {
     let first_row = |group| first_row(groups, group);
     match error {
@@ -124,10 +124,11 @@ impl<M: Mode> Executor<'_, M> {
     /// (column sums) see [`fold_rows_array`](Self::fold_rows_array).
     ///
     /// The accumulator is any [`Pod`] type: a number, an array like `[f64; 3]`, a `#[repr(C)]`
-    /// struct that derives it. `identity` must be neutral to `combine`, for it begins each of up to
-    /// 64 groups of rows. The groups follow from the number of rows alone and are combined in
-    /// order, so the result has the same bits for every number of workers, every option and every
-    /// machine of the same arithmetic. `fold` and `combine` may return `()` or a `Result`.
+    /// struct that derives it. The rows are cut into up to 64 groups, and each group begins with
+    /// `identity`, so `combine` with `identity` must change nothing. The groups follow from the
+    /// number of rows alone and are combined in order, so the result has the same bits for every
+    /// number of workers, every option and every machine of the same arithmetic. `fold` and
+    /// `combine` may return `()` or a `Result`.
     ///
     /// Where the [policy](Self::policy) is to fill, rows that cannot be had are left out, and
     /// groups that were not run when time was over; [`missing_rows`](Output::missing_rows) tells
@@ -311,8 +312,8 @@ impl<M: Mode> Executor<'_, M> {
         let groups = RowBlocks::fold_groups(input.n_rows());
         let part_len = dim.size().next_multiple_of(APART_BYTES / size_of::<A>());
         let mut parts = SharedArray::<A, Ix2>::output(Ix2(groups.len(), part_len))?;
-        // A view anew for every row: the kernel may turn it round, and the next row must not see
-        // that.
+        // The kernel gets a new view for every row: it may turn the view round, and the next row
+        // must not see that.
         let (given, identity) = (KernelArg::to(self.mode(), &fold), ByValue(identity.view()));
         let folded =
             run(self, &input, &mut parts, Plan::Groups, given, identity.clone(), |task| {
@@ -338,8 +339,8 @@ impl<M: Mode> Executor<'_, M> {
             } else {
                 shaped(&dim, &parts.as_slice()[..dim.size()]).into()
             };
-            // The caller itself writes, so not by way of memory that somebody may cut under its
-            // hands.
+            // The caller itself writes here, so it writes by system call: another process may cut
+            // the memory meanwhile, and a store would then kill the caller.
             output.segment().write_at(0, bytes_of(&whole))?;
             let bytes_written = identity.len() as u64 * size_of::<A>() as u64;
             return Ok(Report { bytes_written, output_pages: output.pages(), ..folded });

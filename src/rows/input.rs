@@ -1,7 +1,12 @@
-//! [`Rows`]: what operations take their rows from. One array, a part of one, or several side by side.
+//! [`Rows`]: what operations take their rows from. It is one array, a part of one, or several side
+//! by side.
+//!
+//! Every operation takes its input as a `Rows`. `run.rs` asks it for facts (how many rows, which
+//! segments), and `operation.rs` for the views that workers read. Nothing here knows the kernel.
 //!
 //! # Safety
-//! Inputs are packed and unpacked here as they come; what that asks for is said in `args`.
+//! Inputs are unpacked here in the order in which they were packed; `engine/args.rs` says what else
+//! that requires.
 #![allow(unsafe_code, reason = "unpacks inputs in workers that are no copies of the caller")]
 
 use std::ops::Range;
@@ -111,14 +116,14 @@ pub(super) mod sealed {
         /// The rows of a range, together.
         fn block(&self, rows: Range<usize>) -> Self::Block;
 
-        /// Where rows lie in files on a disk.
+        /// Notes where rows lie in files on a disk, so that they can be unmapped once read.
         fn note_file_rows(&self, _file_rows: &mut FileRows) {}
     }
 
     /// What is asked of an input whatever its type. Object-safe, so that a call is compiled once
     /// for all inputs.
     pub(crate) trait InputFacts {
-        /// How many rows there are; `None` where every row has the same.
+        /// How many rows there are; `None` for a part that is the same for every row.
         fn rows_if_any(&self) -> Option<usize>;
 
         /// That every part has rows at all, and as many as those before.
@@ -144,7 +149,7 @@ pub(super) mod sealed {
             self.rows_if_any().unwrap_or(0)
         }
 
-        /// `Truncated` and the like if somebody has cut a segment since.
+        /// `Truncated` and the like if another process has cut a segment since.
         pub(in crate::rows) fn check_lengths(&self) -> Result<()> {
             let mut checked = Ok(());
             self.each_segment(&mut |segment| {
@@ -155,7 +160,7 @@ pub(super) mod sealed {
             checked
         }
 
-        /// Whether nobody but this process and its workers can reach its segments.
+        /// Whether only this process and its workers can reach the segments.
         pub(in crate::rows) fn is_private(&self) -> bool {
             let mut is_private = true;
             self.each_segment(&mut |segment| is_private &= segment.is_private());
@@ -163,18 +168,18 @@ pub(super) mod sealed {
         }
     }
 
-    /// An input of a type: how workers read its rows.
+    /// How workers read the rows of an input of one type.
     pub(crate) trait Input: InputFacts {
-        /// As a worker has it.
+        /// The input as a worker has it.
         type View: RowAccess;
 
-        /// As a worker has it that is a copy of this process.
+        /// The input as a worker has it that is a copy of this process.
         fn view(&self) -> Self::View;
 
-        /// Writes down what a worker needs to know that is none.
+        /// Packs the input for a worker that is no copy of this process.
         fn pack<'s>(&'s self, args: &mut PackedArgs<'s>);
 
-        /// What `pack` has packed.
+        /// Unpacks what `pack` has packed.
         ///
         /// # Safety
         /// As for `Marshal::unpack`.
@@ -205,7 +210,7 @@ impl<'a, A: Element, D: RemoveAxis> sealed::RowAccess for ArrayView<'a, A, D> {
     }
 
     fn block(&self, rows: Range<usize>) -> Block<'a, A, D> {
-        // A range beyond `isize::MAX` would count from the end.
+        // ndarray would count a range beyond `isize::MAX` from the end.
         assert!(rows.end <= self.len_of(Axis(0)), "rows {rows:?} of {}", self.len_of(Axis(0)));
         let mut block = self.clone();
         block.slice_axis_inplace(Axis(0), Slice::from(rows.clone()));
@@ -311,7 +316,7 @@ macro_rules! side_by_side {
                 // SAFETY: as the caller promises; in the order in which they were packed.
                 let $first = unsafe { $first::unpack(words) };
                 $(
-                    // SAFETY: likewise.
+                    // SAFETY: as above.
                     let $other = unsafe { $other::unpack(words) };
                 )+
                 ($first, $($other),+)

@@ -1,4 +1,6 @@
 //! [`KernelReturn`]: what a kernel may return.
+//!
+//! The operations call `into_result` on what the kernel has returned, in the worker.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -53,7 +55,7 @@ macro_rules! stored_as {
     )+};
 }
 
-// The crate is for 64-bit machines only.
+// `usize as u64` loses nothing: the crate is for 64-bit machines only.
 stored_as!(bool => Bool: Bool::from, usize => u64: |n| n as u64, isize => i64: |n| n as i64);
 
 impl KernelReturn for () {

@@ -1,4 +1,4 @@
-//! `map_rows`: one value per row, by any function.
+//! `map_rows`: one value per row, by any function of the row.
 
 use std::ops::Range;
 

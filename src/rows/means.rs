@@ -1,8 +1,8 @@
-//! `row_means`, `row_dot`, `row_weighted_means`, `row_sums_fast`: kernels of our own over rows of
-//! doubles.
+//! `row_means`, `row_dot`, `row_weighted_means`, `row_sums_fast`: built-in kernels over rows of
+//! doubles. The arithmetic is in `kernel/`.
 //!
 //! # Safety
-//! Weights are packed and unpacked here as they come; what that asks for is said in `args`.
+//! Weights are unpacked here as they were packed; `engine/args.rs` says what else that requires.
 #![allow(unsafe_code, reason = "unpacks weights in workers that are no copies of the caller")]
 
 use std::borrow::Cow;
@@ -33,8 +33,8 @@ impl<M: Mode> Executor<'_, M> {
     /// the mean NaN. Where the elements of a row do not lie on end (every other column), each
     /// worker holds a copy of one row at a time, or of some short ones.
     ///
-    /// Only rows of `f64` have it. Of other elements [`map_rows`](Self::map_rows) makes doubles, as
-    /// below, exactly for all but integers from 2<sup>53</sup> on.
+    /// Available for `f64` only. For other types convert each row in [`map_rows`](Self::map_rows),
+    /// as below; this is exact except for integers above 2<sup>53</sup>.
     ///
     /// # Errors
     /// Those of [`row_sums`](Self::row_sums), but for sums that overflow.
@@ -274,7 +274,8 @@ impl<M: Mode> Executor<'_, M> {
     }
 }
 
-/// Weights, and what is known of their sum: both travel.
+/// Weights, and what is known of their sum. Only the weights are packed; a worker weighs them
+/// again.
 #[derive(Clone, Copy)]
 struct Weighed<'w>(Weights<'w>);
 
@@ -290,14 +291,14 @@ impl Marshal for Weighed<'_> {
     }
 }
 
-/// The elements of a vector that came on end.
+/// The elements of a vector, which lie on end.
 fn elements_of<'v>(vector: &'v ArrayView1<'_, f64>) -> &'v [f64] {
     vector.as_slice().expect("on end")
 }
 
-/// One call of a kernel of ours, which gets what else it needs, rows on end, their length and as
-/// many elements of the output. (The instructions are chosen before any fork: the choice reads the
-/// environment.)
+/// One call of a built-in kernel. The kernel gets `extra`, rows on end, the length of a row, and as
+/// many elements of the output as rows. (`run_call` chooses the instructions before any fork, since
+/// the choice reads the environment.)
 fn each_piece<M: Mode, D: RemoveAxis, X: Marshal>(
     executor: &Executor<'_, M>,
     input: &Selection<'_, f64, D>,
@@ -337,8 +338,8 @@ fn check_len<D: RemoveAxis>(
     Err(Error::WrongShape { what, expected: vec![expected], found: vec![vector.len()] })
 }
 
-/// The elements of a vector on end: as they lie where they do, else copied, before any worker is
-/// forked.
+/// The elements of a vector on end. A vector whose elements do not lie on end is copied, before any
+/// worker is forked.
 fn on_end<'v>(vector: &'v ArrayView1<'_, f64>) -> Cow<'v, [f64]> {
     vector.as_slice().map_or_else(|| Cow::Owned(vector.to_vec()), Cow::Borrowed)
 }

@@ -1,21 +1,24 @@
-//! The public operations over the rows of shared arrays. Each turns its kernel into a function of a
-//! won block and hands it to an executor.
+//! The public operations over the rows of shared arrays.
+//!
+//! Programs call them as methods of an `Executor`. Each operation turns its kernel into a function
+//! of a won block, and hands that to the executor. Nothing here knows of processes, nor which
+//! executors there are.
 //!
 //! | file | what |
 //! |---|---|
 //! | `input.rs` | `Rows`: one input or several, and parts of them |
-//! | `broadcast.rs` | what is the same for every row |
+//! | `broadcast.rs` | parts of an input that are the same for every row |
 //! | `row.rs`, `kernel_return.rs` | what a kernel is called with, and what it may return |
 //! | `map.rs`, `tasks.rs` | a value per row, a value per task |
 //! | `transform.rs`, `blocks.rs` | rows to rows, blocks to blocks |
 //! | `update.rs` | rows in place |
 //! | `fold.rs` | all rows to one value or array |
-//! | `sums.rs` | exact sums: a kernel of our own |
-//! | `means.rs` | exact means, dot products, weighted means, and plain sums: likewise |
+//! | `sums.rs` | exact sums: a built-in kernel |
+//! | `means.rs` | exact means, dot products, weighted means, and plain sums: built-in kernels |
 //! | `operation.rs` | an operation with its types: all that is compiled for every kernel |
 //! | `run.rs` | what all operations end in: one call, from the checks to the report |
-//! | `reader.rs` | rows on end for the kernels of our own |
-//! | `release_pages.rs` | rows in files on a disk, let go of once read |
+//! | `reader.rs` | rows as one contiguous slice, for built-in kernels |
+//! | `release_pages.rs` | unmaps rows of files on a disk once they have been read |
 //! | `output.rs` | the part of the output that belongs to a won block |
 #![expect(
     clippy::needless_pass_by_value,

@@ -1,11 +1,13 @@
-//! An operation with its types: a function of the rows of a won block, made of the inputs, the user's
-//! kernel and what else it needs, and how it reaches workers that are no copies of the caller.
+//! An operation with its types: a function of the rows of a won block, made of the inputs, the
+//! user's kernel and what else it needs; and the way in which it reaches workers that are no copies
+//! of the caller.
 //!
-//! This is all of a call that is compiled for every kernel. The rest is in `run.rs`.
+//! Every operation calls [`run`] with a function from a [`Task`] to the function of a block. This
+//! file is all of a call that is compiled for every kernel. The rest is in `run.rs`.
 //!
 //! # Safety
-//! [`entry`] unpacks in a worker what [`TypedCall::marshal`] has packed, with the same types: each
-//! is the only one of its kind.
+//! [`entry`] unpacks in a worker what [`TypedCall::marshal`] has packed, with the same types:
+//! `marshal` names the `entry` of its own types, and no other function packs for it.
 #![allow(unsafe_code, reason = "unpacks a call in workers that are no copies of the caller")]
 
 use std::fmt;
@@ -39,7 +41,8 @@ pub(super) struct Task<'t, V, K, X> {
     pub(super) extra: X,
 }
 
-/// One call of an operation: see [`run_call`]. `operation` makes of the task what is run on a block.
+/// One call of an operation: see [`run_call`]. `operation` makes the function of a block from the
+/// task.
 pub(super) fn run<'t, M, I, T, D, K, X, O, B>(
     executor: &Executor<'_, M>,
     inputs: &'t I,
@@ -101,7 +104,7 @@ where
     X: Marshal,
     O: Fn(Task<'t, I::View, K, X>) -> Result<B>,
 {
-    /// What is run on blocks, and where the rows lie in files.
+    /// The function that is run on blocks, and where the rows lie in files.
     fn block(&self) -> Result<(B, FileRows)> {
         let (input, file_rows) = view_of(self.inputs);
         let (kernel, extra) = (self.kernel.kernel, self.extra.clone());
@@ -174,7 +177,7 @@ where
     }
 }
 
-/// What a worker runs on a won block.
+/// The function that a worker runs on a won block.
 fn on_blocks<T: Element>(
     block: impl Fn(Range<usize>, &mut [T], &BlockContext<'_>) -> ControlFlow<()>,
     output: BlockOutput<'_, T>,
@@ -235,7 +238,7 @@ where
     let kernel = words.word();
     // SAFETY: the words are in the order of `pack`, and of its types.
     let unpack: unsafe fn(u64) -> K = unsafe { from_word(words.word()) };
-    // SAFETY: the other half of what made the word.
+    // SAFETY: `unpack` is of the codec that has made the word.
     let kernel = ManuallyDrop::new(unsafe { unpack(kernel) });
     let kernel: *const K = &raw const *kernel;
     // SAFETY: `kernel` lives until the end of this function, and so does the task that borrows it.
@@ -244,7 +247,7 @@ where
     let (input, file_rows) = unsafe { unpacked::<I>(words) };
     // SAFETY: likewise.
     let extra = unsafe { X::unpack(words) };
-    // SAFETY: likewise.
+    // SAFETY: as for the words above.
     let output = unsafe { BlockOutput::unpack(words) }?;
     // SAFETY: a value of a type of no bytes, which the caller has, and which may be copied.
     let operation: O = unsafe { from_word(0) };
@@ -253,8 +256,8 @@ where
     Ok(())
 }
 
-/// Calls `kernel` for some rows of `inputs`, in order, each with its place among them, and leaves
-/// word of the first that fails.
+/// Calls `kernel` for some rows of `inputs`, in order, each with its place among them. A failure
+/// ends this, and its message goes into the slot.
 pub(super) fn each_row<V: RowAccess, E: fmt::Display>(
     inputs: &V,
     rows: Range<usize>,
@@ -271,7 +274,7 @@ pub(super) fn each_row<V: RowAccess, E: fmt::Display>(
     ControlFlow::Continue(())
 }
 
-/// A kernel's failure goes into the slot, as one of the row that the slot is at.
+/// Leaves a kernel's failure in the slot, as a failure of the row that the slot is at.
 pub(super) fn record_failure<E: fmt::Display>(
     outcome: Result<(), E>,
     context: &BlockContext<'_>,

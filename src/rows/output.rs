@@ -1,11 +1,16 @@
-//! The output of a call, as its workers see it, and what they do to have a block's values in it.
+//! The output of a call: the caller's side ([`CallOutput`]), a worker's side ([`BlockOutput`]), and
+//! the four ways in which a block's values get into it.
 //!
-//! | | the kernel writes to | values reach the output |
+//! `run.rs` and `operation.rs` use it. Which rows are run again or put back is not decided here.
+//!
+//! | call | the kernel writes to | how the values reach the output |
 //! |---|---|---|
-//! | | the output | as they are written |
-//! | guarded | a buffer of the worker's own | by `pwrite`, when the block is done |
+//! | neither guarded nor in place | the output | as they are written |
+//! | guarded | a buffer of the worker's own | by [pwrite], when the block is done |
 //! | in place | the array, some rows at a time, which are saved before | as they are written |
-//! | in place, guarded | a copy of some rows | by `pwrite`, when these are done and the old ones saved |
+//! | in place, guarded | a copy of some rows | by [pwrite], when these are done and the old ones are saved |
+//!
+//! [pwrite]: https://man7.org/linux/man-pages/man2/pwrite.2.html
 //!
 //! # Safety
 //! Workers write to the output through a shared closure, so plain borrows cannot say who may write
@@ -31,10 +36,12 @@ use crate::error::{Error, Result};
 use crate::failpoints::{Failpoint, is_on};
 use crate::segment::Segment;
 
-/// How many elements of the output belong to what. Two units never share one.
+/// How the elements of the output are shared out. No element belongs to two units.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Share {
+    /// This many elements belong to each row.
     PerRow(usize),
+    /// This many elements belong to each block.
     PerBlock(usize),
 }
 
@@ -94,21 +101,22 @@ fn bytes_of_fill<T: Element>(value: FillValue) -> Option<ElementBytes> {
 /// value only.
 #[derive(Debug)]
 pub(super) struct CallOutput<'a> {
-    /// Writable, as a worker's is.
+    /// The first element, through a pointer that may be written through.
     start: *mut u8,
-    /// Elements.
+    /// How many elements there are.
     len: usize,
     element: ElementType,
     segment: &'a Segment,
     share: Share,
+    /// In place: where rows are saved before they are changed.
     undo: Option<Undo>,
-    /// No kernel sees the output: so many elements are gathered at most.
+    /// Under guard no kernel sees the output, and a worker gathers at most this many elements.
     gathered: Option<usize>,
     output: PhantomData<&'a mut [u8]>,
 }
 
 impl<'a> CallOutput<'a> {
-    /// All of `output`, as one block's part until a [share](Self::set_share) is set.
+    /// All of `output`, as the part of one block until a [share](Self::set_share) is set.
     pub(super) fn new<T: Element, D: Dimension>(output: &'a mut SharedArray<T, D>) -> Self {
         let start = output.as_mut_ptr().cast();
         let output: &'a SharedArray<T, D> = output;
@@ -118,7 +126,7 @@ impl<'a> CallOutput<'a> {
         Self { start, len, element, segment, share, undo, gathered, output: PhantomData }
     }
 
-    /// What of it belongs to whom. Workers fill it in place.
+    /// Says which elements belong to which row or block.
     pub(super) fn set_share(&mut self, share: Share) {
         self.share = share;
     }
@@ -133,7 +141,8 @@ impl<'a> CallOutput<'a> {
         self.len * self.element.bytes
     }
 
-    /// The output is what the rows are read from: what is changed is saved first.
+    /// For a call in place, whose output is what the rows are read from: rows are saved before they
+    /// are changed.
     pub(super) fn save_rows(
         &mut self,
         workers: usize,
@@ -148,7 +157,7 @@ impl<'a> CallOutput<'a> {
         Ok(())
     }
 
-    /// No kernel sees the output.
+    /// For a guarded call: no kernel sees the output.
     pub(super) fn hide(&mut self, blocks: &RowBlocks) -> Result<()> {
         self.segment.check_writable()?;
         self.gathered = Some(self.share.largest(blocks));
@@ -160,7 +169,7 @@ impl<'a> CallOutput<'a> {
         self.segment
     }
 
-    /// What a worker writes to.
+    /// The segments that a worker writes to through memory. A guarded output is not among them.
     pub(super) fn writable(&self) -> Vec<&Segment> {
         let hidden = self.gathered.is_some() && !is_on(Failpoint::WritableOutputUnderGuard);
         let output = (!hidden).then_some(self.segment);
@@ -183,8 +192,8 @@ impl<'a> CallOutput<'a> {
         self.start.cast()
     }
 
-    /// As a worker has it that is a copy of this process. Its memory is taken before the fork,
-    /// since workers allocate nothing.
+    /// The output as a worker has it that is a copy of this process. A buffer is allocated here,
+    /// before the fork, since such workers allocate nothing.
     ///
     /// # Panics
     /// As for [`as_mut_slice`](Self::as_mut_slice).
@@ -194,7 +203,7 @@ impl<'a> CallOutput<'a> {
         BlockOutput::new(start, self.len, file, self.share, undo, self.gathered)
     }
 
-    /// Writes down what a worker needs to know that is none.
+    /// Packs the output for a worker that is no copy of this process.
     pub(super) fn pack<'s>(&'s self, args: &mut PackedArgs<'s>) {
         args.place(self.segment, self.start.cast_const());
         args.word(self.segment.data_in_file().1);
@@ -212,8 +221,8 @@ impl<'a> CallOutput<'a> {
         args.size(self.gathered.map_or(0, |len| len + 1));
     }
 
-    /// When no worker that had it lives: puts back what the dead worker of a slot had saved, the
-    /// first of `rows`.
+    /// Puts back what the worker of a slot had saved: the first of `rows`. Only when the worker
+    /// that had saved them is dead.
     pub(super) fn restore(&self, rows: &Range<usize>, slot: u16) -> Result<()> {
         let (Some(undo), Share::PerRow(len)) = (&self.undo, self.share) else { return Ok(()) };
         self.segment.write_at(rows.start * len * self.element.bytes, undo.saved(rows, slot))
@@ -227,13 +236,13 @@ impl<'a> CallOutput<'a> {
         self.element.fill(value)
     }
 
-    /// When no worker lives: writes `element` to every place of these rows. By system call: a page
-    /// that somebody has taken away must not kill the caller.
+    /// Writes `element` to every place of these rows, when no worker of the call lives. It writes
+    /// by system call: a page that another process has taken away must not kill the caller.
     pub(super) fn fill_rows(&self, rows: &[Range<usize>], element: ElementBytes) -> Result<()> {
         const PIECE_BYTES: usize = 512 << 10;
         let Share::PerRow(len) = self.share else { return Ok(()) };
         let row_bytes = len * self.element.bytes;
-        // Not on the stack, whose pages every call would touch.
+        // On the heap: every call would touch the pages of a buffer on the stack.
         let longest = rows.iter().map(Range::len).max().unwrap_or(0) * row_bytes;
         let bytes = longest.min(PIECE_BYTES);
         let values = element[..self.element.bytes].repeat(bytes / self.element.bytes);
@@ -249,7 +258,7 @@ impl<'a> CallOutput<'a> {
     }
 }
 
-/// What fills some rows of the output.
+/// Fills some rows of the output.
 type FillFn<'k, T> = dyn FnMut(Range<usize>, &mut [T]) -> ControlFlow<()> + 'k;
 
 /// An output as a worker has it.
@@ -257,11 +266,11 @@ type FillFn<'k, T> = dyn FnMut(Range<usize>, &mut [T]) -> ControlFlow<()> + 'k;
 pub(super) struct BlockOutput<'a, T> {
     start: *mut T,
     len: usize,
-    /// And where the elements begin in it.
+    /// The segment's file, and the byte at which the elements begin in it.
     file: (&'a File, u64),
     share: Share,
     undo: Option<UndoBuffer>,
-    /// Every worker fills one of its own.
+    /// Under guard: where a block is gathered. Every worker has a copy of its own.
     buffer: Option<RefCell<Vec<T>>>,
 }
 
@@ -278,7 +287,7 @@ impl<'a, T: Element> BlockOutput<'a, T> {
         Ok(Self { start, len, file, share, undo, buffer })
     }
 
-    /// What [`CallOutput::pack`] has packed.
+    /// Unpacks what [`CallOutput::pack`] has packed.
     ///
     /// # Safety
     /// As for [`Marshal::unpack`](crate::engine::args::Marshal::unpack).
@@ -296,10 +305,11 @@ impl<'a, T: Element> BlockOutput<'a, T> {
         Self::new(start, len, file, share, undo, gathered)
     }
 
-    /// Runs `kernel` on the elements that belong to a won block, and has them in the output.
+    /// Runs `kernel` on the elements that belong to a won block, and gets its values into the
+    /// output.
     ///
-    /// The kernel is an object: it is called once a block or once some saved rows, and this
-    /// function is compiled once for each type of elements.
+    /// The kernel is a trait object, so this function is compiled once for each type of elements.
+    /// The kernel is called once per block, or once for the rows that are saved at a time.
     pub(super) fn fill(
         &self,
         claim: &mut Claim<'_>,
@@ -336,8 +346,8 @@ impl<'a, T: Element> BlockOutput<'a, T> {
                     buffer.clear();
                     buffer.extend_from_slice(old);
                     kernel(piece.clone(), &mut buffer)?;
-                    // The kernel, which might spoil what is saved, does not run again before that
-                    // is of no use any more.
+                    // Saved after the kernel and not before it: the kernel might spoil the undo
+                    // buffer. It does not run again before the saved rows are of no use any more.
                     undo.save(piece.start, bytemuck::cast_slice(old), context);
                     record_write_error(self.publish(part.start, &buffer), context)?;
                     // The last rows are done when the unit is.
@@ -379,7 +389,7 @@ impl<'a, T: Element> BlockOutput<'a, T> {
         let part = self.checked(part);
         // SAFETY: in bounds, as checked.
         let start = unsafe { self.start.add(part.start) };
-        // SAFETY: as in `part_mut`, but that others in this process may look, too.
+        // SAFETY: as in `part_mut`, except that other code of this process may read, too.
         unsafe { std::slice::from_raw_parts(start, part.len()) }
     }
 
@@ -388,11 +398,15 @@ impl<'a, T: Element> BlockOutput<'a, T> {
         part
     }
 
-    /// Writes values to the output by system call. Neither locks nor allocates.
+    /// Writes values to the output by system call, from element `at` on. Neither locks nor
+    /// allocates.
+    ///
+    /// See [pwrite(2)](https://man7.org/linux/man-pages/man2/pwrite.2.html) and
+    /// [statx(2)](https://man7.org/linux/man-pages/man2/statx.2.html).
     ///
     /// # Errors
-    /// That of `pwrite`; `UnexpectedEof` where somebody has cut the file, which a write would make
-    /// long again.
+    /// That of `pwrite`; `UnexpectedEof` where another process has cut the file, which a write
+    /// would make long again.
     fn publish(&self, at: usize, values: &[T]) -> io::Result<()> {
         let (file, data) = self.file;
         let start = data + (at * size_of::<T>()) as u64;
@@ -404,7 +418,7 @@ impl<'a, T: Element> BlockOutput<'a, T> {
     }
 }
 
-/// Room to gather so many elements in.
+/// A buffer with room for this many elements.
 fn room_for<T>(len: usize) -> Result<Vec<T>> {
     let mut buffer = Vec::new();
     buffer.try_reserve_exact(len).map_err(|_| Error::Os {
@@ -415,10 +429,11 @@ fn room_for<T>(len: usize) -> Result<Vec<T>> {
     Ok(buffer)
 }
 
-/// A worker whose values find no way out cannot go on: leaves word of it.
+/// A worker that cannot write its values to the output cannot go on: it leaves a message about
+/// that.
 fn record_write_error(outcome: io::Result<()>, context: &BlockContext<'_>) -> ControlFlow<()> {
     let Err(error) = outcome else { return ControlFlow::Continue(()) };
-    // The number, not its text: looking that up takes a lock and allocates.
+    // The number of the error, not its text: looking up the text takes a lock and allocates.
     let errno = error.raw_os_error().unwrap_or(0);
     context.leave_message(
         MessageKind::Setup,

@@ -1,7 +1,8 @@
-//! The rows of a part of an array for the kernels of ours, which take rows on end: as they lie, or
-//! gathered.
+//! [`RowReader`]: the rows of an array, or of a part of one, as contiguous slices for built-in
+//! kernels. Rows that lie on end are taken as they lie; others are gathered in a buffer.
 //!
-//! Used by the operations with a kernel of rowfork's own, in the workers.
+//! The operations with a kernel of rowfork's own use it, in the workers. It also notes the row that
+//! a worker is at, so kernels need not.
 
 use std::cell::RefCell;
 use std::ops::{ControlFlow, Range};
@@ -12,23 +13,24 @@ use crate::array::Element;
 use crate::engine::control::{BlockContext, SumOverflow};
 use crate::error::{Error, Result};
 
-/// Bytes of input between two notes of the row that a worker is at, some 50 us. (Every 64 KiB costs
-/// 3 %.)
+/// How many bytes of input lie between two notes of the row that a worker is at; they take some 50
+/// us. (A note every 64 KiB costs 3 %.)
 const NOTE_BYTES: usize = 1 << 20;
 
-/// Rows that do not lie on end are gathered into a buffer of this size, which stays in the first
-/// cache, or of one row: the result of a row is rounded once, so it is taken of the whole row.
+/// The size of the buffer for rows that do not lie on end, in bytes. It stays in the first cache. A
+/// longer row has a buffer of its own length: its result is rounded once, so the kernel needs the
+/// whole row.
 const GATHER_BYTES: usize = 16 << 10;
 
-/// From here on a row by itself is as quick as several gathered.
+/// From this many bytes on, a row by itself is as quick as several rows that are gathered together.
 const LONG_ROW_BYTES: usize = 2 << 10;
 
-/// The rows of a part of an array, on end: as they lie where they do, else gathered in a buffer.
+/// The rows of a part of an array, on end.
 pub(super) struct RowReader<'v, A: Element, D: Dimension> {
     input: ArrayView<'v, A, D>,
     row_len: usize,
-    /// Every worker writes to a copy of its own. Its memory is had before the fork, since workers
-    /// allocate nothing.
+    /// Every worker writes to a copy of its own. In fork mode the memory is allocated before the
+    /// fork, since such workers allocate nothing.
     buffer: RefCell<Vec<A>>,
 }
 
@@ -56,8 +58,9 @@ impl<'v, A: Element, D: RemoveAxis> RowReader<'v, A, D> {
         (GATHER_BYTES / (row_len * size_of::<A>()).max(1)).max(1)
     }
 
-    /// Calls `kernel` with some rows on end at a time and their place, in order. When it fails,
-    /// with the number of the row within these and its sum, the context tells both.
+    /// Calls `kernel` with some rows on end at a time, and with their place, in order. When the
+    /// kernel fails, with the number of the row within these and the row's sum, both go into the
+    /// worker's slot.
     pub(super) fn pieces(
         &self,
         rows: Range<usize>,

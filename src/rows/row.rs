@@ -1,4 +1,8 @@
 //! What kernels are called with: [`Row`], [`RowMut`] and [`Block`].
+//!
+//! They wrap ndarray's views and add the place of the row. Most of this file gives back to the
+//! wrappers what ndarray's operators do for views. Workers make one per row, so they hold no more
+//! than a view and an index.
 
 use std::ops::{
     Add, AddAssign, Deref, DerefMut, Div, DivAssign, Mul, MulAssign, Neg, Range, Sub, SubAssign,

@@ -1,9 +1,9 @@
-//! One call of an operation: checks, the plan, the run by whatever workers the executor has, the
-//! fill of missing rows, the report.
+//! One call of an operation: the checks, the plan, the run by the workers of the executor, the fill
+//! of missing rows, and the report.
 //!
-//! Nothing here is generic over the operation, its kernel, the inputs or the executor, so that it is
-//! compiled once, in this crate, and not again at every call of a user. What depends on types is
-//! behind [`TypedCall`]; `operation.rs` has it.
+//! The call itself is not generic over the operation, its kernel, the inputs or the executor, so it
+//! is compiled once, in this crate, and not again at every call of a user. What depends on types is
+//! behind [`TypedCall`], which `operation.rs` implements.
 
 use std::ops::{ControlFlow, Range};
 use std::time::Instant;
@@ -29,26 +29,27 @@ use crate::executor::mode::sealed::Run;
 use crate::executor::mode::{EntryPoint, Mode};
 use crate::kernel::Kernels;
 
-/// How rows are cut into blocks, what of the output belongs to a block, and who wrote the kernel.
+/// How rows are cut into blocks, which part of the output belongs to a block, and whether the
+/// kernel is built in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Plan {
-    /// A part of the output for every row; rows that may take any time.
+    /// Every row has a part of the output, and may take any time.
     Rows,
-    /// The same, by a kernel that gets whole blocks.
+    /// Every row has a part of the output, and the kernel gets whole blocks.
     Blocks,
-    /// The same, by a kernel of ours.
+    /// Every row has a part of the output, and the kernel is rowfork's own.
     BuiltIn,
     /// The output's rows are changed where they are.
     InPlace,
-    /// A part of the output for every fold group.
+    /// Every group of a fold has a part of the output.
     Groups,
-    /// The whole output for all rows together: the last step of a larger operation, which began
-    /// then.
+    /// All rows together have the whole output. It is the last step of a larger operation, which
+    /// began then.
     Whole(Instant),
 }
 
 impl Plan {
-    /// What of an output of `len` elements belongs to whom.
+    /// How the `len` elements of an output are shared out among rows or blocks.
     fn share(self, n_rows: usize, len: usize) -> Share {
         match self {
             Self::Rows | Self::Blocks | Self::BuiltIn | Self::InPlace => {
@@ -79,11 +80,12 @@ impl Plan {
 
 /// The part of a call that depends on the types of its inputs, its kernel and its output.
 pub(super) trait TypedCall {
-    /// What is run on a won block, for workers that are copies of the caller. Its memory is taken
-    /// here, before the fork, since workers allocate nothing.
+    /// The function that is run on a won block, for workers that are copies of the caller. Its
+    /// memory is allocated here, before the fork, since such workers allocate nothing.
     fn block_fn<'s>(&'s self, output: &CallOutput<'s>) -> Result<Box<BlockFn<'s>>>;
 
-    /// Writes down what other workers make the same of, and names the function that does.
+    /// Packs what other workers make the same function of, and returns the entry point that does
+    /// so.
     fn marshal<'s>(&'s self, output: &'s CallOutput<'_>, args: &mut PackedArgs<'s>) -> EntryPoint;
 
     /// Works on all rows in the calling thread. `None` if it cannot, or may not, because the kernel
@@ -111,8 +113,8 @@ pub(super) fn run_call(
     typed: &dyn TypedCall,
 ) -> Result<Report> {
     check_call(mode, options, inputs)?;
-    // Chosen before the fork, since the choice reads the environment under a lock, and a user's
-    // kernel may sum, too.
+    // The instructions are chosen before the fork, since the choice reads the environment under a
+    // lock. A user's kernel may sum, too.
     Kernels::get();
     let fill = match (options.policy, plan) {
         // A fold leaves missing rows out.
@@ -195,8 +197,8 @@ pub(super) fn run_call(
     }
 }
 
-/// A small call of a kernel of ours, whose memory nobody can take away, done here and now. `None`
-/// where something is asked for that takes a whole call: then workers do it.
+/// Does a small call of a built-in kernel here and now, on memory that no other process can take
+/// away. `None` if an option asks for more, or if a row fails: then workers do the call.
 fn run_here(
     options: &Options<'_>,
     inputs: &dyn InputFacts,
@@ -209,7 +211,7 @@ fn run_here(
     let began = Instant::now();
     let (slot, n_rows) = (Slot::default(), inputs.n_rows());
     let done = typed.run_here(output, &BlockContext::of_caller(&slot))?;
-    // The supervisor knows how to report rows that fail.
+    // A row that fails is left to workers: the supervisor knows how to report it.
     done.is_continue().then(|| Report {
         inline: true,
         elapsed: began.elapsed(),
@@ -229,8 +231,8 @@ fn is_unkillable(error: &Error) -> bool {
     }
 }
 
-/// The rows that a fill value goes to: what is missing. Rows of an array of the caller's own that
-/// were not run are as they were.
+/// The rows that a fill value goes to: those that are missing. In place only rows that failed are
+/// filled, and rows that were not run stay as they were.
 fn rows_to_fill(report: &Report, in_place: bool) -> Vec<Range<usize>> {
     if in_place {
         report.failed_rows.iter().map(|failed| failed.row..failed.row + 1).collect()
@@ -239,8 +241,8 @@ fn rows_to_fill(report: &Report, in_place: bool) -> Vec<Range<usize>> {
     }
 }
 
-/// Whatever became of the call: an array that is shorter now is the news. What is said of rows
-/// changed in place holds while they are there.
+/// The error of a call after which an array is shorter than before. It takes the place of whatever
+/// became of the call. What is known of rows changed in place is kept, while the rows are there.
 fn truncated_error(truncated: Error, ran: Result<Report>, rows_are_there: bool) -> Error {
     match ran {
         Err(Error::UpdateInterrupted { updated, torn, .. }) if rows_are_there => {

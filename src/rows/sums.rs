@@ -1,4 +1,7 @@
-//! `row_sums`: the exact sum of each row.
+//! `row_sums`: the exact sum of each row, and [`exact_row_sums`] for threads of the caller's own.
+//!
+//! The kernel is rowfork's own, so a small call is done by the calling thread, and a guard changes
+//! nothing. The arithmetic is in `kernel/`.
 
 use std::ops::Range;
 

@@ -1,4 +1,5 @@
-//! `run_tasks`: one value per task, without an input.
+//! `run_tasks`: one value per task, without an input. It is `map_rows` over rows that hold nothing
+//! but their index.
 
 use ndarray::Ix1;
 

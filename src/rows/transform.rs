@@ -1,4 +1,5 @@
-//! `transform_rows`: rows to rows of any shape and type.
+//! `transform_rows`: rows to rows of any shape and type. The kernel fills its row of the output in
+//! place.
 
 use std::ops::Range;
 

@@ -1,4 +1,5 @@
-//! `update_rows`: rows changed in place.
+//! `update_rows`: rows changed in place. The output is the input, so rows are saved in an undo
+//! buffer before the kernel changes them (`output.rs`, `engine/undo.rs`).
 
 use std::ops::Range;
 

@@ -44,7 +44,7 @@ fn part(text: &str) -> Result<ColumnRange, String> {
     }
 }
 
-/// What was asked for, of so many: in order, none twice.
+/// Which columns or rows were asked for, once their number is known: in order, none twice.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Chosen {
     /// What a start, an end and a step say.
@@ -54,10 +54,11 @@ pub(crate) enum Chosen {
 }
 
 impl List {
-    /// Which of `n` they are, as `cut` has it: in their own order, whatever that of the list.
+    /// Which of `n` columns or rows the list names, as `cut` does it: in ascending order, whatever
+    /// the order of the list.
     ///
     /// # Errors
-    /// The first that there is not.
+    /// The number of the first one that does not exist.
     pub(crate) fn of(&self, n: usize) -> Result<Chosen, usize> {
         let mut ranges: Vec<Range<usize>> = Vec::new();
         for part in &self.0 {

@@ -1,5 +1,7 @@
-//! Where answers go: lines on standard output, a `.npy` file, a segment that stays. Whether there
-//! is room and the name is free is found out before the work; the name is given when all is there.
+//! Where answers go: lines on standard output, a `.npy` file, or a segment that stays.
+//!
+//! Before the work the command finds out whether there is room and whether the name is free. The
+//! answer gets its name last, when it is complete.
 
 use ndarray::{Dimension, Ix1};
 use rowfork::{Element, NpyDraft, SharedArray, segment};
@@ -19,7 +21,7 @@ pub(crate) enum Answer<T> {
 }
 
 impl<T: Element> Answer<T> {
-    /// Of so many values.
+    /// Makes room for this many values.
     pub(crate) fn prepare(destination: Option<&Location>, n_rows: usize) -> Result<Self, Failure> {
         signals::while_noting(|_| match destination {
             None => SharedArray::zeros(None, n_rows).map(Self::Lines),
@@ -37,7 +39,7 @@ impl<T: Element> Answer<T> {
         })
     }
 
-    /// What is to be filled.
+    /// The values, for the workers to fill.
     pub(crate) fn values(&mut self) -> &mut SharedArray<T, Ix1> {
         match self {
             Self::Lines(values) | Self::Segment(values, _) => values,
@@ -45,7 +47,7 @@ impl<T: Element> Answer<T> {
         }
     }
 
-    /// Hands it over.
+    /// Writes the answer out, or gives it its name.
     pub(crate) fn deliver(self) -> Result<(), Failure> {
         match self {
             Self::Lines(values) => Ok(text::write_lines(values.as_slice())?),

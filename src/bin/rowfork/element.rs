@@ -1,8 +1,8 @@
-//! From NumPy's name of an element type to the type: where a header says it, and code is to be
-//! chosen.
+//! From NumPy's name of an element type to the type. The header of an array says the name, and the
+//! code for that type is to be chosen.
 
-/// Does something with the type of an element by NumPy's name of it: of `any`, or of `f64`, which
-/// leaves it to the library to refuse all others.
+/// Runs `$work` with `$A` as the element type that NumPy's name says. `any` knows all types. `f64`
+/// takes doubles, whatever the name is; the library then refuses the others.
 macro_rules! with_element {
     (f64, $dtype:ident, $A:ident => $work:expr) => {{
         type $A = f64;
@@ -25,7 +25,8 @@ macro_rules! with_element {
 }
 pub(crate) use with_element;
 
-/// An element type by NumPy's name, without the mark of its byte order, of which there is one here.
+/// NumPy's name of an element type without the mark of its byte order. Only the native order comes
+/// here.
 pub(crate) fn bare(dtype: &str) -> &str {
     dtype.strip_prefix(['<', '=', '|']).unwrap_or(dtype)
 }

@@ -1,5 +1,5 @@
-//! What a command ends with that did not do what it was asked to: one line, what to do about it,
-//! and an exit code.
+//! [`Failure`]: how a command ends that did not do what it was asked to. It prints one line that
+//! says what went wrong and what to do about it, and sets an exit code.
 
 use std::io;
 use std::process::ExitCode;
@@ -14,7 +14,7 @@ use crate::text;
 pub(crate) enum Failure {
     /// The library says why.
     Library(Error),
-    /// The command does: what, and what to do.
+    /// The command says why, and what to do.
     Said(String),
     /// The same for a program that reads standard error.
     Json(serde_json::Value),
@@ -49,7 +49,7 @@ impl Failure {
     /// Says it on standard error, on one line.
     pub(crate) fn tell(self) -> ExitCode {
         let (line, code) = match self {
-            // Who has pressed ^C knows why.
+            // The user who has pressed ^C knows why.
             Self::Interrupted(code) => return ExitCode::from(code),
             Self::Told => return ExitCode::from(FAILED),
             // `| head` has seen enough.
@@ -69,8 +69,8 @@ impl Failure {
         ExitCode::from(code)
     }
 
-    /// For who has asked for a report that a program can read: the line, and the rows that were
-    /// fatal to their workers.
+    /// The failure for a program that reads standard error: the line, and the rows that were fatal
+    /// to their workers.
     pub(crate) fn into_json(self) -> Self {
         let failed = match &self {
             Self::Library(Error::PoisonedRows { rows, .. }) => {
@@ -86,7 +86,7 @@ impl Failure {
         Self::Json(serde_json::json!({ "error": text::on_one_line(&line), "failed_rows": failed }))
     }
 
-    /// Tells of each that there is; whether there is one.
+    /// Prints each failure. An error if there was one.
     pub(crate) fn tell_all(failures: impl IntoIterator<Item = Self>) -> Result<(), Self> {
         let mut told = Ok(());
         for failure in failures {
@@ -97,8 +97,8 @@ impl Failure {
     }
 }
 
-/// The library's words, and for those that do not say so themselves what to do. Where they speak of
-/// its options, in the words of the command line.
+/// The library's message, with what to do where the message does not say so itself. Messages about
+/// the library's options are put in the words of the command line.
 fn with_advice(error: &Error) -> String {
     match error {
         Error::DeadlineExceeded { limit, rows_done, rows_total, .. } => format!(
@@ -126,7 +126,7 @@ fn with_advice(error: &Error) -> String {
     }
 }
 
-/// So many rows are named in an error.
+/// How many rows an error names.
 const SHOWN: usize = 5;
 
 /// What to do about a sum of integers that does not fit.

@@ -1,13 +1,14 @@
-//! Rows of which only some columns count, where no stride says which: gathered in the workers, some
-//! at a time, and handed to what wants rows on end.
+//! Columns that no stride expresses: workers gather the listed columns of some rows at a time, and
+//! hand them to a function that needs rows on end.
 
 use ndarray::{ArrayView1, ArrayViewMut1, Axis, Ix2};
 use rowfork::{Block, Element};
 
-/// So many bytes of rows are gathered at a time: they stay in the first cache.
+/// How many bytes of rows are gathered at a time. They stay in the first cache.
 const GATHERED_BYTES: usize = 16 << 10;
 
-/// The values of rows of which only some columns count, by what makes them of rows on end.
+/// Fills `out` with a value for each row of `block`, made from the listed columns alone.
+/// `values_of` gets rows on end, their length, and the values to fill.
 pub(crate) fn gathered<A: Element, T: Element, E: Verdict>(
     block: &Block<'_, A, Ix2>,
     columns: &ArrayView1<'_, u64>,
@@ -22,7 +23,7 @@ pub(crate) fn gathered<A: Element, T: Element, E: Verdict>(
     for (start, (part, values)) in (block.row_range().start..).step_by(at_once).zip(chunks) {
         rows.clear();
         for row in part.rows() {
-            // In range: they were chosen of so many columns.
+            // In range: the indices were chosen from as many columns as the block has.
             rows.extend(
                 columns.iter().map(|&column| row[usize::try_from(column).unwrap_or(usize::MAX)]),
             );
@@ -34,7 +35,7 @@ pub(crate) fn gathered<A: Element, T: Element, E: Verdict>(
     Ok(())
 }
 
-/// What begins the words of a kernel that has met a sum which does not fit; its row and the sum
+/// How the message of a kernel begins that has met a sum which does not fit. The row and the sum
 /// follow.
 const OVERFLOW: &str = "overflow ";
 
@@ -51,10 +52,10 @@ pub(crate) fn overflow_text<T: Element>(message: &str, first_row: usize) -> Opti
     Some(format!("the sum of row {row} is {sum}, beyond the range of {dtype} ({min} to {max})"))
 }
 
-/// What may come of a function on slices: nothing that could go wrong, or a sum that does not fit,
-/// and its row.
+/// What a function on slices may return: nothing, if it cannot fail, or a sum that does not fit
+/// with its row.
 pub(crate) trait Verdict {
-    /// Which it is.
+    /// The same as a `Result`.
     fn verdict(self) -> Result<(), (usize, i128)>;
 }
 

@@ -1,10 +1,10 @@
 //! What rows come from: a file where it lies, or a segment.
 //!
 //! # Safety
-//! Mapping what other programs can change asks for a promise that a command cannot keep for them.
-//! It keeps its own: this process looks at no element. Workers do, and one that meets a file that
-//! somebody cuts meanwhile dies alone; the call ends with an error that names the file. An element
-//! that somebody changes meanwhile is summed as it was or as it is.
+//! Mapping a file requires that no other program changes it, which a command cannot promise. It
+//! promises instead that this process looks at no element. Workers do look, and a worker that meets
+//! a file that was cut meanwhile dies alone; the call ends with an error that names the file. An
+//! element that another program changes meanwhile is summed as it was or as it is.
 #![allow(unsafe_code, reason = "maps files of others")]
 
 use std::io;
@@ -37,9 +37,9 @@ pub(crate) fn vector(location: &Location) -> rowfork::Result<SharedArray<f64, Ix
 /// The rows and columns that were asked for.
 #[derive(Debug)]
 pub(crate) struct Part<'m, A> {
-    /// As far as starts, ends and steps say which.
+    /// The rows and columns, as far as starts, ends and steps say which.
     pub(crate) selection: Selection<'m, A, Ix2>,
-    /// Those columns of it, where they do not.
+    /// The indices of the columns within the selection, where a step cannot say which.
     pub(crate) listed: Option<SharedArray<u64, Ix1>>,
     /// Which row of the matrix is the first, from 0.
     pub(crate) first_row: usize,
@@ -63,7 +63,7 @@ impl<A: Element> Matrix<A> {
             Location::File(path) => Self::of_file(path),
             // SAFETY: see the module: this process looks at no element.
             Location::Segment(name) => match unsafe { SharedArray::attach(name) } {
-                // To attach to one is to be able to write to it, and to map it is not.
+                // Attaching needs the right to write to the segment; mapping it does not.
                 Err(error) if may_be_mapped(&error) => {
                     Self::of_file(&Path::new("/dev/shm").join(name))
                 }
@@ -82,7 +82,7 @@ impl<A: Element> Matrix<A> {
         }
     }
 
-    /// How it is had, for the report.
+    /// How the matrix was opened, for the report.
     pub(crate) fn way(&self) -> &'static str {
         match self {
             Self::Mapped(_) => "mapped where it lies",
@@ -91,7 +91,7 @@ impl<A: Element> Matrix<A> {
         }
     }
 
-    /// All of it.
+    /// The whole matrix.
     fn whole(&self) -> Selection<'_, A, Ix2> {
         match self {
             Self::Mapped(array) => array.into(),
@@ -99,7 +99,7 @@ impl<A: Element> Matrix<A> {
         }
     }
 
-    /// What was asked for of it.
+    /// The rows and columns that were asked for.
     pub(crate) fn part(
         &self,
         rows: Option<&List>,

@@ -1,6 +1,7 @@
-//! The command `rowfork`: a file in, a file out. Arguments -> what to do -> done -> said.
+//! The command `rowfork`: a file in, a file out. It parses the arguments, decides what to do, does
+//! it, and prints the outcome.
 //!
-//! The only code of the project that prints, and the only one that exits.
+//! This crate is the only code of the project that prints, and the only one that exits.
 
 mod args;
 mod bench;

@@ -40,9 +40,9 @@ macro_rules! on_workers {
     };
 }
 
-/// Name, elements, the library's method and what it is on a slice of rows, and what it gives; with
-/// what it takes beside the matrix, if anything. On columns that no stride expresses, workers
-/// gather the rows first.
+/// An operation: its name, its elements, the library's method, the same as a function on a slice of
+/// rows, and what it returns; then what it takes beside the matrix, if anything. On columns that no
+/// stride expresses, workers gather the rows first.
 macro_rules! operation {
     ($name:literal, $elements:ident, $method:ident, $on_slices:expr, $about:literal) => {
         Operation {
@@ -129,7 +129,7 @@ pub(crate) fn run(operation: &Operation, args: &RowArgs) -> Result<(), Failure> 
     }
 }
 
-/// The workers of a call, and what they are told.
+/// The workers of a call, and its options.
 struct Workers<'a> {
     args: &'a RowArgs,
     bar: &'a RowBar,

@@ -10,7 +10,7 @@ use rowfork::Progress;
 
 use crate::text;
 
-/// What takes no longer needs no bar.
+/// Work that takes no longer needs no bar.
 const SHOW_AFTER: Duration = Duration::from_millis(400);
 
 /// A bar over the rows of a call, which appears once that has lasted.
@@ -47,7 +47,8 @@ impl Drop for RowBar {
     }
 }
 
-/// A bar over the bytes of a file that several threads read, likewise.
+/// A bar over the bytes of a file that several threads read. It too appears only once that has
+/// lasted.
 #[derive(Debug)]
 pub(crate) struct ByteBar {
     bar: ProgressBar,
@@ -62,7 +63,7 @@ impl ByteBar {
         Self { bar, start: Instant::now(), read: AtomicU64::new(0) }
     }
 
-    /// So many bytes more are there.
+    /// Counts bytes that were read.
     pub(crate) fn more(&self, bytes: usize) {
         let read = self.read.fetch_add(bytes as u64, Ordering::Relaxed) + bytes as u64;
         let elapsed = self.start.elapsed();
@@ -93,7 +94,8 @@ fn rate_and_rest(rate: f64, left: Option<Duration>) -> String {
     left.map_or_else(|| format!("{rate}/s"), |left| format!("{rate}/s, {} left", seconds(left)))
 }
 
-/// Hidden by itself where standard error is no terminal, and not drawn before it has a position.
+/// A bar. It is hidden by itself where standard error is no terminal, and not drawn before it has a
+/// position.
 fn new_bar(len: u64, what: &str) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(Some(len), ProgressDrawTarget::stderr());
     let style =
@@ -101,8 +103,8 @@ fn new_bar(len: u64, what: &str) -> ProgressBar {
     bar.with_style(style.expect("a template that is tested"))
 }
 
-/// A bar of steps that have names, and of which it may turn out later how many there are. It is
-/// drawn when a step begins and never in between, so that no step has to share the machine with it.
+/// A bar of named steps, whose number may turn out later. It is drawn when a step begins and never
+/// in between, so that no step has to share the machine with it.
 #[derive(Debug)]
 pub(crate) struct Steps(ProgressBar);
 
@@ -115,12 +117,12 @@ impl Steps {
         Self(ProgressBar::with_draw_target(Some(0), target).with_style(style))
     }
 
-    /// There will be so many more.
+    /// Announces `n` more steps.
     pub(crate) fn more(&self, n: usize) {
         self.0.inc_length(n as u64);
     }
 
-    /// The next begins.
+    /// The next step begins.
     pub(crate) fn next(&mut self, what: &'static str) {
         self.0.set_message(what);
         self.0.inc(1);

@@ -11,7 +11,7 @@ use crate::text;
 #[derive(Debug)]
 pub(crate) struct About<'a> {
     pub(crate) args: &'a RowArgs,
-    /// How the input was had.
+    /// How the input was opened.
     pub(crate) way: &'static str,
     /// Which row of the input the report calls row 0.
     pub(crate) first_row: usize,
@@ -30,7 +30,7 @@ impl About<'_> {
     }
 }
 
-/// Says it.
+/// Writes the report to standard error.
 pub(crate) fn tell(form: Form, about: &About<'_>, report: &Report) {
     match form {
         Form::Text => text::tell(as_text(about, report).trim_end()),
@@ -38,8 +38,8 @@ pub(crate) fn tell(form: Form, about: &About<'_>, report: &Report) {
     }
 }
 
-/// What a person would want to know who asked for no report: rows that are missing, names that are
-/// gone.
+/// Warns of what a user has to know who asked for no report: rows that are missing, and names that
+/// are gone.
 pub(crate) fn warn(about: &About<'_>, report: &Report) {
     let missing: usize = report.missing_rows.iter().map(ExactSizeIterator::len).sum();
     if missing > 0 {

@@ -133,8 +133,9 @@ fn of_header(name: String, npy: NpyInfo) -> Lines {
     vec![("name", name), ("shape", shape(&npy.shape)), ("dtype", npy.dtype), ("size", size)]
 }
 
-/// `rowfork rm`: all that can be; each that cannot has its line. Who has one mapped without our
-/// lock, as NumPy has, keeps its memory; nobody else finds it any more.
+/// `rowfork rm`: removes all segments that can be removed, and prints a line for each that cannot.
+/// A process that has a segment mapped without our lock, as NumPy has, keeps the memory; no other
+/// process finds the segment any more.
 pub(crate) fn remove(names: &[String]) -> Result<(), Failure> {
     Failure::tell_all(
         names.iter().filter_map(|name| segment::remove(name).err()).map(Failure::from),

@@ -1,5 +1,5 @@
-//! ^C and its like: what is running is cancelled and tidied up after, and the command exits with
-//! 128 and the signal's number.
+//! Signals such as ^C: the command cancels what is running, tidies up, and exits with 128 plus the
+//! signal's number.
 //!
 //! # Safety
 //! The handler stores and loads atomics, writes to a descriptor that was made before it was
@@ -32,19 +32,19 @@ static TOKEN: OnceLock<CancelToken> = OnceLock::new();
 #[derive(Debug, Clone, Copy)]
 #[repr(u8)]
 enum Rule {
-    /// Nothing is there that anybody sees (segments and drafts have no name yet): the process ends
-    /// where it is.
+    /// There is nothing to tidy up (segments and drafts have no name yet): the process ends where
+    /// it is.
     Leave,
-    /// Workers run, or there is a name to be taken away: it is noted, and the call cancelled; the
-    /// rest is done here.
+    /// Workers run, or there is a name to be taken away: the signal is noted and the call
+    /// cancelled, and the command tidies up.
     Note,
-    /// The answer gets its name, or has it, which ends the command within microseconds: it comes
-    /// too late.
+    /// The answer gets its name, or has it, and the command ends within microseconds. The signal
+    /// comes too late.
     Ignore,
 }
 
-/// Catches SIGINT, SIGTERM and SIGHUP from here on, but for those that whoever started the command
-/// has had ignored (`nohup`).
+/// Catches SIGINT, SIGTERM and SIGHUP from here on. A signal that was ignored when the command was
+/// started (`nohup`) stays ignored.
 pub(crate) fn listen() {
     if let Ok(token) = CancelToken::new() {
         let _ = TOKEN.set(token); // without descriptors there will be no workers to cancel
@@ -70,7 +70,7 @@ fn is_ignored(signal: Signal) -> bool {
 }
 
 extern "C" fn on_signal(signal: libc::c_int) {
-    // What it interrupts may be about to look.
+    // The interrupted code may be about to look at errno.
     let errno = Errno::last_raw();
     CAME.store(signal, Ordering::Relaxed);
     if RULE.load(Ordering::Relaxed) == Rule::Leave as u8 {
@@ -99,8 +99,8 @@ pub(crate) fn while_noting<T, E: Into<Failure>>(
     if !STAYS.load(Ordering::Relaxed) {
         rule(Rule::Leave);
     }
-    // A call that goes on without rows is no error when it is cancelled, and one that was over no
-    // longer is.
+    // A signal ends the command even if the call returned a result: a call that may go on without
+    // rows is no error when it is cancelled, and neither is one that was over already.
     check()?;
     done.map_err(E::into)
 }

@@ -4,13 +4,13 @@
 use std::fmt::Debug;
 use std::io::{self, BufWriter, Write};
 
-/// Says it on standard error. Who has closed that does not want to know, and is to have the answer
-/// all the same.
+/// Writes a line to standard error. If that is closed the line is lost, and the command goes on:
+/// the answer counts.
 pub(crate) fn tell(text: &str) {
     let _ = writeln!(io::stderr(), "{text}");
 }
 
-/// Writes them to standard output.
+/// Writes values to standard output, one a line.
 pub(crate) fn write_lines<A: Debug>(values: &[A]) -> io::Result<()> {
     let mut out = BufWriter::with_capacity(64 << 10, io::stdout().lock());
     // As `Debug` has it, large and small ones have an exponent: `1e300` and not 301 digits.
@@ -23,8 +23,8 @@ pub(crate) fn bytes(n: u64) -> String {
     indicatif::BinaryBytes(n).to_string()
 }
 
-/// As a terminal can be trusted with: what files hold, and what they are called, may be anything,
-/// and long.
+/// Text that is safe to send to a terminal: without control characters, and not too long. What
+/// files hold, and what they are called, may be anything.
 pub(crate) fn on_one_line(text: &str) -> String {
     const LONGEST: usize = 1000;
     let escaped = text

@@ -1,18 +1,19 @@
-//! A worker's whole life, from the fork to `_exit`: put the process in order, wait for the word to
-//! go, then claim, run, publish until nothing is left.
+//! A worker's whole life, from the fork to `_exit`: put the process in order, wait for `go`, then
+//! claim, run and publish until nothing is left.
 //!
-//! Called by the executors in the child of a fork. Until the kernel runs, and around it, this file
-//! takes no lock and allocates nothing: the parent's other threads do not exist here, and a lock
-//! that one of them held is held for ever.
+//! The executors call this in the child of a fork: fork mode calls [`live`], and a pool's worker
+//! calls the parts of it. Before the kernel runs, and around it, this file takes no lock and
+//! allocates nothing: the parent's other threads do not exist here, and a lock that one of them
+//! held is held for ever.
 //!
 //! | file | what |
 //! |---|---|
 //! | `own_slot.rs` | the slot of this process |
-//! | `panic_hook.rs` | leaves word of a panic in it |
-//! | `fault_map.rs` | faults, by the caller's addresses |
+//! | `panic_hook.rs` | leaves word of a panic in the slot |
+//! | `fault_map.rs` | translates the address of a fault to the caller's address |
 //!
 //! # Safety
-//! A worker makes memory read-only that it has inherited: whole mappings of segments, which it does
+//! A worker makes memory read-only that it has inherited: whole mappings of segments that it does
 //! not write to.
 #![allow(unsafe_code, reason = "a fault handler, mprotect")]
 
@@ -38,36 +39,41 @@ use crate::failpoints::{Failpoint, is_on};
 use crate::sys::process::{Exit, Pid, die_with, exit_now};
 use crate::sys::{fpu, futex, procfs, shared, signal};
 
-/// Runs the kernel on the rows of a won block and writes their output. On `Break` it has come to
-/// nothing, and the slot says why.
+/// Runs the kernel on the rows of a won block and writes their output. `Break` says that it has
+/// failed; the slot says why.
 pub(crate) type BlockFn<'a> = dyn Fn(&mut Claim<'_>, &BlockContext<'_>) -> ControlFlow<()> + 'a;
 
-/// What a worker needs to know; lives in the parent's memory and reaches the child by the fork.
+/// What a worker needs to know of a call. In fork mode it is in the parent's memory, and the child
+/// has a copy by the fork.
 pub(crate) struct Work<'a> {
     pub(crate) control: Control<'a>,
     pub(crate) blocks: &'a RowBlocks,
+    /// What is run on each block.
     pub(crate) run: &'a BlockFn<'a>,
 }
 
-/// Values of the slot's `go` word.
+/// Value of the slot's `go` word while the worker has to wait.
 pub(crate) const WAIT: u32 = 0;
+/// The parent watches this worker, which may begin.
 pub(crate) const GO: u32 = 1;
-/// The parent could not watch this worker, so it is not wanted.
+/// The parent could not watch this worker, which has to leave.
 pub(crate) const ABANDON: u32 = 2;
 
-/// Nothing left to claim.
+/// Exit code of a worker that found nothing left to claim.
 const EXIT_FINISHED: i32 = 0;
-/// The kernel failed; the slot says why. (101 is what a panicking Rust program exits with.)
+/// Exit code after a failure of the kernel; the slot says why. (A Rust program that panics exits
+/// with 101, too.)
 const EXIT_KERNEL_FAILED: i32 = 101;
-/// The parent was gone before this worker could be tied to it, or had no use for it: nobody reads
-/// this.
+/// Exit code of a worker whose parent was gone before the worker could be tied to it, or could not
+/// watch it. No process reads this one.
 const EXIT_UNWANTED: i32 = 102;
-/// A system call failed without which no kernel may run here, or its values find no way out; the
-/// slot says which.
+/// Exit code after a system call has failed that the worker cannot do without: before a kernel may
+/// run, or when values are to be written to the output. The slot says which.
 const EXIT_SETUP_FAILED: i32 = 103;
 
-/// Whether a message of this kind may be believed of a worker that ended so: a stray store, or a
-/// panic that the kernel caught, is no failure.
+/// Whether a message of this kind may be believed of a worker that ended in this way. The message
+/// may be the work of a stray store, or of a panic that the kernel has caught, and then the
+/// worker's end does not fit it.
 pub(crate) fn vouches_for(exit: Exit, kind: MessageKind) -> bool {
     match kind {
         _ if is_on(Failpoint::BelieveMessageAfterAnyExit) => true,
@@ -88,8 +94,8 @@ pub(crate) fn vouches_for(exit: Exit, kind: MessageKind) -> bool {
 /// The life of a worker that is forked for one call. Never returns, and never unwinds into the
 /// parent's frames.
 ///
-/// `read_only` are address ranges that it must not write to: every segment but the output of the
-/// call, or that, too.
+/// `read_only` are the address ranges that the worker must not write to: all segments except the
+/// output of the call, and under guard the output, too.
 pub(crate) fn live(
     work: &Work<'_>,
     read_only: &[Range<usize>],
@@ -107,8 +113,8 @@ pub(crate) fn live(
     take_slot(slot);
     put_process_in_order();
     for range in read_only.iter().filter(|_| !is_on(Failpoint::WritableSegments)) {
-        // SAFETY: a whole mapping of a segment, listed under the registry's lock, which was held
-        // across the fork; a store to it from now on is a fault, which is the intention.
+        // SAFETY: a whole mapping of a segment. It was listed under the registry's lock, which was
+        // held across the fork. A store to it is a fault from now on, as intended.
         if let Err(error) = unsafe { shared::make_read_only(range) } {
             fail_setup(slot, format_args!("mprotect of a segment: {}", errno(&error)));
         }
@@ -127,7 +133,8 @@ pub(crate) fn live(
     exit_now(code)
 }
 
-/// From now on the end of `parent` is that of this process; if it has come already, at once.
+/// From now on this process dies when `parent` does. If `parent` is gone already, it leaves at
+/// once.
 pub(crate) fn die_with_parent(parent: Pid) -> std::io::Result<()> {
     if !is_on(Failpoint::WorkersOutliveCaller) && !die_with(parent)? {
         exit_now(EXIT_UNWANTED);
@@ -135,7 +142,8 @@ pub(crate) fn die_with_parent(parent: Pid) -> std::io::Result<()> {
     Ok(())
 }
 
-/// What every worker does before it works: signals, score, arithmetic.
+/// What every worker does before it works: default signal handlers, a handler for memory faults, a
+/// high score for the OOM killer, and the default floating-point mode.
 pub(crate) fn put_process_in_order() {
     if !is_on(Failpoint::KeepSignalHandlers) {
         signal::reset_dispositions();
@@ -150,7 +158,7 @@ pub(crate) fn put_process_in_order() {
     }
 }
 
-/// Notes how much memory this process has.
+/// Notes in the slot how much memory this process has; 0 if the system does not tell.
 pub(crate) fn measure_memory(slot: &Slot) {
     let memory = procfs::own_memory().unwrap_or_default();
     slot.tally.note_memory(memory.private, memory.proportional);
@@ -159,8 +167,8 @@ pub(crate) fn measure_memory(slot: &Slot) {
 /// Works on a call until nothing is left for this worker.
 ///
 /// # Errors
-/// The exit code that says why the kernel, or what it needs, has failed. The slot says more, and
-/// the unit stays claimed: this process is to leave with it.
+/// The exit code that says why the kernel, or a system call around it, has failed. The slot says
+/// more. The unit stays claimed, and this process has to leave with that code.
 pub(crate) fn at_work(work: &Work<'_>, slot: &Slot, owner: Owner) -> Result<(), i32> {
     match end_of_work(catch_unwind(AssertUnwindSafe(|| run_blocks(work, slot, owner))), slot) {
         EXIT_FINISHED => Ok(()),
@@ -168,8 +176,8 @@ pub(crate) fn at_work(work: &Work<'_>, slot: &Slot, owner: Owner) -> Result<(), 
     }
 }
 
-/// For tests: hangs, in the first worker or in every one, as one does that waits for an inherited
-/// lock.
+/// For tests: hangs, in the first worker or in every one, as a worker does that waits for an
+/// inherited lock.
 fn hang_if_asked(slot: &Slot) {
     let first = is_on(Failpoint::FirstWorkerHangsAtStart) && slot.tally.starts() == 1;
     while first || is_on(Failpoint::WorkersHangAtStart) {
@@ -184,26 +192,26 @@ fn end_of_work(ended: std::thread::Result<ControlFlow<()>>, slot: &Slot) -> i32 
         Ok(ControlFlow::Break(())) if slot.has_message(MessageKind::Setup) => EXIT_SETUP_FAILED,
         Ok(ControlFlow::Break(())) => EXIT_KERNEL_FAILED,
         Err(payload) => {
-            // The hook has drafted it already, unless the host has replaced our hook, or the kernel
-            // has resumed an unwinding that it had caught.
+            // The hook has drafted the message already, unless the host has replaced our hook, or
+            // the kernel has resumed an unwinding that it had caught.
             let text = panic_text(&*payload);
             if !slot.confirm_panic(text) {
                 slot.leave_message(MessageKind::Panic, text, "");
             }
-            // Its destructor is the user's, and could panic again.
+            // The payload's destructor is the user's, and could panic again.
             std::mem::forget(payload);
             EXIT_KERNEL_FAILED
         }
     }
 }
 
-/// Leaves, with word of what could not be set up.
+/// Leaves a message about what could not be set up, and exits.
 pub(crate) fn fail_setup(slot: &Slot, what: impl fmt::Display) -> ! {
     slot.leave_message(MessageKind::Setup, what, "");
     exit_now(EXIT_SETUP_FAILED)
 }
 
-/// The number of an error, not its text: looking that up takes a lock and allocates.
+/// The number of an error. Its text would have to be looked up, which takes a lock and allocates.
 pub(crate) fn errno(error: &std::io::Error) -> impl fmt::Display {
     struct Errno(i32);
 
@@ -216,7 +224,7 @@ pub(crate) fn errno(error: &std::io::Error) -> impl fmt::Display {
     Errno(error.raw_os_error().unwrap_or(0))
 }
 
-/// Claims, runs, publishes, until there is nothing left or the kernel fails. A failed unit stays
+/// Claims, runs and publishes units until nothing is left or the kernel fails. A failed unit stays
 /// claimed.
 fn run_blocks(work: &Work<'_>, slot: &Slot, owner: Owner) -> ControlFlow<()> {
     let mut last = Instant::now();
@@ -227,8 +235,8 @@ fn run_blocks(work: &Work<'_>, slot: &Slot, owner: Owner) -> ControlFlow<()> {
         let context = work.control.block_context(owner.slot);
         (work.run)(&mut claim, &context)?;
         let done = context.digest(claim.block());
-        // Counted before it is published: with the last block the call may be over, and the next
-        // begin.
+        // The unit is counted before it is published: with the last one the call may be over, and
+        // the next call may begin to count in the same slot.
         let now = Instant::now();
         slot.tally.count_block(
             rows.len(),

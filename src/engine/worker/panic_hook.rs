@@ -1,5 +1,7 @@
-//! The panic hook, which leaves word of a worker's panic in its slot, and is any other process's
-//! own hook.
+//! The panic hook. In a worker it leaves the panic's message in the worker's slot; in every other
+//! process it calls the hook that was there before.
+//!
+//! Both executors install it before they fork.
 
 use std::any::Any;
 use std::panic::PanicHookInfo;
@@ -10,22 +12,23 @@ use std::time::Duration;
 use super::own_slot::own_slot;
 use crate::engine::control::Slot;
 
-/// Installs the panic hook, once per process, in the parent: the child cannot, since the hook is
+/// Installs the panic hook, once per process, in the parent. The child cannot, since the hook is
 /// behind a lock.
 ///
-/// Everywhere but in a worker it calls the hook that was there before. In a worker it writes
-/// message and place into the slot, so that they survive `panic = "abort"` too, and prints nothing:
-/// the caller gets a typed error.
+/// In a worker the hook writes message and location into the slot, so that they survive
+/// `panic = "abort"` too. It prints nothing there: the caller gets a typed error. In every other
+/// process it calls the hook that was there before.
 ///
-/// Not while this thread unwinds (a call in a destructor): the hook cannot be changed then. Nor
-/// while another thread is stuck in the hook that there is (in a write to a full pipe, say), behind
-/// whose lock the change waits: hence by a thread of its own, for which the caller waits a while.
-/// Workers of such calls have the payload alone, without the place.
+/// While this thread unwinds (a call in a destructor) the hook cannot be changed, so nothing is
+/// installed. Another thread may be stuck in the present hook (in a write to a full pipe, say), and
+/// the change then waits behind a lock. So a thread of its own makes the change, and the caller
+/// waits for that thread for [`HOOK_WAIT`] at most. Workers of a call without our hook leave the
+/// payload alone, without the location.
 pub(crate) fn install_panic_hook() {
     static STATE: Mutex<HookState> = Mutex::new(HookState::Missing);
     static CHANGED: Condvar = Condvar::new();
-    // Read before the lock, which would be written to: after a fork that is a page to copy, for
-    // every call.
+    // Read before the lock is taken. To lock it is to write to it, and after a fork that would be a
+    // page to copy, for every call.
     static NEVER_AGAIN: AtomicBool = AtomicBool::new(false);
     if std::thread::panicking() || NEVER_AGAIN.load(Ordering::Relaxed) {
         return;
@@ -60,18 +63,22 @@ pub(crate) fn install_panic_hook() {
     }
 }
 
-/// How long a first call waits for the panic hook. It takes 50 us.
+/// How long the first call waits for the panic hook. Installing it takes 50 us.
 const HOOK_WAIT: Duration = Duration::from_secs(1);
 
+/// How far the installation is, in this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum HookState {
+    /// No thread was started for it yet.
     Missing,
+    /// A thread installs the hook, and calls wait for it.
     Waiting,
-    /// No call waits any more; it may yet be installed.
+    /// No call waits any more. The thread may yet install the hook.
     Stuck,
     Installed,
 }
 
+/// Puts our hook in front of the one that is there. Waits while another thread is in a hook.
 fn wrap_panic_hook() {
     let before = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info: &PanicHookInfo<'_>| match own_slot() {
@@ -85,6 +92,7 @@ fn wrap_panic_hook() {
 const ABORTING: [&str; 2] =
     ["panic in a destructor during cleanup", "panic in a function that cannot unwind"];
 
+/// In a worker: notes a panic in the slot, as a draft that counts once the panic is final.
 fn note_panic(slot: &Slot, info: &PanicHookInfo<'_>) {
     let text = panic_text(info.payload());
     if ABORTING.contains(&text) && slot.confirm_panic("") {

@@ -1,6 +1,9 @@
-//! The workers that are forked for one call: a private table of the processes that are alive,
-//! beside the shared slots, which nobody need believe. Dropping the table ends and reaps every
-//! worker, so that no error and no panic of the caller leaves a child.
+//! [`ForkedChildren`]: the workers that are forked for one call.
+//!
+//! It is the caller's private table of the processes that are alive. The slots in shared memory
+//! mirror it, and the caller believes the table. The supervisor uses it as a [`WorkerSet`].
+//! Dropping the table kills and reaps every worker, so that no error and no panic of the caller
+//! leaves a child behind. It decides nothing: it forks, kills and reaps as it is told.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -15,34 +18,38 @@ use crate::sys::process::{ChildFd, Exit, wait_for_end};
 
 /// Where the workers of a [`ForkedChildren`] come from.
 pub(crate) trait Spawn {
-    /// A child of this process for the slot of `owner`, which is clear.
+    /// Forks a child of this process for the slot of `owner`, which is clear.
     fn spawn(&self, owner: Owner) -> Result<ChildFd>;
 }
 
-/// Workers that are children of this process, one per slot.
+/// Workers that are children of this process, at most one per slot.
 #[derive(Debug)]
 pub(crate) struct ForkedChildren<S> {
     source: S,
     slots: Vec<ChildSlot>,
 }
 
+/// One slot.
 #[derive(Debug, Default)]
 struct ChildSlot {
     child: Option<ChildFd>,
-    /// Of the process that sits here, or of the next to sit here.
+    /// The generation of the child in this slot, or of the next one while it is empty. It differs
+    /// from child to child, so the claim words of a dead worker are not taken for its successor's.
     generation: u16,
 }
 
 impl<S> ForkedChildren<S> {
-    /// With this many empty slots.
+    /// A table of this many empty slots.
     pub(crate) fn new(slots: usize, source: S) -> Self {
         Self { source, slots: (0..slots).map(|_| ChildSlot::default()).collect() }
     }
 
+    /// The slots that have a child.
     fn occupied(&self) -> impl Iterator<Item = usize> {
         (0..self.slots.len()).filter(|&index| self.slots[index].child.is_some())
     }
 
+    /// The child that is this very process, if it is there.
     fn child(&self, owner: Owner) -> Option<&ChildFd> {
         let slot = self
             .slots
@@ -51,11 +58,14 @@ impl<S> ForkedChildren<S> {
         slot.child.as_ref()
     }
 
+    /// The process in a slot, or the next one that will be in it.
     fn owner(&self, index: usize) -> Owner {
         let slot = u16::try_from(index).expect("a table has at most MAX_WORKERS slots");
         Owner { slot, generation: self.slots[index].generation }
     }
 
+    /// Reaps the child of a slot, waiting for its end if need be. The slot is then empty and has
+    /// the next generation.
     fn reap(&mut self, index: usize) -> (Owner, Exit) {
         let owner = self.owner(index);
         let slot = &mut self.slots[index];
@@ -66,6 +76,8 @@ impl<S> ForkedChildren<S> {
         (owner, exit)
     }
 
+    /// Sleeps until a child has ended, `wake` is readable, a signal comes or `deadline` is there,
+    /// and reaps the children that have ended.
     fn reap_by(
         &mut self,
         wake: Option<BorrowedFd<'_>>,
@@ -79,6 +91,8 @@ impl<S> ForkedChildren<S> {
         Ok(ended.map(|index| self.reap(index)).collect())
     }
 
+    /// Kills and reaps all children. One that is not dead after [`DEATH_LIMIT`] is given up; its
+    /// process id is the error, and the first such if there are several.
     fn kill_all(&mut self) -> Result<(), i32> {
         self.slots.iter().filter_map(|slot| slot.child.as_ref()).for_each(kill);
         let deadline = Instant::now() + DEATH_LIMIT;
@@ -119,7 +133,7 @@ impl<S: Spawn> WorkerSet for ForkedChildren<S> {
         Ok(())
     }
 
-    /// Who found none has left; the supervisor hires others.
+    /// Nothing to do: a worker that found no unit has left, and the supervisor forks others.
     fn wake_all(&mut self) -> Result<()> {
         Ok(())
     }
@@ -146,7 +160,7 @@ impl<S: Spawn> WorkerSet for ForkedChildren<S> {
     }
 
     fn release(&mut self, deadline: Instant) -> Result<(), i32> {
-        // If they cannot be watched they get no grace.
+        // Workers that cannot be watched get no grace.
         while self.occupied().next().is_some()
             && Instant::now() < deadline
             && self.reap_by(None, deadline).is_ok()
@@ -159,7 +173,7 @@ impl<S: Spawn> WorkerSet for ForkedChildren<S> {
     }
 }
 
-/// SIGKILL.
+/// Sends SIGKILL.
 fn kill(child: &ChildFd) {
     if !is_on(Failpoint::UnkillableWorkers) {
         child.kill();

@@ -1,12 +1,13 @@
 //! Fork mode, the executor for one call: workers are forked when the call begins and are gone when
 //! it ends.
 //!
-//! What the processes agree on is in `control/README.md`; the calling process's side of a call is
-//! `supervisor`, a worker's is `worker`.
+//! `rows/run.rs` hands each call to `Run::run` below. What the processes agree on is in
+//! `engine/control/README.md`. The calling process's side of a call is `engine/supervisor.rs`, a
+//! worker's is `engine/worker/`. This file forks, and decides nothing about deaths.
 //!
 //! # Safety
-//! One `unsafe` call, the fork: the child runs [`worker::live`] and nothing else, which upholds
-//! what `fork` asks.
+//! There is one `unsafe` call, the fork. The child runs [`worker::live`] and nothing else, which
+//! upholds what `fork` asks.
 #![allow(unsafe_code, reason = "forks")]
 
 mod children;
@@ -52,9 +53,8 @@ pub struct PerCall(());
 /// A worker is a copy of the calling *thread* alone. Locks that other threads held at that instant
 /// stay locked in it for ever: a kernel should not print, log, use a rayon or tokio pool of the
 /// caller, or take a lock that other threads use. Arithmetic, allocation, and threads of the
-/// kernel's own are fine. rowfork's own code in the worker takes no lock, and allocates nothing but
-/// for arrays of dynamic dimension (`IxDyn`) with more than four axes, whose shapes ndarray
-/// allocates.
+/// kernel's own are fine. rowfork's own code in the worker takes no lock. It allocates only for
+/// arrays of dynamic dimension (`IxDyn`) with more than four axes, whose shapes ndarray allocates.
 ///
 /// # Examples
 /// ```
@@ -75,7 +75,7 @@ impl Mode for PerCall {
     const COPIES_THE_CALLER: bool = true;
 }
 
-/// A forked worker has a copy of everything.
+/// A forked worker has a copy of everything, so any kernel will do.
 impl<K> KernelFor<PerCall> for K {
     const CODEC: Option<KernelCodec<K>> = None;
 }
@@ -115,10 +115,10 @@ impl Run for PerCall {
     }
 }
 
-/// How long a worker may take to leave that is not wanted.
+/// How long a worker may take to leave that the caller could not watch, before it is killed.
 const ABANDONED_CHILD_LIMIT: Duration = Duration::from_secs(2);
 
-/// Forks the calling thread.
+/// Forks the calling thread, whenever a slot needs a worker.
 struct ForkHere<'c> {
     call: &'c Call<'c>,
     control: Control<'c>,
@@ -131,9 +131,9 @@ impl Spawn for ForkHere<'_> {
         let Self { call, control, body, measure_memory } = *self;
         let slot = &control.slots()[usize::from(owner.slot)];
         let parent = process::own_pid();
-        // Held across the fork: until the child has its own copy of the address space, no other
-        // thread may unmap a segment and map something else there, which the child would then make
-        // read-only.
+        // The lock is held across the fork. Until the child has its own copy of the address space,
+        // no other thread may unmap a segment and map something else there, which the child would
+        // then make read-only.
         let registry = registry::lock();
         let read_only = read_only_ranges(&registry, &call.writable);
         let work = Work { control, blocks: &call.blocks, run: body };
@@ -147,8 +147,8 @@ impl Spawn for ForkHere<'_> {
             Side::Parent(pid) => pid,
         };
         drop(registry);
-        // The child waits for `go`. If it ends before (its setup fails), it stays a zombie of ours
-        // and its pid its own, unless the host has its children reaped by others.
+        // The child waits for `go`. If it ends before that (its setup fails), it stays a zombie and
+        // keeps its pid, unless the host reaps children that are not its own.
         let opened = ChildFd::open(pid);
         futex::store_and_wake(&slot.go, if opened.is_ok() { worker::GO } else { worker::ABANDON });
         opened.map_err(|source| {

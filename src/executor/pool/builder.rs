@@ -1,4 +1,8 @@
-//! [`PoolBuilder`]: what a pool is made with, and its making.
+//! [`PoolBuilder`]: the options of a new pool, and how it is made.
+//!
+//! [`PoolBuilder::build`] maps the shared memory, makes the sockets, forks the zygote and waits
+//! until every worker is ready. What must be done before the fork is done here: the child may
+//! neither allocate nor take a lock.
 //!
 //! # Safety
 //! One fork: the child runs [`zygote::live`] and nothing else.
@@ -38,15 +42,16 @@ use crate::sys::process::{self, ChildFd, Side};
 use crate::sys::shared::SharedPages;
 use crate::sys::{code, procfs};
 
-/// How long to look before going to sleep, unless said otherwise: as long as it takes to wake a
-/// sleeper, mostly, or the two sides would keep each other asleep.
+/// How long to look before going to sleep, unless said otherwise. It is about as long as it takes
+/// to wake a sleeper; with much less the two sides would keep each other asleep.
 const SPIN: Duration = Duration::from_micros(100);
 
 /// How often to look whether workers are ready.
 const READY_POLL_INTERVAL: Duration = Duration::from_millis(1);
 
-/// Below this a call of a kernel of ours is done sooner by the caller. (By 2 workers 1 MiB takes 61
-/// us hot and 147 us woken, by the caller 44 and 66; at 4 MiB they are level.)
+/// Below this many bytes the caller is quicker with a built-in operation than workers are. (For 1
+/// MiB 2 workers take 61 us awake and 147 us when they have to be woken; the caller takes 44 and
+/// 66. At 4 MiB they are level.)
 const INLINE_BELOW: usize = 1 << 20;
 
 /// Options for a new [`Pool`]. Made by [`Pool::builder`].
@@ -104,15 +109,15 @@ impl Pool {
 }
 
 impl PoolBuilder {
-    /// So many workers. Default: one for each core that this process may use (CPU affinity and
+    /// How many workers. Default: one for each core that this process may use (CPU affinity and
     /// cgroup quota respected).
     pub fn workers(mut self, workers: usize) -> Self {
         self.workers = Some(workers);
         self
     }
 
-    /// The [deadline](Executor::deadline) of every call, unless it says otherwise. It begins when
-    /// the call does, not while it waits for its turn.
+    /// The [deadline](Executor::deadline) of every call, unless the call says otherwise. The time
+    /// begins when the call does, not while it waits for its turn.
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.defaults.deadline = Some(deadline);
         self
@@ -142,62 +147,64 @@ impl PoolBuilder {
         self
     }
 
-    /// How long a worker that has nothing to do, and a caller that waits for the end, look before
-    /// they go to sleep, at most; they look for less while that does not pay. 100 us by default. To
-    /// wake a sleeper costs some 5 to 100 us, and to look occupies a core: with 0 everybody sleeps
-    /// at once. As many workers look as there are cores but one, and the caller does when a call
-    /// has one block, or when there are more cores than workers.
+    /// How long, at most, a worker without work and a caller that waits for the end look before
+    /// they go to sleep. They look for less time while that does not pay. 100 us by default.
+    ///
+    /// Waking a sleeper costs some 5 to 100 us, and looking occupies a core. With 0 they sleep at
+    /// once. As many workers look as there are cores but one. The caller looks when a call has one
+    /// block, or when there are more cores than workers.
     pub fn spin_time(mut self, spin_time: Duration) -> Self {
         self.spin_time = spin_time;
         self
     }
 
-    /// Calls of operations that run no code but rowfork's are done by the calling thread where
-    /// input and output together have less than so many bytes and no name. 1 MiB by default: two
-    /// workers that have to be woken are as quick from 2 to 4 MiB on, more of them earlier. 0:
-    /// always by workers.
+    /// The calling thread itself does operations that run no code but rowfork's, where input and
+    /// output together have less than this many bytes and no name. 1 MiB by default: two workers
+    /// that have to be woken are as quick from 2 to 4 MiB on, and more workers from less on. With 0
+    /// workers do all calls.
     ///
     /// Such a call does not wait for its turn, does not ask whether the pool is broken, and is not
-    /// ended by a deadline. Calls with a [token](Executor::cancel_token), a
+    /// ended by a deadline. Workers do calls with a [token](Executor::cancel_token), a
     /// [check](Executor::check_interrupt), a [callback](Executor::progress) or [measured
-    /// memory](Executor::measure_memory) are made by workers, whatever their size.
+    /// memory](Executor::measure_memory), whatever their size.
     pub fn inline_below(mut self, bytes: usize) -> Self {
         self.inline_below = bytes;
         self
     }
 
-    /// Is called in each worker before its first row, also in those that take the place of dead
-    /// ones; it may capture anything, of which a worker has a copy. It may take its time, up to a
-    /// minute: `build` waits for it, and a call is done by those that are ready. Where it panics or
-    /// takes longer, `build` or a later call is [`WorkerSetup`](Error::WorkerSetup).
+    /// A function that each worker calls before its first row, also a worker that takes the place
+    /// of a dead one. It may capture anything, since a worker has a copy. It may take up to a
+    /// minute: `build` waits for it, and later the workers that are ready do a call. If it panics
+    /// or takes longer, `build` or a later call is [`WorkerSetup`](Error::WorkerSetup).
     pub fn init(mut self, init: impl Fn() + Send + Sync + 'static) -> Self {
         self.init = Box::new(init);
         self
     }
 
-    /// Replaces each worker after so many calls (by `init` and all): for kernels that leak.
-    /// Default: never; 0 is never, too. A call that finds a worker being replaced waits for it,
-    /// some 0.5 ms.
+    /// Replaces each worker after this many calls, for kernels that leak. The new worker runs
+    /// `init` like any other. Default: never; 0 is never, too. A call that finds a worker being
+    /// replaced waits for it, some 0.5 ms.
     pub fn calls_per_worker(mut self, calls: u32) -> Self {
         self.calls_per_worker = NonZeroU32::new(calls);
         self
     }
 
-    /// Makes the pool: forks the zygote, has it fork the workers, and lets them in. Takes a
-    /// millisecond, 0.1 ms for each further worker, and 36 ms more for each GiB of private memory
-    /// that the program holds in small pages: once.
+    /// Makes the pool: forks the zygote, which forks the workers, and admits them. This takes a
+    /// millisecond, 0.1 ms for each further worker, and once 36 ms for each GiB of private memory
+    /// that the program holds in small pages.
     ///
     /// # Errors
     /// [`ZeroWorkers`](Error::ZeroWorkers), [`TooManyWorkers`](Error::TooManyWorkers);
     /// [`InsideWorker`](Error::InsideWorker) in a worker; [`ForkFailed`](Error::ForkFailed),
-    /// [`Os`](Error::Os) where a process, a descriptor or memory cannot be had;
-    /// [`WorkerSetup`](Error::WorkerSetup) if `init` panics; [`PoolBroken`](Error::PoolBroken) if
-    /// somebody kills the zygote at once.
+    /// [`Os`](Error::Os) where the system gives no process, descriptor or memory;
+    /// [`WorkerSetup`](Error::WorkerSetup) if `init` panics or takes longer than a minute;
+    /// [`PoolBroken`](Error::PoolBroken) if somebody kills the zygote at once.
     pub fn build(self) -> Result<Pool> {
         Options { workers: self.workers, ..self.defaults.options() }.check()?;
         let workers = self.workers.unwrap_or_else(process::available_cores).min(MAX_WORKERS);
         let (cores, caller_threads) = (process::available_cores(), procfs::thread_count());
-        // Chosen and installed before the fork: both are behind locks.
+        // The kernels are chosen and the panic hook is installed before the fork, since both are
+        // behind locks.
         Kernels::get();
         worker::install_panic_hook();
         let (resources, child_ends) = resources(workers)?;
@@ -234,7 +241,7 @@ impl PoolBuilder {
         all_ready.map(|()| Pool { executor, defaults: self.defaults }) // dropped, it ends whom it has
     }
 
-    /// What the zygote is born with.
+    /// What the zygote and its workers get by the fork.
     fn shared<'n>(
         &'n self,
         resources: &'n PoolResources,
@@ -271,22 +278,26 @@ impl fmt::Debug for PoolBuilder {
     }
 }
 
-/// What the processes of a pool meet by, and the caller's ends of the channels.
+/// The shared memory, the wakeup, and the caller's ends of the sockets.
 struct PoolResources {
     board: Arc<JobBoard>,
+    /// The pages of the control block, for the most blocks that a call may have.
     control: SharedPages,
     wakeup: Arc<Event>,
+    /// To the zygote.
     channel: Channel,
+    /// To the workers, one per slot.
     channels: Vec<Channel>,
 }
 
-/// The other ends: the zygote's and the workers'.
+/// The other ends of the sockets: the zygote's and the workers'. The caller closes them after the
+/// fork, so that it sees the zygote's end as the channel's.
 struct ChildEnds {
     channel: Channel,
     worker_channels: Vec<Channel>,
 }
 
-/// For so many workers.
+/// What a pool of this many workers needs.
 fn resources(workers: usize) -> Result<(PoolResources, ChildEnds)> {
     let board = JobBoard::new(workers).map_err(os("map", "the board of a pool"))?;
     let control = SharedPages::new(Control::bytes(MAX_BLOCKS, workers))
@@ -310,7 +321,7 @@ fn os(action: &'static str, subject: &'static str) -> impl FnOnce(io::Error) -> 
     move |source| Error::Os { action, subject: subject.to_owned(), cause: source }
 }
 
-/// Has a worker in every slot, and waits until all are ready.
+/// Admits a worker to every slot, and waits until all are ready.
 fn admit_all(table: &mut WorkerTable, control: Control<'_>) -> Result<()> {
     for (index, slot) in control.slots().iter().enumerate() {
         slot.clear();
@@ -319,7 +330,7 @@ fn admit_all(table: &mut WorkerTable, control: Control<'_>) -> Result<()> {
     wait_until_ready(table, control)
 }
 
-/// Waits until every worker is fit for work.
+/// Waits until every worker has run the init function. A worker that dies before that is an error.
 fn wait_until_ready(table: &mut WorkerTable, control: Control<'_>) -> Result<()> {
     let limit = Instant::now() + INIT_LIMIT;
     while !control.slots().iter().all(Slot::is_ready) {
@@ -343,11 +354,12 @@ fn wait_until_ready(table: &mut WorkerTable, control: Control<'_>) -> Result<()>
     Ok(())
 }
 
+/// Forks the zygote. Everything that it needs was allocated before.
 fn fork_zygote(shared: &PoolShared<'_>) -> Result<ChildFd> {
     let (mut workers, buffers) =
         (vec![ForkedWorker::EMPTY; shared.worker_channels.len()], WorkerBuffers::new());
-    // Held across the fork: no segment is unmapped and something else mapped in its place before
-    // the child has its copy.
+    // The lock is held across the fork. Otherwise another thread could unmap a segment and map
+    // something else in its place before the child has its copy.
     let registry = registry::lock();
     let inherited: Vec<Range<usize>> =
         registry.mappings().iter().map(registry::Mapping::range).collect();

@@ -1,4 +1,8 @@
-//! One call on a pool, as the supervisor has its workers.
+//! [`CallWorkers`]: the workers of one call on a pool, as the supervisor sees them.
+//!
+//! `mod.rs` makes one for each call and gives it to the supervisor, which knows it as a
+//! [`WorkerSet`]. It puts the job on the board, admits workers and waits for them; it decides
+//! nothing. The worker table beneath it outlives the call.
 
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
@@ -13,11 +17,11 @@ use crate::error::{Error, Result};
 use crate::segment::Segment;
 use crate::sys::process::Exit;
 
-/// How often to look whether workers have measured their memory.
+/// How often to look whether workers have measured their memory: nothing wakes the caller then.
 const MEASURE_POLL_INTERVAL: Duration = Duration::from_millis(1);
 
 /// The workers of the first slots of a pool, for one call. If it is dropped before the call is
-/// over, they are ended: one of them might still write to the output.
+/// over, it kills them, since one of them might still write to the output.
 pub(super) struct CallWorkers<'c> {
     pub(super) table: &'c mut WorkerTable,
     pub(super) board: &'c JobBoard,
@@ -25,17 +29,18 @@ pub(super) struct CallWorkers<'c> {
     pub(super) control: Control<'c>,
     pub(super) blocks: &'c RowBlocks,
     pub(super) segments: &'c [&'c Segment],
-    /// The job, as it stands on the board.
+    /// The job as words. It is put on the board again whenever workers have to look once more.
     pub(super) record: &'c [u64],
-    /// So many slots take part.
+    /// How many slots take part: those from 0 on.
     pub(super) workers: usize,
     pub(super) measure_memory: bool,
-    /// No worker is at the call any more.
+    /// No worker runs anything of the call any more.
     pub(super) is_over: bool,
 }
 
 impl CallWorkers<'_> {
-    /// Puts the job on the board, where all who were let in before have what it needs.
+    /// Puts the job on the board, once all workers that were admitted earlier have been sent what
+    /// it needs.
     pub(super) fn begin(&mut self) {
         if self.table.has_messages() {
             self.table.listen();
@@ -45,7 +50,8 @@ impl CallWorkers<'_> {
         self.wake();
     }
 
-    /// Sends those who were let in before what they need; ends who does not read.
+    /// Sends each admitted worker the segments that it has not mapped yet, and kills a worker that
+    /// does not read its socket. The supervisor then takes another.
     fn deliver(&mut self) {
         let admitted: Vec<Owner> = self.table.admitted(self.workers).collect();
         for owner in admitted {
@@ -56,7 +62,7 @@ impl CallWorkers<'_> {
         }
     }
 
-    /// Wakes all who sleep.
+    /// Wakes all workers that sleep.
     fn wake(&self) {
         for slot in (0..self.workers).filter(|&slot| self.board.is_asleep(slot)) {
             let _ = self.mailboxes.wake(slot); // it has other messages to wake for
@@ -88,7 +94,8 @@ impl WorkerSet for CallWorkers<'_> {
         self.table.admit(owner, waits, |mailboxes| mailboxes.deliver(slot, segments))
     }
 
-    /// Puts the job on the board once more.
+    /// Puts the job on the board once more, under a new sequence, so that workers that found
+    /// nothing look again.
     fn wake_all(&mut self) -> Result<()> {
         self.board.clear();
         self.board.put(self.record);
@@ -101,6 +108,8 @@ impl WorkerSet for CallWorkers<'_> {
         wake: Option<BorrowedFd<'_>>,
         deadline: Instant,
     ) -> Result<Vec<(Owner, Exit)>> {
+        // First say that the caller sleeps, then look: a worker that does the last block in between
+        // raises the wakeup.
         self.board.set_caller_sleeps(true);
         let known = self.table.has_ended() || self.control.is_over(self.blocks);
         let until = if known { Instant::now() } else { deadline };
@@ -113,8 +122,8 @@ impl WorkerSet for CallWorkers<'_> {
         if ended.is_empty() && Instant::now() >= deadline {
             self.table.note_silence();
             self.table.check()?;
-            // Nothing should be lost; what is lost all the same (a stray store to the board) costs
-            // a tick.
+            // No wake-up should be lost. One that is lost all the same, through a stray store to
+            // the board, costs a tick.
             self.wake_all()?;
         }
         Ok(ended)
@@ -128,6 +137,8 @@ impl WorkerSet for CallWorkers<'_> {
         self.table.give_up(owner)
     }
 
+    /// The workers stay for the next call. There is nothing to wait for but their figures, if they
+    /// were asked for.
     fn release(&mut self, deadline: Instant) -> Result<(), i32> {
         let slots = &self.control.slots()[..self.workers];
         let number = self.control.call().number;

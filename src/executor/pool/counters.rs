@@ -1,8 +1,11 @@
 //! What a pool has done so far, counted as it happens.
+//!
+//! Calls and the worker table count here, and [`Pool::stats`](super::Pool::stats) reads without
+//! waiting for them. Each counter is right by itself; together they are no snapshot.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// For [`PoolStats`](super::PoolStats).
+/// The counters of [`PoolStats`](super::PoolStats), under the same names.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
     pub(super) calls: AtomicU64,
@@ -12,7 +15,7 @@ pub(super) struct Counters {
     pub(super) recycled: AtomicU64,
 }
 
-/// Counts one more; the count with it.
+/// Counts one more, and returns the count with it. Relaxed: no other data depends on a counter.
 pub(super) fn count(counter: &AtomicU64) -> u64 {
     counter.fetch_add(1, Ordering::Relaxed) + 1
 }

@@ -1,4 +1,7 @@
 //! The options that calls on a pool have unless they say otherwise.
+//!
+//! `PoolBuilder` sets them, and every call of the pool begins with a copy. There is no callback
+//! among them: [`Pool`](super::Pool) may be shared by threads because of that.
 
 use std::time::Duration;
 

@@ -1,25 +1,35 @@
-//! A job as it stands on the board: a call in words.
+//! [`Job`]: a call as words, as it stands on the job board.
+//!
+//! The caller encodes it and the workers decode it. A record has [`HEAD_WORDS`] words of the job, a
+//! word for each segment, and the packed arguments if they are short. Nothing is validated here:
+//! the board's seal says that a record is whole and the caller's own.
 
 use crate::engine::blocks::RowBlocks;
 use crate::engine::control::CallKey;
 use crate::executor::mode::EntryPoint;
 
-/// What a worker needs to know of a call beside the arguments.
+/// What a worker needs to know of a call beside the segments and the arguments.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Job {
+    /// What the claim words of the call are sealed with.
     pub(super) key: CallKey,
     /// Slots from this one on take no part.
     pub(super) workers: usize,
     pub(super) n_rows: usize,
+    /// Rows per block. With `n_rows` it gives the cut, which is the same in every process.
     pub(super) block_rows: usize,
+    /// The workers measure their memory at the end.
     pub(super) measure_memory: bool,
+    /// The function that unpacks the arguments and works. Its address is the same in a worker,
+    /// which is a fork of the caller.
     pub(super) entry: EntryPoint,
+    /// How many segments the call has, that of long arguments included.
     pub(super) n_segments: usize,
     /// The arguments are in the last segment, not in the record.
     pub(super) is_long: bool,
 }
 
-/// Words of a record before the segments.
+/// How many words of a record stand before the segments.
 pub(super) const HEAD_WORDS: usize = 8;
 
 /// A segment of the call: its id, and whether workers write to it.
@@ -30,11 +40,12 @@ pub(super) struct SegmentRef {
 }
 
 impl Job {
+    /// The cut of the rows into blocks.
     pub(super) fn blocks(&self) -> RowBlocks {
         RowBlocks::with_block_rows(self.n_rows, self.block_rows)
     }
 
-    /// Writes the record: the job, the segments, the arguments if they are short.
+    /// Writes a record: the job, the segments, and `args`, which are empty if they are long.
     pub(super) fn encode(&self, segments: &[SegmentRef], args: &[u64], record: &mut Vec<u64>) {
         record.clear();
         let sizes =
@@ -46,10 +57,11 @@ impl Job {
         record.extend_from_slice(args);
     }
 
-    /// Reads it: the job, the segments, and the arguments if it is there.
+    /// The inverse: the job, the segments, and the arguments if they are in the record. `None` when
+    /// the record is too short.
     ///
-    /// `entry` makes a function of its address, and must be told that this is a record of
-    /// [`Job::encode`], whole.
+    /// `entry` makes a function of its address. The caller of this function must know that the
+    /// record is a whole one of [`Job::encode`].
     pub(super) fn decode(
         record: &[u64],
         entry: impl FnOnce(usize) -> EntryPoint,
@@ -72,7 +84,7 @@ impl Job {
 }
 
 impl SegmentRef {
-    /// One of the words that [`Job::encode`] wrote for it.
+    /// The inverse of what [`Job::encode`] writes for a segment.
     pub(super) fn of_word(word: u64) -> Self {
         Self { id: word >> 1, writable: word & 1 != 0 }
     }

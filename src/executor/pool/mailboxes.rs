@@ -1,8 +1,9 @@
-//! What each worker of a pool was sent: its end of the channel, and the segments that it has
-//! mapped.
+//! [`Mailboxes`]: the caller's ends of the sockets to a pool's workers, and what each worker was
+//! sent.
 //!
-//! Apart from the rest of the caller's side, since a segment may be dropped by any thread at any
-//! time: the workers are then told to let go of it, also while a call runs.
+//! They stand apart from the rest of the caller's side, because any thread may drop a segment at
+//! any time. The workers are then told to unmap it, also while a call runs. The worker table and
+//! `CallWorkers` send everything else. Sending never blocks.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -15,18 +16,23 @@ use crate::segment::Segment;
 use crate::segment::registry::Observer;
 use crate::sys::channel::Channel;
 
-/// One for each slot.
+/// One mailbox for each slot.
 #[derive(Debug)]
 pub(super) struct Mailboxes {
+    /// Counts what is sent.
     board: Arc<JobBoard>,
     all: Mutex<Vec<Mailbox>>,
 }
 
+/// The mailbox of one slot.
 #[derive(Debug)]
 struct Mailbox {
+    /// The caller's end. All processes that get the slot read from the same other end, one after
+    /// another.
     channel: Channel,
+    /// Which process messages are for. The others skip them.
     generation: u16,
-    /// The ids of what the worker of this generation has mapped.
+    /// The ids of the segments that the worker of this generation was sent, at most [`MAPPED_MAX`].
     mapped: Vec<u64>,
 }
 
@@ -36,9 +42,12 @@ impl Mailboxes {
         Self { board, all: Mutex::new(channels.into_iter().map(mailbox).collect()) }
     }
 
-    /// Sends the worker of a slot the segments that it does not have; or, where it has no room for
-    /// them, the word to leave: its successor has. (None is taken away from it: a kernel may have
-    /// kept a view of an array that lives for ever.) `false` when it does not read what it is sent.
+    /// Sends the worker of a slot those of `segments` that it has not mapped yet. If it has no room
+    /// for them it is told to leave instead: its successor has room. (No segment is taken away from
+    /// a living worker, since a kernel may have kept a view of an array that lives for ever.)
+    /// `false` when the worker has read so little that a message finds no room.
+    ///
+    /// See [sendmsg(2)](https://man7.org/linux/man-pages/man2/sendmsg.2.html).
     ///
     /// # Errors
     /// That of `sendmsg`.
@@ -63,13 +72,13 @@ impl Mailboxes {
         Ok(true)
     }
 
-    /// Lets the process of this generation in. `false` as for [`deliver`](Self::deliver).
+    /// Admits the process that has the slot now. `false` as for [`deliver`](Self::deliver).
     ///
     /// # Errors
     /// That of `sendmsg`.
     pub(super) fn welcome(&self, slot: usize) -> io::Result<bool> {
         let mailbox = &mut self.all()[slot];
-        // It counts from the message after this one.
+        // The worker counts the messages from here on, so it is told the number with this one.
         let sent = self.board.sent(slot).wrapping_add(1);
         mailbox.send(&self.board, slot, ToWorker::Welcome { sent }, None)
     }
@@ -82,7 +91,7 @@ impl Mailboxes {
         self.all()[slot].send(&self.board, slot, ToWorker::Wake, None)
     }
 
-    /// From now on the slot's process is of this generation, and has nothing.
+    /// From now on the slot's process is of this generation, and has nothing mapped.
     pub(super) fn renew(&self, slot: usize, generation: u16) {
         let mailbox = &mut self.all()[slot];
         mailbox.generation = generation;
@@ -90,18 +99,21 @@ impl Mailboxes {
         self.board.forget_sleeper(slot);
     }
 
-    /// The most segments that a worker has mapped.
+    /// How many segments a worker has mapped: the highest number among the workers.
     pub(super) fn n_mapped(&self) -> usize {
         self.all().iter().map(|mailbox| mailbox.mapped.len()).max().unwrap_or(0)
     }
 
-    /// A panic under this lock leaves a table that is right but for the last message.
+    /// All mailboxes, locked. A panic under this lock leaves them as they should be, except perhaps
+    /// for the last message, so poison is ignored.
     fn all(&self) -> MutexGuard<'_, Vec<Mailbox>> {
         self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Mailbox {
+    /// Sends one message, with a segment's file or without, and counts it after it went out: a
+    /// worker that reads as many messages as are counted always finds them.
     fn send(
         &self,
         board: &JobBoard,
@@ -123,7 +135,7 @@ impl Observer for Mailboxes {
         for (slot, mailbox) in self.all().iter_mut().enumerate() {
             if let Some(at) = mailbox.mapped.iter().position(|&known| known == id) {
                 mailbox.mapped.swap_remove(at);
-                // One that does not read, or is dead, is replaced by the next call.
+                // A worker that does not read, or is dead, is replaced by the next call.
                 let _ = mailbox.send(&self.board, slot, ToWorker::Unmap { id }, None);
             }
         }

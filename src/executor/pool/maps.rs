@@ -1,5 +1,8 @@
-//! The segments that a pool worker has mapped: kept from call to call, so that page tables stay
-//! warm, and read-only but for what the running call writes to.
+//! [`Maps`]: the segments that a pool worker has mapped.
+//!
+//! They are kept from call to call, so that the page tables stay warm. All are read-only, except
+//! those that the running call writes to. `worker.rs` adds and removes them as the caller's
+//! messages say. Nothing here allocates: the table has its size from before the fork.
 //!
 //! # Safety
 //! Protection is changed between two jobs, when nothing in this process reads or writes the
@@ -19,37 +22,48 @@ use crate::sys::file_pages;
 use crate::sys::memory::{Access, Map};
 use crate::sys::shared;
 
-/// The most segments of one call.
+/// The most segments of one call. The record has a word for each, and a worker's list of them has a
+/// fixed size.
 pub(super) const MAX_SEGMENTS: usize = 64;
 
-/// The most that are kept. The caller counts them, and has a worker that would have more replaced.
+/// The most segments that a worker keeps mapped. The caller counts them, and replaces a worker that
+/// would have more.
 pub(super) const MAPPED_MAX: usize = 256;
 
+/// The segments of one worker, in no particular order.
 #[derive(Debug)]
 pub(super) struct Maps {
-    /// Its memory is had by the caller, before the zygote is forked: workers allocate nothing of
+    /// The caller allocates this before it forks the zygote, since workers allocate nothing of
     /// their own accord.
     entries: Vec<CachedMapping>,
 }
 
+/// A segment that is mapped in this process.
 #[derive(Debug)]
 struct CachedMapping {
+    /// The caller's number of the segment.
     id: u64,
     map: Map,
+    /// Kept open: a guarded worker writes its output through it.
     file: File,
+    /// Whether the mapping is writable now.
     writable: bool,
 }
 
 impl Maps {
-    /// With room for all that there will be.
+    /// An empty table with room for [`MAPPED_MAX`] segments.
     pub(super) fn new() -> Self {
         Self { entries: Vec::with_capacity(MAPPED_MAX) }
     }
 
-    /// Maps a segment, to be read.
+    /// Maps a segment read-only. `caller_address` is where the caller has it mapped, for the
+    /// messages about faults.
+    ///
+    /// See [mmap(2)](https://man7.org/linux/man-pages/man2/mmap.2.html).
     ///
     /// # Errors
-    /// Those of `mmap`; `EMFILE` where its descriptor has found no place.
+    /// Those of `mmap`; `EMFILE` where the message came without its descriptor, because this
+    /// process had no number free for it.
     pub(super) fn add(
         &mut self,
         id: u64,
@@ -70,7 +84,7 @@ impl Maps {
         Ok(())
     }
 
-    /// Lets go of one.
+    /// Unmaps a segment and closes its file. One that is not mapped is no error.
     pub(super) fn remove(&mut self, id: u64) {
         if let Some(at) = self.entries.iter().position(|entry| entry.id == id) {
             let entry = self.entries.swap_remove(at);
@@ -79,7 +93,13 @@ impl Maps {
         }
     }
 
-    /// Makes those writable that are to be, and all others read-only; whether all are there.
+    /// Makes those segments writable that the call writes to, and all others read-only. Returns
+    /// whether all segments of the call are mapped; if not, nothing is changed.
+    ///
+    /// See [mprotect(2)](https://man7.org/linux/man-pages/man2/mprotect.2.html).
+    ///
+    /// # Errors
+    /// That of `mprotect`.
     pub(super) fn prepare(
         &mut self,
         wanted: &(impl Iterator<Item = SegmentRef> + Clone),
@@ -92,7 +112,7 @@ impl Maps {
             let writable = wanted.clone().any(|wanted| wanted.id == entry.id && wanted.writable);
             if writable != entry.writable {
                 let change = if writable { shared::make_writable } else { shared::make_read_only };
-                // SAFETY: a whole mapping of this worker's, which nobody uses now.
+                // SAFETY: a whole mapping of this worker's, which nothing uses between two jobs.
                 unsafe { change(&entry.map.range()) }?;
                 entry.writable = writable;
             }
@@ -100,7 +120,8 @@ impl Maps {
         Ok(true)
     }
 
-    /// These segments, which are there, in order.
+    /// The mappings of these segments, in the order of `ids`. After [`prepare`](Self::prepare) each
+    /// is there.
     pub(super) fn mapped_segments(
         &self,
         ids: impl Iterator<Item = u64>,
@@ -116,14 +137,14 @@ impl Maps {
         mapped_segments
     }
 
-    /// The data of a segment as words: a list of arguments that was too long for the board.
+    /// The data of a segment as words: packed arguments that were too long for the board.
     pub(super) fn words(&self, id: u64) -> &[u64] {
         let entry = self.entries.iter().find(|entry| entry.id == id).expect("prepared");
         let words = (entry.map.len() - DATA_OFFSET) / size_of::<u64>();
         // SAFETY: inside the mapping, since data begin there in every segment that is made here.
         let start = unsafe { entry.map.start().add(DATA_OFFSET) };
         // SAFETY: mapped, aligned to a page, written by the caller before it sent the job, and by
-        // nobody since.
+        // no process since.
         unsafe { std::slice::from_raw_parts(start.as_ptr().cast(), words) }
     }
 }

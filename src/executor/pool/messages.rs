@@ -1,48 +1,57 @@
-//! The messages between a pool's caller, its zygote and its workers, as words.
+//! The messages between a pool's caller, its zygote and its workers, and how they become words.
+//!
+//! `sys::channel` carries the words. Both ends run the same program, so there is no version. A
+//! message that cannot be decoded is skipped.
 
 use crate::engine::control::Owner;
 use crate::sys::channel::{MESSAGE_WORDS, Message};
 use crate::sys::process::Exit;
 
-/// From the caller to a worker. Who has another generation than is named passes it over.
+/// From the caller to a worker. Each message names a generation, and a worker of another generation
+/// skips it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ToWorker {
-    /// The slot is clear: begin. So many messages were sent to the slot up to this one.
+    /// The slot is clear: begin. `sent` is how many messages were sent to the slot up to this one,
+    /// modulo 2<sup>32</sup>.
     Welcome { sent: u32 },
-    /// With the file of a segment: map it.
+    /// Map a segment, whose file comes with the message. `len` is in bytes, `caller_address` is
+    /// where the caller has it.
     Map { id: u64, len: usize, caller_address: usize },
-    /// Let go of a segment.
+    /// Unmap a segment.
     Unmap { id: u64 },
-    /// Wake up.
+    /// Look at the board again.
     Wake,
-    /// Leave: there is no room for more segments.
+    /// Exit: there is no room for more segments.
     Leave,
 }
 
 /// From the caller to the zygote.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ToZygote {
-    /// SIGKILL to a worker, where the caller has no pidfd of it.
+    /// Send SIGKILL to a worker, because the caller has no pidfd for it.
     Kill(Owner),
-    /// What was sent has been read.
+    /// The caller has read all messages that there were.
     Seen,
-    /// End all workers and go.
+    /// Kill and reap all workers, and exit.
     End,
 }
 
 /// From the zygote to the caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ToCaller {
-    /// With its pidfd, if there are any: a worker, which waits to be welcomed.
+    /// A worker was forked and waits to be admitted. Its pidfd comes with the message, if there are
+    /// pidfds and this one could be sent.
     Born { owner: Owner, pid: i32 },
-    /// Dead and reaped.
+    /// A worker is dead and reaped.
     Died { owner: Owner, exit: Exit },
-    /// No worker could be forked for this slot; it is tried again.
+    /// The fork of a worker for this slot was refused; the zygote tries again.
     Refused { slot: u16, errno: i32 },
-    /// So many workers died with nobody to look at them: no more are forked.
+    /// The zygote has forked, or tried to fork, this many workers while the caller did not look,
+    /// and forks no more.
     Spent { respawns: u32 },
 }
 
+/// Slot and generation in the low 32 bits of a word.
 fn word_of(owner: Owner) -> u64 {
     u64::from(owner.slot) | u64::from(owner.generation) << 16
 }
@@ -52,12 +61,14 @@ fn owner_of(word: u64) -> Owner {
     Owner { slot: word as u16, generation: (word >> 16) as u16 }
 }
 
+/// A message of these words; the rest of it is zero.
 fn message(words: [u64; 5]) -> Message {
     let mut message = [0; MESSAGE_WORDS];
     message[..words.len()].copy_from_slice(&words);
     message
 }
 
+/// The inverse of [`word`]; 0 for what is no `i32`.
 fn int(word: u64) -> i32 {
     i32::try_from(word.cast_signed()).unwrap_or(0)
 }
@@ -80,7 +91,7 @@ impl ToWorker {
         })
     }
 
-    /// The message, if it is for this generation.
+    /// The message, if it is one, and for this generation.
     pub(super) fn decode([kind, to, words @ ..]: Message, generation: u16) -> Option<Self> {
         let size = |word: u64| usize::try_from(word).ok();
         if to != u64::from(generation) {

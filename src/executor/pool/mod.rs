@@ -1,23 +1,28 @@
-//! [`Pool`], the executor that persists: workers that are there before a call, so that it costs
+//! [`Pool`], the executor that persists. Its workers were forked before the call, so a call costs
 //! microseconds.
+//!
+//! Programs make a pool and call the operations on it. `rows/run.rs` hands each call to `Run::run`
+//! below, which sees it through. What becomes of a dead worker's blocks is not decided here but in
+//! `engine/`, as for workers that are forked for one call.
 //!
 //! | file | process | what |
 //! |---|---|---|
 //! | `mod.rs` | caller | the public face; one call, from the queue to the report |
 //! | `builder.rs`, `defaults.rs` | caller | making a pool; the options that its calls begin with |
-//! | `queue.rs`, `spin.rs`, `counters.rs` | caller | one call at a time; how long to spin before sleeping; `stats()` |
-//! | `call_workers.rs` | caller | the workers of one call, as the supervisor has them |
+//! | `queue.rs`, `spin.rs`, `counters.rs` | caller | one call at a time; how long to spin before sleeping (workers, too); `stats()` |
+//! | `call_workers.rs` | caller | the workers of one call, as the supervisor sees them |
 //! | `worker_table.rs`, `mailboxes.rs` | caller | which process is in which slot; what each worker was sent |
 //! | `zygote.rs` | zygote | forks and reaps the workers; guards what the caller leaves |
 //! | `worker.rs`, `maps.rs` | worker | its whole life; the segments that it has mapped |
-//! | `job_board.rs`, `job.rs` | shared | the job, in a seqlock; which processes sleep |
+//! | `job_board.rs`, `job.rs` | all | the job, in a seqlock, and the words that say which processes sleep; the job as words |
 //! | `shared_state.rs` | zygote, worker | what they share, made by the caller before the fork |
-//! | `messages.rs` | all | messages |
+//! | `messages.rs` | all | the messages between them |
 //!
-//! What the processes agree on follows.
+//! What the processes agree on is in `README.md`, beside this file.
 //!
 //! # Safety
-//! A pool is shared by threads although callbacks, which its type could hold, are not: see there.
+//! A pool is shared by threads, although its type could hold callbacks, which are not. Its
+//! `unsafe impl`s say why it holds none.
 #![allow(unsafe_code, reason = "says that a pool may be shared by threads")]
 
 mod builder;
@@ -74,9 +79,9 @@ use crate::executor::mode::{EntryPoint, KernelCodec, KernelFor, Mode};
 use crate::segment::Segment;
 use crate::sys::shared::SharedPages;
 
-/// Workers that are there already, for calls in microseconds. Every operation of
-/// [`fork()`](crate::fork()) is a method of it (by way of [`Executor`], to which it dereferences),
-/// with the same results, errors and reports.
+/// Workers that are there already, so that a call takes microseconds. Every operation of
+/// [`fork()`](crate::fork()) is a method of a pool (by way of [`Executor`], to which it
+/// dereferences), with the same results, errors and reports.
 ///
 /// ```
 /// use rowfork::{Pool, SharedArray, param};
@@ -95,48 +100,50 @@ use crate::sys::shared::SharedPages;
 /// ```
 ///
 /// # Kernels
-/// Workers were forked before the call, so they have no copy of what a closure captures: a kernel
-/// is a function by name, a closure without captures, or a function pointer, and what else it needs
+/// Workers were forked before the call, so they have no copy of what a closure captures. A kernel
+/// is a function by name, a closure without captures, or a function pointer. What else it needs
 /// goes with the input, as [`param`](crate::param), [`broadcast`](crate::broadcast) or rows of
-/// another array. (What is captured all the same does not compile, or is
+/// another array. (A kernel that captures something does not compile, or the call is
+/// [`KernelCaptures`](Error::KernelCaptures). A function that was loaded after the pool was made is
 /// [`KernelNotInZygote`](Error::KernelNotInZygote).) Statics are as they were when the pool was
 /// made, and what a kernel changes in them stays in its worker, from call to call. A shared array
-/// in a static is no way around: a worker sees the arrays of the call alone.
+/// in a static is no way around: a worker sees only the arrays of the call.
 ///
 /// # Threads
-/// A pool may be used by any number of threads, by reference: calls are made one at a time, in the
-/// order in which they came. It may be made by a thread that ends.
+/// Any number of threads may use a pool, by reference: calls are made one at a time, in the order
+/// in which they came. The thread that makes a pool may end before it.
 ///
 /// # What is where
-/// A *zygote* process is forked when the pool is made; it forks the workers, and forks others in
-/// place of those that die, within milliseconds. It and they leave the terminal's process group,
-/// keep no descriptor of the caller's but the standard three, and hold a copy-on-write copy of the
-/// caller's private memory as it was then (each GiB of it in small pages adds 36 ms to the fork of
-/// a worker: make the pool before the program is large). Idle, none of them uses any processor
-/// time. When the caller ends, however it does, they end within milliseconds, and its volatile
-/// names with them. Dropping the pool ends them, too.
+/// A *zygote* process is forked when the pool is made. It forks the workers; when one dies, it
+/// forks another within milliseconds. The zygote and the workers leave the terminal's process
+/// group, keep no descriptor of the caller's but the standard three, and hold a copy-on-write copy
+/// of the caller's private memory as it was then. (Each GiB of it in small pages adds 36 ms to the
+/// fork of a worker: make the pool before the program is large.) Idle, none of them uses any
+/// processor time. When the caller ends, in whatever way, they end within milliseconds, and its
+/// volatile names go with them. Dropping the pool ends them, too.
 ///
 /// # Small calls
 /// Operations that run no code but rowfork's (`row_sums`, `row_means`, ...) on less than
 /// [`inline_below`](PoolBuilder::inline_below) bytes are done by the calling thread, where that is
-/// quicker than any worker; arrays must be nameless, so that nobody can take their memory away
-/// under the caller's hands. Kernels of the user's always run in workers.
+/// quicker than any worker. The arrays must be nameless, so that no other process can take their
+/// memory away while the caller reads it. Kernels of the user's always run in workers.
 ///
 /// # Fork safety
 /// A lock that another thread of the program held when the pool was made is held for ever in every
-/// worker: make it early. A forked child of the program cannot use its parent's pool.
+/// worker: make the pool early. A forked child of the program cannot use its parent's pool.
 pub struct Pool {
     executor: Executor<'static, Persistent>,
     defaults: Defaults,
 }
 
-// SAFETY: what is not `Sync` or `Send` in it are callbacks in its options, of which it has none:
-// they are those of `Defaults`, and nobody gets the executor but by shared reference, through which
-// none can be set.
+// SAFETY: the only part of the type that is not `Sync` or `Send` are the callbacks in its options,
+// and a pool has none. Its options are made from `Defaults`, which has no callbacks, and the
+// executor is given out by shared reference only, through which no callback can be set.
 unsafe impl Send for Pool {}
 // SAFETY: as above.
 unsafe impl Sync for Pool {}
 
+// Everything in a `Pool` apart from the callbacks is `Send` and `Sync` by itself.
 const _: () = {
     const fn all_else_is_shared<T: Send + Sync>() {}
     all_else_is_shared::<Persistent>();
@@ -146,7 +153,7 @@ const _: () = {
 /// A call on a pool, with options of its own. Made by [`Pool::call`].
 pub type PoolCall<'a> = Executor<'a, Persistent>;
 
-/// Workers that are there before the call.
+/// The mode of a pool: workers that are there before the call.
 pub struct Persistent(Arc<PoolInner>);
 
 /// What a pool has done so far. Given by [`Pool::stats`].
@@ -159,19 +166,19 @@ pub struct PoolStats {
     pub calls: u64,
     /// Calls that the calling thread did itself, since they were small.
     pub inline_calls: u64,
-    /// Of the calls on the workers, those whose end came so soon that the caller had not gone to
-    /// sleep.
+    /// How many of the calls on the workers ended so soon that the caller had not gone to sleep.
     pub hot_calls: u64,
-    /// Workers that have ended otherwise, whoever ended them: after a call that failed rowfork
-    /// does, since one might still write.
+    /// Workers that died for any other reason than those of `recycled`, including those that
+    /// rowfork kills after a failed call because they might still write to the output.
     pub deaths: u64,
-    /// Workers that have left after [as many calls as they may
-    /// make](PoolBuilder::calls_per_worker), or since more arrays were alive than a worker keeps
+    /// Workers that left after [as many calls as they may
+    /// make](PoolBuilder::calls_per_worker), or because more arrays were alive than a worker keeps
     /// mapped.
     pub recycled: u64,
     /// Threads that wait for their turn at this moment.
     pub waiting: usize,
-    /// The most arrays that a worker keeps mapped for the next call, of 256 that are possible.
+    /// How many arrays a worker keeps mapped for the next call: the highest number among the
+    /// workers. At most 256.
     pub mapped_arrays: usize,
     /// The process that forks the workers.
     pub zygote_pid: i32,
@@ -179,38 +186,45 @@ pub struct PoolStats {
     pub worker_pids: Vec<i32>,
     /// Why no call can be made any more, if so. `None` while a call of another thread runs.
     pub broken: Option<String>,
-    /// Threads of the program when the pool was made. With more than one, a lock that another one
-    /// held then is held for ever in the workers.
+    /// Threads of the program when the pool was made. With more than one, a lock that another
+    /// thread held then is held for ever in the workers.
     pub caller_threads: usize,
 }
 
-/// What all users of a pool share.
+/// What all users of a pool share: the threads that hold a reference to it, and its
+/// [`PoolCall`]s.
 struct PoolInner {
+    /// Lets one thread in at a time. It is entered before `state` is locked.
     queue: Queue,
     state: Mutex<State>,
     board: Arc<JobBoard>,
     mailboxes: Arc<Mailboxes>,
+    /// The pages of the control block, in which every call has its own claim words.
     control: SharedPages,
     counters: Arc<Counters>,
-    /// The process that made it.
+    /// The process that made the pool. A forked child of it must not use it.
     pid: u32,
     zygote_pid: i32,
+    /// Slots for workers.
     workers: usize,
     /// The cores that this process may use.
     cores: usize,
+    /// Bytes of input and output below which the calling thread does a built-in operation itself.
     inline_below: u64,
+    /// Threads of this process when it forked the zygote.
     caller_threads: usize,
-    /// Where there was code when the zygote was forked; `None` if nobody knows.
+    /// The addresses at which there was code when the zygote was forked; `None` without `/proc`.
     code: Option<Vec<Range<usize>>>,
 }
 
-/// What belongs to who is inside.
+/// What belongs to the thread that has the right to make a call.
 struct State {
     table: WorkerTable,
-    /// For the end of a call.
+    /// How long to look for the end of a call before sleeping.
     spin: SpinBudget,
-    /// Memory for packets and records, used again and again.
+    /// Memory for packed arguments, kept from call to call.
     words: Vec<u64>,
+    /// Memory for the record of a job, kept from call to call.
     record: Vec<u64>,
 }
 
@@ -220,7 +234,8 @@ impl State {
     }
 }
 
-/// The deadline of a call that is shorter is over before the caller has looked for long.
+/// A call with a shorter deadline goes to the supervisor at once: while the caller looks at the
+/// claim words it does not look at the clock of the call.
 const SHORT_DEADLINE: Duration = Duration::from_millis(1);
 
 impl Pool {
@@ -249,7 +264,7 @@ impl Pool {
         let inner = self.inner();
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let state = match inner.state.try_lock() {
-            // In a copy of the process that made it there is nothing to be listened to.
+            // A forked copy of the process that made the pool must not read the zygote's messages.
             _ if inner.pid != std::process::id() => None,
             Ok(state) => Some(state),
             Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
@@ -309,7 +324,7 @@ impl Mode for Persistent {
     const COPIES_THE_CALLER: bool = false;
 }
 
-/// What is nothing at all, or a function pointer.
+/// A kernel of no bytes (a closure without captures, a function by name) or a function pointer.
 impl<K: Copy + 'static> KernelFor<Persistent> for K {
     const CODEC: Option<KernelCodec<K>> = Some(KernelCodec::AS_WORD);
 }
@@ -374,13 +389,17 @@ impl Run for Persistent {
 }
 
 impl PoolInner {
-    /// Refuses functions that workers do not have.
+    /// Refuses functions that the workers do not have.
+    ///
+    /// A worker jumps to the address that it is given. A function that was loaded since the zygote
+    /// was forked is not there, and a jump to its address would run something else.
     fn check_code(&self, entry: EntryPoint, args: &PackedArgs<'_>) -> Result<()> {
         for address in args.code().iter().copied().chain([entry as usize]) {
             if address as u64 == CAPTURES {
                 return Err(Error::KernelCaptures);
             }
-            // Where nobody knows, only what has no address is let through.
+            // Without a list of code, only calls pass whose kernel has no address. The entry point,
+            // which is rowfork's own, is let through.
             let is_known = |address| {
                 self.code
                     .as_ref()
@@ -393,7 +412,8 @@ impl PoolInner {
         Ok(())
     }
 
-    /// One call, by who is inside.
+    /// One call, by the thread that has the right to make it. The steps are those of the table in
+    /// `README.md`.
     fn run(
         &self,
         state: &mut State,
@@ -404,7 +424,7 @@ impl PoolInner {
     ) -> Result<Report> {
         let began = Instant::now();
         let number = count(&self.counters.calls);
-        // The last segment may be the arguments' own.
+        // Arguments that do not fit on the board are in the last segment.
         let long = long_args(args)?;
         let mut segments = args.segments().to_vec();
         segments.extend(long.as_ref().map(SharedArray::segment));
@@ -447,8 +467,11 @@ impl PoolInner {
         self.see_through(&mut call_workers, &mut state.spin, options, call, began)
     }
 
-    /// Looks for the end of a call for a while, if that is likely to pay; else, or if it does not
-    /// come, supervises it.
+    /// Looks for the end of a call for a while, if that is likely to pay. If the end does not come,
+    /// or looking is not likely to pay, supervises the call.
+    ///
+    /// Looking pays if nothing but the claim words can end the call (no callback, no short
+    /// deadline), if every worker is there, and if the caller takes no core away from them.
     fn see_through(
         &self,
         call_workers: &mut CallWorkers<'_>,
@@ -475,7 +498,8 @@ impl PoolInner {
     }
 }
 
-/// The words of a list of arguments that is too long for the board, to be sent.
+/// A segment with the packed arguments, if they are too long for the board. They count as too long
+/// when they would not fit beside the most segments that a call may have.
 fn long_args(args: &PackedArgs<'_>) -> Result<Option<SharedArray<u64, Ix1>>> {
     let is_long = args.words().len() + MAX_SEGMENTS + job::HEAD_WORDS > RECORD_WORDS;
     is_long.then(|| SharedArray::copy_from(None, &ArrayView1::from(args.words()))).transpose()
@@ -490,7 +514,8 @@ fn wanted(segments: &[&Segment], call: &Call<'_>) -> Vec<SegmentRef> {
         .collect()
 }
 
-/// Whether every block is done, and nothing else has happened.
+/// Whether every block is done. Any other state of a block, a corrupt word included, is for the
+/// supervisor to judge.
 fn all_done(call: &Call<'_>, control: Control<'_>) -> bool {
     let claims = control.claims(call.blocks.len());
     let is_done = |index: usize| {
@@ -520,7 +545,8 @@ fn low_bits(number: u64) -> u32 {
 }
 
 impl Drop for PoolInner {
-    /// Ends the workers and the zygote. In a forked child they are somebody else's.
+    /// Ends the workers and the zygote. In a forked child of the process that made the pool they
+    /// are not its own to end.
     fn drop(&mut self) {
         if self.pid == std::process::id() {
             self.state.get_mut().unwrap_or_else(PoisonError::into_inner).table.leave();

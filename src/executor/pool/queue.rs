@@ -1,7 +1,9 @@
-//! One call at a time, in the order in which they came.
+//! [`Queue`]: lets the threads of the caller make one call at a time on a pool, in the order in
+//! which they came.
 //!
-//! (`std`'s mutex goes to whoever asks first when it is free: with many threads about, some would
-//! wait for ever.)
+//! Every call on the workers enters it first. A mutex of `std` would not do: it goes to any thread
+//! that asks while it is free, so among many threads some would wait for ever. This is no lock in
+//! shared memory; a forked child does not use it.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -10,22 +12,25 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Thread, ThreadId};
 use std::time::Duration;
 
-/// How often one who waits is asked whether it still wants to.
+/// How often a waiting thread asks whether its call was given up.
 const GIVE_UP_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Who is in, and who waits.
+/// The queue of one pool.
 #[derive(Debug, Default)]
 pub(super) struct Queue(Mutex<Line>);
 
 #[derive(Debug, Default)]
 struct Line {
+    /// The thread that makes a call now, or is about to.
     inside: Option<ThreadId>,
+    /// The threads that wait, the first to be served in front.
     waiting: VecDeque<Arc<Waiter>>,
 }
 
 #[derive(Debug)]
 struct Waiter {
     thread: Thread,
+    /// The thread is inside now. Set once, by the thread that leaves.
     called: AtomicBool,
 }
 
@@ -33,17 +38,18 @@ struct Waiter {
 #[derive(Debug)]
 pub(super) struct Turn<'q>(&'q Queue);
 
-/// Why one does not get in.
+/// Why a thread is not let in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Refusal {
-    /// This thread is in already: it would wait for itself.
+    /// This thread is inside already, or waits already: it would wait for itself.
     Inside,
-    /// It has changed its mind.
+    /// The call was given up while the thread waited.
     GaveUp,
 }
 
 impl Queue {
-    /// Waits until all who came before have left, asking now and then whether to give up.
+    /// Waits until all threads that came before have left. Asks `give_up` every
+    /// [`GIVE_UP_INTERVAL`]. A thread that finds the queue empty is let in without being asked.
     pub(super) fn enter(&self, give_up: &dyn Fn() -> bool) -> Result<Turn<'_>, Refusal> {
         let me = thread::current();
         let mut line = self.line();
@@ -53,8 +59,7 @@ impl Queue {
                 return Ok(Turn(self));
             }
             Some(inside) if inside == me.id() => return Err(Refusal::Inside),
-            // In the line already: this is a call that somebody makes while asked whether to give
-            // up.
+            // The thread waits already. This is a call that its `give_up` makes.
             _ if line.waiting.iter().any(|waiter| waiter.thread.id() == me.id()) => {
                 return Err(Refusal::Inside);
             }
@@ -75,18 +80,19 @@ impl Queue {
         Ok(Turn(self))
     }
 
-    /// How many wait.
+    /// How many threads wait.
     pub(super) fn len(&self) -> usize {
         self.line().waiting.len()
     }
 
-    /// Leaves the line, unless called already.
+    /// Takes a waiting thread out of the line; `false` if it is called already.
     fn step_out(&self, waiter: &Arc<Waiter>) -> bool {
         let waiting = &mut self.line().waiting;
         let place = waiting.iter().position(|other| Arc::ptr_eq(other, waiter));
         place.is_some_and(|place| waiting.remove(place).is_some())
     }
 
+    /// Lets the next thread in, if one waits.
     fn leave(&self) {
         let mut line = self.line();
         let next = line.waiting.pop_front();
@@ -98,16 +104,17 @@ impl Queue {
         }
     }
 
-    /// A panic under this lock leaves a whole line.
+    /// The line, locked. A panic under this lock leaves a whole line, so poison is ignored.
     fn line(&self) -> MutexGuard<'_, Line> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A place in the line. Who drops it leaves the line, also by a panic.
+/// A place in the line. Its drop takes the thread out of the line, also when `give_up` panics.
 struct Place<'q> {
     queue: &'q Queue,
     waiter: Arc<Waiter>,
+    /// The thread is inside, and its [`Turn`] will leave for it.
     is_called: Cell<bool>,
 }
 

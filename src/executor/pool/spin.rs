@@ -1,34 +1,43 @@
-//! How long to look for something without going to sleep. To wake a sleeper costs 5 to 100 us; to
-//! look costs a core.
+//! How long to look for something before going to sleep. Waking a sleeper costs 5 to 100 us;
+//! looking costs a core meanwhile.
+//!
+//! A worker looks for a job in this way, and the caller for the end of a call. The limit is about
+//! what a wake-up costs, and what comes about decides whether the next look is as long: compare A.
+//! Karlin, K. Li, M. Manasse, S. Owicki, *Empirical Studies of Competitive Spinning for a
+//! Shared-Memory Multiprocessor* (SOSP 1991). Nothing here sleeps; the callers do that afterwards.
 
 use std::hint::spin_loop;
 use std::time::{Duration, Instant};
 
-/// Looks between two looks at the clock, which costs as much as several.
+/// How many looks come between two looks at the clock, which costs as much as several of them.
 const LOOKS: u32 = 32;
 
-/// What comes after so many times the longest look would have come within it, had the other side
-/// not slept and had to be woken: without this, two who sleep would find each other late for ever.
+/// An event that comes within this many times the longest look counts as one that looking would
+/// have caught. It was late perhaps only because the other side slept and had to be woken. Without
+/// this, two sides that sleep would find each other late for ever.
 const WOKEN: u32 = 2;
 
-/// Less is not worth the look at the clock.
+/// The shortest look. A shorter one is not worth the look at the clock.
 const LEAST: Duration = Duration::from_micros(2);
 
-/// How long it has paid to look, so far: as long as may be while what is waited for comes about in
-/// that time, and half as long after each time that it has not.
+/// How long to look, by what has paid so far: as long as allowed while the event comes in that
+/// time, and half as long after each time that it has not.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct SpinBudget {
+    /// The longest look that is allowed. Zero is a single round of looks.
     most: Duration,
+    /// How long the next look is, from [`LEAST`] (or `most`, if that is less) to `most`.
     now: Duration,
 }
 
 impl SpinBudget {
-    /// With so much at most.
+    /// A budget of this much at most, and for the first look of all of it.
     pub(super) fn new(most: Duration) -> Self {
         Self { most, now: most }
     }
 
-    /// Looks until `there` or until spin is over; whether it is there.
+    /// Looks until `there` is true or until the budget is used up, counted from `began`. Returns
+    /// whether `there` was true.
     pub(super) fn look_for(&self, began: Instant, mut there: impl FnMut() -> bool) -> bool {
         loop {
             for _ in 0..LOOKS {
@@ -43,7 +52,8 @@ impl SpinBudget {
         }
     }
 
-    /// It has come, so long after the look began, with sleep or without: would looking have paid?
+    /// Takes note that the event has come, this long after the look began, with a sleep in between
+    /// or without.
     pub(super) fn learn(&mut self, after: Duration) {
         self.now = if after < self.most * WOKEN {
             self.most

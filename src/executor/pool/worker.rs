@@ -1,14 +1,18 @@
-//! A pool worker's whole life, from the zygote's fork to `_exit`: put the process in order, wait to
-//! be let in, then take up one job after the other: look at the board, map what it speaks of,
-//! claim, run, publish until nothing is left, and wait for the next, awake for a while, then
+//! A pool worker's whole life, from the zygote's fork to `_exit`.
+//!
+//! The worker puts its process in order and waits to be admitted. Then it takes up one job after
+//! the other: it looks at the board, maps the segments that the job names, and claims, runs and
+//! publishes blocks until nothing is left. It waits for the next job awake for a while, then
 //! asleep.
 //!
-//! What is run on a won block, and how blocks are won, is the same as in a worker that is forked
-//! for one call: see [`at_work`].
+//! The zygote calls [`live`] in the child. How blocks are won, and what is run on one, is the same
+//! as in a worker that is forked for one call: see [`at_work`]. This file takes no lock and
+//! allocates nothing; an operation that needs a buffer allocates it when it unpacks its arguments.
 //!
 //! # Safety
-//! What a job names is made into a function and called: it stands on the board whole, as the seal
-//! says, and was put there by the caller, of which this process is a copy as far as code goes.
+//! An address in the job is made into a function and called. The seal says that the record is
+//! whole, so the caller has put it there, and this process has the same code at the same addresses
+//! as the caller, which checked the address.
 #![allow(unsafe_code, reason = "calls what the caller has packed")]
 
 use std::os::fd::{AsFd, AsRawFd};
@@ -29,11 +33,12 @@ use crate::sys::channel::Received;
 use crate::sys::process::{Pid, exit_now};
 use crate::sys::{fpu, inherited, signal};
 
-/// The memory that a worker works with. Its parents have it before the fork, since workers allocate
-/// nothing of their own accord.
+/// The memory that a worker works with. The caller allocates it before it forks the zygote, since
+/// workers allocate nothing of their own accord. Each worker has a copy of it by its fork.
 #[derive(Debug)]
 pub(super) struct WorkerBuffers {
     maps: Maps,
+    /// Room for one record.
     buffer: Vec<u64>,
 }
 
@@ -43,29 +48,33 @@ impl WorkerBuffers {
     }
 }
 
-/// What a worker leaves with after as many calls as it may make, or with as many arrays as it may
-/// have.
+/// The exit code of a worker that has made as many calls as it may, or that was told to leave since
+/// it has no room for more segments. Such an end is not counted as a death.
 pub(super) const EXIT_RECYCLED: i32 = 104;
 
-/// Before the first.
+/// The key of no call, for looks at the slots between calls.
 pub(super) const NO_CALL: CallKey = CallKey { nonce: 0, number: 0 };
 
+/// An admitted worker.
 struct Worker<'n> {
     shared: &'n PoolShared<'n>,
     owner: Owner,
     slot: &'n Slot,
     maps: Maps,
-    /// Messages that have come, counted as the board counts them.
+    /// How many messages have been received in the slot, counted as the board counts those that
+    /// were sent: modulo 2<sup>32</sup>, those of predecessors included.
     received: u32,
+    /// How long to look for a job before sleeping.
     spin: SpinBudget,
-    /// Calls that it has taken part in, and the last of them.
+    /// How many calls it has taken part in.
     calls: u32,
+    /// The number of the last of them. A job that is put on the board again is the same call.
     last_call: Option<u32>,
     /// Where records are copied to.
     buffer: Vec<u64>,
 }
 
-/// The worker's life.
+/// The worker's life. Never returns.
 pub(super) fn live(
     shared: &PoolShared<'_>,
     zygote: Pid,
@@ -79,7 +88,7 @@ pub(super) fn live(
     let index = usize::from(owner.slot);
     let own =
         [shared.worker_channels[index].as_fd().as_raw_fd(), shared.wakeup.as_fd().as_raw_fd()];
-    // SAFETY: the other slots' and the zygote's own are none of a worker's business.
+    // SAFETY: nothing in a worker uses the zygote's own descriptors or those of other slots.
     unsafe { inherited::blank_descriptors(|fd| own.contains(&fd)) };
     worker::put_process_in_order();
     let (mut maps, buffer) = (buffers.maps, buffers.buffer);
@@ -104,7 +113,8 @@ pub(super) fn live(
     .serve()
 }
 
-/// Runs the caller's function for new workers.
+/// Runs the caller's function for new workers. A panic in it ends the worker, with a message in its
+/// slot.
 fn initialise(shared: &PoolShared<'_>, slot: &Slot) {
     slot.set_initialising();
     if let Err(payload) = catch_unwind(AssertUnwindSafe(shared.init)) {
@@ -116,14 +126,16 @@ fn initialise(shared: &PoolShared<'_>, slot: &Slot) {
     slot.set_ready();
 }
 
-/// Waits until the slot is clear, and belongs to this process; maps what is sent before. How many
-/// messages were sent by then.
+/// Waits for `Welcome`: then the slot is clear and belongs to this process. Maps the segments that
+/// are sent before it. Returns how many messages were sent to the slot by then, or `None` if the
+/// caller is gone.
 fn wait_for_admission(shared: &PoolShared<'_>, owner: Owner, maps: &mut Maps) -> Option<u32> {
     loop {
         match shared.worker_channels[usize::from(owner.slot)].receive(true) {
             Received::Message(message, fd) => match ToWorker::decode(message, owner.generation) {
                 Some(ToWorker::Welcome { sent }) => return Some(sent),
-                // What cannot be mapped is missed by the job that speaks of it, which says so.
+                // The slot is not this worker's yet, so an error cannot be left there. The job that
+                // needs the segment will find it missing, and say so.
                 Some(ToWorker::Map { id, len, caller_address }) => {
                     let _ = maps.add(id, fd, len, caller_address);
                 }
@@ -138,6 +150,7 @@ fn wait_for_admission(shared: &PoolShared<'_>, owner: Owner, maps: &mut Maps) ->
 }
 
 impl Worker<'_> {
+    /// Takes up jobs, for ever.
     fn serve(&mut self) -> ! {
         let mut last_sequence = 0;
         loop {
@@ -150,7 +163,8 @@ impl Worker<'_> {
         }
     }
 
-    /// Waits for another sequence: awake for as long as that has paid so far, then asleep.
+    /// Waits for another sequence: awake for as long as that has paid so far, then asleep on the
+    /// socket of the mailbox.
     fn wait(&mut self, last_sequence: u64) {
         let (board, index) = (self.shared.board, usize::from(self.owner.slot));
         let began = Instant::now();
@@ -162,8 +176,8 @@ impl Worker<'_> {
         self.spin.learn(began.elapsed());
     }
 
-    /// Does what a message says; waits for one, if there is none and it is to. Whether there was
-    /// one.
+    /// Reads one message and does what it says. If there is none it waits for one, when `wait` says
+    /// so. Returns whether there was one.
     fn collect(&mut self, wait: bool) -> bool {
         match self.shared.worker_channels[usize::from(self.owner.slot)].receive(wait) {
             Received::Message(message, fd) => {
@@ -188,16 +202,16 @@ impl Worker<'_> {
         }
     }
 
-    /// Takes part in the job of this sequence, if it has one for this slot.
+    /// Takes part in the job of this sequence, if the job is for this slot.
     fn take_up(&mut self, sequence: u64) {
-        // Segments first: what the job speaks of was sent before it.
+        // Messages first: the segments of the job were sent before it.
         while self.received != self.shared.board.sent(usize::from(self.owner.slot))
             && self.collect(false)
         {}
         let mut buffer = std::mem::take(&mut self.buffer);
         if let Some(record) = self.shared.board.read(sequence, &mut buffer) {
-            // SAFETY: a whole record, of the caller's: the word is that of a function of this
-            // program.
+            // SAFETY: a whole record of the caller's, so the word is the address of a function of
+            // this program.
             let job = Job::decode(record, |entry| unsafe { from_word::<EntryPoint>(entry as u64) });
             if let Some((job, segments, args)) = job
                 && usize::from(self.owner.slot) < job.workers
@@ -208,11 +222,14 @@ impl Worker<'_> {
         self.buffer = buffer;
     }
 
+    /// Works on a job until nothing is left for this worker, and wakes the caller if it sleeps and
+    /// all is done.
     fn run(&mut self, sequence: u64, job: &Job, segments: &[u64], args: &[u64]) {
         self.slot.begin(job.key.number);
         match self.maps.prepare(&segments.iter().map(|&word| SegmentRef::of_word(word))) {
             Ok(true) => {}
-            // The job is over, and its arrays are gone; or they could not be received.
+            // Either the job is over and its arrays are gone, or a segment could not be received.
+            // In the first case the board has another sequence.
             Ok(false) if self.shared.board.sequence() != sequence => return,
             Ok(false) => worker::fail_setup(
                 self.slot,
@@ -243,8 +260,8 @@ impl Worker<'_> {
                 exit_now(code);
             }
         };
-        // SAFETY: the arguments are the one that the caller has packed for this entry, in a whole
-        // record; it and the mappings stay as long as this function runs.
+        // SAFETY: the arguments are those that the caller has packed for this entry point, from a
+        // whole record. They and the mappings stay as long as this function runs.
         let entered = catch_unwind(AssertUnwindSafe(|| unsafe {
             (job.entry)(&mut ArgReader::new(args, &mapped_segments), &mut run_blocks)
         }));

@@ -1,5 +1,16 @@
-//! The caller's private table of a pool: the zygote, who sits in which slot, and what has become of
-//! those who sat there. Nothing here lies in shared memory.
+//! [`WorkerTable`]: the caller's private table of a pool's processes. It knows the zygote, which
+//! process is in which slot, and what has become of the processes before it.
+//!
+//! `PostgreSQL` says of its table of child processes (`src/backend/postmaster/pmchild.c`) that the
+//! structures are private to the postmaster, and that an array in shared memory mirrors them. It is
+//! the same here: nothing in this table lies in shared memory, and the slots of the control block
+//! mirror it. The caller signals and waits by this table, so a stray store to a slot cannot make it
+//! signal a wrong process.
+//!
+//! Entries change only by the zygote's messages, which [`WorkerTable::listen`] reads, and when the
+//! caller gives up a worker or the pool. One thread at a time uses the table: the one that makes a
+//! call, or asks for `stats()` while there is no call. What becomes of a dead worker's blocks is
+//! not decided here.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -22,64 +33,76 @@ use crate::sys::event::Event;
 use crate::sys::process::{self, ChildFd, Exit};
 use crate::sys::procfs;
 
-/// How long the zygote may take to fork a worker. It takes 0.2 ms.
+/// How long the zygote may take to fork a worker, and a worker to make room in its mailbox. A fork
+/// takes 0.2 ms.
 const BIRTH_LIMIT: Duration = Duration::from_secs(10);
 
 /// How long the zygote may take to end all workers and leave.
 const LEAVE_LIMIT: Duration = Duration::from_secs(6);
 
-/// It ends for no other reason than these.
+/// What an error says when the zygote has ended by itself. It does so for no other reasons than
+/// these.
 const ZYGOTE_GONE: &str = "its zygote is gone: somebody has killed it, or the system had no descriptor for it when it began";
 
-/// It has been stopped, or is kept from running.
+/// What an error says when the zygote lives and says nothing. It was stopped, or is kept from
+/// running.
 const ZYGOTE_SILENT: &str = "its zygote does not answer (stopped?)";
 
 /// How long the zygote may say nothing of a dead worker.
 const SILENCE_LIMIT: Duration = Duration::from_secs(1);
 
-/// How often to look whether workers are dead of whom the zygote says nothing.
+/// How often to look for dead workers while the zygote says nothing.
 const DEATH_POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// How often to look where there is no descriptor to wait for.
 const POLL_INTERVAL: Duration = Duration::from_millis(2);
 
+/// The caller's table of one pool.
 #[derive(Debug)]
 pub(super) struct WorkerTable {
     zygote: ChildFd,
+    /// The caller's end of the channel to the zygote.
     channel: Channel,
     board: Arc<JobBoard>,
     mailboxes: Arc<Mailboxes>,
     wakeup: Arc<Event>,
     counters: Arc<Counters>,
+    /// One for each slot.
     entries: Vec<WorkerEntry>,
-    /// Messages of the zygote that were read.
+    /// How many messages of the zygote were read. (The board counts those that were sent.)
     messages_sent: u64,
-    /// Ends of workers that were let in, of which no call has been told.
+    /// Ends of admitted workers that no call has been told of yet.
     ended: Vec<(Owner, Exit)>,
+    /// The error of a fork that was refused since [`admit`](Self::admit) last looked.
     refused: Option<i32>,
+    /// Why the pool can make no more calls, if so. Never taken back.
     broken: Option<String>,
-    /// A worker that does not die: it may still write to the output of its call.
+    /// The process id of a worker that does not die: it may still write to the output of its call.
     undying: Option<i32>,
-    /// Since when a worker is dead of which the zygote has said nothing.
+    /// Since when a worker is known to be dead whose death the zygote has not told.
     silent_since: Option<Instant>,
 }
 
+/// One slot.
 #[derive(Debug, Default)]
 struct WorkerEntry {
-    /// Of the process that sits here, or of the next to sit here.
+    /// The generation of the process in this slot, or of the next one while it is empty.
     generation: u16,
     process: Option<Process>,
-    /// It was let in.
+    /// The process was sent `Welcome`, and works on calls.
     admitted: bool,
 }
 
+/// A worker process. It is a child of the zygote, so the caller cannot reap it.
 #[derive(Debug)]
 struct Process {
     pid: i32,
+    /// `None` where there are none, or where it could not be sent.
     pidfd: Option<OwnedFd>,
 }
 
 impl WorkerTable {
+    /// A table of this many empty slots.
     pub(super) fn new(
         zygote: ChildFd,
         channel: Channel,
@@ -109,13 +132,13 @@ impl WorkerTable {
         self.board.messages_sent() != self.messages_sent
     }
 
-    /// Those of the first `n` slots who were let in, as far as is known.
+    /// The admitted workers of the first `n` slots that are alive as far as the caller knows.
     pub(super) fn admitted(&self, n: usize) -> impl Iterator<Item = Owner> {
         (0..n).filter(|&slot| self.entries[slot].admitted).map(|slot| self.owner(slot))
     }
 
-    /// The first of the first `n` slots where nobody was let in. Not where somebody has ended of
-    /// whom no call has been told yet: the slot still has its last words.
+    /// The first of the first `n` slots that has no admitted worker. A slot whose worker has ended
+    /// without a call having been told is left out: it still holds the last words of that worker.
     pub(super) fn first_empty(&self, n: usize) -> Option<Owner> {
         let is_told = |slot| !self.ended.iter().any(|(owner, _)| usize::from(owner.slot) == slot);
         (0..n)
@@ -123,7 +146,7 @@ impl WorkerTable {
             .map(|slot| self.owner(slot))
     }
 
-    /// Whether somebody has ended of whom no call has been told yet.
+    /// Whether an admitted worker has ended and no call has been told yet.
     pub(super) fn has_ended(&self) -> bool {
         !self.ended.is_empty()
     }
@@ -137,18 +160,20 @@ impl WorkerTable {
             .collect()
     }
 
+    /// The process in a slot, or the next one that will be in it.
     pub(super) fn owner(&self, slot: usize) -> Owner {
         let generation = self.entries[slot].generation;
         Owner { slot: u16::try_from(slot).expect("at most MAX_WORKERS slots"), generation }
     }
 
-    /// Lets the next process of a slot in, which is clear: `deliver` first sends it what it needs.
+    /// Admits the next process of a slot, which is clear. First `deliver` sends the process what it
+    /// needs. With `waits` the function waits until the zygote has forked that process.
+    ///
+    /// Nothing happens where it is not to wait and no process is born yet, or where the process
+    /// that was born has died meanwhile. The supervisor then asks again.
     ///
     /// # Errors
     /// [`PoolBroken`](Error::PoolBroken), [`ForkFailed`](Error::ForkFailed), [`Os`](Error::Os).
-    ///
-    /// Where it is not to wait and nobody is born yet, and where who was born has died meanwhile,
-    /// nothing has happened.
     pub(super) fn admit(
         &mut self,
         owner: Owner,
@@ -176,7 +201,8 @@ impl WorkerTable {
             }
             self.sleep(None, limit).map_err(Error::of_watching)?;
         }
-        // Its predecessor may have left so much unread that there is no room yet.
+        // The predecessor may have left so much unread that there is no room yet. The new process
+        // reads it, and skips what is not its own.
         while !(matches!(deliver(&self.mailboxes), Ok(true))
             && matches!(self.mailboxes.welcome(slot), Ok(true)))
         {
@@ -199,15 +225,25 @@ impl WorkerTable {
         Ok(())
     }
 
-    /// Why no call can be made any more, if so.
+    /// Refuses to go on with a pool that is broken.
+    ///
+    /// # Errors
+    /// [`PoolBroken`](Error::PoolBroken) with the reason.
     pub(super) fn check(&self) -> Result<()> {
         self.broken
             .as_ref()
             .map_or(Ok(()), |reason| Err(Error::PoolBroken { reason: reason.clone() }))
     }
 
-    /// Sleeps until the zygote has something to say or is dead, the wakeup rings, `wake` is
-    /// readable, a signal comes, or `deadline` is there. Call [`listen`](Self::listen) then.
+    /// Sleeps until the zygote has sent something or is dead, the wakeup is raised, `wake` is
+    /// readable, a signal comes, or `deadline` is there. The caller then has to call
+    /// [`listen`](Self::listen). Where the zygote has no pidfd it looks every [`POLL_INTERVAL`].
+    ///
+    /// See [poll(2)](https://man7.org/linux/man-pages/man2/poll.2.html).
+    ///
+    /// # Errors
+    /// That of `poll`. A zygote that is dead is none: it is noted, and [`check`](Self::check) says
+    /// so.
     pub(super) fn sleep(
         &mut self,
         wake: Option<BorrowedFd<'_>>,
@@ -221,7 +257,8 @@ impl WorkerTable {
         let fds = [Some(self.wakeup.as_fd()), Some(self.channel.as_fd()), zygote, wake];
         let mut polled: Vec<_> =
             fds.into_iter().flatten().map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
-        // Rounded up to the milliseconds in which `poll` counts.
+        // Rounded up to the milliseconds in which `poll` counts: rounded down, the last fraction of
+        // a millisecond would be a busy loop.
         let timeout =
             PollTimeout::try_from(left + Duration::from_micros(999)).unwrap_or(PollTimeout::MAX);
         match poll(&mut polled, if left.is_zero() { PollTimeout::ZERO } else { timeout }) {
@@ -243,13 +280,14 @@ impl WorkerTable {
         Ok(())
     }
 
-    /// Looks whether anything has happened.
+    /// Looks whether anything has happened, without waiting. For `stats()`, between calls.
     pub(super) fn look(&mut self) {
         let _ = self.sleep(None, Instant::now());
         self.listen();
     }
 
-    /// Takes note of what the zygote has to say.
+    /// Reads the zygote's messages and notes them in the table. Tells the zygote so, which then
+    /// knows that somebody looks.
     pub(super) fn listen(&mut self) {
         let mut any = false;
         loop {
@@ -283,6 +321,7 @@ impl WorkerTable {
         }
     }
 
+    /// A process has the slot, and is not admitted yet.
     fn born(&mut self, owner: Owner, process: Process) {
         let slot = usize::from(owner.slot);
         if let Some(entry) = self.entries.get_mut(slot) {
@@ -295,6 +334,7 @@ impl WorkerTable {
         }
     }
 
+    /// The process that had the slot is dead and reaped. The slot waits for the next generation.
     fn died(&mut self, owner: Owner, exit: Exit) {
         let slot = usize::from(owner.slot);
         if self.entries.get(slot).is_none_or(|entry| entry.generation != owner.generation) {
@@ -306,7 +346,7 @@ impl WorkerTable {
             WorkerEntry { generation, process: None, admitted: false },
         );
         self.mailboxes.renew(slot, generation);
-        // Who leaves when its time is up has done nothing else than one that is done.
+        // For the supervisor a worker that was recycled is one that had nothing left to do.
         let (counter, exit) = match exit {
             Exit::Code(EXIT_RECYCLED) => (&self.counters.recycled, Exit::Code(0)),
             _ => (&self.counters.deaths, exit),
@@ -317,15 +357,20 @@ impl WorkerTable {
         }
     }
 
-    /// Who of the first `n` has ended since this was last asked. Nobody asks for the others: they
-    /// were at no call.
+    /// The admitted workers of the first `n` slots that have ended since this was last asked. The
+    /// ends of workers in other slots are dropped: those worked on no call.
     pub(super) fn take_ended(&mut self, n: usize) -> Vec<(Owner, Exit)> {
         let mut ended = std::mem::take(&mut self.ended);
         ended.retain(|(owner, _)| usize::from(owner.slot) < n);
         ended
     }
 
-    /// SIGKILL to a worker. Whether it was found stopped.
+    /// Sends SIGKILL to a worker, through the zygote where there is no pidfd. Returns whether the
+    /// worker was found stopped. A worker that is dead already is no error.
+    ///
+    /// See [`pidfd_send_signal(2)`][signal].
+    ///
+    /// [signal]: https://man7.org/linux/man-pages/man2/pidfd_send_signal.2.html
     pub(super) fn kill(&self, owner: Owner) -> bool {
         let entry = &self.entries[usize::from(owner.slot)];
         let Some(process) = entry.process.as_ref().filter(|_| entry.generation == owner.generation)
@@ -343,7 +388,8 @@ impl WorkerTable {
         stopped
     }
 
-    /// Gives up a worker that does not die, and the pool with it. Its process id.
+    /// Gives up a worker that does not die, and the pool with it. Returns the worker's process id,
+    /// or `None` if it is not there any more.
     pub(super) fn give_up(&mut self, owner: Owner) -> Option<i32> {
         let entry = &mut self.entries[usize::from(owner.slot)];
         let process = entry.process.take_if(|_| entry.generation == owner.generation)?;
@@ -352,10 +398,11 @@ impl WorkerTable {
         Some(process.pid)
     }
 
-    /// Kills those of the first `n` who were let in, and waits until they are really dead.
+    /// Kills the admitted workers of the first `n` slots, and waits until the zygote has reaped
+    /// them. No later call is told of these ends.
     ///
     /// # Errors
-    /// The process id of one that is not dead after [`DEATH_LIMIT`].
+    /// The process id of a worker that is not dead after [`DEATH_LIMIT`]. It is given up.
     pub(super) fn end(&mut self, n: usize) -> Result<(), i32> {
         let ending: Vec<Owner> = self.admitted(n).collect();
         for &owner in &ending {
@@ -375,7 +422,7 @@ impl WorkerTable {
             if left.is_empty() || !left.into_iter().all(Process::has_ended) {
                 continue;
             }
-            // All are dead, and the zygote does not say so.
+            // All are dead, and the zygote does not say so. It may be stopped.
             if dead_since.get_or_insert_with(Instant::now).elapsed() >= SILENCE_LIMIT {
                 self.break_up(ZYGOTE_SILENT.to_owned());
             }
@@ -388,8 +435,8 @@ impl WorkerTable {
         left.and_then(|owner| self.give_up(owner)).map_or(Ok(()), Err)
     }
 
-    /// After a tick without a message: whether a worker is dead and the zygote has not said so
-    /// for long, in which case the pool is broken.
+    /// After a tick without an end: looks for a worker that is dead without the zygote having said
+    /// so. If that lasts for [`SILENCE_LIMIT`] the pool is broken.
     pub(super) fn note_silence(&mut self) {
         let any_dead = self
             .entries
@@ -402,14 +449,14 @@ impl WorkerTable {
         }
     }
 
-    /// The process of a worker that was let in, as long as the zygote has not said that it is dead.
+    /// The process of an admitted worker, as long as the zygote has not said that it is dead.
     fn sits(&self, owner: Owner) -> Option<&Process> {
         let entry = &self.entries[usize::from(owner.slot)];
         entry.process.as_ref().filter(|_| entry.admitted && entry.generation == owner.generation)
     }
 
-    /// The pool can make no more calls: sees to it that neither the zygote nor a worker of its
-    /// lives, and remembers the reason.
+    /// The pool can make no more calls: kills the zygote and every worker, waits until they are
+    /// dead, and remembers the reason. If it is broken already, the first reason stays.
     fn break_up(&mut self, reason: String) -> Error {
         if self.broken.is_none() {
             self.broken = Some(reason.clone());
@@ -430,7 +477,8 @@ impl WorkerTable {
         Error::PoolBroken { reason: self.broken.clone().unwrap_or(reason) }
     }
 
-    /// Ends all workers and the zygote.
+    /// Ends all workers and the zygote, when the pool is dropped: asks the zygote to do so, and
+    /// kills it if it does not.
     pub(super) fn leave(&mut self) {
         let told = self.channel.send(&ToZygote::End.encode(), None);
         if !matches!(told, Ok(true)) || !self.zygote.ends_by(Instant::now() + LEAVE_LIMIT) {
@@ -444,15 +492,20 @@ impl WorkerTable {
 }
 
 impl Process {
-    /// Whether it has ended, reaped or not.
+    /// Whether it has ended, reaped or not. Its pidfd is then readable. Without a pidfd `/proc`
+    /// says so.
+    ///
+    /// See [`pidfd_open(2)`](https://man7.org/linux/man-pages/man2/pidfd_open.2.html) and
+    /// [poll(2)](https://man7.org/linux/man-pages/man2/poll.2.html).
     fn has_ended(&self) -> bool {
         let Some(pidfd) = &self.pidfd else { return !procfs::is_running(self.pid) };
         let mut polled = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
         matches!(poll(&mut polled, PollTimeout::ZERO), Ok(1))
     }
 
-    /// Kills it, whose parent was killed, and waits for its end; whether it has come. (By the
-    /// number alone nobody is signalled: it dies of its parent's death.)
+    /// Kills a worker whose zygote was killed, and waits until `limit` for its end. Returns whether
+    /// it has ended. Without a pidfd it is not signalled, since its number may be another's by now:
+    /// it dies of its parent's death.
     fn end_by(&self, limit: Instant) -> bool {
         if let Some(pidfd) = &self.pidfd {
             let _ = process::kill_by(pidfd);
@@ -463,7 +516,7 @@ impl Process {
                 return false;
             }
             match &self.pidfd {
-                // A signal to this thread ends it early.
+                // A signal to this thread ends `poll` early; then the loop asks again.
                 Some(pidfd) => {
                     let mut polled = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
                     let _ =

@@ -72,8 +72,8 @@ impl Account {
         format!("{:.1}", self.rate(self.placing))
     }
 
-    /// The best rate at which the bytes are read. Mostly that of who does nothing else; but what
-    /// somebody has reached is not above the ceiling.
+    /// The best rate at which the bytes are read. Mostly it is that of the threads that only read.
+    /// If another way is faster its rate is the ceiling, since no way can be above the ceiling.
     fn ceiling(&self) -> f64 {
         self.contest.ways.iter().map(|way| self.rate(way.time)).fold(f64::MIN_POSITIVE, f64::max)
     }
@@ -94,7 +94,8 @@ impl Account {
     }
 }
 
-/// What speed-ups of fork mode and of a pool mean, whose best is such a share of the ceiling.
+/// What the speed-ups of fork mode and of a pool mean. `share` is the better rate of the two over
+/// the ceiling.
 fn in_words(n: usize, [fork, pool]: [f64; 2], share: f64) -> String {
     if n == 1 {
         return "One core is usable here: a second worker would not pay. Workers isolate all the same.".to_owned();

@@ -1,4 +1,4 @@
-//! All ways to the same sums over the same bytes, each of which is checked before it is timed.
+//! All ways to the same sums over the same bytes. Each way is checked before it is timed.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -11,30 +11,30 @@ use crate::failure::Failure;
 use crate::progress::Steps;
 use crate::signals;
 
-/// No fewer rounds, so that there is a median.
+/// The least number of rounds, so that there is a median.
 const LEAST_ROUNDS: usize = 5;
-/// And no more: by then it is known.
+/// The most rounds: more would change nothing.
 const MOST_ROUNDS: usize = 51;
-/// In between as many as fit in this.
+/// Between the two, as many rounds as fit in this time.
 const TIME_FOR_ROUNDS: Duration = Duration::from_secs(6);
 
-/// Bytes of rows that a thread sums at a time: as the largest blocks of the workers; of a small
-/// matrix fewer.
+/// How many bytes of rows a thread sums at a time: as many as the largest blocks of the workers
+/// have, and fewer for a small matrix.
 const CHUNK_BYTES: usize = 4 << 20;
 const LEAST_CHUNK_BYTES: usize = 64 << 10;
 
-/// Who does it.
+/// Which threads or processes compute the sums.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Who {
     /// Threads, which read every byte and no more.
     Readers,
-    /// Threads, exactly.
+    /// Threads, with exact sums.
     Threads,
-    /// Workers forked for the call, likewise.
+    /// Workers forked for the call, with exact sums.
     Fork,
-    /// Workers that are there, likewise.
+    /// Workers of a pool, with exact sums.
     Pool,
-    /// This thread, by ndarray's plain sums.
+    /// This thread, with ndarray's plain sums.
     Serial,
 }
 
@@ -42,7 +42,7 @@ pub(super) enum Who {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Way {
     pub(super) who: Who,
-    /// So many of them.
+    /// How many threads or workers.
     pub(super) n: usize,
     pub(super) time: Duration,
 }
@@ -54,7 +54,7 @@ pub(super) struct Contest {
     pub(super) rounds: usize,
 }
 
-/// Those who are there before a call: what they are costs nothing then.
+/// The workers that are there before a call, so that making them costs the call nothing.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Caller<'p> {
     pool: &'p Pool,
@@ -67,7 +67,7 @@ impl<'p> Caller<'p> {
     }
 }
 
-/// A matrix, its sums as somebody has left them, and as they have to be.
+/// A matrix, its sums as the last way has left them, and its sums as they have to be.
 #[derive(Debug)]
 pub(super) struct Workload {
     pub(super) matrix: SharedArray<f64, Ix2>,
@@ -83,7 +83,7 @@ impl Workload {
         let matrix = SharedArray::from_shape_fn(None, (n_rows, n_columns), |(i, j)| {
             element((i * n_columns + j) as u64)
         })?;
-        // Row by row, which is another path through the kernel than that of many rows.
+        // Summed row by row, which takes another path through the kernel than many rows at once.
         let row = |i: usize| rowfork::exact_sum(&matrix.as_slice()[i * n_columns..][..n_columns]);
         let exact = SharedArray::from_shape_fn(None, n_rows, row)?;
         let bits =
@@ -91,7 +91,7 @@ impl Workload {
         Ok(Self { matrix, sums: SharedArray::zeros(None, n_rows)?, exact, bits, bits_read: 0 })
     }
 
-    /// All ways, in turn, round by round.
+    /// Times all ways, in turn, round by round.
     pub(super) fn contest(
         &mut self,
         caller: &Caller<'_>,
@@ -176,8 +176,8 @@ impl Workload {
         })
     }
 
-    /// Whether a call lasts long enough to be cancelled. To look whether it is takes a system call,
-    /// as long as a small call.
+    /// Whether a call lasts long enough to be cancelled. Looking whether it is cancelled takes a
+    /// system call, which takes as long as a small call.
     fn is_long(&self) -> bool {
         size_of_val(self.matrix.as_slice()) > LEAST_CHUNK_BYTES
     }
@@ -190,7 +190,7 @@ impl Workload {
             }
             Who::Serial => {
                 self.go(who, n, caller)?;
-                // The elements are not negative: so much rounding there may be.
+                // The elements are not negative, so this bounds the rounding errors.
                 let error = f64::EPSILON * self.matrix.view().ncols() as f64;
                 let close = |(a, b): (&f64, &f64)| (a - b).abs() <= error * b;
                 let right = self.sums.as_slice().iter().zip(self.exact.as_slice()).all(close);
@@ -202,7 +202,7 @@ impl Workload {
         }
     }
 
-    /// Whether it writes the sums to the last bit, and does write them.
+    /// Checks that `work` writes all sums, right to the last bit.
     pub(super) fn check_exact(
         &mut self,
         what: &str,
@@ -214,14 +214,14 @@ impl Workload {
     }
 }
 
-/// What must not be.
+/// The failure of a way whose sums are wrong.
 pub(super) fn is_wrong(what: &str) -> Failure {
     Failure::Said(format!(
         "{what} gave a wrong answer: see whether memory is sound (memtest86), and report it if it is"
     ))
 }
 
-/// Everybody alone and, where there are several, all together.
+/// Each way with one thread or worker, and with all where there are several.
 fn ways(threads: usize, workers: usize) -> Vec<(Who, usize)> {
     let mut ways = Vec::new();
     for (who, all) in [
@@ -237,7 +237,7 @@ fn ways(threads: usize, workers: usize) -> Vec<(Who, usize)> {
     ways
 }
 
-/// As many rounds as there is time for when the first has taken so long: an odd number.
+/// How many rounds there is time for, when the first has taken this long: an odd number.
 fn rounds_of(first: Duration) -> usize {
     let fit = TIME_FOR_ROUNDS.as_nanos() / first.as_nanos().max(1);
     usize::try_from(fit).unwrap_or(MOST_ROUNDS).clamp(LEAST_ROUNDS, MOST_ROUNDS) | 1
@@ -247,14 +247,14 @@ fn told<'a, M>(executor: Executor<'a, M>, token: Option<&CancelToken>) -> Execut
     token.into_iter().fold(executor, Executor::cancel_token)
 }
 
-/// How long it takes, if it does not fail.
+/// How long `work` takes, if it does not fail.
 pub(super) fn timed(work: impl FnOnce() -> Result<(), Failure>) -> Result<Duration, Failure> {
     let start = Instant::now();
     work()?;
     Ok(start.elapsed())
 }
 
-/// That in the middle of some.
+/// The median. Of an even number of times, the longer of the two in the middle.
 pub(super) fn median(times: &mut [Duration]) -> Duration {
     times.sort_unstable();
     times[times.len() / 2]
@@ -264,8 +264,8 @@ fn chunk_bytes(bytes: usize) -> usize {
     (bytes / 16).clamp(LEAST_CHUNK_BYTES, CHUNK_BYTES)
 }
 
-/// The wrapping sum of all elements' bits, by this thread or by all: next to no work beside the
-/// reading.
+/// The wrapping sum of all elements' bits, by this thread or by all threads: next to no work beside
+/// the reading.
 fn read(elements: &[f64], threads: usize) -> u64 {
     let words: &[u64] = bytemuck::cast_slice(elements);
     if threads == 1 {
@@ -275,13 +275,13 @@ fn read(elements: &[f64], threads: usize) -> u64 {
     chunks.map(read_here).reduce(|| 0, u64::wrapping_add)
 }
 
-/// Wrapping additions of integers may be done in any order, so that the compiler takes vectors for
-/// them, several at a time; what is cut into lanes by hand it does one by one.
+/// Wrapping additions of integers may be done in any order, so the compiler uses vectors, several
+/// at a time. A loop that is cut into lanes by hand it compiles lane by lane.
 fn read_here(words: &[u64]) -> u64 {
     words.iter().fold(0, |sum, word| sum.wrapping_add(*word))
 }
 
-/// From 0 to 1, all bits in use, different everywhere (SplitMix64).
+/// An element from 0 to 1 with all bits in use, different at every index (SplitMix64).
 fn element(index: u64) -> f64 {
     let mut z = index.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -1,7 +1,7 @@
 //! `rowfork bench`: what this machine does, in some 10 s and one table.
 //!
-//! One matrix of doubles in a segment, summed in every way in turn (`contest`), calls of next to
-//! nothing, and placing; then the table and what follows from it (`account`).
+//! It sums one matrix of doubles in a segment in every way in turn (`contest`), times calls of next
+//! to nothing, and times placing. Then it prints the table and what follows from it (`account`).
 
 mod account;
 mod contest;
@@ -27,25 +27,25 @@ Measured, each the median of several rounds in which all take turns: reading all
 all of them, and plain sums by ndarray; a call of next to nothing; placing. Every answer
 is checked. It takes some 10 s and twice --size of /dev/shm, all of which is given back.";
 
-/// Larger than any cache.
+/// The size of the matrix by default: larger than any cache.
 const DEFAULT_BYTES: u64 = 512 << 20;
 
-/// Less is over before all workers are at it.
+/// The least size of the matrix: a smaller one is done before all workers are at it.
 const LEAST_BYTES: u64 = 1 << 20;
 
-/// Calls of next to nothing: so many for each median.
+/// How many calls of next to nothing there are for each median.
 const HOT_CALLS: usize = 1001;
 const COLD_CALLS: usize = 101;
-/// By then the workers of a pool sleep.
+/// How long to pause before a cold call: by then the workers of a pool sleep.
 const PAUSE: Duration = Duration::from_millis(2);
-/// Placing takes long, and needs fewer.
+/// How many placings there are for the median. A placing takes long, so there are fewer.
 const PLACINGS: usize = 5;
 
-/// Measures, and says it on standard output.
+/// Measures, and prints the table on standard output.
 pub(crate) fn run(args: &BenchArgs) -> Result<(), Failure> {
     let shape = shape(args.size, args.columns.get(), segment::capacity()?.bytes)?;
-    // While there are no threads and there is little to copy. Small calls are to be the workers',
-    // too.
+    // The pool is made while there are no threads and little to copy. The workers are to do small
+    // calls, too.
     let pool = signals::while_noting(|_| Pool::builder().inline_below(0).build())?;
     let mut steps = Steps::new(args.quiet);
     steps.more(1 + 1 + PLACINGS + 3);

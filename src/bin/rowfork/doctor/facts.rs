@@ -186,8 +186,9 @@ fn logout() -> Logout {
     let user = nix::unistd::geteuid();
     let name = nix::unistd::User::from_uid(user).ok().flatten().map(|user| user.name);
     Logout {
-        // Its process, or where those of others are hidden the first seat, which it always has;
-        // images without it have the directory.
+        // logind runs if its process is there. Where processes of others are hidden, the first seat
+        // tells, which a running logind always has; container images without logind may still have
+        // the directory.
         logind: runs("systemd-logind") || Path::new("/run/systemd/seats/seat0").exists(),
         remove_ipc: remove_ipc(&logind_files(Path::new("/"))),
         uid: user.as_raw(),
@@ -205,8 +206,8 @@ fn runs(name: &str) -> bool {
 }
 
 /// The texts of logind's files, in the order in which it reads them (logind.conf(5)): the first
-/// main file that there is, then all others by their names, of two with one name that of the
-/// directory which comes first.
+/// main file that there is, then all others by their names. If two have the same name, the one in
+/// the earlier directory counts.
 fn logind_files(root: &Path) -> Vec<String> {
     let directories =
         ["etc", "run", "usr/local/lib", "usr/lib"].map(|place| root.join(place).join("systemd"));
@@ -224,7 +225,7 @@ fn logind_files(root: &Path) -> Vec<String> {
     main.into_iter().chain(others.values().filter_map(|path| read_to_string(path).ok())).collect()
 }
 
-/// What the last of them that says so says.
+/// The last valid value of `RemoveIPC` in these files, if there is one.
 fn remove_ipc(files: &[String]) -> Option<bool> {
     let lines = files.iter().flat_map(|text| text.lines());
     let values = lines

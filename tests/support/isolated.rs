@@ -26,18 +26,6 @@ const SHORT_WATCHDOG: Duration = Duration::from_secs(15);
 /// So long is read what a command's orphans hold the pipe of.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
-/// Declares tests that run isolated.
-#[macro_export]
-macro_rules! isolated_tests {
-    ($($(#[$meta:meta])* fn $name:ident() $body:block)*) => {$(
-        $(#[$meta])*
-        #[test]
-        fn $name() {
-            $crate::isolated::isolated(|| $body);
-        }
-    )*};
-}
-
 /// The tests of a binary run side by side, but for some that have the machine to themselves.
 static MACHINE: RwLock<()> = RwLock::new(());
 

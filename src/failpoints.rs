@@ -39,7 +39,7 @@ failpoints! {
     BlameRowOfStoppedWorker,
     /// A name counts as an array's own, even if it leads to another inode by now.
     CompareNamesNotInodes,
-    /// A row is convicted of a crash before it has run in a block of its own.
+    /// A row counts as poisoned before it has run in a block of its own.
     ConvictWithoutRunAlone,
     /// The time for which the caller was stopped counts against its workers.
     CountPauseOfCaller,

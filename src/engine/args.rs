@@ -186,7 +186,7 @@ pub(crate) trait Marshal: Clone {
 }
 
 impl Marshal for () {
-    fn pack(&self, _packet: &mut PackedArgs<'_>) {}
+    fn pack(&self, _args: &mut PackedArgs<'_>) {}
 
     unsafe fn unpack(_words: &mut ArgReader<'_>) -> Self {}
 }
@@ -370,7 +370,7 @@ mod tests {
     fn a_function_pointer_arrives_as_it_was() {
         let pointer: fn(u32) -> u32 = u32::count_ones;
         // SAFETY: made of this type, in this process.
-        let mapped_segments: fn(u32) -> u32 = unsafe { from_word(to_word(&pointer)) };
-        assert_eq!(mapped_segments(7), 3);
+        let arrived: fn(u32) -> u32 = unsafe { from_word(to_word(&pointer)) };
+        assert_eq!(arrived(7), 3);
     }
 }

@@ -56,7 +56,7 @@ struct Supervisor<'a> {
     call: &'a Call<'a>,
     control: Control<'a>,
     /// The workers.
-    crew: &'a mut dyn WorkerSet,
+    workers: &'a mut dyn WorkerSet,
     /// What `decide` remembers of the call.
     ledger: Ledger,
     /// The deaths for the report, in the order in which they were seen.
@@ -88,13 +88,13 @@ pub(crate) fn run(
     options: &Options<'_>,
     call: &Call<'_>,
     control: Control<'_>,
-    crew: &mut dyn WorkerSet,
+    workers: &mut dyn WorkerSet,
     began: Instant,
 ) -> Result<Report> {
-    let mut supervisor = Supervisor::new(options, call, control, crew, began);
+    let mut supervisor = Supervisor::new(options, call, control, workers, began);
     let ended = supervisor.run().and_then(|verdict| supervisor.conclude(verdict));
     // Whatever the error was, a worker that does not die is a worse one.
-    match ended.or_else(|error| supervisor.end_crew().and(Err(error))) {
+    match ended.or_else(|error| supervisor.end_workers().and(Err(error))) {
         Ok(ended_early) => Ok(supervisor.report(ended_early)),
         Err(error) if call.restore.is_some() => Err(supervisor.update_outcome(error)),
         Err(error) => Err(error),
@@ -106,7 +106,7 @@ impl<'a> Supervisor<'a> {
         options: &'a Options<'a>,
         call: &'a Call<'a>,
         control: Control<'a>,
-        crew: &'a mut dyn WorkerSet,
+        workers: &'a mut dyn WorkerSet,
         began: Instant,
     ) -> Self {
         let rules = rules(options, call, call.workers);
@@ -115,7 +115,7 @@ impl<'a> Supervisor<'a> {
             options,
             call,
             control,
-            crew,
+            workers,
             ledger: Ledger::new(rules, call.blocks.clone(), clock),
             deaths: Vec::new(),
             began,
@@ -169,7 +169,7 @@ impl<'a> Supervisor<'a> {
         for change in decide::after_deaths(&mut self.ledger, &states, deaths) {
             self.make(change)?;
         }
-        self.crew.wake_all()
+        self.workers.wake_all()
     }
 
     /// Makes one change to the control block or to the output.
@@ -206,15 +206,15 @@ impl<'a> Supervisor<'a> {
     fn perform(&mut self, action: Action) -> Result<Option<Verdict>> {
         match action {
             Action::Kill(owner) => {
-                if self.crew.kill(owner) && !is_on(Failpoint::BlameRowOfStoppedWorker) {
+                if self.workers.kill(owner) && !is_on(Failpoint::BlameRowOfStoppedWorker) {
                     self.ledger.clock.found_stopped(owner);
                 }
             }
             Action::Restart => {
-                self.end_crew()?;
+                self.end_workers()?;
                 self.control.reset();
                 self.n_skips = 0;
-                self.spawn(self.crew.size())?;
+                self.spawn(self.workers.size())?;
             }
             Action::RunAgain => {
                 let claims = self.control.claims(self.ledger.n_units());
@@ -223,8 +223,8 @@ impl<'a> Supervisor<'a> {
                 done.for_each(|(unit, _)| {
                     claims.settle(unit, ClaimState::Free, self.ledger.digest(unit));
                 });
-                self.crew.wake_all()?;
-                self.spawn(self.crew.size() - self.crew.live())?;
+                self.workers.wake_all()?;
+                self.spawn(self.workers.size() - self.workers.live())?;
             }
             Action::Spawn(n) => self.spawn(n)?,
             Action::Finish(verdict) => return Ok(Some(verdict)),
@@ -247,17 +247,17 @@ impl<'a> Supervisor<'a> {
             }
         }
         if let Verdict::Unkillable(owner) = verdict
-            && let Some(pid) = self.crew.give_up(owner)
+            && let Some(pid) = self.workers.give_up(owner)
         {
-            self.end_crew()?;
+            self.end_workers()?;
             return Err(Error::WorkerUnkillable { pid, waited: decide::DEATH_LIMIT });
         }
         match verdict {
             Verdict::Complete => {
                 let grace = if self.options.measure_memory { MEASURE_GRACE } else { LEAVE_GRACE };
-                self.crew.release(Instant::now() + grace).map_err(unkillable)?;
+                self.workers.release(Instant::now() + grace).map_err(unkillable)?;
             }
-            _ => self.end_crew()?,
+            _ => self.end_workers()?,
         }
         match verdict {
             Verdict::Complete | Verdict::Unkillable(_) => {
@@ -285,8 +285,8 @@ impl<'a> Supervisor<'a> {
     }
 
     /// Kills all workers and waits until they are dead.
-    fn end_crew(&mut self) -> Result<()> {
-        self.crew.end().map_err(unkillable)
+    fn end_workers(&mut self) -> Result<()> {
+        self.workers.end().map_err(unkillable)
     }
 
     /// The error of a call that ended early and may not go on without rows.
@@ -311,15 +311,15 @@ impl<'a> Supervisor<'a> {
             (self.call.blocks.len()..self.ledger.n_units()).map(|unit| self.ledger.rows(unit));
         self.control.rewrite_hints(self.ledger.limit(), pieces, self.n_skips);
         for _ in 0..n {
-            let Some(owner) = self.crew.next_owner() else { break };
+            let Some(owner) = self.workers.next_owner() else { break };
             // While later workers are forked the first may have finished everything.
-            if self.crew.live() > 0 && !self.states().contains(&ClaimState::Free) {
+            if self.workers.live() > 0 && !self.states().contains(&ClaimState::Free) {
                 break;
             }
             self.control.slots()[usize::from(owner.slot)].clear();
-            match self.crew.spawn(owner) {
+            match self.workers.spawn(owner) {
                 Ok(()) => {}
-                Err(_) if self.crew.live() > 0 => break,
+                Err(_) if self.workers.live() > 0 => break,
                 Err(error) => return Err(error),
             }
         }
@@ -334,7 +334,7 @@ impl<'a> Supervisor<'a> {
                 if slot.is_initialising() { decide::INIT_LIMIT } else { decide::STARTUP_LIMIT };
             Vital { owner, ready: slot.is_ready(), start_limit, pulse: slot.pulse() }
         };
-        self.crew.owners().into_iter().map(vital).collect()
+        self.workers.owners().into_iter().map(vital).collect()
     }
 
     /// Whether the call is to end because it was cancelled. The last step of a call that fills has
@@ -377,7 +377,7 @@ impl<'a> Supervisor<'a> {
 
     /// Reaps, and returns how each worker ended.
     fn reap(&mut self, wake: Option<BorrowedFd<'_>>, deadline: Instant) -> Result<Vec<Death>> {
-        let ended = self.crew.reap_ended(wake, deadline)?;
+        let ended = self.workers.reap_ended(wake, deadline)?;
         Ok(ended.into_iter().map(|(owner, exit)| self.death_of(owner, exit)).collect())
     }
 
@@ -528,7 +528,7 @@ impl<'a> Supervisor<'a> {
     /// ended first, so that none touches the rows any more.
     fn update_outcome(&mut self, source: Error) -> Error {
         let n_rows = self.call.blocks.n_rows();
-        let ended = self.end_crew();
+        let ended = self.end_workers();
         let restored = match source {
             // That worker may still write to its rows, over what would be put back.
             Error::WorkerUnkillable { .. } => None,

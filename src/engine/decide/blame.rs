@@ -17,7 +17,7 @@
 //! mixed: a row is given up as soon as either its deaths beyond doubt or all its deaths are enough.
 //!
 //! The ledger tells of every death by [`Blame::note`] or [`Blame::note_idle`]. It asks
-//! [`Blame::convicts`] only about a row that no other row can stand in for.
+//! [`Blame::poisoned_after`] only about a row that no other row can stand in for.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -91,7 +91,7 @@ impl Blame {
     }
 
     /// Notes a death on one of `rows`. If it may have come from outside, it speaks for every row
-    /// outside `rows`. [`Blame::convicts`] comes after it, if only one row can be to blame.
+    /// outside `rows`. [`Blame::poisoned_after`] comes after it, if only one row can be to blame.
     pub(super) fn note(&mut self, rows: Range<usize>, cause: &DeathCause) {
         if cause.may_come_from_outside() {
             self.from_outside.push(rows);
@@ -109,7 +109,12 @@ impl Blame {
     /// caused it in `unit`. Deaths on another row of the unit are forgotten: a row that has been
     /// passed in the meantime was not to blame. The number of deaths when they are enough, else
     /// `None`.
-    pub(super) fn convicts(&mut self, unit: usize, row: usize, cause: &DeathCause) -> Option<u32> {
+    pub(super) fn poisoned_after(
+        &mut self,
+        unit: usize,
+        row: usize,
+        cause: &DeathCause,
+    ) -> Option<u32> {
         let fresh = RowHistory { row, deaths: 0, beyond_doubt: 0 };
         let history = self.histories.entry(unit).or_insert(fresh);
         if history.row != row {
@@ -123,16 +128,17 @@ impl Blame {
         // caused it.
         let elsewhere = self.from_outside.iter().filter(|rows| !rows.contains(&row)).count();
         // A stop (SIGSTOP) gets all the extra attempts, whether other rows suffer or not.
-        let mercy = match cause {
+        let extra_attempts = match cause {
             DeathCause::Stopped => EXTRA_ATTEMPTS_MAX, // few rows stop themselves
             _ => u32::try_from(elsewhere).unwrap_or(EXTRA_ATTEMPTS_MAX).min(EXTRA_ATTEMPTS_MAX),
         };
-        let mercy = mercy
+        let extra_attempts = extra_attempts
             + self
                 .foreign_kills
                 .saturating_mul(EXTRA_ATTEMPTS_PER_FOREIGN_KILL)
                 .min(EXTRA_ATTEMPTS_WITH_FOREIGN_KILLS_MAX);
-        let enough = beyond_doubt >= self.attempts || deaths >= self.attempts_in_doubt() + mercy;
+        let enough =
+            beyond_doubt >= self.attempts || deaths >= self.attempts_in_doubt() + extra_attempts;
         enough.then_some(deaths)
     }
 
@@ -153,13 +159,13 @@ mod tests {
     /// One death on a row that is alone in its unit.
     fn die(blame: &mut Blame, unit: usize, row: usize, cause: &DeathCause) -> Option<u32> {
         blame.note(row..row + 1, cause);
-        blame.convicts(unit, row, cause)
+        blame.poisoned_after(unit, row, cause)
     }
 
     /// By a cause that cannot come from outside three deaths are enough, but they must be of one
     /// row.
     #[test]
-    fn three_deaths_in_a_row_convict() {
+    fn three_deaths_make_a_row_poisoned() {
         let mut blame = Blame::new(3);
         // Row 16 in between clears row 15, whose count begins anew.
         for row in [15, 15, 16, 15, 15] {
@@ -198,8 +204,8 @@ mod tests {
         let mut blame = Blame::new(3);
         // A thousand deaths elsewhere count as five.
         (0..1000).for_each(|_| blame.note(20..30, &KILLED));
-        let convicted = (1..100).find(|_| die(&mut blame, 1, 15, &KILLED).is_some());
-        assert_eq!(convicted, Some(12));
+        let given_up = (1..100).find(|_| die(&mut blame, 1, 15, &KILLED).is_some());
+        assert_eq!(given_up, Some(12));
     }
 
     /// With the extra deaths at their most a row still is given up, after `most_deaths` of them.
@@ -218,7 +224,7 @@ mod tests {
 
     /// The bounds of `retries`: none, and more than are allowed.
     #[test]
-    fn without_retries_the_first_death_convicts_and_many_are_not_too_many() {
+    fn without_retries_the_first_death_makes_a_row_poisoned() {
         assert_eq!(die(&mut Blame::new(1), 1, 15, &KILLED), Some(1));
         for (cause, attempts) in [(&ABORTED, 1001), (&KILLED, 3001)] {
             let mut blame = Blame::new(u32::MAX);
@@ -228,10 +234,10 @@ mod tests {
 
     /// Seven, and the five extra deaths of a stop.
     #[test]
-    fn a_row_that_stops_its_worker_is_convicted_last_of_all() {
+    fn a_row_that_stops_its_worker_is_given_up_last_of_all() {
         let mut blame = Blame::new(3);
-        let convicted = (1..100).find(|_| die(&mut blame, 1, 15, &DeathCause::Stopped).is_some());
-        assert_eq!(convicted, Some(12));
+        let given_up = (1..100).find(|_| die(&mut blame, 1, 15, &DeathCause::Stopped).is_some());
+        assert_eq!(given_up, Some(12));
     }
 
     #[test]
@@ -239,7 +245,7 @@ mod tests {
         let mut blame = Blame::new(3);
         // The death of a worker that had all of 10..20, row 15 included, is no hint of a killer.
         blame.note(10..20, &KILLED);
-        let convicted = (1..100).find(|_| die(&mut blame, 1, 15, &KILLED).is_some());
-        assert_eq!(convicted, Some(7));
+        let given_up = (1..100).find(|_| die(&mut blame, 1, 15, &KILLED).is_some());
+        assert_eq!(given_up, Some(7));
     }
 }

@@ -249,7 +249,7 @@ impl Ledger {
 
     /// A row is found to be poisoned, or has failed by its own account: the call goes on without
     /// it, or ends with it. To find it is progress, so the counts of deaths begin anew.
-    fn convict(&mut self, failed: FailedRow) {
+    fn mark_poisoned(&mut self, failed: FailedRow) {
         if !self.rules.fill {
             self.end.get_or_insert(Verdict::Failed(Error::PoisonedRows { rows: vec![failed] }));
             return;
@@ -426,7 +426,7 @@ impl Ledger {
         if !named && left.len() > 1 {
             return halves(left);
         }
-        self.convict(FailedRow {
+        self.mark_poisoned(FailedRow {
             row,
             cause: cause_of(message),
             attempts: 1,
@@ -465,10 +465,10 @@ impl Ledger {
         if named
             && alone
             && !passed_over
-            && let Some(attempts) = self.blame.convicts(unit, row, &death.cause)
+            && let Some(attempts) = self.blame.poisoned_after(unit, row, &death.cause)
         {
             let (cause, worker) = (death.cause.clone(), death.owner.slot.into());
-            self.convict(FailedRow { row, cause, attempts, worker });
+            self.mark_poisoned(FailedRow { row, cause, attempts, worker });
             if self.rules.division == Division::Never {
                 changes.push(Change::Skip { row });
                 return vec![(left.clone(), UnitPart::Suspect)];

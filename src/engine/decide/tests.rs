@@ -246,7 +246,7 @@ fn a_worker_that_dies_after_its_last_block_costs_nothing() {
 }
 
 #[test]
-fn a_row_is_convicted_alone_in_its_block_after_three_deaths() {
+fn a_row_is_poisoned_alone_in_its_block_after_three_deaths() {
     for (death, end) in [
         (exited as fn(Owner, usize) -> Death, "exited with code 0"),
         (crashed, "killed by SIGSEGV"),
@@ -270,7 +270,7 @@ fn of_what_may_come_from_outside_more_deaths_are_needed() {
 }
 
 #[test]
-fn patience_lasts_until_the_rows_of_all_workers_are_convicted() {
+fn deaths_are_borne_until_all_workers_rows_are_poisoned() {
     let rules = Rules { workers: 16, fill: true, ..RULES };
     let mut table = Table::with(rules, RowBlocks::with_block_rows(16, 1), Clock::default());
     for _ in 0..20 {
@@ -314,7 +314,7 @@ fn a_call_that_fills_goes_on_without_the_row() {
 }
 
 #[test]
-fn random_kills_convict_nobody() {
+fn random_kills_poison_no_row() {
     let mut table = Table::new(RULES);
     for round in 0..60 {
         let unit = (0..table.states.len())
@@ -397,7 +397,7 @@ fn the_lowest_failing_row_is_the_answer_whichever_is_seen_first() {
 }
 
 #[test]
-fn rows_below_a_failure_are_still_done_and_rows_beyond_it_are_not_convicted() {
+fn rows_below_a_failure_are_done_and_none_beyond_is_poisoned() {
     let mut table = Table::with(RULES, RowBlocks::with_block_rows(10, 1), Clock::default());
     table.set(&[(3, Claimed(B)), (5, Claimed(A)), (2, Claimed(A))]);
     for _ in 0..2 {

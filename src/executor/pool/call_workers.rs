@@ -120,7 +120,7 @@ impl WorkerSet for CallWorkers<'_> {
         self.table.check()?;
         let ended = self.table.take_ended(self.workers);
         if ended.is_empty() && Instant::now() >= deadline {
-            self.table.note_silence();
+            self.table.check_zygote_answers();
             self.table.check()?;
             // No wake-up should be lost. One that is lost all the same, through a stray store to
             // the board, costs a tick.

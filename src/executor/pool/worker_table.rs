@@ -70,7 +70,7 @@ pub(super) struct WorkerTable {
     /// One for each slot.
     entries: Vec<WorkerEntry>,
     /// How many messages of the zygote were read. (The board counts those that were sent.)
-    messages_sent: u64,
+    messages_read: u64,
     /// Ends of admitted workers that no call has been told of yet.
     ended: Vec<(Owner, Exit)>,
     /// The error of a fork that was refused since [`admit`](Self::admit) last looked.
@@ -78,7 +78,7 @@ pub(super) struct WorkerTable {
     /// Why the pool can make no more calls, if so. Never taken back.
     broken: Option<String>,
     /// The process id of a worker that does not die: it may still write to the output of its call.
-    undying: Option<i32>,
+    unkillable: Option<i32>,
     /// Since when a worker is known to be dead whose death the zygote has not told.
     silent_since: Option<Instant>,
 }
@@ -118,18 +118,18 @@ impl WorkerTable {
             wakeup,
             counters,
             entries: (0..slots).map(|_| WorkerEntry::default()).collect(),
-            messages_sent: 0,
+            messages_read: 0,
             ended: Vec::new(),
             refused: None,
             broken: None,
-            undying: None,
+            unkillable: None,
             silent_since: None,
         }
     }
 
     /// Whether the zygote has said something since it was last listened to.
     pub(super) fn has_messages(&self) -> bool {
-        self.board.messages_sent() != self.messages_sent
+        self.board.messages_sent() != self.messages_read
     }
 
     /// The admitted workers of the first `n` slots that are alive as far as the caller knows.
@@ -195,9 +195,8 @@ impl WorkerTable {
                 return Err(Error::ForkFailed(io::Error::from_raw_os_error(errno)));
             }
             if Instant::now() >= limit {
-                return Err(
-                    self.break_up(format!("its zygote has forked no worker for {BIRTH_LIMIT:?}"))
-                );
+                return Err(self
+                    .note_broken(format!("its zygote has forked no worker for {BIRTH_LIMIT:?}")));
             }
             self.sleep(None, limit).map_err(Error::of_watching)?;
         }
@@ -275,7 +274,7 @@ impl WorkerTable {
         }
         if zygote_ended {
             self.listen();
-            self.break_up(ZYGOTE_GONE.to_owned());
+            self.note_broken(ZYGOTE_GONE.to_owned());
         }
         Ok(())
     }
@@ -294,7 +293,7 @@ impl WorkerTable {
             match self.channel.receive(false) {
                 Received::Message(message, fd) => {
                     any = true;
-                    self.messages_sent += 1;
+                    self.messages_read += 1;
                     match ToCaller::decode(message) {
                         Some(ToCaller::Born { owner, pid }) => {
                             self.born(owner, Process { pid, pidfd: fd });
@@ -302,7 +301,7 @@ impl WorkerTable {
                         Some(ToCaller::Died { owner, exit }) => self.died(owner, exit),
                         Some(ToCaller::Refused { errno, .. }) => self.refused = Some(errno),
                         Some(ToCaller::Spent { respawns }) => {
-                            self.break_up(format!(
+                            self.note_broken(format!(
                                 "{respawns} workers died while no call was running"
                             ));
                         }
@@ -311,7 +310,7 @@ impl WorkerTable {
                 }
                 Received::Nothing => break,
                 Received::Closed => {
-                    self.break_up(ZYGOTE_GONE.to_owned());
+                    self.note_broken(ZYGOTE_GONE.to_owned());
                     break;
                 }
             }
@@ -412,32 +411,33 @@ impl WorkerTable {
         let mut dead_since = None;
         while self.broken.is_none()
             && Instant::now() < limit
-            && ending.iter().any(|who| self.sits(*who).is_some())
+            && ending.iter().any(|who| self.process_of(*who).is_some())
         {
             if self.sleep(None, Instant::now() + DEATH_POLL_INTERVAL).is_err() {
                 std::thread::sleep(POLL_INTERVAL);
             }
             self.listen();
-            let left: Vec<&Process> = ending.iter().filter_map(|owner| self.sits(*owner)).collect();
+            let left: Vec<&Process> =
+                ending.iter().filter_map(|owner| self.process_of(*owner)).collect();
             if left.is_empty() || !left.into_iter().all(Process::has_ended) {
                 continue;
             }
             // All are dead, and the zygote does not say so. It may be stopped.
             if dead_since.get_or_insert_with(Instant::now).elapsed() >= SILENCE_LIMIT {
-                self.break_up(ZYGOTE_SILENT.to_owned());
+                self.note_broken(ZYGOTE_SILENT.to_owned());
             }
         }
         self.ended.retain(|(owner, _)| !ending.contains(owner));
-        if let Some(pid) = self.undying {
+        if let Some(pid) = self.unkillable {
             return Err(pid);
         }
-        let left = ending.into_iter().find(|owner| self.sits(*owner).is_some());
+        let left = ending.into_iter().find(|owner| self.process_of(*owner).is_some());
         left.and_then(|owner| self.give_up(owner)).map_or(Ok(()), Err)
     }
 
     /// After a tick without an end: looks for a worker that is dead without the zygote having said
     /// so. If that lasts for [`SILENCE_LIMIT`] the pool is broken.
-    pub(super) fn note_silence(&mut self) {
+    pub(super) fn check_zygote_answers(&mut self) {
         let any_dead = self
             .entries
             .iter()
@@ -445,19 +445,19 @@ impl WorkerTable {
         if !any_dead {
             self.silent_since = None;
         } else if self.silent_since.get_or_insert_with(Instant::now).elapsed() >= SILENCE_LIMIT {
-            self.break_up(ZYGOTE_SILENT.to_owned());
+            self.note_broken(ZYGOTE_SILENT.to_owned());
         }
     }
 
     /// The process of an admitted worker, as long as the zygote has not said that it is dead.
-    fn sits(&self, owner: Owner) -> Option<&Process> {
+    fn process_of(&self, owner: Owner) -> Option<&Process> {
         let entry = &self.entries[usize::from(owner.slot)];
         entry.process.as_ref().filter(|_| entry.admitted && entry.generation == owner.generation)
     }
 
     /// The pool can make no more calls: kills the zygote and every worker, waits until they are
     /// dead, and remembers the reason. If it is broken already, the first reason stays.
-    fn break_up(&mut self, reason: String) -> Error {
+    fn note_broken(&mut self, reason: String) -> Error {
         if self.broken.is_none() {
             self.broken = Some(reason.clone());
             self.zygote.kill(); // its workers die with it
@@ -468,7 +468,7 @@ impl WorkerTable {
                 let admitted = std::mem::take(&mut entry.admitted);
                 if let Some(process) = entry.process.take() {
                     if !process.end_by(limit) {
-                        self.undying.get_or_insert(process.pid);
+                        self.unkillable.get_or_insert(process.pid);
                     }
                     self.ended.extend(admitted.then_some((owner, Exit::Unknown)));
                 }

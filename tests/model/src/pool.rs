@@ -14,9 +14,9 @@ use crate::engine::control::{CallKey, Owner};
 use self::job_board::JobBoard;
 
 /// What a socket or an eventfd is: what is sent before somebody waits is there when he does.
-struct Post(Mutex<u32>, Condvar);
+struct Channel(Mutex<u32>, Condvar);
 
-impl Post {
+impl Channel {
     fn new() -> Self {
         Self(Mutex::new(0), Condvar::new())
     }
@@ -73,13 +73,13 @@ pub(crate) fn records(_: Option<u32>) -> bool {
 
 /// Two jobs are put on the board while a worker falls asleep: it takes up the second.
 pub(crate) fn worker_sleeps(_: Option<u32>) -> bool {
-    let (board, post) = (Arc::new(new_board()), Arc::new(Post::new()));
+    let (board, channel) = (Arc::new(new_board()), Arc::new(Channel::new()));
     let worker = thread::spawn({
-        let (board, post) = (Arc::clone(&board), Arc::clone(&post));
+        let (board, channel) = (Arc::clone(&board), Arc::clone(&channel));
         move || {
             let mut last_sequence = 0;
             while last_sequence != 4 {
-                board.sleep_until_new(0, last_sequence, || post.receive());
+                board.sleep_until_new(0, last_sequence, || channel.receive());
                 last_sequence = board.sequence();
             }
         }
@@ -88,7 +88,7 @@ pub(crate) fn worker_sleeps(_: Option<u32>) -> bool {
         board.clear();
         board.put(&[sequence]);
         if board.is_asleep(0) {
-            post.send();
+            channel.send();
         }
     }
     worker.join().unwrap();
@@ -96,18 +96,18 @@ pub(crate) fn worker_sleeps(_: Option<u32>) -> bool {
 }
 
 /// The end of a worker's part in a call, as `run` in `src/executor/pool/worker.rs` has it.
-fn ring_if_over(board: &JobBoard, world: &World, key: CallKey, bell: &Post) {
+fn wake_if_over(board: &JobBoard, world: &World, key: CallKey, wakeup: &Channel) {
     if board.caller_sleeps() && world.control(key).is_over(&world.blocks) {
-        bell.send();
+        wakeup.send();
     }
 }
 
 /// The caller's sleep, as `reap_ended` in `src/executor/pool/call_workers.rs` has it.
-fn sleep_until_over(board: &JobBoard, world: &World, key: CallKey, bell: &Post) {
+fn sleep_until_over(board: &JobBoard, world: &World, key: CallKey, wakeup: &Channel) {
     while !world.look(key, &world.unit_rows()).1 {
         board.set_caller_sleeps(true);
         if !world.control(key).is_over(&world.blocks) {
-            bell.receive();
+            wakeup.receive();
         }
         board.set_caller_sleeps(false);
     }
@@ -117,19 +117,19 @@ fn sleep_until_over(board: &JobBoard, world: &World, key: CallKey, bell: &Post) 
 /// that all is done.
 pub(crate) fn caller_sleeps(_: Option<u32>) -> bool {
     let world = Arc::new(World::new(2, 1));
-    let (board, bell) = (Arc::new(new_board()), Arc::new(Post::new()));
+    let (board, wakeup) = (Arc::new(new_board()), Arc::new(Channel::new()));
     let workers = [(0, A), (1, B)].map(|(index, owner)| {
-        let (world, board, bell) = (Arc::clone(&world), Arc::clone(&board), Arc::clone(&bell));
+        let (world, board, wakeup) = (Arc::clone(&world), Arc::clone(&board), Arc::clone(&wakeup));
         thread::spawn(move || {
             let block = world.blocks.get(index).unwrap();
             let rows = block.rows();
             let claim = world.control(KEY).claims(2).try_claim(block, owner).unwrap();
             world.write(index, index + 700);
             claim.publish(digest_of(index, &rows));
-            ring_if_over(&board, &world, KEY, &bell);
+            wake_if_over(&board, &world, KEY, &wakeup);
         })
     });
-    sleep_until_over(&board, &world, KEY, &bell);
+    sleep_until_over(&board, &world, KEY, &wakeup);
     for worker in workers {
         worker.join().unwrap();
     }
@@ -141,16 +141,16 @@ pub(crate) fn caller_sleeps(_: Option<u32>) -> bool {
 pub(crate) fn two_calls(_: Option<u32>) -> bool {
     const KEYS: [CallKey; 2] = [KEY, CallKey { number: KEY.number + 1, ..KEY }];
     let world = Arc::new(World::new(1, 1));
-    let (board, bell) = (Arc::new(new_board()), Arc::new(Post::new()));
-    let posts = Arc::new([Post::new(), Post::new()]);
+    let (board, wakeup) = (Arc::new(new_board()), Arc::new(Channel::new()));
+    let channels = Arc::new([Channel::new(), Channel::new()]);
     let workers = [A, B].map(|owner: Owner| {
-        let (world, board, bell, posts) =
-            (Arc::clone(&world), Arc::clone(&board), Arc::clone(&bell), Arc::clone(&posts));
+        let (world, board, wakeup, channels) =
+            (Arc::clone(&world), Arc::clone(&board), Arc::clone(&wakeup), Arc::clone(&channels));
         thread::spawn(move || {
             let slot = usize::from(owner.slot);
             let mut last_sequence = 0;
             while last_sequence != 4 {
-                board.sleep_until_new(slot, last_sequence, || posts[slot].receive());
+                board.sleep_until_new(slot, last_sequence, || channels[slot].receive());
                 let Some(sequence) = board.new_sequence(last_sequence) else { continue };
                 last_sequence = sequence;
                 let mut buffer = [0; 2];
@@ -158,7 +158,7 @@ pub(crate) fn two_calls(_: Option<u32>) -> bool {
                     let key =
                         CallKey { nonce: record[0], number: u32::try_from(record[1]).unwrap() };
                     world.work(key, owner);
-                    ring_if_over(&board, &world, key, &bell);
+                    wake_if_over(&board, &world, key, &wakeup);
                 }
             }
         })
@@ -168,8 +168,8 @@ pub(crate) fn two_calls(_: Option<u32>) -> bool {
         world.write(0, 0);
         world.control(key).reset();
         board.put(&[key.nonce, key.number.into()]);
-        (0..2).filter(|&slot| board.is_asleep(slot)).for_each(|slot| posts[slot].send());
-        sleep_until_over(&board, &world, key, &bell);
+        (0..2).filter(|&slot| board.is_asleep(slot)).for_each(|slot| channels[slot].send());
+        sleep_until_over(&board, &world, key, &wakeup);
     }
     for worker in workers {
         worker.join().unwrap();

@@ -3,8 +3,16 @@
 #[path = "../support/mod.rs"]
 mod support;
 
-// Workers, callers and segments come to harm during a call.
-mod faults;
+// Workers die in a call, of themselves and by other hands.
+mod deaths;
+// Arrays are cut, lose memory or lose their name.
+mod truncation;
+// Stray stores into the control block.
+mod control_block;
+// Hosts that handle or ignore signals, and hosts that are killed.
+mod hosts;
+// Descriptors and processes run out.
+mod limits;
 // Every kind of crash at every place of a call.
 mod crash_table;
 // Rows that never end, deadlines and cancellation.

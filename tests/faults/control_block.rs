@@ -209,7 +209,7 @@ fn scribble_over_the_control_block() {
 /// In the one worker of a call: overwrites the row that its slot says it is at.
 #[allow(unsafe_code, reason = "the stray store that the test is about")]
 fn note_another_row_in_the_slot(row: u64, other: u64) {
-    const ROW_IN_SLOT: usize = 40;
+    const ROW_IN_SLOT: usize = 56;
     let mut found = 0;
     for range in control_blocks() {
         for page in range.step_by(4096) {

@@ -13,7 +13,7 @@ use rowfork::{
 };
 
 use crate::support::isolated::isolated;
-use crate::support::outside::{Harm, harmed_from_outside};
+use crate::support::outside::{Disturbance, disturbed_from_outside};
 
 /// SplitMix64.
 struct Random(u64);
@@ -105,13 +105,15 @@ fn killed_workers_change_no_bit() {
             m.columns(Slice::new(0, None, 2)).unwrap(),
             Array1::from_iter(vector.iter().step_by(2).copied()),
         );
-        let harm =
-            Harm { pause: (Duration::from_millis(1), Duration::from_millis(4)), stop_one_in: 0 };
+        let harm = Disturbance {
+            pause: (Duration::from_millis(1), Duration::from_millis(4)),
+            stop_one_in: 0,
+        };
         for (name, operation) in OPERATIONS {
             for (input, vector) in [(m.rows(..).unwrap(), &vector), (halves.0, &halves.1)] {
                 let expected =
                     bits(operation(&fork().workers(1), input, vector).unwrap().as_slice());
-                let (kills, _) = harmed_from_outside(harm, 9, || {
+                let (kills, _) = disturbed_from_outside(harm, 9, || {
                     let mut kills = 0;
                     for _ in 0..500 {
                         let results =

@@ -17,7 +17,7 @@ use ndarray::{Array1, Axis, Ix2};
 use rowfork::{CancelToken, EarlyEnd, Error, Fork, Policy, Report, Row, RowMut, SharedArray, fork};
 
 use crate::support::isolated::isolated_without_others;
-use crate::support::outside::{Harm, Random, Sent, harmed_from_outside};
+use crate::support::outside::{Disturbance, Random, Sent, disturbed_from_outside};
 
 /// None of our values.
 const FILL: f64 = -1234.5;
@@ -537,10 +537,12 @@ fn a_thousand_calls_under_random_kills_stops_and_limits_have_no_wrong_bit() {
         };
         Call::random(seed, 0).run(&mut Tally::default());
         let before = n_mappings();
-        let harm =
-            Harm { pause: (Duration::from_millis(1), Duration::from_millis(12)), stop_one_in: 4 };
+        let harm = Disturbance {
+            pause: (Duration::from_millis(1), Duration::from_millis(12)),
+            stop_one_in: 4,
+        };
         let began = Instant::now();
-        let (tally, Sent { kills, stops, continues }) = harmed_from_outside(harm, seed, || {
+        let (tally, Sent { kills, stops, continues }) = disturbed_from_outside(harm, seed, || {
             let mut tally = Tally::default();
             (0..rounds).for_each(|round| Call::random(seed, round).run(&mut tally));
             tally

@@ -1,325 +1,160 @@
 //! The crash table: a worker dies of every cause there is, in the first, a middle and the last
 //! block, before, within and after its stores to the row, among 1, 2 and 5 workers, unguarded and
-//! guarded. Once, and the result is as if it had not; always, and the row is named, or left out.
-//!
-//! What a guard cannot see, and so is in no test: a stray store into the worker's own copy of the
-//! block, which is its own memory as much as its heap is.
-#![allow(unsafe_code, reason = "does all that a kernel must not do")]
+//! guarded, forked for the call and of a pool. If it dies once, the result is as if it had not; if
+//! it always dies, the row is named, or left out. The next call knows nothing of it.
 #![allow(
     clippy::single_range_in_vec_init,
     reason = "lists of ranges of rows, of which there may be one"
 )]
 
-use std::num::NonZeroUsize;
-use std::sync::atomic::Ordering;
+use std::ops::Range;
+use std::time::Duration;
 
 use ndarray::Ix2;
-use nix::sys::mman::{MapFlags, ProtFlags, mmap};
 use nix::sys::resource::{Resource, setrlimit};
-use nix::sys::signal::Signal;
 use rowfork::failpoints::Failpoint;
-use rowfork::{DeathCause, Error, Fork, Policy, Report, SharedArray, fork};
+use rowfork::{DeathCause, Error, Policy, Pool, Report, SharedArray, fork, param};
 
-use crate::support::harmed::{first_time, matrix};
+use crate::support::executors::{Either, Place};
+use crate::support::harmed::{
+    self, ALWAYS, CRASHES, Crash, Harm, NO_HARM, PANICS, PANICS_TWICE, bits, count_anew, matrix,
+    name,
+};
 use crate::support::isolated::{self, isolated, name_of};
-use crate::support::shared::{SharedWord, raise};
+use crate::support::pooled::{pool_of, until, workers_of};
+use crate::transformed;
 
 const N_ROWS: usize = 30;
 const BLOCK_ROWS: usize = 6;
 /// A row of the first, of a middle and of the last block: the first, a middle and the last of it.
 const VICTIMS: [usize; 3] = [0, 14, 29];
+/// How far the kernel is with its row: before, within and after its stores.
+const STAGES: [u64; 3] = [0, 1, 2];
 const WORKERS: [usize; 3] = [1, 2, 5];
 
-/// How far the kernel is with its row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
-    Before,
-    Within,
-    After,
-}
+const SECOND: Duration = Duration::from_secs(1);
 
-const STAGES: [Stage; 3] = [Stage::Before, Stage::Within, Stage::After];
-
-/// A way to die.
-struct Crash {
-    name: &'static str,
-    die: fn(&Traps),
-    is_cause: fn(&DeathCause, &Traps) -> bool,
-    /// It may have written anywhere before.
-    wild: bool,
-}
-
-/// Addresses that are fatal.
-struct Traps {
-    /// Of the input, which is read-only in a worker.
-    input: usize,
-    /// Of a mapped file that has been cut.
-    cut: usize,
-}
-
-fn store_to(address: usize) {
-    // SAFETY: none; this is the stray store that the test is about.
-    unsafe { std::ptr::with_exposed_provenance_mut::<u64>(address).write_volatile(0x5a5a_5a5a) };
-}
-
-fn store_to_null(_: &Traps) {
-    store_to(std::hint::black_box(8));
-}
-
-fn touch_what_was_cut(traps: &Traps) {
-    // SAFETY: none; the page is gone.
-    let _ = unsafe { std::ptr::with_exposed_provenance::<u64>(traps.cut).read_volatile() };
-}
-
-#[cfg(target_arch = "x86_64")]
-fn run_no_instruction(_: &Traps) {
-    // SAFETY: has no effect but the signal.
-    unsafe { std::arch::asm!("ud2") };
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-fn run_no_instruction(_: &Traps) {
-    raise(Signal::SIGILL);
-}
-
-#[cfg(target_arch = "x86_64")]
-fn divide_by_zero(_: &Traps) {
-    // SAFETY: has no effect but the signal.
-    unsafe {
-        std::arch::asm!(
-            "xor edx, edx",
-            "xor ecx, ecx",
-            "div ecx",
-            inout("eax") 1 => _,
-            out("ecx") _,
-            out("edx") _,
-        );
-    };
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-fn divide_by_zero(_: &Traps) {
-    raise(Signal::SIGFPE);
-}
-
-#[allow(unconditional_recursion, reason = "overflows the stack")]
-fn deeper(depth: u64) -> u64 {
-    std::hint::black_box(deeper(depth + 1)) + depth
-}
-
-fn faulted(cause: &DeathCause, wanted: i32) -> bool {
-    matches!(
-        cause,
-        DeathCause::MemoryFault { signal, read_only_segment: None, .. } if *signal == wanted
-    )
-}
-
-/// Everything that ends a worker and is no failure that the kernel itself reports.
-const CRASHES: [Crash; 11] = [
-    Crash {
-        name: "a store to the null page",
-        die: store_to_null,
-        is_cause: |cause, _| {
-            *cause
-                == DeathCause::MemoryFault {
-                    signal: libc::SIGSEGV,
-                    address: 8,
-                    read_only_segment: None,
-                }
-        },
-        wild: true,
-    },
-    Crash {
-        name: "a store to the input",
-        die: |traps| store_to(traps.input),
-        is_cause: |cause, traps| {
-            let (address, segment) = (traps.input, Some("a nameless segment".to_owned()));
-            *cause
-                == DeathCause::MemoryFault {
-                    signal: libc::SIGSEGV,
-                    address,
-                    read_only_segment: segment,
-                }
-        },
-        wild: true,
-    },
-    Crash {
-        name: "a file that was cut",
-        die: touch_what_was_cut,
-        is_cause: |cause, _| faulted(cause, libc::SIGBUS),
-        wild: true,
-    },
-    Crash {
-        name: "no instruction",
-        die: run_no_instruction,
-        is_cause: |cause, _| *cause == DeathCause::Signalled(libc::SIGILL),
-        wild: true,
-    },
-    Crash {
-        name: "a division by zero",
-        die: divide_by_zero,
-        is_cause: |cause, _| *cause == DeathCause::Signalled(libc::SIGFPE),
-        wild: true,
-    },
-    Crash {
-        name: "abort",
-        die: |_| std::process::abort(),
-        is_cause: |cause, _| *cause == DeathCause::Signalled(libc::SIGABRT),
-        wild: true,
-    },
-    Crash {
-        name: "a stack overflow",
-        die: |_| assert_ne!(deeper(0), 1),
-        is_cause: |cause, _| faulted(cause, libc::SIGSEGV),
-        wild: true,
-    },
-    Crash {
-        name: "exit(0)",
-        die: |_| std::process::exit(0),
-        is_cause: |cause, _| *cause == DeathCause::Exited(0),
-        wild: false,
-    },
-    Crash {
-        name: "exit(3)",
-        die: |_| std::process::exit(3),
-        is_cause: |cause, _| *cause == DeathCause::Exited(3),
-        wild: false,
-    },
-    Crash {
-        name: "SIGKILL",
-        die: |_| raise(Signal::SIGKILL),
-        is_cause: |cause, _| *cause == DeathCause::Signalled(libc::SIGKILL),
-        wild: false,
-    },
-    Crash {
-        name: "SIGUSR1",
-        die: |_| raise(Signal::SIGUSR1),
-        is_cause: |cause, _| *cause == DeathCause::Signalled(libc::SIGUSR1),
-        wild: false,
-    },
-];
-
-/// Panics while it is dropped.
-struct Bomb;
-
-impl Drop for Bomb {
-    fn drop(&mut self) {
-        panic!("and again");
-    }
-}
-
-fn panic_twice() {
-    let _bomb = Bomb;
-    panic!("a bad row");
+/// What every place of the table has.
+struct Given {
+    m: SharedArray<f64, Ix2>,
+    /// The result of a call in which nothing happens.
+    right: Vec<u64>,
 }
 
 /// One place in the table.
-struct Case {
-    crash: &'static Crash,
+struct Case<'a> {
+    given: &'a Given,
+    kind: u64,
+    place: Place,
+    pool: &'a Pool,
     victim: usize,
-    stage: Stage,
+    stage: u64,
     workers: usize,
     guard: bool,
 }
 
-impl Case {
-    fn options(&self) -> Fork<'static> {
-        fork().workers(self.workers).block_rows(BLOCK_ROWS).guard(self.guard)
+impl<'a> Case<'a> {
+    fn call(&self) -> Either<'a> {
+        let call = match self.place {
+            Place::Fork => Either::Fork(fork().workers(self.workers)),
+            _ => Either::Pool(self.pool.call().deadline(10 * SECOND)),
+        };
+        call.block_rows(BLOCK_ROWS).guard(self.guard)
     }
 
     /// Of the block that the victim lies in.
-    fn rows(&self) -> std::ops::Range<usize> {
+    fn rows(&self) -> Range<usize> {
         let start = self.victim / BLOCK_ROWS * BLOCK_ROWS;
         start..start + BLOCK_ROWS
     }
 
-    /// So many deaths convict: more where somebody else may have done it.
-    fn attempts(&self) -> u32 {
-        if self.crash.name.starts_with("SIG") { 7 } else { 3 }
+    /// The harm of this place, so many times.
+    fn harm(&self, times: u64) -> Harm {
+        [self.kind, self.victim as u64, self.stage, times]
+    }
+
+    fn transformed(&self, call: &Either<'_>, times: u64) -> rowfork::Result<(Vec<u64>, Report)> {
+        let (out, report) = transformed!(call, &self.given.m, self.harm(times))?.into_parts();
+        Ok((bits(&out), report))
+    }
+
+    /// The right result with NaN for the row of the victim.
+    fn without_victim(&self) -> Vec<u64> {
+        let mut bits = self.given.right.clone();
+        bits[self.victim * 4..self.victim * 4 + 4].fill(f64::NAN.to_bits());
+        bits
+    }
+
+    fn assert_next_call_is_right(&self, what: &str) {
+        let out = transformed!(self.call(), &self.given.m, NO_HARM).unwrap();
+        let report = out.report();
+        assert!(bits(&out) == self.given.right, "{what}, the next: other bits: {report}");
+        assert!(report.deaths.is_empty(), "{what}, the next: {report}");
+    }
+
+    /// Whether this is what is to be said of a worker that has died here. A fault is reported with
+    /// the caller's address of the row, wherever the worker has it.
+    fn is_cause(&self, crash: &Crash, cause: &DeathCause) -> bool {
+        (crash.is_cause)(cause, self.given.m.as_ptr().wrapping_add(4 * self.victim).addr())
     }
 
     fn name(&self) -> String {
-        let Self { crash, victim, stage, workers, guard } = self;
+        let Self { kind, place, victim, stage, workers, guard, .. } = self;
         format!(
-            "{} {stage:?} the stores of row {victim}, {workers} workers, guard {guard}",
-            crash.name
+            "{}: {} at stage {stage} of row {victim}, {workers} workers, guard {guard}",
+            place,
+            name(*kind)
         )
     }
 }
 
-fn every_case(run: impl Fn(&Case, &SharedArray<f64, Ix2>, &Traps)) {
+/// Every place of the table for harm of these kinds.
+fn every_place(kinds: &[u64], run: impl Fn(&Case<'_>, &str)) {
     // Thousands of workers crash here, and nobody wants a file of each.
     setrlimit(Resource::RLIMIT_CORE, 0, 0).unwrap();
     let m = matrix(N_ROWS, 4);
-    let traps = Traps { input: m.as_ptr().expose_provenance(), cut: page_that_was_cut() };
-    for crash in &CRASHES {
-        for victim in VICTIMS {
-            for stage in STAGES {
-                for workers in WORKERS {
-                    for guard in [false, true] {
-                        run(&Case { crash, victim, stage, workers, guard }, &m, &traps);
+    let right = bits(&transformed!(fork().workers(1), &m, NO_HARM).unwrap());
+    let given = &Given { m, right };
+    for workers in WORKERS {
+        let pool = &pool_of(workers).build().unwrap();
+        let zygote = pool.stats().zygote_pid;
+        for &kind in kinds {
+            for place in [Place::Fork, Place::Pool] {
+                for victim in VICTIMS {
+                    for stage in STAGES {
+                        for guard in [false, true] {
+                            count_anew();
+                            let case =
+                                Case { given, kind, place, pool, victim, stage, workers, guard };
+                            run(&case, &case.name());
+                        }
                     }
                 }
             }
+            until(SECOND, "as many workers as before", || workers_of(zygote).len() == workers);
         }
     }
 }
 
-/// A page of a file that has lost it; mapped until the process ends.
-fn page_that_was_cut() -> usize {
-    let file = tempfile::tempfile().unwrap();
-    file.set_len(4096).unwrap();
-    let len = NonZeroUsize::new(4096).unwrap();
-    // SAFETY: a new mapping, of which there is no reference.
-    let page =
-        unsafe { mmap(None, len, ProtFlags::PROT_READ, MapFlags::MAP_SHARED, &file, 0) }.unwrap();
-    file.set_len(0).unwrap();
-    page.as_ptr().expose_provenance()
-}
-
-/// Writes a row in two halves, with `harm` before, between and behind them.
-fn transformed(
-    options: &Fork<'_>,
-    m: &SharedArray<f64, Ix2>,
-    harm: impl Fn(usize, Stage),
-) -> rowfork::Result<(Vec<u64>, Report)> {
-    let outcome = options.transform_rows(m, 4, |row, out| {
-        let index = row.index();
-        harm(index, Stage::Before);
-        (0..2).for_each(|column| out[column] = row[column] * 3.0 + 0.1);
-        harm(index, Stage::Within);
-        (2..4).for_each(|column| out[column] = row[column] / 3.0);
-        harm(index, Stage::After);
+/// Every place of the table for every crash.
+fn every_crash(run: impl Fn(&Crash, &Case<'_>, &str)) {
+    let kinds = CRASHES.map(|crash| crash.kind);
+    every_place(&kinds, |case, what| {
+        let crash = CRASHES.iter().find(|crash| crash.kind == case.kind);
+        run(crash.expect("a crash"), case, what);
     });
-    let (out, report) = outcome?.into_parts();
-    Ok((out.view().iter().map(|value| value.to_bits()).collect(), report))
-}
-
-fn undisturbed(m: &SharedArray<f64, Ix2>) -> Vec<u64> {
-    transformed(&fork().workers(1), m, |_, _| ()).unwrap().0
-}
-
-/// The same with a row of NaN.
-fn without(row: usize, mut bits: Vec<u64>) -> Vec<u64> {
-    bits[row * 4..row * 4 + 4].fill(f64::NAN.to_bits());
-    bits
 }
 
 #[test]
 fn a_crash_that_happens_once_changes_no_bit() {
     isolated(|| {
-        every_case(|case, m, traps| {
-            let (what, times) = (case.name(), SharedWord::new());
-            let (bits, report) = transformed(&case.options(), m, |row, stage| {
-                if (row, stage) == (case.victim, case.stage) && first_time(&times) {
-                    (case.crash.die)(traps);
-                }
-            })
-            .unwrap_or_else(|error| panic!("{what}: {error}"));
-            assert!(bits == undisturbed(m), "{what}: other bits");
+        every_crash(|crash, case, what| {
+            let (bits, report) =
+                case.transformed(&case.call(), 1).unwrap_or_else(|error| panic!("{what}: {error}"));
+            assert!(bits == case.given.right, "{what}: other bits");
             assert_eq!(report.deaths.len(), 1, "{what}: {report}");
             assert!(
-                (case.crash.is_cause)(&report.deaths[0].cause, traps),
+                case.is_cause(crash, &report.deaths[0].cause),
                 "{what}: {}",
                 report.deaths[0].cause
             );
@@ -329,7 +164,7 @@ fn a_crash_that_happens_once_changes_no_bit() {
                 "{what}: {report}"
             );
             // What is run again: the block; after a crash all rows, or those of the worker.
-            match (case.crash.wild, case.guard) {
+            match (crash.wild, case.guard) {
                 (false, _) => assert_eq!(report.rerun_rows, BLOCK_ROWS, "{what}"),
                 (true, false) => assert_eq!(report.rerun_rows, BLOCK_ROWS + N_ROWS, "{what}"),
                 (true, true) if case.workers == 1 => {
@@ -341,6 +176,7 @@ fn a_crash_that_happens_once_changes_no_bit() {
                     assert!((BLOCK_ROWS..=N_ROWS).contains(&rerun), "{what}: {rerun}");
                 }
             }
+            case.assert_next_call_is_right(what);
         });
     });
 }
@@ -348,26 +184,100 @@ fn a_crash_that_happens_once_changes_no_bit() {
 #[test]
 fn a_row_that_always_crashes_is_the_one_that_the_error_names() {
     isolated(|| {
-        every_case(|case, m, traps| {
-            let what = case.name();
-            let outcome = transformed(&case.options(), m, |row, stage| {
-                if (row, stage) == (case.victim, case.stage) {
-                    (case.crash.die)(traps);
-                }
-            });
-            match outcome.unwrap_err() {
+        every_crash(|crash, case, what| {
+            match case.transformed(&case.call(), ALWAYS).unwrap_err() {
                 Error::PoisonedRows { rows, .. } => {
                     assert_eq!(
                         (rows.len(), rows[0].row, rows[0].attempts),
-                        (1, case.victim, case.attempts()),
+                        (1, case.victim, crash.attempts),
                         "{what}"
                     );
-                    assert!(
-                        (case.crash.is_cause)(&rows[0].cause, traps),
-                        "{what}: {}",
-                        rows[0].cause
-                    );
+                    assert!(case.is_cause(crash, &rows[0].cause), "{what}: {}", rows[0].cause);
                     assert!(rows[0].worker < case.workers, "{what}");
+                }
+                other => panic!("{what}: {other}"),
+            }
+            case.assert_next_call_is_right(what);
+        });
+    });
+}
+
+#[test]
+fn a_row_that_always_crashes_is_the_only_one_that_is_left_out() {
+    isolated(|| {
+        every_crash(|crash, case, what| {
+            let (bits, report) = case
+                .transformed(&case.call().policy(Policy::fill(f64::NAN)), ALWAYS)
+                .unwrap_or_else(|error| panic!("{what}: {error}"));
+            assert!(bits == case.without_victim(), "{what}: other bits");
+            assert_eq!(report.failed_rows.len(), 1, "{what}: {report}");
+            let failed = &report.failed_rows[0];
+            assert_eq!((failed.row, failed.attempts), (case.victim, crash.attempts), "{what}");
+            assert!(case.is_cause(crash, &failed.cause), "{what}: {}", failed.cause);
+            assert_eq!(report.missing_rows, [case.victim..case.victim + 1], "{what}");
+            // Once among the other rows of its block, the others alone.
+            let deaths = crash.attempts as usize + 1;
+            assert_eq!(
+                (report.deaths.len(), report.ended_early),
+                (deaths, None),
+                "{what}: {report}"
+            );
+            case.assert_next_call_is_right(what);
+        });
+    });
+}
+
+#[test]
+fn a_row_that_panics_is_the_one_that_is_named_or_left_out() {
+    isolated(|| {
+        every_place(&[PANICS, PANICS_TWICE], |case, what| {
+            let victim = case.victim;
+            let is_message = |message: &str| match case.kind {
+                PANICS => message == format!("bad row {victim}"),
+                _ => message.contains("and again"),
+            };
+            match case.transformed(&case.call(), ALWAYS).unwrap_err() {
+                Error::KernelPanicked { row, message, location, .. } => {
+                    assert!(row == victim && is_message(&message), "{what}: {row} {message}");
+                    assert!(location.starts_with(harmed::FILE), "{what}: {location}");
+                }
+                other => panic!("{what}: {other}"),
+            }
+            let filling = case.call().policy(Policy::fill(f64::NAN));
+            let (bits, report) = case.transformed(&filling, ALWAYS).unwrap();
+            assert!(bits == case.without_victim(), "{what}: other bits");
+            assert_eq!(report.failed_rows.len(), 1, "{what}: {report}");
+            let failed = &report.failed_rows[0];
+            assert_eq!((failed.row, failed.attempts), (victim, 1), "{what}");
+            assert!(
+                matches!(
+                    &failed.cause,
+                    DeathCause::Panicked { message, .. } if is_message(message)
+                ),
+                "{what}: {}",
+                failed.cause
+            );
+            assert_eq!(report.missing_rows, [victim..victim + 1], "{what}");
+            assert!(report.deaths.is_empty(), "{what}: {report}");
+        });
+    });
+}
+
+#[test]
+fn of_rows_that_fail_the_first_is_the_one_that_the_error_names() {
+    isolated(|| {
+        every_place(&[harmed::FAILS], |case, what| {
+            let victim = case.victim as u64;
+            let failed = case.call().map_rows((&case.given.m, param(victim)), |(row, bad)| {
+                if row.index() as u64 >= bad {
+                    Err(format!("no {}", row.index()))
+                } else {
+                    Ok(row[0])
+                }
+            });
+            match failed.unwrap_err() {
+                Error::KernelFailed { row, message, .. } => {
+                    assert_eq!((row as u64, message), (victim, format!("no {victim}")), "{what}");
                 }
                 other => panic!("{what}: {other}"),
             }
@@ -375,207 +285,68 @@ fn a_row_that_always_crashes_is_the_one_that_the_error_names() {
     });
 }
 
-#[test]
-fn a_row_that_always_crashes_is_the_only_one_that_a_call_goes_on_without() {
-    isolated(|| {
-        every_case(|case, m, traps| {
-            let what = case.name();
-            let (bits, report) =
-                transformed(&case.options().policy(Policy::fill(f64::NAN)), m, |row, stage| {
-                    if (row, stage) == (case.victim, case.stage) {
-                        (case.crash.die)(traps);
-                    }
-                })
-                .unwrap_or_else(|error| panic!("{what}: {error}"));
-            assert!(bits == without(case.victim, undisturbed(m)), "{what}: other bits");
-            assert_eq!(report.failed_rows.len(), 1, "{what}: {report}");
-            let failed = &report.failed_rows[0];
-            assert_eq!((failed.row, failed.attempts), (case.victim, case.attempts()), "{what}");
-            assert!((case.crash.is_cause)(&failed.cause, traps), "{what}: {}", failed.cause);
-            assert_eq!(report.missing_rows, [case.victim..case.victim + 1], "{what}");
-            // Once among the other rows of its block, the others alone.
-            let deaths = case.attempts() as usize + 1;
-            assert_eq!(
-                (report.deaths.len(), report.ended_early),
-                (deaths, None),
-                "{what}: {report}"
-            );
-        });
-    });
+/// What an update writes, with harm before, within and after its stores.
+fn updated(
+    call: &Either<'_>,
+    array: &mut SharedArray<f64, Ix2>,
+    before: &SharedArray<f64, Ix2>,
+    harm: Harm,
+) -> rowfork::Result<Report> {
+    call.update_rows_with(array, (param(harm), before), |row, (harm, same)| {
+        let index = row.index();
+        let address = same.as_ptr().expose_provenance();
+        harmed::harm_at(harm, index, 0, address);
+        row[0] += same[0] * 2.0;
+        harmed::harm_at(harm, index, 1, address);
+        row[1] += 1.0;
+        harmed::harm_at(harm, index, 2, address);
+    })
 }
 
 #[test]
-fn a_row_that_panics_is_the_one_that_the_error_names_or_the_call_goes_on_without() {
+fn an_update_in_place_survives_a_crash_or_says_what_it_changed() {
     isolated(|| {
-        setrlimit(Resource::RLIMIT_CORE, 0, 0).unwrap();
-        let m = matrix(N_ROWS, 4);
-        let panics: [(&str, fn()); 2] =
-            [("a bad row", || panic!("a bad row")), ("and again", panic_twice)];
-        for (text, panics) in panics {
-            for victim in VICTIMS {
-                for at in STAGES {
-                    for workers in WORKERS {
-                        for guard in [false, true] {
-                            let what = format!(
-                                "{text} {at:?} stores, row {victim}, {workers} workers, guard \
-                                 {guard}"
-                            );
-                            let options =
-                                || fork().workers(workers).block_rows(BLOCK_ROWS).guard(guard);
-                            let harm = |row, stage| {
-                                if (row, stage) == (victim, at) {
-                                    panics();
-                                }
+        every_crash(|crash, case, what| {
+            let before = &case.given.m;
+            for times in [1, ALWAYS] {
+                count_anew();
+                let mut array = SharedArray::copy_from(None, &before.view()).unwrap();
+                let outcome = updated(&case.call(), &mut array, before, case.harm(times));
+                let (new, old) = (array.view(), before.view());
+                let is_updated = |row: usize| {
+                    new[[row, 0]] == old[[row, 0]] * 2.0 + old[[row, 0]]
+                        && new[[row, 1]] == old[[row, 1]] + 1.0
+                };
+                let is_as_before = |row: usize| new.row(row) == old.row(row);
+                // Without a guard nobody knows what a crash has written to.
+                let survives = times == 1 && (case.guard || !crash.wild);
+                match outcome {
+                    Ok(report) => {
+                        assert!(survives && report.deaths.len() == 1, "{what}: {report}");
+                        assert!((0..N_ROWS).all(is_updated), "{what}: {report}");
+                    }
+                    Err(Error::UpdateInterrupted { cause, updated, torn, .. }) => {
+                        let what = format!("{what}: {cause}: {updated:?}, torn {torn:?}");
+                        assert!(!survives, "{what}");
+                        let victim = case.victim..case.victim + 1;
+                        assert!(torn.iter().all(|rows| *rows == victim), "{what}");
+                        let is_in =
+                            |ranges: &[Range<usize>], row| ranges.iter().any(|r| r.contains(&row));
+                        for row in 0..N_ROWS {
+                            let so = match (is_in(&updated, row), is_in(&torn, row)) {
+                                (true, _) => is_updated(row),
+                                (_, true) => true,
+                                _ => is_as_before(row),
                             };
-                            match transformed(&options(), &m, harm).unwrap_err() {
-                                Error::KernelPanicked { row, message, location, .. } => {
-                                    assert!(
-                                        row == victim && message.contains(text),
-                                        "{what}: {row} {message}"
-                                    );
-                                    assert!(location.starts_with(file!()), "{what}: {location}");
-                                }
-                                other => panic!("{what}: {other}"),
-                            }
-                            let filling = options().policy(Policy::fill(f64::NAN));
-                            let (bits, report) = transformed(&filling, &m, harm).unwrap();
-                            assert!(bits == without(victim, undisturbed(&m)), "{what}: other bits");
-                            assert_eq!(report.failed_rows.len(), 1, "{what}: {report}");
-                            let failed = &report.failed_rows[0];
-                            assert_eq!((failed.row, failed.attempts), (victim, 1), "{what}");
-                            assert!(
-                                matches!(
-                                    &failed.cause,
-                                    DeathCause::Panicked { message, .. } if message.contains(text)
-                                ),
-                                "{what}: {}",
-                                failed.cause
-                            );
-                            assert_eq!(report.missing_rows, [victim..victim + 1], "{what}");
-                            assert!(report.deaths.is_empty(), "{what}: {report}");
+                            assert!(so, "row {row}, {what}");
                         }
                     }
-                }
-            }
-        }
-    });
-}
-
-#[test]
-fn a_stray_store_into_another_row_before_a_crash_is_in_no_result() {
-    isolated(|| {
-        setrlimit(Resource::RLIMIT_CORE, 0, 0).unwrap();
-        let m = matrix(N_ROWS, 4);
-        let right = undisturbed(&m);
-        for workers in WORKERS {
-            for hit in [0, 13, 29] {
-                let mut out = SharedArray::<f64, _>::zeros(None, (N_ROWS, 4)).unwrap();
-                let (times, start) = (SharedWord::new(), out.as_mut_ptr().expose_provenance());
-                let options = fork().workers(workers).block_rows(BLOCK_ROWS);
-                let report = options
-                    .transform_rows_into(&m, 4, &mut out, |row, out| {
-                        (0..2).for_each(|column| out[column] = row[column] * 3.0 + 0.1);
-                        (2..4).for_each(|column| out[column] = row[column] / 3.0);
-                        if row.index() == 14 && first_time(&times) {
-                            store_to(start + hit * 32 + 8);
-                            std::process::abort();
-                        }
-                    })
-                    .unwrap();
-                let bits: Vec<u64> = out.view().iter().map(|value| value.to_bits()).collect();
-                assert!(bits == right, "{workers} workers, a store into row {hit}: {report}");
-                assert_eq!(report.rerun_rows, BLOCK_ROWS + N_ROWS);
-            }
-        }
-    });
-}
-
-#[test]
-fn a_guarded_stray_store_names_address_segment_row_and_worker() {
-    isolated(|| {
-        let name = isolated::unique_name("stray");
-        let m = matrix(N_ROWS, 4);
-        let right = undisturbed(&m);
-        for (workers, hit, always) in
-            [(1, 0, false), (2, 13, false), (5, 29, false), (1, 29, true), (2, 0, true)]
-        {
-            let mut out = SharedArray::<f64, _>::zeros(name.as_str(), (N_ROWS, 4)).unwrap();
-            let (times, start) = (SharedWord::new(), out.as_mut_ptr().expose_provenance());
-            let address = start + hit * 32 + 8;
-            let options = fork().workers(workers).block_rows(BLOCK_ROWS).guard(true);
-            let outcome = options.transform_rows_into(&m, 4, &mut out, |row, out| {
-                (0..2).for_each(|column| out[column] = row[column] * 3.0 + 0.1);
-                (2..4).for_each(|column| out[column] = row[column] / 3.0);
-                if row.index() == 14 && (always || first_time(&times)) {
-                    store_to(address);
-                }
-            });
-            let segment = Some(format!("segment {name:?}"));
-            let expected = DeathCause::MemoryFault {
-                signal: libc::SIGSEGV,
-                address,
-                read_only_segment: segment,
-            };
-            match outcome {
-                Ok(report) => {
-                    let bits: Vec<u64> = out.view().iter().map(|value| value.to_bits()).collect();
-                    assert!(!always && bits == right, "a store into row {hit}: {report}");
-                    assert_eq!(report.deaths.len(), 1, "{report}");
-                    assert_eq!(
-                        (&report.deaths[0].cause, &report.deaths[0].rows),
-                        (&expected, &Some(12..18))
-                    );
-                    assert!(report.deaths[0].worker < workers);
-                }
-                Err(Error::PoisonedRows { rows, .. }) => {
-                    assert!(always);
-                    assert_eq!((rows.len(), rows[0].row, &rows[0].cause), (1, 14, &expected));
-                    assert!(rows[0].worker < workers);
-                    let told = rows[0].to_string();
-                    let parts = [format!("{address:#x}"), name.clone(), "row 14".to_owned()];
-                    assert!(parts.iter().all(|part| told.contains(part)), "{told}");
-                }
-                Err(other) => panic!("{other}"),
-            }
-        }
-    });
-}
-
-#[test]
-fn an_unguarded_call_in_whose_every_run_something_crashes_gives_no_result() {
-    isolated(|| {
-        setrlimit(Resource::RLIMIT_CORE, 0, 0).unwrap();
-        let m = matrix(N_ROWS, 4);
-        for runs_with_a_crash in 1..=3 {
-            // Another row in each run, so that none is to blame; what is done in such a run is
-            // worthless.
-            let (runs, crashes) = (SharedWord::new(), SharedWord::new());
-            let outcome =
-                transformed(&fork().workers(1).block_rows(BLOCK_ROWS), &m, |row, stage| {
-                    let run = runs.load(Ordering::Relaxed);
-                    if stage == Stage::After && row == N_ROWS - 1 {
-                        runs.store(run + 1, Ordering::Relaxed);
+                    Err(other) => {
+                        assert!(!survives && (0..N_ROWS).all(is_as_before), "{what}: {other}");
                     }
-                    let now = run < runs_with_a_crash && crashes.load(Ordering::Relaxed) == run;
-                    if stage == Stage::Within && now && row as u64 == 5 + 7 * run {
-                        crashes.store(run + 1, Ordering::Relaxed);
-                        std::process::abort();
-                    }
-                });
-            match outcome {
-                Ok((bits, report)) => {
-                    assert!(runs_with_a_crash < 3 && bits == undisturbed(&m), "{report}");
-                    let rerun = runs_with_a_crash * (BLOCK_ROWS + N_ROWS) as u64;
-                    let counted = (report.deaths.len() as u64, report.rerun_rows as u64);
-                    assert_eq!(counted, (runs_with_a_crash, rerun), "{report}");
                 }
-                Err(Error::UnguardedCrash { row, cause, runs, .. }) => {
-                    assert_eq!((runs_with_a_crash, row, runs), (3, Some(19), 3));
-                    assert_eq!(cause, DeathCause::Signalled(libc::SIGABRT));
-                }
-                Err(other) => panic!("{other}"),
             }
-        }
+        });
     });
 }
 
@@ -583,16 +354,8 @@ fn an_unguarded_call_in_whose_every_run_something_crashes_gives_no_result() {
 fn each_protection_is_seen_by_its_test() {
     isolated::each_fails_without(&[
         (
-            Failpoint::TrustAfterCrash,
-            name_of(a_stray_store_into_another_row_before_a_crash_is_in_no_result),
-        ),
-        (
             Failpoint::ConvictWithoutRunAlone,
-            name_of(a_row_that_always_crashes_is_the_only_one_that_a_call_goes_on_without),
-        ),
-        (
-            Failpoint::WritableOutputUnderGuard,
-            name_of(a_guarded_stray_store_names_address_segment_row_and_worker),
+            name_of(a_row_that_always_crashes_is_the_only_one_that_is_left_out),
         ),
         (Failpoint::WritableSegments, name_of(a_crash_that_happens_once_changes_no_bit)),
     ]);

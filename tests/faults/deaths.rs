@@ -10,7 +10,7 @@ use rowfork::{DeathCause, Error, fork};
 
 use crate::support::harmed::{self, first_time, harmed, matrix};
 use crate::support::isolated::{self, isolated, name_of};
-use crate::support::outside::{Harm, harmed_from_outside};
+use crate::support::outside::{Disturbance, disturbed_from_outside};
 use crate::support::shared::{SharedWord, raise};
 
 #[test]
@@ -51,39 +51,6 @@ fn a_worker_that_leaves_by_exit_has_not_finished() {
             let (sums, report) = harmed(&m, 2, exit_once).unwrap();
             assert_eq!(sums, expected);
             assert_eq!(report.deaths[0].cause, DeathCause::Exited(code));
-        }
-    });
-}
-
-#[test]
-fn a_row_that_always_kills_is_named_after_three_deaths_or_seven_that_may_come_from_outside() {
-    isolated(|| {
-        let m = matrix(100, 3);
-        let causes: [(fn(), DeathCause); 4] = [
-            (|| raise(Signal::SIGKILL), DeathCause::Signalled(9)),
-            (|| std::process::abort(), DeathCause::Signalled(6)),
-            (|| std::process::exit(0), DeathCause::Exited(0)),
-            (|| raise(Signal::SIGSEGV), DeathCause::Signalled(11)),
-        ];
-        for (harm, expected) in causes {
-            for workers in [1, 2, 5] {
-                match harmed(&m, workers, |row| {
-                    if row == 73 {
-                        harm();
-                    }
-                })
-                .unwrap_err()
-                {
-                    Error::PoisonedRows { rows, .. } => {
-                        assert_eq!(
-                            (rows.len(), rows[0].row, rows[0].attempts),
-                            (1, 73, if expected == DeathCause::Signalled(9) { 7 } else { 3 })
-                        );
-                        assert_eq!(rows[0].cause, expected);
-                    }
-                    other => panic!("{other:?}"),
-                }
-            }
         }
     });
 }
@@ -196,9 +163,11 @@ fn killing_random_workers_through_200_calls_changes_no_bit() {
     isolated(|| {
         let m = matrix(2000, 500);
         let expected = harmed(&m, 1, |_| {}).unwrap().0;
-        let harm =
-            Harm { pause: (Duration::from_millis(1), Duration::from_millis(4)), stop_one_in: 0 };
-        let (deaths, sent) = harmed_from_outside(harm, 1, || {
+        let harm = Disturbance {
+            pause: (Duration::from_millis(1), Duration::from_millis(4)),
+            stop_one_in: 0,
+        };
+        let (deaths, sent) = disturbed_from_outside(harm, 1, || {
             let mut deaths = 0;
             for round in 0..200 {
                 let (sums, report) = harmed(&m, 1 + round % 5, |_| {

@@ -9,14 +9,14 @@ use ndarray::{Ix1, Ix2};
 use rowfork::{Error, Report, RowMut, SharedArray, fork};
 
 use crate::support::isolated::isolated;
-use crate::support::outside::{Harm, Random, harmed_from_outside};
+use crate::support::outside::{Disturbance, Random, disturbed_from_outside};
 
 /// 4 MB; a row is 2 KiB, of which 16 are saved at a time.
 const N_ROWS: usize = 2000;
 const N_COLUMNS: usize = 256;
 
-const HARM: Harm =
-    Harm { pause: (Duration::from_micros(200), Duration::from_millis(3)), stop_one_in: 0 };
+const HARM: Disturbance =
+    Disturbance { pause: (Duration::from_micros(200), Duration::from_millis(3)), stop_one_in: 0 };
 
 fn old(row: usize, column: usize) -> f64 {
     (row * 31 + column * 7) as f64 * 0.1
@@ -63,7 +63,7 @@ fn an_update_whose_workers_are_killed_at_any_instant_is_as_if_undisturbed() {
         let mut m =
             SharedArray::from_shape_fn(None, (N_ROWS, N_COLUMNS), |(i, j)| old(i, j)).unwrap();
         let ((deaths, disturbed), sent) =
-            harmed_from_outside(HARM, u64::from(std::process::id()), || {
+            disturbed_from_outside(HARM, u64::from(std::process::id()), || {
                 let (mut deaths, mut disturbed) = (0, 0);
                 for round in 0..300 {
                     renew(&mut m);
@@ -93,37 +93,38 @@ fn an_update_that_fails_while_workers_are_killed_says_what_every_row_is() {
         let mut m =
             SharedArray::from_shape_fn(None, (N_ROWS, N_COLUMNS), |(i, j)| old(i, j)).unwrap();
         let mut random = Random(u64::from(std::process::id()) | 1);
-        let (interrupted, sent) = harmed_from_outside(HARM, u64::from(std::process::id()), || {
-            let mut interrupted = 0;
-            for round in 0..200 {
-                renew(&mut m);
-                let failing = [random.count(N_ROWS), random.count(N_ROWS)];
-                let lowest = failing[0].min(failing[1]);
-                let error = update(&mut m, round, |row| failing.contains(&row)).unwrap_err();
-                let what = format!("round {round}, rows {failing:?} fail: {error}");
-                let (source, updated) = match error {
-                    Error::UpdateInterrupted { cause: source, updated, torn, .. } => {
-                        assert!(torn.is_empty(), "{what}");
-                        interrupted += 1;
-                        (*source, updated)
-                    }
-                    plain => (plain, Vec::new()),
-                };
-                assert!(
-                    matches!(source, Error::KernelFailed { row, .. } if row == lowest),
-                    "{what}"
-                );
-                for row in 0..N_ROWS {
-                    let is_new = updated.iter().any(|rows| rows.contains(&row));
+        let (interrupted, sent) =
+            disturbed_from_outside(HARM, u64::from(std::process::id()), || {
+                let mut interrupted = 0;
+                for round in 0..200 {
+                    renew(&mut m);
+                    let failing = [random.count(N_ROWS), random.count(N_ROWS)];
+                    let lowest = failing[0].min(failing[1]);
+                    let error = update(&mut m, round, |row| failing.contains(&row)).unwrap_err();
+                    let what = format!("round {round}, rows {failing:?} fail: {error}");
+                    let (source, updated) = match error {
+                        Error::UpdateInterrupted { cause: source, updated, torn, .. } => {
+                            assert!(torn.is_empty(), "{what}");
+                            interrupted += 1;
+                            (*source, updated)
+                        }
+                        plain => (plain, Vec::new()),
+                    };
                     assert!(
-                        row_is(&m, row, is_new),
-                        "row {row} is not {}, {what}",
-                        if is_new { "new" } else { "old" }
+                        matches!(source, Error::KernelFailed { row, .. } if row == lowest),
+                        "{what}"
                     );
+                    for row in 0..N_ROWS {
+                        let is_new = updated.iter().any(|rows| rows.contains(&row));
+                        assert!(
+                            row_is(&m, row, is_new),
+                            "row {row} is not {}, {what}",
+                            if is_new { "new" } else { "old" }
+                        );
+                    }
                 }
-            }
-            interrupted
-        });
+                interrupted
+            });
         println!(
             "FIGURE {} kills sent, {interrupted} of 200 failed updates had touched rows",
             sent.kills

@@ -13,8 +13,10 @@ mod control_block;
 mod hosts;
 // Descriptors and processes run out.
 mod limits;
-// Every kind of crash at every place of a call.
+// Every kind of crash at every place of a call, on both executors.
 mod crash_table;
+// Stores into rows of others.
+mod stray_stores;
 // Rows that never end, deadlines and cancellation.
 mod hangs;
 // Rows that always fail, and calls that go on without them.

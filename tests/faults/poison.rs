@@ -12,15 +12,17 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use ndarray::{Array1, Axis, Ix1, Ix2};
-use nix::sys::signal::Signal;
 use rowfork::{
     Bool, DeathCause, Element, Error, FailedRow, FillValue, Fork, Policy, Report, Row, RowMut,
     SharedArray, fork,
 };
 
+use crate::support::harmed::{
+    self, ABORTS, EXITS_WITH_3, FAILS, KILLED, PANICS, SPINS, act_or_fail, name,
+};
 use crate::support::isolated::isolated;
-use crate::support::outside::{Harm, harmed_from_outside};
-use crate::support::shared::{SharedWord, raise};
+use crate::support::outside::{Disturbance, disturbed_from_outside};
+use crate::support::shared::SharedWord;
 
 const N_ROWS: usize = 150;
 const N_COLUMNS: usize = 3;
@@ -42,65 +44,28 @@ const OPERATIONS: [&str; 8] = [
     "fold_rows_array",
 ];
 
-/// What a row does to its worker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Poison {
-    Kill,
-    Exit,
-    Panic,
-    Err,
-    Abort,
-    Loop,
-}
-
 /// First and last row, two next to each other, one of each kind.
-const POISONED: [(usize, Poison); 6] = [
-    (0, Poison::Kill),
-    (7, Poison::Exit),
-    (8, Poison::Panic),
-    (20, Poison::Err),
-    (75, Poison::Abort),
-    (N_ROWS - 1, Poison::Loop),
-];
+const POISONED: [(usize, u64); 6] =
+    [(0, KILLED), (7, EXITS_WITH_3), (8, PANICS), (20, FAILS), (75, ABORTS), (N_ROWS - 1, SPINS)];
 
-impl Poison {
-    fn act(self, row: usize) -> Result<(), String> {
-        match self {
-            Self::Kill => raise(Signal::SIGKILL),
-            Self::Exit => std::process::exit(3),
-            Self::Panic => panic!("no sum for row {row}"),
-            Self::Err => return Err(format!("no data in row {row}")),
-            Self::Abort => std::process::abort(),
-            Self::Loop => loop {
-                std::hint::spin_loop();
-            },
+/// Whether `failed` is what is to be said of a row with this poison, found out with the default
+/// number of retries.
+fn explains(poison: u64, failed: &FailedRow) -> bool {
+    let row = failed.row;
+    let attempts = failed.attempts;
+    match (poison, &failed.cause) {
+        (KILLED, DeathCause::Signalled(9)) => (7..=12).contains(&attempts),
+        (EXITS_WITH_3, DeathCause::Exited(3)) | (ABORTS, DeathCause::Signalled(6)) => attempts == 3,
+        (PANICS, DeathCause::Panicked { message, location, .. }) => {
+            attempts == 1
+                && *message == format!("bad row {row}")
+                && location.starts_with(harmed::FILE)
         }
-        Ok(())
-    }
-
-    /// Whether `failed` is what is to be said of such a row, found out with the default number of
-    /// retries.
-    fn explains(self, failed: &FailedRow) -> bool {
-        let row = failed.row;
-        let attempts = failed.attempts;
-        match (self, &failed.cause) {
-            (Self::Kill, DeathCause::Signalled(9)) => (7..=12).contains(&attempts),
-            (Self::Exit, DeathCause::Exited(3)) | (Self::Abort, DeathCause::Signalled(6)) => {
-                attempts == 3
-            }
-            (Self::Panic, DeathCause::Panicked { message, location, .. }) => {
-                attempts == 1
-                    && *message == format!("no sum for row {row}")
-                    && location.starts_with(concat!(file!(), ":"))
-            }
-            (Self::Err, DeathCause::Failed { message, .. }) => {
-                attempts == 1 && *message == format!("no data in row {row}")
-            }
-            (Self::Loop, DeathCause::Stalled { limit, .. }) => {
-                attempts == 3 && *limit == STALL_LIMIT
-            }
-            _ => false,
+        (FAILS, DeathCause::Failed { message, .. }) => {
+            attempts == 1 && *message == format!("bad row {row}")
         }
+        (SPINS, DeathCause::Stalled { limit, .. }) => attempts == 3 && *limit == STALL_LIMIT,
+        _ => false,
     }
 }
 
@@ -301,9 +266,12 @@ fn bits(values: &[f64]) -> Vec<u64> {
     values.iter().map(|x| x.to_bits()).collect()
 }
 
-fn harm_of(poisoned: &[(usize, Poison)]) -> impl Fn(usize) -> Result<(), String> {
+fn harm_of(poisoned: &[(usize, u64)]) -> impl Fn(usize) -> Result<(), String> {
     move |row| {
-        poisoned.iter().find(|(at, _)| *at == row).map_or(Ok(()), |(_, poison)| poison.act(row))
+        poisoned
+            .iter()
+            .find(|(at, _)| *at == row)
+            .map_or(Ok(()), |(_, poison)| act_or_fail(*poison, row))
     }
 }
 
@@ -326,9 +294,9 @@ fn check_filled(
     operation: &str,
     m: &SharedArray<f64, Ix2>,
     came: &Came,
-    poisoned: &[(usize, Poison)],
+    poisoned: &[(usize, u64)],
     workers: usize,
-    explains: impl Fn(Poison, &FailedRow) -> bool,
+    explains: impl Fn(u64, &FailedRow) -> bool,
 ) {
     let Came { values, report } = came;
     let rows: Vec<usize> = poisoned.iter().map(|(row, _)| *row).collect();
@@ -338,7 +306,7 @@ fn check_filled(
         "{what}: {report}"
     );
     for (failed, (_, poison)) in report.failed_rows.iter().zip(poisoned) {
-        assert!(explains(*poison, failed), "{what}: {poison:?} is {failed:?}");
+        assert!(explains(*poison, failed), "{what}: {} is {failed:?}", name(*poison));
         assert!(failed.worker < workers, "{what}: {failed:?}");
     }
     assert_eq!(report.missing_rows, ranges(&rows), "{what}");
@@ -378,9 +346,9 @@ fn fill_everywhere(operations: &[&str]) {
                     );
                     let loops = workers == 2 && block_rows != Some(1);
                     let crash_ends = operation.starts_with("update") && !guard;
-                    let poisoned = POISONED.into_iter().filter(|(_, poison)| match poison {
-                        Poison::Loop => loops,
-                        Poison::Abort => !crash_ends,
+                    let poisoned = POISONED.into_iter().filter(|(_, poison)| match *poison {
+                        SPINS => loops,
+                        ABORTS => !crash_ends,
                         _ => true,
                     });
                     let poisoned: Vec<_> = poisoned.collect();
@@ -391,7 +359,7 @@ fn fill_everywhere(operations: &[&str]) {
                     let came =
                         run(operation, &options, &m, block_rows.is_some(), &harm_of(&poisoned));
                     let came = came.unwrap_or_else(|error| panic!("{what}: {error}"));
-                    check_filled(&what, operation, &m, &came, &poisoned, workers, Poison::explains);
+                    check_filled(&what, operation, &m, &came, &poisoned, workers, explains);
                 }
             }
         }
@@ -540,7 +508,7 @@ fn where_a_call_is_to_fail_it_names_one_poisoned_row() {
             for (guard, workers) in [(false, 1), (true, 2), (false, 5)] {
                 let what = format!("{operation}, {workers} workers, guard {guard}");
                 let options = fork().workers(workers).guard(guard).block_rows(10);
-                for poison in [Poison::Kill, Poison::Exit, Poison::Abort] {
+                for poison in [KILLED, EXITS_WITH_3, ABORTS] {
                     let poisoned = [(31, poison), (140, poison)];
                     let error = source(
                         run(operation, &options, &m, true, &harm_of(&poisoned))
@@ -553,10 +521,14 @@ fn where_a_call_is_to_fail_it_names_one_poisoned_row() {
                                 rows.len() == 1 && [31, 140].contains(&rows[0].row),
                                 "{what}: {rows:?}"
                             );
-                            assert!(poison.explains(&rows[0]), "{what}: {poison:?} is {rows:?}");
+                            assert!(
+                                explains(poison, &rows[0]),
+                                "{what}: {} is {rows:?}",
+                                name(poison)
+                            );
                         }
                         Error::UnguardedCrash { row, runs: 1, .. }
-                            if poison == Poison::Abort && !guard =>
+                            if poison == ABORTS && !guard =>
                         {
                             assert!(
                                 operation.starts_with("update")
@@ -564,27 +536,27 @@ fn where_a_call_is_to_fail_it_names_one_poisoned_row() {
                                 "{what}"
                             );
                         }
-                        other => panic!("{what}, {poison:?}: {other}"),
+                        other => panic!("{what}, {}: {other}", name(poison)),
                     }
                 }
                 // By whole blocks, only blocks of one row name it.
                 let options =
                     if operation == "map_blocks" { options.block_rows(1) } else { options };
-                let failing = [(31, Poison::Err), (90, Poison::Panic), (140, Poison::Err)];
+                let failing = [(31, FAILS), (90, PANICS), (140, FAILS)];
                 match source(
                     run(operation, &options, &m, false, &harm_of(&failing)).map(drop).unwrap_err(),
                 ) {
                     Error::KernelFailed { row: 31, message, .. } => {
-                        assert_eq!(message, "no data in row 31", "{what}");
+                        assert_eq!(message, "bad row 31", "{what}");
                     }
                     other => panic!("{what}: {other}"),
                 }
-                let failing = [(31, Poison::Panic), (90, Poison::Err)];
+                let failing = [(31, PANICS), (90, FAILS)];
                 match source(
                     run(operation, &options, &m, false, &harm_of(&failing)).map(drop).unwrap_err(),
                 ) {
                     Error::KernelPanicked { row: 31, message, .. } => {
-                        assert_eq!(message, "no sum for row 31", "{what}");
+                        assert_eq!(message, "bad row 31", "{what}");
                     }
                     other => panic!("{what}: {other}"),
                 }
@@ -616,7 +588,7 @@ fn the_number_of_retries_is_that_asked_for() {
                 for workers in [1, 5] {
                     let what = format!("{operation}, {workers} workers, {retries} retries");
                     for (poison, attempts) in
-                        [(Poison::Exit, attempts), (Poison::Kill, attempts_in_doubt)]
+                        [(EXITS_WITH_3, attempts), (KILLED, attempts_in_doubt)]
                     {
                         let poisoned = [(77, poison)];
                         let options = filling(workers, true, Some(10)).retries(retries);
@@ -627,7 +599,7 @@ fn the_number_of_retries_is_that_asked_for() {
                             (attempts..=attempts + 5).contains(&failed.attempts)
                         };
                         check_filled(&what, operation, &m, &came, &poisoned, workers, explains);
-                        if poison == Poison::Exit {
+                        if poison == EXITS_WITH_3 {
                             assert_eq!(came.report.failed_rows[0].attempts, attempts, "{what}");
                         }
                     }
@@ -678,7 +650,7 @@ fn a_value_that_the_output_cannot_hold_is_refused_before_anything_is_forked() {
 fn more_than_1024_poisoned_rows_end_the_call_with_their_table_in_bounded_time() {
     isolated(|| {
         let m = matrix(3000);
-        for (poison, retries) in [(Poison::Err, 2), (Poison::Panic, 2), (Poison::Exit, 0)] {
+        for (poison, retries) in [(FAILS, 2), (PANICS, 2), (EXITS_WITH_3, 0)] {
             let cuts = [
                 ("map_rows", None),
                 ("map_rows", Some(3000)),
@@ -686,9 +658,11 @@ fn more_than_1024_poisoned_rows_end_the_call_with_their_table_in_bounded_time() 
                 ("fold_rows", None),
             ];
             for (operation, block_rows) in cuts {
-                let what = format!("{poison:?} in {operation}, block_rows {block_rows:?}");
+                let what = format!("{} in {operation}, block_rows {block_rows:?}", name(poison));
                 let bad_rows = |n: usize| {
-                    move |row| if row % 2 == 1 && row < 2 * n { poison.act(row) } else { Ok(()) }
+                    move |row| {
+                        if row % 2 == 1 && row < 2 * n { act_or_fail(poison, row) } else { Ok(()) }
+                    }
                 };
                 let options = filling(2, false, block_rows).retries(retries);
                 let began = Instant::now();
@@ -726,7 +700,7 @@ fn more_than_1024_poisoned_rows_end_the_call_with_their_table_in_bounded_time() 
 fn where_every_row_is_poisoned_all_are_missing_in_bounded_time() {
     isolated(|| {
         let m = matrix(100);
-        let poisoned: Vec<_> = (0..100).map(|row| (row, Poison::Kill)).collect();
+        let poisoned: Vec<_> = (0..100).map(|row| (row, KILLED)).collect();
         for operation in OPERATIONS {
             for (workers, block_rows) in [(1, None), (2, Some(100)), (16, Some(1))] {
                 let what = format!("{operation}, {workers} workers, block_rows {block_rows:?}");
@@ -739,7 +713,7 @@ fn where_every_row_is_poisoned_all_are_missing_in_bounded_time() {
                     &harm_of(&poisoned),
                 );
                 let came = came.unwrap_or_else(|error| panic!("{what}: {error}"));
-                check_filled(&what, operation, &m, &came, &poisoned, workers, Poison::explains);
+                check_filled(&what, operation, &m, &came, &poisoned, workers, explains);
                 assert!(began.elapsed() < Duration::from_secs(20), "{what}: {:?}", began.elapsed());
                 let deaths = came.report.deaths.len();
                 assert!(deaths <= 100 * 12 + 200, "{what}: {deaths} deaths");
@@ -754,17 +728,17 @@ fn a_matrix_of_one_poisoned_row_or_of_none_is_as_it_should_be() {
         for operation in OPERATIONS {
             for guard in [false, true] {
                 let what = format!("{operation}, guard {guard}");
-                for poison in [Poison::Kill, Poison::Err] {
+                for poison in [KILLED, FAILS] {
                     let (m, poisoned) = (matrix(1), [(0, poison)]);
                     let came =
                         run(operation, &filling(2, guard, None), &m, false, &harm_of(&poisoned))
                             .unwrap();
-                    check_filled(&what, operation, &m, &came, &poisoned, 2, Poison::explains);
+                    check_filled(&what, operation, &m, &came, &poisoned, 2, explains);
                 }
                 let m = matrix(0);
                 let came =
                     run(operation, &filling(2, guard, None), &m, true, &harm_of(&[])).unwrap();
-                check_filled(&what, operation, &m, &came, &[], 2, Poison::explains);
+                check_filled(&what, operation, &m, &came, &[], 2, explains);
             }
         }
     });
@@ -774,9 +748,11 @@ fn a_matrix_of_one_poisoned_row_or_of_none_is_as_it_should_be() {
 fn random_kills_from_outside_convict_nobody() {
     isolated(|| {
         let m = matrix(30);
-        let harm =
-            Harm { pause: (Duration::from_millis(5), Duration::from_millis(20)), stop_one_in: 0 };
-        let (deaths, sent) = harmed_from_outside(harm, u64::from(std::process::id()), || {
+        let harm = Disturbance {
+            pause: (Duration::from_millis(5), Duration::from_millis(20)),
+            stop_one_in: 0,
+        };
+        let (deaths, sent) = disturbed_from_outside(harm, u64::from(std::process::id()), || {
             let mut deaths = 0;
             for round in 0..4 {
                 for operation in OPERATIONS {

@@ -6,9 +6,11 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use rowfork::{DeathCause, Error, fork};
 
-use crate::support::harmed::{first_time, harmed, matrix};
+use crate::support::harmed::{
+    KILLED, NO_HARM, SPINS, bits, count_anew, first_time, harmed, matrix,
+};
 use crate::support::isolated::{self, isolated};
-use crate::support::pooled::{self, KILLED, NO_HARM, count_anew, end, pool_of, until, workers_of};
+use crate::support::pooled::{end, pool_of, until, workers_of};
 use crate::support::shared::{self, SharedWord, raise};
 use crate::transformed;
 
@@ -164,7 +166,7 @@ fn workers_that_would_run_for_ever_are_killed_when_the_call_fails() {
 fn a_pool_survives_its_workers_and_says_when_it_is_broken() {
     isolated(|| {
         let m = matrix(100, 4);
-        let right = pooled::bits(&transformed!(fork().workers(1), &m, NO_HARM).unwrap());
+        let right = bits(&transformed!(fork().workers(1), &m, NO_HARM).unwrap());
         wherever_pidfds_are_refused(|place| {
             let pool = pool_of(2).build().unwrap();
             let zygote = pool.stats().zygote_pid;
@@ -175,7 +177,7 @@ fn a_pool_survives_its_workers_and_says_when_it_is_broken() {
                 // Those who were killed while idle are told, too.
                 let deaths =
                     out.report().deaths.iter().filter(|death| death.rows.is_some()).count();
-                assert!(pooled::bits(&out) == right && deaths == 1, "{place}: {}", out.report());
+                assert!(bits(&out) == right && deaths == 1, "{place}: {}", out.report());
                 workers_of(zygote).into_iter().for_each(end);
                 until(Duration::from_secs(1), place, || workers_of(zygote).len() == 2);
             }
@@ -184,7 +186,7 @@ fn a_pool_survives_its_workers_and_says_when_it_is_broken() {
             let late = transformed!(
                 pool.call().deadline(Duration::from_millis(100)),
                 &m,
-                [pooled::SPINS, 5, 0, 1]
+                [SPINS, 5, 0, 1]
             );
             assert!(matches!(late.map(drop), Err(Error::DeadlineExceeded { .. })), "{place}");
             end(zygote);
@@ -193,7 +195,7 @@ fn a_pool_survives_its_workers_and_says_when_it_is_broken() {
             assert!(matches!(broken, Err(Error::PoolBroken { .. })), "{place}: {broken:?}");
             drop(pool);
             let pool = pool_of(2).build().unwrap();
-            assert!(pooled::bits(&transformed!(pool, &m, NO_HARM).unwrap()) == right, "{place}");
+            assert!(bits(&transformed!(pool, &m, NO_HARM).unwrap()) == right, "{place}");
             assert!(began.elapsed() < Duration::from_secs(2), "{place}: {:?}", began.elapsed());
         });
     });

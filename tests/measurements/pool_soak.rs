@@ -14,11 +14,11 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use rowfork::{Policy, Pool, SharedArray, fork, param};
 
-use crate::support::harmed::matrix;
+use crate::support::harmed::{self, DAWDLES, NO_HARM, bits, matrix};
 use crate::support::holdings::Holdings;
 use crate::support::isolated::{isolated, unique_name};
 use crate::support::outside::Random;
-use crate::support::pooled::{self, DAWDLES, NO_HARM, bits, end, pool_of, until, workers_of};
+use crate::support::pooled::{end, pool_of, until, workers_of};
 use crate::transformed;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -153,7 +153,7 @@ fn chaos(calls: usize, seed: u64) {
                         (&m, param(harm)),
                         0.0,
                         |sum, (row, harm)| {
-                            pooled::harm(harm, row.index(), 0);
+                            harmed::harm(harm, row.index(), 0);
                             *sum += row.sum();
                         },
                         |sum, other| *sum += other,
@@ -166,7 +166,7 @@ fn chaos(calls: usize, seed: u64) {
                 _ => {
                     let mut own = SharedArray::copy_from(None, &m.view()).unwrap();
                     let updated = call.update_rows_with(&mut own, param(harm), |row, harm| {
-                        pooled::harm(harm, row.index(), 0);
+                        harmed::harm(harm, row.index(), 0);
                         *row *= 3.0;
                     });
                     match updated {

@@ -12,12 +12,12 @@ use nix::unistd::Pid;
 use rowfork::failpoints::{self, Failpoint};
 use rowfork::{Error, SharedArray, fork, segment};
 
-use crate::support::harmed::matrix;
+use crate::support::harmed::{
+    self, DAWDLES, Harm, KILLED, NO_HARM, SPINS, WHERE, bits, count_anew, matrix,
+};
 use crate::support::isolated::{self, is_running, isolated, name_of, processes, unique_name};
 use crate::support::outside::Random;
-use crate::support::pooled::{
-    self, DAWDLES, KILLED, NO_HARM, SPINS, WHERE, bits, end, pool_of, until, workers_of,
-};
+use crate::support::pooled::{end, pool_of, until, workers_of};
 use crate::support::{self, Holder, Names, player, say, shm};
 use crate::transformed;
 
@@ -183,7 +183,7 @@ fn a_busy_pool_whose_zygote_is_killed_says_so_and_touches_the_output_no_more() {
                     Instant::now()
                 });
                 let outcome = pool.map_rows_into((&m, param_of(round)), &mut out, |(row, harm)| {
-                    pooled::harm(harm, row.index(), 0);
+                    harmed::harm(harm, row.index(), 0);
                     row.sum()
                 });
                 let ended = Instant::now();
@@ -218,7 +218,7 @@ fn a_zygote_that_is_killed_during_an_update_leaves_an_account_of_the_rows() {
             });
             let rows = (rowfork::param([SPINS, 77, 0, 1]), &before);
             pool.call().block_rows(10).update_rows_with(&mut array, rows, |row, (harm, _)| {
-                pooled::harm(harm, row.index(), 0);
+                harmed::harm(harm, row.index(), 0);
                 row[0] += 1.0;
             })
         });
@@ -300,7 +300,7 @@ fn an_init_function_that_panics_is_told_when_the_pool_is_made_or_at_each_call() 
         }
         // Those that come later find nothing any more.
         let m = matrix(100, 4);
-        let init = || assert!(pooled::TIMES.fetch_add(1, Ordering::AcqRel) < 2, "no model");
+        let init = || assert!(harmed::TIMES.fetch_add(1, Ordering::AcqRel) < 2, "no model");
         let pool = pool_of(2).init(init).build().unwrap();
         transformed!(pool, &m, NO_HARM).unwrap();
         for _ in 0..3 {
@@ -404,7 +404,7 @@ fn pools_and_forking_calls_live_side_by_side() {
         let one = pool_of(2).build().unwrap();
         let two = pool_of(3).build().unwrap();
         for round in 0..30 {
-            pooled::count_anew();
+            count_anew();
             let harm = if round % 5 == 0 { [KILLED, 33, 1, 1] } else { NO_HARM };
             assert!(bits(&transformed!(one, &m, harm).unwrap()) == right, "one, round {round}");
             assert!(
@@ -448,7 +448,7 @@ fn a_volatile_name_of_a_living_caller_outlives_its_pools() {
 }
 
 /// Some 20 us a row.
-fn param_of(round: u64) -> rowfork::Param<pooled::Harm> {
+fn param_of(round: u64) -> rowfork::Param<Harm> {
     rowfork::param([DAWDLES, round, 0, 20])
 }
 

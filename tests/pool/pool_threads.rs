@@ -20,12 +20,11 @@ use rowfork::{
     CancelToken, DeathCause, EarlyEnd, Error, Policy, Pool, Row, SharedArray, fork, param,
 };
 
-use crate::support::harmed::matrix;
-use crate::support::isolated::isolated;
-use crate::support::pooled::{
-    DAWDLES, KILLED, NO_HARM, SPINS, TIMES, WHERE, bits, count_anew, end, pool_of, until,
-    workers_of,
+use crate::support::harmed::{
+    DAWDLES, KILLED, NO_HARM, SPINS, TIMES, WHERE, bits, count_anew, matrix,
 };
+use crate::support::isolated::isolated;
+use crate::support::pooled::{end, pool_of, until, workers_of};
 use crate::support::shared;
 use crate::transformed;
 

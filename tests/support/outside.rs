@@ -1,4 +1,4 @@
-//! Harm to this process's workers from outside: signals from another thread, at random.
+//! Disturbance to this process's workers from outside: signals from another thread, at random.
 #![allow(dead_code, reason = "each test binary uses a part")]
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -41,7 +41,7 @@ pub(crate) struct Sent {
 
 /// How often something is sent, and what.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Harm {
+pub(crate) struct Disturbance {
     /// The pause between two signals lies between these.
     pub(crate) pause: (Duration, Duration),
     /// One signal in so many is a SIGSTOP; 0 for none.
@@ -50,12 +50,16 @@ pub(crate) struct Harm {
 
 /// Sends signals to random children of this process until `over`. Most who are stopped go on within
 /// 20 ms, one in eight does not.
-pub(crate) fn harm_children_until(over: &AtomicBool, harm: Harm, seed: u64) -> Sent {
+pub(crate) fn disturb_children_until(
+    over: &AtomicBool,
+    disturbance: Disturbance,
+    seed: u64,
+) -> Sent {
     let mut random = Random(seed | 1);
     let mut sent = Sent::default();
     let mut stopped: Vec<(i32, Instant)> = Vec::new();
     while !over.load(Ordering::Relaxed) {
-        let (least, most) = harm.pause;
+        let (least, most) = disturbance.pause;
         let spread = u64::try_from(most.saturating_sub(least).as_micros()).unwrap().max(1);
         std::thread::sleep(least + Duration::from_micros(random.below(spread)));
         stopped.retain(|&(pid, until)| {
@@ -68,7 +72,7 @@ pub(crate) fn harm_children_until(over: &AtomicBool, harm: Harm, seed: u64) -> S
             continue;
         }
         let victim = random.pick(&children);
-        if harm.stop_one_in > 0 && random.one_in(harm.stop_one_in) {
+        if disturbance.stop_one_in > 0 && random.one_in(disturbance.stop_one_in) {
             sent.stops += usize::from(signal_own_child(victim, Signal::STOP));
             if !random.one_in(8) {
                 stopped.push((victim, Instant::now() + Duration::from_millis(random.below(20))));
@@ -81,10 +85,14 @@ pub(crate) fn harm_children_until(over: &AtomicBool, harm: Harm, seed: u64) -> S
 }
 
 /// Runs `work` while somebody sends signals to the workers.
-pub(crate) fn harmed_from_outside<T>(harm: Harm, seed: u64, work: impl FnOnce() -> T) -> (T, Sent) {
+pub(crate) fn disturbed_from_outside<T>(
+    disturbance: Disturbance,
+    seed: u64,
+    work: impl FnOnce() -> T,
+) -> (T, Sent) {
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        let thread = scope.spawn(|| harm_children_until(&over, harm, seed));
+        let thread = scope.spawn(|| disturb_children_until(&over, disturbance, seed));
         // Or a failure in `work` would wait for the thread for ever.
         let end = SetOnDrop(&over);
         let value = work();

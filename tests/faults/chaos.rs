@@ -523,7 +523,7 @@ fn from_environment(variable: &str) -> Option<u64> {
 }
 
 #[test]
-fn a_thousand_calls_under_random_kills_stops_and_limits_have_no_wrong_bit() {
+fn a_thousand_calls_under_kills_stops_and_limits_are_right() {
     isolated_without_others(|| {
         let rounds = from_environment("ROWFORK_TEST_ROUNDS").unwrap_or(1000);
         let seed =

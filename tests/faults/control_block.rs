@@ -11,7 +11,7 @@ use crate::support::isolated::{self, isolated, name_of};
 use crate::support::shared::{SharedWord, raise};
 
 #[test]
-fn scribbling_over_the_control_block_is_survived_once_and_then_named() {
+fn an_overwritten_control_block_is_survived_once_and_then_named() {
     isolated(|| {
         let m = matrix(100, 3);
         let expected = harmed(&m, 1, |_| {}).unwrap().0;
@@ -142,7 +142,7 @@ fn a_stray_word_in_the_table_of_pieces_changes_no_bit() {
 }
 
 #[test]
-fn a_message_about_a_row_that_its_worker_did_not_hold_is_not_believed() {
+fn a_message_about_a_row_that_was_not_held_is_not_believed() {
     isolated(|| {
         let m = matrix(100, 3);
         let values =
@@ -171,7 +171,7 @@ fn a_message_about_a_row_that_its_worker_did_not_hold_is_not_believed() {
 fn each_protection_is_seen_by_its_test() {
     isolated::each_fails_without(&[(
         Failpoint::BelieveAnyMessage,
-        name_of(a_message_about_a_row_that_its_worker_did_not_hold_is_not_believed),
+        name_of(a_message_about_a_row_that_was_not_held_is_not_believed),
     )]);
 }
 

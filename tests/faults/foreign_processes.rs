@@ -137,7 +137,7 @@ fn call(role: Role, options: &Fork<'_>, name: &str, harm: &dyn Fn(usize)) -> row
 }
 
 #[test]
-fn whoever_cuts_an_array_of_a_call_is_told_on_and_kills_nobody_but_workers() {
+fn an_array_cut_by_others_is_named_and_kills_only_workers() {
     isolated(|| {
         let name = unique_name("cut");
         let mut n_calls = 0;

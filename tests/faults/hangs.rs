@@ -163,7 +163,7 @@ fn a_deadline_ends_a_call_whatever_its_kernel_does() {
 }
 
 #[test]
-fn a_call_with_a_deadline_and_a_fill_has_the_rows_that_were_done() {
+fn a_deadline_with_a_fill_leaves_the_rows_that_were_done() {
     isolated(|| {
         for (what, hang) in HANGS {
             let began = Instant::now();
@@ -184,7 +184,7 @@ fn a_call_with_a_deadline_and_a_fill_has_the_rows_that_were_done() {
 }
 
 #[test]
-fn workers_that_are_stopped_from_outside_do_not_hold_up_a_deadline() {
+fn workers_stopped_from_outside_do_not_hold_up_a_deadline() {
     isolated(|| {
         let worker = SharedWord::new();
         let (outcome, _) = disturbed_after(
@@ -265,7 +265,7 @@ fn a_row_that_never_ends_is_the_one_that_the_error_names() {
 }
 
 #[test]
-fn a_worker_that_somebody_has_stopped_is_replaced_and_blames_no_row() {
+fn a_worker_stopped_by_others_is_replaced_and_blames_no_row() {
     isolated(|| {
         for policy in [Policy::Fail, Policy::fill(-1.0)] {
             let times = SharedWord::new();
@@ -381,7 +381,7 @@ fn a_row_that_never_ends_is_left_out_of_a_fold() {
 }
 
 #[test]
-fn a_row_that_never_ends_while_it_is_updated_is_as_it_was_or_filled() {
+fn a_row_whose_update_never_ends_is_as_it_was_or_filled() {
     isolated(|| {
         for guard in [false, true] {
             for policy in [Policy::Fail, Policy::fill(-1.0)] {
@@ -462,7 +462,7 @@ fn an_update_that_a_deadline_ends_names_the_rows_that_are_new() {
 }
 
 #[test]
-fn a_worker_that_hangs_at_its_start_is_replaced_and_costs_two_seconds() {
+fn a_worker_that_hangs_at_its_start_is_replaced_in_two_seconds() {
     isolated(|| {
         failpoints::throw(Failpoint::FirstWorkerHangsAtStart);
         let out = doubled(&fork().workers(1), |_| ()).unwrap();
@@ -515,7 +515,7 @@ fn a_worker_that_does_not_die_is_an_error_that_names_it() {
 }
 
 #[test]
-fn a_worker_that_outlives_a_deadline_and_sigkill_is_an_error_that_names_it() {
+fn a_worker_that_outlives_deadline_and_sigkill_is_named() {
     isolated(|| {
         failpoints::throw(Failpoint::UnkillableWorkers);
         let began = Instant::now();
@@ -537,7 +537,7 @@ fn a_worker_that_outlives_a_deadline_and_sigkill_is_an_error_that_names_it() {
 }
 
 #[test]
-fn of_the_rows_that_a_worker_may_still_write_to_nothing_is_promised() {
+fn nothing_is_promised_of_rows_that_a_worker_may_still_write_to() {
     isolated(|| {
         for deadline in [false, true] {
             let mut m = matrix(N_ROWS, 4);
@@ -760,7 +760,7 @@ fn each_protection_is_seen_by_its_test() {
         (Failpoint::NoStallDetection, name_of(a_row_that_never_ends_is_left_out_of_a_fold)),
         (
             Failpoint::NoStartLimit,
-            name_of(a_worker_that_hangs_at_its_start_is_replaced_and_costs_two_seconds),
+            name_of(a_worker_that_hangs_at_its_start_is_replaced_in_two_seconds),
         ),
         (
             Failpoint::CountPauseOfCaller,
@@ -768,16 +768,13 @@ fn each_protection_is_seen_by_its_test() {
         ),
         (
             Failpoint::BlameRowOfStoppedWorker,
-            name_of(a_worker_that_somebody_has_stopped_is_replaced_and_blames_no_row),
+            name_of(a_worker_stopped_by_others_is_replaced_and_blames_no_row),
         ),
         (
             Failpoint::ConvictWithoutRunAlone,
             name_of(a_block_that_never_ends_is_halved_until_its_row_is_found),
         ),
-        (
-            Failpoint::RestoreNothing,
-            name_of(a_row_that_never_ends_while_it_is_updated_is_as_it_was_or_filled),
-        ),
+        (Failpoint::RestoreNothing, name_of(a_row_whose_update_never_ends_is_as_it_was_or_filled)),
     ]);
 }
 

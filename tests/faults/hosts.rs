@@ -15,7 +15,7 @@ use crate::support::outside::Random;
 use crate::support::shared::{SharedWord, ignore_sigchld, raise};
 
 #[test]
-fn a_worker_has_the_default_signals_but_for_those_of_the_terminal() {
+fn a_worker_has_default_signals_but_for_those_of_the_terminal() {
     isolated(|| {
         extern "C" fn nothing(_: libc::c_int) {}
         let handler =
@@ -74,7 +74,7 @@ fn signals_that_interrupt_the_calling_thread_have_no_effect() {
 }
 
 #[test]
-fn a_signal_to_the_whole_group_runs_no_handler_of_the_hosts_in_a_worker() {
+fn a_signal_to_the_group_runs_no_host_handler_in_a_worker() {
     isolated(|| {
         static HOME: AtomicUsize = AtomicUsize::new(0);
         static STRANGERS: std::sync::OnceLock<SharedWord> = std::sync::OnceLock::new();
@@ -163,7 +163,7 @@ fn a_host_that_ignores_sigchld_learns_what_happened_every_time() {
 }
 
 #[test]
-fn a_stranger_that_got_the_pid_of_a_dead_worker_is_not_signalled() {
+fn a_stranger_with_the_pid_of_a_dead_worker_is_not_signalled() {
     isolated(|| {
         let Some(decoy) = decoy_with_a_dead_workers_pid() else { return };
         assert!(is_running(decoy), "the decoy was killed");
@@ -189,7 +189,7 @@ fn a_worker_whose_caller_dies_before_it_is_tied_to_it_ends() {
 }
 
 #[test]
-fn a_caller_killed_at_any_instant_leaves_no_worker_and_no_volatile_name() {
+fn a_caller_killed_at_any_time_leaves_no_worker_or_volatile_name() {
     isolated(|| {
         let tag = format!("{VICTIM}={}", std::process::id());
         let mut random = Random(std::process::id().into());
@@ -234,11 +234,11 @@ fn each_protection_is_seen_by_its_test() {
     isolated::each_fails_without(&[
         (
             Failpoint::KeepSignalHandlers,
-            name_of(a_worker_has_the_default_signals_but_for_those_of_the_terminal),
+            name_of(a_worker_has_default_signals_but_for_those_of_the_terminal),
         ),
         (
             Failpoint::SignalsDuringFork,
-            name_of(a_signal_to_the_whole_group_runs_no_handler_of_the_hosts_in_a_worker),
+            name_of(a_signal_to_the_group_runs_no_host_handler_in_a_worker),
         ),
         (
             Failpoint::WorkersOutliveCaller,

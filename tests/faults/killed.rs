@@ -88,7 +88,7 @@ fn the_first_name_of_a_program_sweeps_up_after_killed_ones() {
 }
 
 #[test]
-fn a_killed_programs_published_name_does_not_block_its_next_start() {
+fn a_killed_programs_name_does_not_block_its_next_start() {
     alone("first-name-is-published");
 }
 

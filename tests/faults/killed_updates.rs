@@ -58,7 +58,7 @@ fn row_is(m: &SharedArray<f64, Ix2>, row: usize, is_new: bool) -> bool {
 }
 
 #[test]
-fn an_update_whose_workers_are_killed_at_any_instant_is_as_if_undisturbed() {
+fn an_update_whose_workers_are_killed_is_as_if_undisturbed() {
     isolated(|| {
         let mut m =
             SharedArray::from_shape_fn(None, (N_ROWS, N_COLUMNS), |(i, j)| old(i, j)).unwrap();
@@ -88,7 +88,7 @@ fn an_update_whose_workers_are_killed_at_any_instant_is_as_if_undisturbed() {
 }
 
 #[test]
-fn an_update_that_fails_while_workers_are_killed_says_what_every_row_is() {
+fn an_update_that_fails_among_kills_says_what_every_row_is() {
     isolated(|| {
         let mut m =
             SharedArray::from_shape_fn(None, (N_ROWS, N_COLUMNS), |(i, j)| old(i, j)).unwrap();

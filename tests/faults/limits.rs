@@ -58,7 +58,7 @@ fn running_out_of_descriptors_is_a_typed_error() {
 }
 
 #[test]
-fn a_limit_on_processes_costs_workers_and_is_an_error_only_where_none_is_left() {
+fn a_process_limit_costs_workers_and_is_an_error_only_at_none() {
     isolated(|| {
         if !nix::unistd::geteuid().is_root() {
             println!("SKIPPED: only root can become a user who has no other process");

@@ -187,21 +187,21 @@ fn plays_to_its_end(role: &str, word: &str, kills: u64) {
 }
 
 #[test]
-fn a_worker_killed_for_want_of_memory_costs_its_block_even_where_the_caller_is_larger() {
+fn an_oom_kill_costs_a_block_even_where_the_caller_is_larger() {
     isolated(|| {
         plays_to_its_end("once", "one worker was killed", 1);
     });
 }
 
 #[test]
-fn an_output_file_in_memory_that_is_too_large_is_an_error_and_no_kill() {
+fn too_large_an_output_file_in_memory_is_an_error_and_no_kill() {
     isolated(|| {
         plays_to_its_end("draft", "the limit is named", 0);
     });
 }
 
 #[test]
-fn a_row_that_always_takes_too_much_memory_is_named_by_a_caller_that_lives() {
+fn a_row_that_takes_too_much_memory_is_named_by_a_live_caller() {
     isolated(|| {
         plays_to_its_end("always", "the row is named", 8); // one in company, seven alone
     });

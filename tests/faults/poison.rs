@@ -408,7 +408,7 @@ fn does_not_fit<T: Element + PartialEq + std::fmt::Debug>(fill: impl Into<FillVa
 }
 
 #[test]
-fn poisoned_rows_cost_themselves_alone_in_every_operation_that_maps() {
+fn poisoned_rows_cost_themselves_alone_in_every_map() {
     isolated(|| {
         fill_everywhere(&OPERATIONS[..4]);
     });
@@ -429,7 +429,7 @@ fn poisoned_rows_cost_themselves_alone_in_every_fold() {
 }
 
 #[test]
-fn rows_of_integers_whose_sum_does_not_fit_cost_themselves_alone() {
+fn rows_whose_integer_sum_does_not_fit_cost_themselves_alone() {
     isolated(|| {
         let bad = [0, 7, 8, 75, N_ROWS - 1];
         let m = SharedArray::<i64, _>::from_shape_fn(None, (N_ROWS, 3), |(i, j)| {
@@ -483,7 +483,7 @@ fn rows_of_integers_whose_sum_does_not_fit_cost_themselves_alone() {
 }
 
 #[test]
-fn a_thousand_sums_that_do_not_fit_in_long_blocks_are_a_thousand_rows() {
+fn a_thousand_misfit_sums_in_long_blocks_are_a_thousand_rows() {
     isolated(|| {
         let element = |row: usize| if row % 200 == 77 { i64::MAX } else { 1 };
         let m =
@@ -566,7 +566,7 @@ fn where_a_call_is_to_fail_it_names_one_poisoned_row() {
 }
 
 #[test]
-fn an_update_in_place_without_guard_is_ended_by_a_crash_also_where_it_would_fill() {
+fn a_crash_ends_an_unguarded_update_also_where_it_would_fill() {
     isolated(|| {
         let m = matrix(N_ROWS);
         let error =
@@ -631,7 +631,7 @@ fn a_value_of_every_type_fills() {
 }
 
 #[test]
-fn a_value_that_the_output_cannot_hold_is_refused_before_anything_is_forked() {
+fn a_value_unfit_for_the_output_is_refused_before_any_fork() {
     isolated(|| {
         does_not_fit(-1, 1u8);
         does_not_fit(256, 1u8);
@@ -647,7 +647,7 @@ fn a_value_that_the_output_cannot_hold_is_refused_before_anything_is_forked() {
 }
 
 #[test]
-fn more_than_1024_poisoned_rows_end_the_call_with_their_table_in_bounded_time() {
+fn more_than_1024_poisoned_rows_end_the_call_in_bounded_time() {
     isolated(|| {
         let m = matrix(3000);
         for (poison, retries) in [(FAILS, 2), (PANICS, 2), (EXITS_WITH_3, 0)] {

@@ -395,7 +395,7 @@ fn calls_go_on_rightly_after_ctrl_z_and_fg() {
 }
 
 #[test]
-fn a_caller_that_handles_ctrl_c_gets_its_results_and_loses_no_worker() {
+fn a_caller_that_handles_ctrl_c_has_results_and_loses_no_worker() {
     isolated(|| {
         let Some(mut terminal) = Terminal::open() else { return };
         let mut caller =

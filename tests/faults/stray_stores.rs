@@ -41,7 +41,7 @@ fn transformed_with(
 }
 
 #[test]
-fn a_stray_store_into_another_row_before_a_crash_is_in_no_result() {
+fn a_stray_store_before_a_crash_is_in_no_result() {
     isolated(|| {
         setrlimit(Resource::RLIMIT_CORE, 0, 0).unwrap();
         let m = matrix(N_ROWS, 4);
@@ -119,7 +119,7 @@ fn a_guarded_stray_store_names_address_segment_row_and_worker() {
 }
 
 #[test]
-fn an_unguarded_call_in_whose_every_run_something_crashes_gives_no_result() {
+fn an_unguarded_call_that_crashes_in_every_run_gives_no_result() {
     isolated(|| {
         setrlimit(Resource::RLIMIT_CORE, 0, 0).unwrap();
         let m = matrix(N_ROWS, 4);
@@ -159,10 +159,7 @@ fn an_unguarded_call_in_whose_every_run_something_crashes_gives_no_result() {
 #[test]
 fn each_protection_is_seen_by_its_test() {
     isolated::each_fails_without(&[
-        (
-            Failpoint::TrustAfterCrash,
-            name_of(a_stray_store_into_another_row_before_a_crash_is_in_no_result),
-        ),
+        (Failpoint::TrustAfterCrash, name_of(a_stray_store_before_a_crash_is_in_no_result)),
         (
             Failpoint::WritableOutputUnderGuard,
             name_of(a_guarded_stray_store_names_address_segment_row_and_worker),

@@ -217,7 +217,7 @@ fn interrupted_system_calls_are_made_again() {
 }
 
 #[test]
-fn a_worker_that_cannot_be_tied_to_its_parent_is_a_typed_error_that_says_so() {
+fn a_worker_that_cannot_be_tied_to_its_parent_is_a_typed_error() {
     isolated(|| {
         if !strace_works() {
             return;
@@ -262,7 +262,7 @@ fn without_pidfds_all_rows_are_done_all_the_same() {
 }
 
 #[test]
-fn with_pidfds_a_worker_costs_two_waits_and_nothing_goes_by_number() {
+fn with_pidfds_two_waits_a_worker_and_nothing_goes_by_number() {
     isolated(|| {
         if !strace_works() {
             return;

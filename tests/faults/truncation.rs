@@ -12,7 +12,7 @@ use crate::support::isolated::{self, isolated, name_of};
 use crate::support::shared::{SharedWord, raise};
 
 #[test]
-fn an_array_that_somebody_truncates_during_a_call_is_named() {
+fn an_array_truncated_during_a_call_is_named() {
     isolated(|| {
         let name = isolated::unique_name("cut");
         let m =
@@ -37,7 +37,7 @@ fn an_array_that_somebody_truncates_during_a_call_is_named() {
 }
 
 #[test]
-fn an_output_that_somebody_truncates_during_a_call_is_named_not_handed_out() {
+fn an_output_truncated_during_a_call_is_named_not_handed_out() {
     isolated(|| {
         let name = isolated::unique_name("cut-output");
         let m = matrix(100, 3);
@@ -60,7 +60,7 @@ fn an_output_that_somebody_truncates_during_a_call_is_named_not_handed_out() {
 }
 
 #[test]
-fn memory_that_somebody_takes_out_of_an_array_during_a_call_is_missed() {
+fn memory_taken_out_of_an_array_during_a_call_is_missed() {
     isolated(|| {
         let punch: fn(&std::fs::File, u64) = |file, len| {
             let flags = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
@@ -109,7 +109,7 @@ fn memory_that_somebody_takes_out_of_an_array_during_a_call_is_missed() {
 }
 
 #[test]
-fn an_output_that_somebody_cuts_during_a_fold_is_named_although_the_caller_writes_to_it() {
+fn a_fold_names_an_output_cut_while_the_caller_writes_to_it() {
     isolated(|| {
         let name = isolated::unique_name("cut-fold");
         let path = std::path::Path::new("/dev/shm").join(&name);
@@ -183,14 +183,8 @@ fn a_file_that_takes_an_arrays_name_is_neither_read_nor_removed() {
 #[test]
 fn each_protection_is_seen_by_its_test() {
     isolated::each_fails_without(&[
-        (
-            Failpoint::NoLengthCheck,
-            name_of(an_array_that_somebody_truncates_during_a_call_is_named),
-        ),
-        (
-            Failpoint::NoLengthCheck,
-            name_of(memory_that_somebody_takes_out_of_an_array_during_a_call_is_missed),
-        ),
+        (Failpoint::NoLengthCheck, name_of(an_array_truncated_during_a_call_is_named)),
+        (Failpoint::NoLengthCheck, name_of(memory_taken_out_of_an_array_during_a_call_is_missed)),
         (
             Failpoint::CompareNamesNotInodes,
             name_of(a_file_that_takes_an_arrays_name_is_neither_read_nor_removed),

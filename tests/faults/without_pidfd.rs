@@ -144,7 +144,7 @@ fn a_worker_killed_at_any_row_costs_its_block_and_no_bit() {
 }
 
 #[test]
-fn workers_that_would_run_for_ever_are_killed_when_the_call_fails() {
+fn endless_workers_are_killed_when_the_call_fails() {
     isolated(|| {
         let m = matrix(10, 1);
         wherever_pidfds_are_refused(|place| {
@@ -255,7 +255,7 @@ fn a_host_that_ignores_sigchld_gets_its_results() {
 }
 
 #[test]
-fn a_wait_that_only_the_number_is_refused_is_a_typed_error_and_no_hang() {
+fn a_wait_refused_for_the_number_alone_is_an_error_and_no_hang() {
     isolated(|| {
         let m = matrix(100, 3);
         if !refuse(&[

@@ -40,7 +40,7 @@ fn without(row: u64, mut bits: Vec<u64>) -> Vec<u64> {
 }
 
 #[test]
-fn a_row_that_hangs_is_found_by_the_stall_limit_or_ended_by_the_deadline() {
+fn the_stall_limit_finds_a_row_that_hangs_or_a_deadline_ends_it() {
     isolated(|| {
         let m = matrix(N_ROWS, 4);
         let right = right(&m);
@@ -87,7 +87,7 @@ fn a_row_that_hangs_is_found_by_the_stall_limit_or_ended_by_the_deadline() {
 }
 
 #[test]
-fn a_worker_that_does_not_die_is_an_error_that_names_it_and_the_end_of_the_pool() {
+fn a_worker_that_does_not_die_is_named_and_ends_the_pool() {
     isolated(|| {
         let m = matrix(N_ROWS, 4);
         for deadline in [false, true] {
@@ -175,7 +175,7 @@ fn a_worker_killed_in_a_call_is_back_within_it() {
 }
 
 #[test]
-fn a_worker_that_is_stopped_while_idle_holds_up_no_call_with_a_limit() {
+fn an_idle_worker_that_is_stopped_holds_up_no_call_with_a_limit() {
     isolated(|| {
         let m = matrix(N_ROWS, 4);
         let right = right(&m);
@@ -211,7 +211,7 @@ fn a_worker_that_is_stopped_while_idle_holds_up_no_call_with_a_limit() {
 }
 
 #[test]
-fn a_fold_has_the_same_bits_whoever_dies_while_it_folds_or_combines() {
+fn a_death_in_folding_or_combining_changes_no_bit() {
     isolated(|| {
         let m = matrix(1000, 4);
         let sum = |pool: &Pool, bad: Harm, guard| {

@@ -165,7 +165,7 @@ fn an_idle_pool_whose_zygote_is_killed_says_so_at_the_next_call() {
 }
 
 #[test]
-fn a_busy_pool_whose_zygote_is_killed_says_so_and_touches_the_output_no_more() {
+fn a_busy_pool_without_its_zygote_says_so_and_writes_no_more() {
     isolated(|| {
         let m = matrix(2000, 4);
         let mut random = Random(0x5eed);
@@ -205,7 +205,7 @@ fn a_busy_pool_whose_zygote_is_killed_says_so_and_touches_the_output_no_more() {
 }
 
 #[test]
-fn a_zygote_that_is_killed_during_an_update_leaves_an_account_of_the_rows() {
+fn an_update_whose_zygote_is_killed_accounts_for_its_rows() {
     isolated(|| {
         let pool = pool_of(2).build().unwrap();
         let before = matrix(200, 4);
@@ -242,7 +242,7 @@ fn a_zygote_that_is_killed_during_an_update_leaves_an_account_of_the_rows() {
 }
 
 #[test]
-fn a_pool_whose_idle_workers_are_killed_again_and_again_gives_up() {
+fn a_pool_whose_idle_workers_keep_being_killed_gives_up() {
     isolated(|| {
         let m = matrix(100, 4);
         let pool = pool_of(2).build().unwrap();
@@ -277,7 +277,7 @@ fn a_pool_whose_idle_workers_are_killed_again_and_again_gives_up() {
 }
 
 #[test]
-fn a_pool_whose_workers_are_killed_now_and_then_between_calls_goes_on() {
+fn a_pool_whose_workers_die_now_and_then_between_calls_goes_on() {
     isolated(|| {
         let m = matrix(100, 4);
         let pool = pool_of(2).build().unwrap();
@@ -290,7 +290,7 @@ fn a_pool_whose_workers_are_killed_now_and_then_between_calls_goes_on() {
 }
 
 #[test]
-fn an_init_function_that_panics_is_told_when_the_pool_is_made_or_at_each_call() {
+fn a_panic_in_init_is_told_by_build_or_by_each_call() {
     isolated(|| {
         match pool_of(2).init(|| panic!("no model")).build().map(drop) {
             Err(Error::WorkerSetup { message, .. }) => {
@@ -316,7 +316,7 @@ fn an_init_function_that_panics_is_told_when_the_pool_is_made_or_at_each_call() 
 }
 
 #[test]
-fn callers_killed_at_any_instant_leave_no_process_and_no_volatile_name() {
+fn callers_killed_at_any_time_leave_no_process_or_volatile_name() {
     isolated(|| {
         let longest = std::sync::Mutex::new(Duration::ZERO);
         std::thread::scope(|scope| {
@@ -347,7 +347,7 @@ fn callers_killed_at_any_instant_leave_no_process_and_no_volatile_name() {
 }
 
 #[test]
-fn a_name_goes_although_its_array_is_still_under_way_to_a_worker() {
+fn a_name_goes_though_its_array_is_on_its_way_to_a_worker() {
     isolated(|| {
         let names = Names::new();
         let mut holder = Holder::start(player(plays_a_role, &format!("sends {}", names.name("m"))));
@@ -361,7 +361,7 @@ fn a_name_goes_although_its_array_is_still_under_way_to_a_worker() {
 }
 
 #[test]
-fn a_caller_and_its_zygote_killed_together_leave_no_worker_and_names_that_are_swept() {
+fn caller_and_zygote_killed_together_leave_only_names_to_sweep() {
     isolated(|| {
         let mut random = Random(0xbad);
         for round in 0..20 {

@@ -59,7 +59,7 @@ fn an_idle_pool_uses_no_processor_time() {
 }
 
 #[test]
-fn what_init_has_left_is_there_in_every_worker_and_its_successors() {
+fn what_init_left_is_in_every_worker_and_its_successors() {
     isolated(|| {
         let captured = [40_u64, 2];
         let pool = Pool::builder()
@@ -156,7 +156,7 @@ fn more_arrays_than_a_worker_keeps_come_and_go() {
 }
 
 #[test]
-fn each_worker_holds_as_many_mappings_and_descriptors_as_before_when_arrays_are_dropped() {
+fn dropped_arrays_leave_no_mapping_or_descriptor_in_a_worker() {
     isolated(|| {
         let pool = Pool::builder().workers(2).build().unwrap();
         let table = SharedArray::from_shape_fn(None, 10, |i| i as f64).unwrap();

@@ -231,7 +231,7 @@ fn a_host_that_waits_for_all_children_has_a_pool_that_recovers() {
 }
 
 #[test]
-fn a_kernel_that_wants_the_threads_of_its_caller_ends_by_a_limit_with_a_hint() {
+fn a_kernel_that_waits_for_threads_ends_by_a_limit_with_a_hint() {
     isolated(|| {
         let sum = |n: u64| (0..n).into_par_iter().map(|i| i ^ 1).sum::<u64>();
         // The caller has threads when the pool is made, and kernels have none of them.
@@ -260,7 +260,7 @@ fn a_kernel_that_wants_the_threads_of_its_caller_ends_by_a_limit_with_a_hint() {
 }
 
 #[test]
-fn code_that_came_after_the_pool_is_refused_and_known_to_the_next() {
+fn code_younger_than_the_pool_is_refused_and_known_to_the_next() {
     isolated(|| {
         type Kernel = for<'a> fn(Row<'a, f64, Ix1>) -> i64;
         let m = matrix(20, 4);
@@ -297,7 +297,7 @@ fn sixteen_threads_of_a_thousand_calls_are_each_served_in_turn() {
 }
 
 #[test]
-fn a_call_within_a_call_is_refused_and_so_is_one_within_a_kernel() {
+fn a_call_within_a_call_or_a_kernel_is_refused() {
     isolated(|| {
         let m = matrix(200, 4);
         let pool = pool_of(2).build().unwrap();
@@ -372,7 +372,7 @@ fn a_kernel_that_finds_its_pool_in_a_static_cannot_use_it() {
 }
 
 #[test]
-fn a_forked_child_cannot_use_its_parents_pool_and_does_it_no_harm() {
+fn a_forked_child_cannot_use_or_harm_its_parents_pool() {
     isolated(|| {
         let m = matrix(30, 4);
         let pool = pool_of(2).build().unwrap();

@@ -209,7 +209,7 @@ fn a_number_of_jobs(jobs: usize) {
 }
 
 #[test]
-fn instructions_are_chosen_before_the_fork_where_the_environment_can_be_read_safely() {
+fn instructions_are_chosen_before_the_fork_not_in_a_worker() {
     isolated(|| {
         // SAFETY: this test is alone in its process; a worker has one thread.
         unsafe { std::env::remove_var("ROWFORK_ISA") };
@@ -227,7 +227,7 @@ fn instructions_are_chosen_before_the_fork_where_the_environment_can_be_read_saf
 }
 
 #[test]
-fn jobs_of_a_pure_kernel_end_rightly_whatever_locks_are_held_by_either_executor() {
+fn pure_jobs_end_rightly_by_either_executor_whatever_is_locked() {
     isolated(|| {
         a_number_of_jobs(100);
     });
@@ -235,14 +235,14 @@ fn jobs_of_a_pure_kernel_end_rightly_whatever_locks_are_held_by_either_executor(
 
 #[test]
 #[ignore = "minutes on a machine of two cores: cargo t-pool threaded -- --ignored"]
-fn a_thousand_jobs_of_a_pure_kernel_end_rightly_whatever_locks_are_held_by_either_executor() {
+fn a_thousand_pure_jobs_end_rightly_whatever_locks_are_held() {
     isolated(|| {
         a_number_of_jobs(1000);
     });
 }
 
 #[test]
-fn three_hundred_calls_end_rightly_whatever_locks_other_threads_hold_or_fight_for() {
+fn three_hundred_calls_end_rightly_whatever_locks_are_held() {
     isolated(|| {
         // One thread gets stuck in the hook. (A failure of this test is told past the lock of
         // stderr.)

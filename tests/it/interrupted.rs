@@ -17,6 +17,7 @@ use nix::sys::signal::Signal;
 use rowfork::failpoints::{self, Failpoint};
 use rowfork::{DeathCause, Error, Fork, RowMut, SharedArray, fork};
 
+use crate::support::harmed::{ABORTS, EXITS, FAILS, KILLED, PANICS, act_or_fail, name};
 use crate::support::isolated::{self, isolated, name_of};
 use crate::support::shared::{SharedWord, raise};
 
@@ -99,59 +100,39 @@ fn is_poisoned(error: &Error, at: usize, of: &DeathCause) -> bool {
     rows.len() == 1 && (rows[0].row, rows[0].attempts, &rows[0].cause) == (at, attempts, of)
 }
 
-type Harm = (&'static str, fn(usize) -> Result<(), String>, fn(&Error, usize) -> bool);
-
-/// Every way for a kernel to end a call, and the error that it must be.
-const HARMS: [Harm; 5] = [
-    (
-        "an error",
-        |row| Err(format!("bad row {row}")),
-        |error, at| {
-            matches!(
-                error,
-                Error::KernelFailed { row, message , .. }
-                    if *row == at && *message == format!("bad row {at}")
-            )
-        },
-    ),
-    (
-        "a panic",
-        |row| panic!("bad row {row}"),
-        |error, at| {
-            matches!(
-                error,
-                Error::KernelPanicked { row, message, .. }
-                    if *row == at && *message == format!("bad row {at}")
-            )
-        },
-    ),
-    (
-        "SIGKILL",
-        |_| {
-            raise(Signal::SIGKILL);
-            Ok(())
-        },
-        |error, at| is_poisoned(error, at, &DeathCause::Signalled(9)),
-    ),
-    ("exit", |_| std::process::exit(0), |error, at| is_poisoned(error, at, &DeathCause::Exited(0))),
-    (
-        "abort",
-        |_| std::process::abort(),
-        |error, at| {
-            matches!(
-                error,
-                Error::UnguardedCrash {
-                    row: Some(row), cause: DeathCause::Signalled(6), runs: 1, ..
-                } if *row == at
-            )
-        },
-    ),
+/// Every kind of harm by which a kernel ends a call, and the error that it must be.
+const HARMS: [(u64, fn(&Error, usize) -> bool); 5] = [
+    (FAILS, |error, at| {
+        matches!(
+            error,
+            Error::KernelFailed { row, message, .. }
+                if *row == at && *message == format!("bad row {at}")
+        )
+    }),
+    (PANICS, |error, at| {
+        matches!(
+            error,
+            Error::KernelPanicked { row, message, .. }
+                if *row == at && *message == format!("bad row {at}")
+        )
+    }),
+    (KILLED, |error, at| is_poisoned(error, at, &DeathCause::Signalled(9))),
+    (EXITS, |error, at| is_poisoned(error, at, &DeathCause::Exited(0))),
+    (ABORTS, |error, at| {
+        matches!(
+            error,
+            Error::UnguardedCrash {
+                row: Some(row), cause: DeathCause::Signalled(6), runs: 1, ..
+            } if *row == at
+        )
+    }),
 ];
 
 #[test]
 fn an_interrupted_update_names_what_became_of_every_row() {
     isolated(|| {
-        for (name, harm, is_source) in HARMS {
+        for (kind, is_source) in HARMS {
+            let name = name(kind);
             for workers in [1, 2, 5] {
                 for block_rows in [1, 10, N_ROWS] {
                     for victim in [0, 1, 9, 10, 77, N_ROWS - 1] {
@@ -161,7 +142,7 @@ fn an_interrupted_update_names_what_became_of_every_row() {
                         let mut m = array();
                         let options = fork().workers(workers).block_rows(block_rows);
                         let error = update_with_harm(&options, &mut m, |row| {
-                            if row == victim { harm(row) } else { Ok(()) }
+                            if row == victim { act_or_fail(kind, row) } else { Ok(()) }
                         });
                         let (updated, torn, source) = claim(error.unwrap_err(), &m, &what);
                         assert!(is_source(&source, victim), "{what}: {source}");
@@ -178,12 +159,13 @@ fn an_interrupted_update_names_what_became_of_every_row() {
 }
 
 #[test]
-fn a_failure_at_the_first_row_of_a_single_worker_leaves_all_rows_as_they_were() {
+fn a_single_worker_failing_at_row_0_leaves_all_rows_as_they_were() {
     isolated(|| {
-        for (name, harm, _) in HARMS {
+        for (kind, _) in HARMS {
+            let name = name(kind);
             let mut m = array();
             let error = update_with_harm(&fork().workers(1), &mut m, |row| {
-                if row == 0 { harm(row) } else { Ok(()) }
+                if row == 0 { act_or_fail(kind, row) } else { Ok(()) }
             });
             let error = error.unwrap_err();
             assert!(!matches!(error, Error::UpdateInterrupted { .. }), "{name}: {error}");
@@ -193,9 +175,10 @@ fn a_failure_at_the_first_row_of_a_single_worker_leaves_all_rows_as_they_were() 
 }
 
 #[test]
-fn of_several_failures_the_lowest_row_is_the_source_and_none_is_torn() {
+fn of_several_failures_the_lowest_is_the_source_and_none_is_torn() {
     isolated(|| {
-        for (name, harm, is_source) in &HARMS[..2] {
+        for &(kind, is_source) in &HARMS[..2] {
+            let name = name(kind);
             let mut m = array();
             let both_begun = SharedWord::new();
             let options = fork().workers(2).block_rows(100);
@@ -207,7 +190,7 @@ fn of_several_failures_the_lowest_row_is_the_source_and_none_is_torn() {
                 while both_begun.load(Ordering::Acquire) < 2 {
                     std::thread::yield_now();
                 }
-                harm(row)
+                act_or_fail(kind, row)
             });
             let (_, torn, source) = claim(error.unwrap_err(), &m, name);
             assert!(torn.is_empty(), "{name}: {torn:?}");
@@ -219,12 +202,13 @@ fn of_several_failures_the_lowest_row_is_the_source_and_none_is_torn() {
 #[test]
 fn an_update_survives_what_happens_once() {
     isolated(|| {
-        for (name, harm, _) in &HARMS[2..] {
+        for &(kind, _) in &HARMS[2..] {
+            let name = name(kind);
             for guard in [false, true] {
                 for workers in [1, 2, 5] {
                     for block_rows in [1, 10, N_ROWS] {
                         for victim in [0, 1, 9, 77, N_ROWS - 1] {
-                            if *name == "abort" && !guard {
+                            if kind == ABORTS && !guard {
                                 continue; // it may have written anywhere
                             }
                             let what = format!(
@@ -236,7 +220,7 @@ fn an_update_survives_what_happens_once() {
                                 fork().workers(workers).block_rows(block_rows).guard(guard);
                             let report = update_with_harm(&options, &mut m, |row| {
                                 if row == victim && times.fetch_add(1, Ordering::Relaxed) == 0 {
-                                    harm(row)
+                                    act_or_fail(kind, row)
                                 } else {
                                     Ok(())
                                 }
@@ -272,7 +256,7 @@ fn an_update_under_a_killer_is_as_if_undisturbed() {
 }
 
 #[test]
-fn rows_that_were_done_before_a_death_while_the_next_were_saved_are_updated_once() {
+fn rows_done_before_a_death_in_saving_the_next_are_updated_once() {
     isolated(|| {
         failpoints::throw(Failpoint::FirstWorkerDiesWhileSaving);
         for guard in [false, true] {
@@ -334,7 +318,7 @@ fn rows_larger_than_what_is_saved_at_a_time_are_put_back_whole() {
 }
 
 #[test]
-fn an_error_before_any_row_is_touched_is_the_plain_one_and_the_array_is_as_it_was() {
+fn an_error_before_any_row_is_plain_and_the_array_is_as_it_was() {
     isolated(|| {
         let mut m = array();
         let fine = |_: usize| Ok(());
@@ -384,7 +368,7 @@ fn the_text_of_an_interruption_says_the_cause_and_the_rows() {
 }
 
 #[test]
-fn the_rows_of_an_update_are_named_although_an_input_beside_it_was_truncated() {
+fn an_update_beside_a_truncated_input_still_names_its_rows() {
     isolated(|| {
         let name = isolated::unique_name("beside");
         let beside = SharedArray::<f64, Ix2>::zeros(name.as_str(), (N_ROWS, 512)).unwrap();
@@ -415,7 +399,7 @@ fn the_rows_of_an_update_are_named_although_an_input_beside_it_was_truncated() {
 }
 
 #[test]
-fn an_update_that_was_through_before_an_input_was_truncated_says_that_all_rows_are_new() {
+fn an_update_through_before_an_input_was_cut_has_all_rows_new() {
     isolated(|| {
         let name = isolated::unique_name("beside");
         let beside = SharedArray::<f64, Ix2>::zeros(name.as_str(), (N_ROWS, 512)).unwrap();
@@ -439,7 +423,7 @@ fn an_update_that_was_through_before_an_input_was_truncated_says_that_all_rows_a
 }
 
 #[test]
-fn nothing_is_said_of_the_rows_of_an_array_that_was_itself_truncated() {
+fn nothing_is_said_of_the_rows_of_a_truncated_array() {
     isolated(|| {
         let name = isolated::unique_name("cut");
         let mut m = SharedArray::<i64, Ix2>::zeros(name.as_str(), (N_ROWS, 512)).unwrap();

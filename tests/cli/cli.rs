@@ -35,7 +35,7 @@ fn lines(text: &str) -> Vec<f64> {
 }
 
 #[test]
-fn sums_are_exact_by_either_executor_with_any_workers_from_a_file_or_a_segment() {
+fn sums_are_exact_by_any_executor_and_workers_from_any_source() {
     let names = Names::new();
     let m = matrix(3000, 37);
     let expected: Vec<f64> =
@@ -219,7 +219,7 @@ fn who_has_seen_enough_is_no_error() {
 }
 
 #[test]
-fn a_report_is_for_people_or_for_programs_and_goes_to_standard_error() {
+fn a_report_for_people_or_programs_goes_to_standard_error() {
     let (_dir, file) = file_of(&matrix(5000, 50));
     let text = rowfork(["sum", &file, "--report", "text"]);
     assert!(
@@ -343,7 +343,7 @@ fn an_answer_is_the_same_where_it_cannot_be_made_in_its_file() {
 }
 
 #[test]
-fn rows_are_counted_in_the_input_whatever_part_of_it_was_asked_for() {
+fn rows_are_counted_in_the_input_whatever_part_was_asked_for() {
     let (_dir, file) = file_of(&matrix(300_000, 5));
     let asked = ["sum", &file, "--rows", "1001-", "--deadline", "1ns", "--on-poison", "nan"];
     let warned = rowfork(asked);
@@ -359,7 +359,7 @@ fn rows_are_counted_in_the_input_whatever_part_of_it_was_asked_for() {
 }
 
 #[test]
-fn what_python_has_mapped_is_said_to_be_and_stays_its_own_when_it_is_removed() {
+fn what_python_has_mapped_is_told_and_stays_its_own_when_removed() {
     let names = Names::new();
     let name = names.name("mapped");
     let path = shm(&name);

@@ -54,7 +54,7 @@ fn copy_of(name: &'static str) -> impl Fn(&Path) {
 }
 
 #[test]
-fn a_file_that_is_no_matrix_of_numbers_is_refused_by_what_is_wrong_with_it() {
+fn a_file_that_is_no_matrix_is_refused_by_what_is_wrong_with_it() {
     refused(
         copy_of("truncated.npy"),
         &["truncated: ", "bytes promised by the header", "make it again"],
@@ -238,7 +238,7 @@ fn a_full_disk_is_known_before_the_work_and_keeps_what_was_there() {
 }
 
 #[test]
-fn what_cannot_be_written_to_standard_output_is_an_error_unless_nobody_reads() {
+fn unwritable_standard_output_is_an_error_unless_nobody_reads() {
     let dir = tempfile::tempdir().unwrap();
     let input = dir.path().join("in.npy");
     write(&input, &Array2::<f64>::zeros((100, 2)));
@@ -276,7 +276,7 @@ fn a_name_that_no_file_can_have_is_refused_before_the_work() {
 }
 
 #[test]
-fn each_of_several_that_cannot_be_removed_has_its_line_and_the_others_are() {
+fn each_name_that_cannot_be_removed_has_a_line_and_others_go() {
     let names = Names::new();
     let good = names.name("good");
     SharedArray::<f64, _>::zeros(&good, 3).unwrap().persist().unwrap();

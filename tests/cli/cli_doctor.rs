@@ -99,7 +99,7 @@ fn finding(done: &Output, what: &str) -> (String, String) {
 // --------------------------------------------------------------------------------------------
 
 #[test]
-fn doctor_says_all_there_is_and_its_exit_code_whether_something_is_bad() {
+fn doctor_says_all_there_is_and_exits_by_whether_any_is_bad() {
     let done = run(rowfork(&["doctor"]));
     let found = findings(&done);
     let whats: Vec<&str> = found.iter().map(|(_, what, _)| &**what).collect();
@@ -213,7 +213,7 @@ fn a_segment_whose_maker_is_gone_is_counted_and_left_alone() {
 const BENCH: [&str; 5] = ["bench", "--size", "1MiB", "--columns", "100"];
 
 #[test]
-fn bench_says_in_one_table_what_everybody_needs_and_leaves_nothing() {
+fn bench_says_what_all_need_in_one_table_and_leaves_nothing() {
     let done = match with_a_shm_of("64m", &BENCH) {
         Some(command) => run(command),
         None => run(rowfork(&BENCH)),

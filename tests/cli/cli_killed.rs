@@ -169,7 +169,7 @@ fn end_at_random(
 }
 
 #[test]
-fn a_hundred_signals_at_random_times_leave_no_process_no_name_and_no_half_answer() {
+fn a_hundred_random_signals_leave_no_process_name_or_half_answer() {
     interrupted_at_random(&Scene::new());
 }
 
@@ -203,7 +203,7 @@ fn interrupted_at_random(scene: &Scene) {
 }
 
 #[test]
-fn after_a_hundred_kills_gc_leaves_what_was_asked_to_stay_and_no_more() {
+fn after_a_hundred_kills_gc_leaves_only_what_was_to_stay() {
     killed_at_random(&Scene::new());
 }
 
@@ -231,7 +231,7 @@ fn killed_at_random(scene: &Scene) {
 }
 
 #[test]
-fn a_signal_before_the_first_worker_and_after_the_last_takes_a_visible_draft_away() {
+fn a_signal_before_and_after_all_workers_removes_a_visible_draft() {
     let probe = std::process::Command::new("strace").args(["-qq", "true"]).output();
     if !probe.is_ok_and(|output| output.status.success()) {
         return support::skip("strace is not installed, or may not trace");

@@ -150,7 +150,7 @@ fn every_example_runs_and_says_what_it_should() {
 }
 
 #[test]
-fn an_example_that_cannot_make_its_array_ends_with_an_error_not_a_panic() {
+fn an_example_without_its_array_ends_with_an_error_not_a_panic() {
     for (name, options, _) in RUNS {
         let Some(binary) = example(name) else { continue };
         // Files of one block at most, which is less than any array needs; pipes know no such limit.
@@ -180,7 +180,7 @@ fn options_that_make_no_sense_are_refused_with_the_usage() {
 }
 
 #[test]
-fn numpy_reads_what_stands_beside_it_by_the_lines_that_are_printed() {
+fn numpy_reads_what_stands_beside_it_by_the_printed_lines() {
     let Some(binary) = example("numpy_side_by_side") else { return };
     let mut command = Command::new(binary);
     command.args(["--rows", "300"]);

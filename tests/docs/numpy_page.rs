@@ -81,7 +81,7 @@ fn strangers(text: &str) -> Vec<&str> {
 }
 
 #[test]
-fn every_program_of_the_page_runs_says_what_is_printed_below_it_and_leaves_nothing() {
+fn every_program_of_the_page_prints_as_said_and_leaves_nothing() {
     let Some(directory) = directory_of_command() else { return };
     let (path, names, work) = (path_with(&directory), Names::new(), tempfile::tempdir().unwrap());
     let blocks = blocks();
@@ -108,7 +108,7 @@ fn every_program_of_the_page_runs_says_what_is_printed_below_it_and_leaves_nothi
 }
 
 #[test]
-fn the_script_finds_every_sum_to_be_that_of_fsum_and_says_what_is_missing() {
+fn the_script_finds_every_sum_to_be_fsums_and_what_is_missing() {
     let Some(directory) = directory_of_command() else { return };
     let path = path_with(&directory);
     let (succeeded, said) = script(&["300", "17"], &[], &path);

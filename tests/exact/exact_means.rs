@@ -143,7 +143,7 @@ fn killed_workers_change_no_bit() {
 }
 
 #[test]
-fn under_guard_a_deadline_leaves_rows_that_are_whole_and_rows_that_are_filled() {
+fn under_guard_a_deadline_leaves_rows_that_are_whole_or_filled() {
     isolated(|| {
         let (m, vector) = large();
         for (name, operation) in OPERATIONS {
@@ -179,7 +179,7 @@ fn under_guard_a_deadline_leaves_rows_that_are_whole_and_rows_that_are_filled() 
 }
 
 #[test]
-fn every_number_of_workers_and_block_size_gives_the_bits_of_one_row_alone() {
+fn any_worker_count_and_block_size_gives_the_bits_of_one_row() {
     isolated(|| {
         for (n_rows, n_columns) in
             [(0, 5), (1, 1), (7, 0), (3, 2), (500, 8), (70, 100), (65, 1000), (3, 50_000)]
@@ -244,7 +244,7 @@ fn all_axes_but_the_first_are_one_row() {
 }
 
 #[test]
-fn a_vector_may_be_a_slice_a_vec_an_array_of_any_stride_or_shared() {
+fn a_vector_may_be_a_slice_a_vec_shared_or_of_any_stride() {
     isolated(|| {
         let rows = matrix(50, 10, 7);
         let m = SharedArray::copy_from(None, &rows).unwrap();

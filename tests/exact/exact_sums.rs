@@ -122,7 +122,7 @@ fn exact_kernel_f32_sums_of_any_finite_values_are_the_nearest() {
 }
 
 #[test]
-fn exact_kernel_f32_sums_are_rounded_once_not_by_way_of_a_double() {
+fn exact_kernel_f32_sums_are_rounded_once_and_not_as_doubles() {
     isolated(|| {
         // 1 + 2^-24 is halfway between two f32; 2^-80 decides, and a double cannot hold it beside
         // 1.
@@ -156,7 +156,7 @@ fn exact_kernel_f32_sums_survive_cancellation() {
 }
 
 #[test]
-fn exact_kernel_f32_sums_that_pass_the_range_of_f32_on_the_way_are_finite() {
+fn exact_kernel_f32_sums_beyond_f32_on_the_way_are_finite() {
     isolated(|| {
         let rows = ndarray::array![
             [f32::MAX, f32::MAX, -f32::MAX, -f32::MAX, 1.0],
@@ -241,7 +241,7 @@ fn integer_sums_are_exact_over_the_whole_range() {
 }
 
 #[test]
-fn sums_of_the_widest_integers_are_exact_although_they_pass_the_range_on_the_way() {
+fn sums_of_the_widest_integers_are_exact_past_the_range_midway() {
     isolated(|| {
         let (most, least) = (i64::MAX, i64::MIN);
         let rows = ndarray::array![
@@ -269,7 +269,7 @@ fn sums_of_the_widest_integers_are_exact_although_they_pass_the_range_on_the_way
 }
 
 #[test]
-fn a_sum_that_does_not_fit_is_named_with_its_lowest_row_and_the_exact_sum() {
+fn a_sum_that_does_not_fit_has_its_lowest_row_and_exact_value() {
     isolated(|| {
         let mut m = SharedArray::<i64, Ix2>::zeros(None, (3000, 3)).unwrap();
         for row in [1500, 1501, 2999] {

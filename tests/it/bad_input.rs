@@ -84,7 +84,7 @@ fn the_check_that_nothing_was_forked_can_fail() {
 }
 
 #[test]
-fn inputs_of_unequal_numbers_of_rows_are_refused_by_every_operation() {
+fn every_operation_refuses_inputs_of_unequal_numbers_of_rows() {
     isolated(|| {
         let (a, mut b) = (matrix(5), SharedArray::<u8, Ix1>::zeros(None, 6).unwrap());
         let expected = (1, 5, 6);
@@ -256,7 +256,7 @@ fn of_two_mistakes_the_one_in_the_input_is_named_first() {
 }
 
 #[test]
-fn an_output_that_somebody_has_cut_is_refused_by_a_fold_of_any_number_of_rows() {
+fn a_fold_of_any_number_of_rows_refuses_an_output_that_was_cut() {
     isolated(|| {
         let name = isolated::unique_name("cut");
         let mut out = SharedArray::<f64, _>::zeros(name.as_str(), 10_000).unwrap();
@@ -277,7 +277,7 @@ fn an_output_that_somebody_has_cut_is_refused_by_a_fold_of_any_number_of_rows() 
 }
 
 #[test]
-fn a_row_a_column_an_index_or_an_axis_that_there_is_not_is_named() {
+fn a_missing_row_column_index_or_axis_is_named() {
     isolated(|| {
         let (m, images) = (matrix(5), SharedArray::<u8, _>::zeros(None, (5, 6, 7)).unwrap());
         let beyond = |error: Error| match error {
@@ -300,7 +300,7 @@ fn a_row_a_column_an_index_or_an_axis_that_there_is_not_is_named() {
 }
 
 #[test]
-fn an_accumulator_that_can_hold_nothing_is_refused_by_both_folds() {
+fn both_folds_refuse_an_accumulator_that_can_hold_nothing() {
     isolated(|| {
         let m = matrix(5);
         let empty = |error: Error| match error {
@@ -345,7 +345,7 @@ fn an_array_without_axes_has_no_rows() {
 }
 
 #[test]
-fn a_kernel_that_assigns_a_row_of_another_shape_is_a_panic_of_its_row() {
+fn assigning_a_row_of_another_shape_is_a_panic_of_the_row() {
     isolated(|| {
         let m = matrix(5);
         match fails(|call| call.transform_rows::<f64, _, _, _>(&m, 2, |row, out| out.assign(&row)))
@@ -409,7 +409,7 @@ fn what_is_the_same_for_every_row_has_none() {
 }
 
 #[test]
-fn options_that_make_no_sense_are_refused_by_every_kind_of_operation() {
+fn every_kind_of_operation_refuses_options_that_make_no_sense() {
     isolated(|| {
         let mut m = matrix(5);
         let identity = Array1::<f64>::zeros(3);

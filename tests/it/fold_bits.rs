@@ -198,7 +198,7 @@ fn the_report_speaks_of_rows_and_of_the_result() {
 }
 
 #[test]
-fn a_fold_is_that_of_at_most_64_groups_of_rows_combined_in_order() {
+fn a_fold_is_of_at_most_64_groups_of_rows_combined_in_order() {
     fn of(form: &impl Folding) {
         for n_rows in [1, 2, 63, 64, 65, 128, 129, N_ROWS] {
             let m = awkward(n_rows);
@@ -439,7 +439,7 @@ fn a_fold_that_fails_names_the_lowest_failing_row() {
 }
 
 #[test]
-fn a_combine_that_fails_names_the_first_row_of_the_group_to_be_taken_in() {
+fn a_combine_that_fails_names_the_first_row_it_would_take_in() {
     fn of(form: &impl Folding) {
         let m = awkward(N_ROWS);
         for workers in [1, 2, 5] {
@@ -549,7 +549,7 @@ fn an_accumulator_may_have_any_alignment_and_size() {
 }
 
 #[test]
-fn an_accumulator_that_a_kernel_turns_round_is_as_it_was_for_the_next_row() {
+fn an_accumulator_turned_round_is_as_it_was_for_the_next_row() {
     isolated(|| {
         let m = SharedArray::from_shape_fn(None, (640, 3), |(_, j)| j as f64).unwrap();
         let turned = fork().workers(2).fold_rows_array(

@@ -170,7 +170,7 @@ fn an_error_names_the_lowest_failing_row_whatever_the_schedule() {
 }
 
 #[test]
-fn a_captured_mutex_over_another_array_is_a_typed_error_not_a_lost_update() {
+fn a_captured_mutex_over_an_array_is_an_error_not_a_lost_update() {
     isolated(|| {
         let m = SharedArray::<f64, _>::zeros(None, (100, 4)).unwrap();
         let name = unique_name("totals");
@@ -383,7 +383,7 @@ fn the_report_adds_up() {
 }
 
 #[test]
-fn the_report_of_a_call_that_ended_early_counts_finished_rows_alone() {
+fn a_report_of_a_call_ended_early_counts_finished_rows_alone() {
     isolated(|| {
         let m = awkward((1000, 50));
         for slow_from in [0, 500] {
@@ -544,7 +544,7 @@ fn each_protection_is_seen_by_its_test() {
     isolated::each_fails_without(&[
         (
             Failpoint::WritableSegments,
-            name_of(a_captured_mutex_over_another_array_is_a_typed_error_not_a_lost_update),
+            name_of(a_captured_mutex_over_an_array_is_an_error_not_a_lost_update),
         ),
         (Failpoint::WritableSegments, name_of(the_input_cannot_be_written_by_a_kernel)),
         (Failpoint::KeepFpuMode, name_of(workers_run_under_the_default_floating_point_mode)),

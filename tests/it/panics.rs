@@ -67,7 +67,7 @@ fn a_panic_while_unwinding_is_still_a_panic_with_both_messages() {
 }
 
 #[test]
-fn a_panic_is_reported_while_another_thread_is_stuck_in_a_panic_hook() {
+fn a_panic_is_reported_while_a_thread_is_stuck_in_a_panic_hook() {
     isolated(|| {
         static STUCK: AtomicBool = AtomicBool::new(false);
         static OVER: AtomicBool = AtomicBool::new(false);
@@ -91,7 +91,7 @@ fn a_panic_is_reported_while_another_thread_is_stuck_in_a_panic_hook() {
 }
 
 #[test]
-fn a_first_call_does_not_wait_for_a_thread_that_is_stuck_in_a_panic_hook() {
+fn a_first_call_waits_for_no_thread_stuck_in_a_panic_hook() {
     isolated(|| {
         static STUCK: AtomicBool = AtomicBool::new(false);
         static OVER: AtomicBool = AtomicBool::new(false);
@@ -115,7 +115,7 @@ fn a_first_call_does_not_wait_for_a_thread_that_is_stuck_in_a_panic_hook() {
 }
 
 #[test]
-fn a_hook_of_the_host_that_replaced_ours_costs_the_place_and_not_the_message() {
+fn a_hook_that_replaced_ours_costs_the_place_not_the_message() {
     isolated(|| {
         let m = matrix(100, 3);
         harmed(&m, 1, |_| {}).unwrap();

@@ -152,7 +152,7 @@ fn vectors_of_any_length_arrive() {
 }
 
 #[test]
-fn vectors_that_just_fit_the_board_and_those_that_just_do_not_arrive() {
+fn vectors_at_the_limit_of_the_board_and_beyond_it_arrive() {
     isolated(|| {
         let m = matrix(2, 4200);
         let v = vector(4200);

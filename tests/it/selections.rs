@@ -100,7 +100,7 @@ fn what(axis: usize, shape: &[usize]) -> (&'static str, usize) {
 
 proptest! {
     #[test]
-    fn a_selection_is_that_of_ndarray_and_is_refused_where_ndarray_panics(
+    fn a_selection_is_ndarrays_and_refused_where_ndarray_panics(
         shape in shapes(), steps in prop::collection::vec((0_usize..5, parts()), 1..4)
     ) {
         let array = numbered(&shape);
@@ -144,7 +144,7 @@ fn bits<'f>(values: impl IntoIterator<Item = &'f f64>) -> Vec<u64> {
 }
 
 #[test]
-fn calls_over_any_selection_give_what_a_serial_loop_over_ndarrays_gives() {
+fn calls_over_any_selection_give_what_a_serial_loop_gives() {
     isolated(|| {
         let selections = prop::collection::vec((0_usize..6, modest_parts()), 0..5);
         let executors = Executors::new(5);
@@ -189,7 +189,7 @@ fn calls_over_any_selection_give_what_a_serial_loop_over_ndarrays_gives() {
 }
 
 #[test]
-fn long_strided_rows_are_summed_exactly_whatever_is_gathered_at_once() {
+fn long_strided_rows_are_summed_exactly_however_gathered() {
     isolated(|| {
         // Around 2 KiB and 16 KiB, where the way to gather them changes, and beyond a piece of 1
         // MiB.

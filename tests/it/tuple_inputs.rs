@@ -130,7 +130,7 @@ macro_rules! hashes_of {
 type Ends<'a> = (Row<'a, u8, Ix0>, Row<'a, f32, Ix0>);
 
 #[test]
-fn two_to_four_inputs_of_any_types_and_dimensions_are_taken_together() {
+fn two_to_four_inputs_of_any_types_and_dimensions_go_together() {
     isolated(|| {
         let executors = Executors::new(5);
         for n in [0, 1, 64, 65, 1025] {
@@ -189,7 +189,7 @@ fn an_input_may_be_there_twice_and_beside_parts_of_itself() {
 }
 
 #[test]
-fn parts_of_as_many_rows_are_taken_together_from_arrays_that_have_others() {
+fn parts_of_as_many_rows_go_together_from_arrays_of_other_sizes() {
     isolated(|| {
         let executors = Executors::new(5);
         let long: SharedArray<u8, Ix3> = shared(&[100, 3, 4]);

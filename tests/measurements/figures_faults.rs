@@ -74,7 +74,7 @@ fn a_guarded_call_against_one_without() {
 
 #[test]
 #[ignore = "takes a while and needs a quiet machine"]
-fn a_call_whose_worker_is_killed_in_the_middle_against_one_undisturbed() {
+fn a_call_whose_worker_is_killed_against_one_undisturbed() {
     let m = small_or_huge(true, mib());
     let sums = RefCell::new(SharedArray::<f64, _>::zeros(None, m.n_rows()).unwrap());
     let undisturbed = || {

@@ -224,14 +224,14 @@ fn ten_thousand_calls_leave_nothing_in_any_process_of_a_pool() {
 
 #[test]
 #[ignore = "a minute: cargo measure pool_soak"]
-fn a_hundred_thousand_calls_leave_nothing_in_any_process_of_a_pool() {
+fn a_hundred_thousand_calls_leave_nothing_in_a_pools_processes() {
     isolated(|| {
         soak(100_000);
     });
 }
 
 #[test]
-fn three_hundred_calls_are_right_while_workers_are_killed_and_stopped() {
+fn three_hundred_calls_are_right_among_kills_and_stops() {
     isolated(|| {
         let seed = std::env::var("ROWFORK_TEST_SEED").map_or(20_261, |seed| seed.parse().unwrap());
         chaos(300, seed);
@@ -240,14 +240,14 @@ fn three_hundred_calls_are_right_while_workers_are_killed_and_stopped() {
 
 #[test]
 #[ignore = "a minute: cargo measure pool_soak"]
-fn five_thousand_calls_are_right_while_workers_are_killed_and_stopped() {
+fn five_thousand_calls_are_right_among_kills_and_stops() {
     isolated(|| {
         chaos(5000, 1);
     });
 }
 
 #[test]
-fn the_memory_of_an_array_that_is_dropped_is_free_although_the_pool_is_idle() {
+fn the_memory_of_a_dropped_array_is_free_though_the_pool_is_idle() {
     isolated(|| {
         let pool = pool_of(2).build().unwrap();
         let used = || nix::sys::statvfs::statvfs("/dev/shm").unwrap();

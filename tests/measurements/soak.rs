@@ -117,7 +117,7 @@ fn call(round: usize, m: &mut SharedArray<f64, Ix2>, expected: &[u64], name: &st
 
 #[test]
 #[ignore = "a quarter of a minute: cargo t-soak"]
-fn ten_thousand_calls_leave_no_descriptor_no_mapping_and_no_memory() {
+fn ten_thousand_calls_leave_no_descriptor_mapping_or_memory() {
     isolated(|| {
         let began = Instant::now();
         let name = unique_name("soak");

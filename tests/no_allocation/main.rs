@@ -133,7 +133,7 @@ fn map_rows_allocates_nothing() {
 }
 
 #[test]
-fn map_rows_of_several_inputs_and_of_some_columns_allocates_nothing() {
+fn map_rows_of_several_inputs_and_some_columns_allocates_nothing() {
     isolated(|| {
         let m = matrix();
         let small = SharedArray::from_shape_fn(None, (1000, 3), |(_, j)| [7_u8, 8, 9][j]).unwrap();
@@ -170,7 +170,7 @@ fn map_blocks_allocates_nothing() {
 }
 
 #[test]
-fn row_sums_allocates_nothing_whatever_the_elements_and_the_strides() {
+fn row_sums_of_any_elements_and_strides_allocates_nothing() {
     isolated(|| {
         let m = matrix();
         let wide = SharedArray::from_shape_fn(None, (300, 5000), |(i, j)| {
@@ -205,7 +205,7 @@ fn row_sums_allocates_nothing_whatever_the_elements_and_the_strides() {
 }
 
 #[test]
-fn means_dots_and_plain_sums_allocate_nothing_whatever_the_strides() {
+fn means_dots_and_plain_sums_of_any_strides_allocate_nothing() {
     isolated(|| {
         let small = matrix();
         let wide = SharedArray::from_shape_fn(None, (300, 5000), |(i, j)| {

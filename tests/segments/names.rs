@@ -48,7 +48,7 @@ fn another_users_file_at_a_name_is_told_by_its_owner() {
 }
 
 #[test]
-fn removal_is_advised_where_it_is_possible_only_and_the_reason_is_in_the_text() {
+fn removal_is_advised_only_where_it_is_possible_with_the_reason() {
     let names = Names::new();
     let name = names.name("a");
     let made = make(&name).unwrap();

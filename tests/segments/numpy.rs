@@ -46,7 +46,7 @@ fn what_numpy_writes_into_a_segment_is_seen_here() {
 }
 
 #[test]
-fn a_segment_made_by_numpy_is_attached_written_and_never_removed() {
+fn a_segment_by_numpy_is_attached_written_and_never_removed() {
     let names = Names::new();
     let name = names.name("memmap");
     let script = "import sys, numpy as np\n\
@@ -298,7 +298,7 @@ fn what_is_damaged_is_refused_by_attach_and_by_read_copy() {
 }
 
 #[test]
-fn data_where_no_double_may_lie_can_be_copied_and_not_be_attached_to() {
+fn misaligned_data_can_be_copied_and_not_be_attached_to() {
     let names = Names::new();
     let name = names.name("misaligned");
     let whole = std::fs::read(golden("c_order.npy")).unwrap();

@@ -123,7 +123,7 @@ fn a_named_array_is_there_while_it_lives_and_gone_when_dropped() {
 }
 
 #[test]
-fn writes_are_seen_by_all_who_are_attached_even_after_the_name_is_gone() {
+fn writes_are_seen_by_all_attached_even_after_the_name_is_gone() {
     let names = Names::new();
     let name = names.name("a");
     let mut m = make(&name).unwrap();
@@ -218,7 +218,7 @@ fn a_name_that_leads_elsewhere_by_now_is_left_alone() {
 }
 
 #[test]
-fn whatever_stands_at_a_name_is_neither_overwritten_nor_followed() {
+fn what_stands_at_a_name_is_neither_overwritten_nor_followed() {
     let names = Names::new();
     let (target, name) = (names.name("target"), names.name("a"));
     std::fs::write(shm(&target), "precious").unwrap();
@@ -400,7 +400,7 @@ fn no_descriptor_and_no_mapping_is_leaked_errors_included() {
 }
 
 #[test]
-fn a_forked_child_may_drop_and_make_arrays_and_never_takes_a_name_away() {
+fn a_forked_child_drops_and_makes_arrays_and_removes_no_name() {
     let names = Names::new();
     let done = support::run(player(plays_a_role, &format!("fork {}", names.name("a"))));
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stdout));
@@ -484,7 +484,7 @@ fn each_protection_is_seen_by_its_test() {
         ),
         (
             Failpoint::AnyProcessRemovesName,
-            name_of(a_forked_child_may_drop_and_make_arrays_and_never_takes_a_name_away),
+            name_of(a_forked_child_drops_and_makes_arrays_and_removes_no_name),
         ),
     ]);
 }

@@ -258,7 +258,7 @@ fn a_refused_sparse_file_stays_sparse() {
 }
 
 #[test]
-fn an_attach_that_fails_midway_takes_back_what_it_gave_and_no_more() {
+fn an_attach_that_fails_midway_takes_back_what_it_gave_alone() {
     let names = Names::new();
     let name = names.name("sparse");
     make_sparse(&name, 200 * MIB / 8);
@@ -314,7 +314,7 @@ fn more_than_the_memory_there_is_is_an_error() {
 }
 
 #[test]
-fn a_sparse_file_beyond_the_memory_there_is_is_neither_attached_nor_copied() {
+fn a_sparse_file_beyond_memory_is_neither_attached_nor_copied() {
     let names = Names::new();
     let name = names.name("sparse");
     make_sparse(&name, 1 << 38); // 2 TiB
@@ -393,7 +393,7 @@ const LATE: [&str; 7] =
     ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "inject=fallocate:delay_enter=3000000:when=1"];
 
 #[test]
-fn memory_that_others_take_after_the_look_at_it_costs_a_child_and_not_the_caller() {
+fn memory_taken_after_the_look_costs_a_child_and_not_the_caller() {
     if strace(&[], "").is_none() {
         return;
     }
@@ -464,7 +464,7 @@ fn leaves_nothing() {
 
 /// What the test above is worth: the like of that reservation, made by the caller itself.
 #[test]
-fn a_reservation_beyond_the_limit_by_the_caller_itself_is_its_death() {
+fn a_reservation_beyond_the_limit_kills_a_caller_that_makes_it() {
     use std::os::unix::process::ExitStatusExt;
     let Some(group) = Group::limited_to(100) else { return };
     let done = run(group.player(&[], "reserves-120-mib-by-itself"));
@@ -477,7 +477,7 @@ fn a_reservation_beyond_the_limit_by_the_caller_itself_is_its_death() {
 }
 
 #[test]
-fn a_child_reserves_more_than_half_of_what_a_group_has_left_and_nothing_less() {
+fn a_child_reserves_more_than_half_of_a_groups_rest_and_no_less() {
     for (mib, forks) in [(120, 1), (40, 0)] {
         let record = tempfile::NamedTempFile::new().unwrap();
         let tracer =
@@ -804,7 +804,7 @@ fn interrupted_system_calls_are_made_again() {
 }
 
 #[test]
-fn a_program_killed_at_any_system_call_leaves_nothing_that_a_sweep_does_not_take() {
+fn a_program_killed_at_any_system_call_leaves_what_a_sweep_takes() {
     let names = Names::new();
     let name = names.name("a");
     let mut had_a_name = 0;
@@ -874,11 +874,11 @@ fn each_protection_is_seen_by_its_test() {
         (Failpoint::NoMemoryCheck, name_of(a_control_groups_memory_limit_is_an_error_not_a_kill)),
         (
             Failpoint::NoReservationInChild,
-            name_of(memory_that_others_take_after_the_look_at_it_costs_a_child_and_not_the_caller),
+            name_of(memory_taken_after_the_look_costs_a_child_and_not_the_caller),
         ),
         (
             Failpoint::NoReservationInChild,
-            name_of(a_child_reserves_more_than_half_of_what_a_group_has_left_and_nothing_less),
+            name_of(a_child_reserves_more_than_half_of_a_groups_rest_and_no_less),
         ),
     ]);
 }

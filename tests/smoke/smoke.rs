@@ -106,7 +106,7 @@ fn rows_are_folded() {
 }
 
 #[test]
-fn built_in_sums_means_and_dot_products_are_those_of_a_plain_loop() {
+fn built_in_sums_means_and_dots_are_those_of_a_plain_loop() {
     isolated(|| {
         let m = matrix();
         let weights = [0.5, 1.5, 2.5, 3.5];

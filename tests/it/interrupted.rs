@@ -100,8 +100,11 @@ fn is_poisoned(error: &Error, at: usize, of: &DeathCause) -> bool {
     rows.len() == 1 && (rows[0].row, rows[0].attempts, &rows[0].cause) == (at, attempts, of)
 }
 
+/// Whether an error is about this row, and what it is to be.
+type IsError = fn(&Error, usize) -> bool;
+
 /// Every kind of harm by which a kernel ends a call, and the error that it must be.
-const HARMS: [(u64, fn(&Error, usize) -> bool); 5] = [
+const HARMS: [(u64, IsError); 5] = [
     (FAILS, |error, at| {
         matches!(
             error,

@@ -13,7 +13,7 @@ fn main() {
         row.sum()
     });
     match outcome {
-        Err(Error::KernelPanicked { row, message, location }) => {
+        Err(Error::KernelPanicked { row, message, location, .. }) => {
             println!("{row}|{message}|{location}");
         }
         other => println!("{other:?}"),

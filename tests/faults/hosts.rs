@@ -296,7 +296,7 @@ impl<F: Fn()> Drop for OnDrop<F> {
     }
 }
 
-/// Not a test: the program that the test above kills.
+/// Not a test: the program that tests above kill.
 #[test]
 #[ignore = "runs for ever; a part of another test"]
 fn victim_of_a_sigkill() {

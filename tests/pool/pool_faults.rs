@@ -1,6 +1,6 @@
-//! A pool whose workers die, hang and are stopped, in calls and between calls: the results are those
-//! of [`fork()`](rowfork::fork()), to the bit, and the pool goes on with as many workers. The table
-//! of crashes, for both executors, is in `tests/faults/crash_table.rs`.
+//! A pool whose workers die, hang and are stopped, in calls and between calls: the results are
+//! those of [`fork()`](rowfork::fork()), to the bit, and the pool goes on with as many workers. The
+//! table of crashes, for both executors, is in `tests/faults/crash_table.rs`.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};

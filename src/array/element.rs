@@ -191,7 +191,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_fill_value_becomes_the_element_that_is_that_very_value_or_none() {
+    fn a_fill_value_becomes_the_element_of_that_very_value_or_none() {
         let [half, nan, many, minus, large] =
             [0.5.into(), f64::NAN.into(), 300.into(), (-1).into(), u64::MAX.into()];
         assert_eq!(

@@ -303,7 +303,7 @@ mod tests {
 
     // Lengths on both sides of a small page and of a huge page, where rounding could be wrong.
     #[test]
-    fn all_of_a_segment_has_memory_at_birth_whatever_its_length_and_pages() {
+    fn all_of_a_segment_of_any_length_and_pages_has_memory_at_birth() {
         for bytes in [0, 1, 4096, 4097, (2 << 20) - 4096, 2 << 20, (4 << 20) - 4095, 9 << 20] {
             let segment = birth(None, "|u1", 1, &[bytes], None).unwrap();
             assert!(segment.had_memory, "{bytes} bytes");
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hole_of_one_page_is_seen_in_small_and_in_huge_pages_until_it_is_touched() {
+    fn a_hole_of_one_page_is_seen_in_pages_of_any_size_until_touched() {
         for bytes in [100_000, 8 << 20] {
             let segment = birth(None, "|u1", 1, &[bytes], None).unwrap();
             let start = bytes as u64 / 2 / 4096 * 4096;

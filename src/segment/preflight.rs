@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_group_that_dies_as_a_whole_is_left_a_margin_and_the_error_says_why() {
+    fn a_group_that_dies_whole_has_a_margin_and_the_error_says_why() {
         assert_eq!(of_100_mib(Victim::TheWholeGroup, 64 * MIB).unwrap(), None, "64 + 4 + 32");
         let refused = of_100_mib(Victim::TheWholeGroup, 64 * MIB + 16).unwrap_err();
         assert!(

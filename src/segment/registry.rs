@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_child_forked_while_another_thread_held_the_lock_drops_without_hanging() {
+    fn a_drop_in_a_child_forked_under_anothers_lock_does_not_hang() {
         let segment = birth(None, "<f8", 8, &[3], None).unwrap();
         let (locked, is_locked) = std::sync::mpsc::channel();
         let (release, released) = std::sync::mpsc::channel::<()>();

@@ -111,7 +111,7 @@ mod tests {
     use std::num::NonZeroUsize;
 
     #[test]
-    fn only_large_files_on_a_disk_are_noted_and_what_is_let_go_of_can_be_read_again() {
+    fn only_large_disk_files_are_noted_and_pages_let_go_come_back() {
         let on_disk = tempfile::tempfile_in("/var/tmp").unwrap();
         let in_memory = tempfile::tempfile_in("/dev/shm").unwrap();
         let is_disk = !file::is_in_memory(&on_disk);

@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn a_group_that_dies_as_a_whole_does_so_at_its_own_limit_and_at_those_around_it() {
+    fn a_group_dies_whole_at_its_own_limit_and_at_those_around_it() {
         let dir = tempfile::tempdir().unwrap();
         let inner = dir.path().join("a/b");
         std::fs::create_dir_all(&inner).unwrap();

@@ -500,7 +500,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stopped_child_is_seen_to_be_stopped_until_it_goes_on_or_dies() {
+    fn a_stopped_child_is_seen_stopped_until_it_goes_on_or_dies() {
         for hold in WAYS {
             let pid = child("exec sleep 60");
             let child = hold(pid);
@@ -522,7 +522,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stranger_that_has_the_number_is_neither_signalled_nor_waited_for() {
+    fn a_stranger_with_the_number_is_not_signalled_or_waited_for() {
         // A child's child is no child of ours, as good as any stranger.
         let mut parent = Command::new("sh")
             .args(["-c", "sleep 60 & echo $!; wait $!"])
@@ -546,7 +546,7 @@ mod tests {
     }
 
     #[test]
-    fn a_status_that_somebody_else_has_taken_is_told_by_the_pidfd_where_the_kernel_keeps_it() {
+    fn a_status_taken_by_others_is_told_by_a_pidfd_where_it_is_kept() {
         for (script, exit) in
             [("exit 7", Exit::Code(7)), ("exit 0", Exit::Code(0)), ("kill -9 $$", Exit::Signal(9))]
         {

@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_that_is_killed_where_others_are_killed_too_is_given_the_benefit_of_the_doubt() {
+    fn a_row_killed_where_others_are_has_the_benefit_of_the_doubt() {
         let mut blame = Blame::new(3);
         // Four deaths on other rows: each of them bears one more.
         for unit in 10..14 {
@@ -210,7 +210,7 @@ mod tests {
 
     /// With the extra deaths at their most a row still is given up, after `most_deaths` of them.
     #[test]
-    fn who_is_killed_while_holding_nothing_proves_that_somebody_kills() {
+    fn a_kill_of_a_worker_that_holds_nothing_is_from_outside() {
         for (cause, idle_deaths, needed) in
             [(&KILLED, 1, 12), (&KILLED, 100, 32), (&DeathCause::Exited(0), 100, 7)]
         {

@@ -203,7 +203,7 @@ fn a_dead_worker_costs_its_block_which_is_divided_at_its_row() {
 }
 
 #[test]
-fn a_row_at_the_edge_of_its_block_makes_two_pieces_and_a_row_alone_none() {
+fn a_row_at_the_edge_makes_two_pieces_and_a_row_alone_none() {
     let mut table = Table::new(RULES);
     table.set(&[(1, Claimed(A)), (2, Claimed(B))]);
     assert_eq!(
@@ -219,7 +219,7 @@ fn a_row_at_the_edge_of_its_block_makes_two_pieces_and_a_row_alone_none() {
 }
 
 #[test]
-fn a_row_that_is_not_of_the_block_is_not_believed_and_the_block_is_halved() {
+fn a_row_not_of_the_block_is_not_believed_and_the_block_halved() {
     let mut table = Table::new(RULES);
     table.set(&[(1, Claimed(A))]);
     assert_eq!(
@@ -376,7 +376,7 @@ fn endless_dying_without_progress_ends_the_call() {
 }
 
 #[test]
-fn workers_that_die_before_they_hold_a_block_try_the_patience_less() {
+fn workers_that_die_without_a_block_try_the_patience_less() {
     let mut table = Table::new(RULES);
     for _ in 0..1024 + 2 * 2 {
         table.after_deaths(&[killed(A, usize::MAX)]);
@@ -411,7 +411,7 @@ fn rows_below_a_failure_are_done_and_none_beyond_is_poisoned() {
 }
 
 #[test]
-fn a_call_that_fills_goes_on_without_rows_that_fail_by_themselves() {
+fn a_call_that_fills_goes_on_without_a_row_that_fails_by_itself() {
     let mut table = Table::new(Rules { fill: true, ..RULES });
     table.set(&[(1, Claimed(A))]);
     assert_eq!(table.after_deaths(&[failed(A, 12)]), "retire 1; add 10..12; add 13..20; ");
@@ -494,7 +494,7 @@ fn a_message_about_a_row_that_was_not_held_is_not_believed() {
 }
 
 #[test]
-fn after_a_crash_under_guard_all_that_its_worker_did_is_done_again() {
+fn after_a_guarded_crash_all_that_its_worker_did_is_done_again() {
     let mut table = Table::new(RULES);
     table.set(&[(0, Done(A)), (1, Claimed(A)), (2, Done(B)), (3, Done(A))]);
     let changes = table.after_deaths(&[crashed(A, 15)]);
@@ -509,7 +509,7 @@ fn after_a_crash_under_guard_all_that_its_worker_did_is_done_again() {
 }
 
 #[test]
-fn after_a_crash_without_guard_everything_is_done_again_once_it_is_known_what_crashes() {
+fn an_unguarded_crash_has_all_rerun_once_it_is_known_what_crashes() {
     let mut table = Table::new(Rules { kernel: KernelTrust::Unguarded, ..RULES });
     table.set(&[(0, Done(A)), (1, Claimed(A))]);
     for run in 2..=3 {
@@ -577,7 +577,7 @@ fn a_panic_that_aborts_is_no_crash() {
 }
 
 #[test]
-fn in_place_what_was_saved_is_put_back_and_what_was_done_before_stays() {
+fn in_place_what_was_saved_is_put_back_and_what_was_done_stays() {
     let mut table = Table::new(Rules { in_place: true, ..RULES });
     table.set(&[(1, Claimed(A)), (2, Claimed(B))]);
     let death = Death { saved: Some(Saved::Complete(14)), ..killed(A, 16) };
@@ -596,7 +596,7 @@ fn in_place_what_was_saved_is_put_back_and_what_was_done_before_stays() {
 }
 
 #[test]
-fn in_place_rows_that_were_done_before_the_next_were_saved_are_not_run_again() {
+fn in_place_rows_done_before_the_next_were_saved_are_not_rerun() {
     let mut table = Table::new(Rules { in_place: true, ..RULES });
     table.set(&[(1, Claimed(A))]);
     let changes =
@@ -624,7 +624,7 @@ fn in_place_without_guard_a_crash_ends_the_call() {
 }
 
 #[test]
-fn time_that_is_over_and_a_cancelled_call_end_it_early_but_not_when_all_is_done() {
+fn a_deadline_or_cancelling_ends_a_call_early_but_not_when_done() {
     let start = Instant::now();
     let clock = || Clock::new(Some(start + Duration::from_secs(1)), None, 1);
     let mut table = Table::with(RULES, RowBlocks::with_block_rows(10, 1), clock());
@@ -664,7 +664,7 @@ fn a_worker_that_does_not_come_to_another_row_is_killed() {
 }
 
 #[test]
-fn workers_that_hang_before_they_are_ready_are_replaced_three_times() {
+fn workers_that_hang_before_they_are_ready_are_replaced_thrice() {
     let start = Instant::now();
     let mut table = Table::new(RULES);
     let mut outcome = String::new();
@@ -686,7 +686,7 @@ fn workers_that_hang_before_they_are_ready_are_replaced_three_times() {
 }
 
 #[test]
-fn a_worker_that_cannot_be_set_up_ends_the_call_only_if_nobody_else_can_work() {
+fn a_failed_setup_ends_the_call_only_if_nobody_else_can_work() {
     let mut death = failed(A, 0);
     death.message.as_mut().unwrap().kind = MessageKind::Setup;
     let mut table = Table::new(RULES);

@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_that_are_done_are_new_and_rows_that_were_put_back_are_not() {
+    fn rows_that_are_done_are_new_and_rows_put_back_are_not() {
         // The first block is done and the second was divided: 10..13 is new, 13..20 was put back.
         let told =
             account([Done(OWNER), Retired, Free, Free, Done(OWNER), Free], Error::InsideWorker);

@@ -70,7 +70,7 @@ mod tests {
     const MOST: Duration = Duration::from_micros(64);
 
     #[test]
-    fn who_waits_in_vain_looks_less_and_less_until_it_would_have_paid() {
+    fn waits_in_vain_look_less_and_less_until_it_would_have_paid() {
         let mut spin = SpinBudget::new(MOST);
         for expected in [32, 16, 8, 4, 2, 2] {
             spin.learn(Duration::from_millis(1));

@@ -148,7 +148,7 @@ fn half_way_mean(n: usize, nudge: f64, random: &mut Random) -> Vec<f64> {
 }
 
 #[test]
-fn a_mean_half_way_between_two_doubles_goes_to_the_even_one_and_a_nudge_decides() {
+fn a_mean_half_way_goes_to_the_even_double_and_a_nudge_decides() {
     let mut random = Random::new(400);
     for n in (3..=130).chain([1_000, 1_024]) {
         for nudge in [0.0, 1.0, -1.0, 2f64.powi(-100), -2f64.powi(-100), 2f64.powi(-200)] {
@@ -257,7 +257,7 @@ fn special_values_follow_ieee_754_with_one_nan() {
 }
 
 #[test]
-fn rows_of_zeros_and_orthogonal_rows_of_integers_need_no_last_tier() {
+fn rows_of_zeros_and_orthogonal_integers_need_no_last_tier() {
     let signs: Vec<f64> = (0..100).map(|j| if j % 2 == 0 { 1.0 } else { -1.0 }).collect();
     for kernel in kernels() {
         let mut out = [-7.0; 20];
@@ -336,7 +336,7 @@ fn the_count_of_refined_rows_sees_them() {
 }
 
 #[test]
-fn a_product_and_its_error_are_exact_or_off_by_less_than_is_allowed_for() {
+fn a_product_and_its_error_are_exact_or_off_by_less_than_allowed() {
     let mut random = Random::new(403);
     let in_units = |x: f64| oracle::units(x) << 1074;
     let allowed: BigInt = BigInt::from(1) << (2148 - 1004);

@@ -8,7 +8,7 @@ use crate::exact_sum;
 use crate::kernel::superaccumulator;
 
 #[test]
-fn the_sum_is_the_nearest_double_for_every_kind_length_and_alignment() {
+fn the_sum_is_the_nearest_for_every_kind_length_and_alignment() {
     for (k, (name, kind)) in KINDS.iter().enumerate() {
         let mut random = Random::new(k as u64);
         for n in 0..=600 {
@@ -206,7 +206,7 @@ proptest! {
     }
 
     #[test]
-    fn minus_the_rounded_sum_is_what_must_be_added_to_leave_the_rounding_error(row in terms()) {
+    fn minus_the_rounded_sum_leaves_the_rounding_error(row in terms()) {
         // The error of a rounding to nearest is at most half an ulp: less than the next double is
         // away.
         let sum = exact_sum(&row);

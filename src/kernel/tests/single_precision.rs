@@ -14,7 +14,7 @@ fn sum(row: &[f32]) -> f32 {
 }
 
 #[test]
-fn the_sum_is_the_nearest_float_for_every_kind_length_and_alignment() {
+fn the_sum_is_the_nearest_for_every_kind_length_and_alignment() {
     for (k, (name, kind)) in KINDS.iter().enumerate() {
         let mut random = Random::new(k as u64);
         for n in (0..=130).chain([255, 256, 257, 1_000, 4_095, 4_096, 4_097, 8_192, 8_200]) {
@@ -64,7 +64,7 @@ fn every_shape_of_block_gives_the_sum_of_each_row() {
 }
 
 #[test]
-fn a_middle_goes_to_the_even_float_and_a_nudge_of_any_size_decides_it() {
+fn a_middle_goes_to_the_even_float_and_any_nudge_decides_it() {
     let mut random = Random::new(5);
     for x in [1.0, 1.0 + f32::EPSILON, -1.5, 3.0e7, 1e30, -1e-30, f32::MIN_POSITIVE * 4.0] {
         let [x, half] = middle(x);

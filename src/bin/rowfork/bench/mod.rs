@@ -153,7 +153,7 @@ mod tests {
     const MIB: u64 = 1 << 20;
 
     #[test]
-    fn the_matrix_is_a_quarter_of_the_room_at_the_most_unless_said_otherwise() {
+    fn the_matrix_is_at_most_a_quarter_of_the_room_unless_told() {
         assert_eq!(shape(None, 1024, 1 << 40).unwrap(), [65_536, 1024]);
         assert_eq!(shape(None, 1024, 64 * MIB).unwrap(), [2048, 1024]);
         assert_eq!(shape(Some(MIB), 100, 64 * MIB).unwrap(), [1310, 100]);

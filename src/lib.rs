@@ -285,7 +285,7 @@
 //!     if sum >= 0.0 { Ok(sum.sqrt()) } else { Err(format!("no root of {sum}")) }
 //! });
 //! match roots {
-//!     Err(Error::KernelFailed { row: 0, message }) => assert_eq!(message, "no root of -3"),
+//!     Err(Error::KernelFailed { row: 0, message, .. }) => assert_eq!(message, "no root of -3"),
 //!     other => panic!("{other:?}"),
 //! }
 //!

@@ -57,6 +57,7 @@ fn compose(f: &mut [u64; 2], g: &[u64; 2]) {
     *f = [f[0].wrapping_mul(g[0]), f[1].wrapping_mul(g[0]).wrapping_add(g[1])];
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "the form that returns a `Result` is tried")]
 fn compose_fallibly(f: &mut [u64; 2], g: &[u64; 2]) -> Fallible {
     compose(f, g);
     Ok(())

@@ -46,6 +46,7 @@ fn number<A: Value>(index: usize) -> A {
     A::at(index).mix(A::at(index + 1))
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "the form that returns a `Result` is tried")]
 fn fallible_number<A: Value>(index: usize) -> Fallible<A> {
     Ok(number(index))
 }

@@ -12,8 +12,8 @@ use rowfork::{
     exact_mean, exact_weighted_mean, fast_sum, fork,
 };
 
+use crate::support::disturbance::{Disturbance, disturbed_from_outside};
 use crate::support::isolated::isolated;
-use crate::support::outside::{Disturbance, disturbed_from_outside};
 
 /// SplitMix64.
 struct Random(u64);

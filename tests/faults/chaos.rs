@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 use ndarray::{Array1, Axis, Ix2};
 use rowfork::{CancelToken, EarlyEnd, Error, Fork, Policy, Report, Row, RowMut, SharedArray, fork};
 
+use crate::support::disturbance::{Disturbance, Random, Sent, disturbed_from_outside};
 use crate::support::isolated::isolated_without_others;
-use crate::support::outside::{Disturbance, Random, Sent, disturbed_from_outside};
 
 /// None of our values.
 const FILL: f64 = -1234.5;

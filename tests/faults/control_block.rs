@@ -6,7 +6,7 @@ use nix::sys::signal::Signal;
 use rowfork::failpoints::Failpoint;
 use rowfork::{DeathCause, Error, Policy, fork};
 
-use crate::support::harmed::{first_time, harmed, matrix};
+use crate::support::harm::{first_time, harmed, matrix};
 use crate::support::isolated::{self, isolated, name_of};
 use crate::support::shared::{SharedWord, raise};
 

@@ -16,7 +16,7 @@ use rowfork::failpoints::Failpoint;
 use rowfork::{DeathCause, Error, Policy, Pool, Report, SharedArray, fork, param};
 
 use crate::support::executors::{Either, Place};
-use crate::support::harmed::{
+use crate::support::harm::{
     self, ALWAYS, CRASHES, Crash, Harm, NO_HARM, PANICS, PANICS_TWICE, bits, count_anew, matrix,
     name,
 };
@@ -239,7 +239,7 @@ fn a_row_that_panics_is_the_one_that_is_named_or_left_out() {
             match case.transformed(&case.call(), ALWAYS).unwrap_err() {
                 Error::KernelPanicked { row, message, location, .. } => {
                     assert!(row == victim && is_message(&message), "{what}: {row} {message}");
-                    assert!(location.starts_with(harmed::FILE), "{what}: {location}");
+                    assert!(location.starts_with(harm::FILE), "{what}: {location}");
                 }
                 other => panic!("{what}: {other}"),
             }
@@ -266,7 +266,7 @@ fn a_row_that_panics_is_the_one_that_is_named_or_left_out() {
 #[test]
 fn of_rows_that_fail_the_first_is_the_one_that_the_error_names() {
     isolated(|| {
-        every_place(&[harmed::FAILS], |case, what| {
+        every_place(&[harm::FAILS], |case, what| {
             let victim = case.victim as u64;
             let failed = case.call().map_rows((&case.given.m, param(victim)), |(row, bad)| {
                 if row.index() as u64 >= bad {
@@ -295,11 +295,11 @@ fn updated(
     call.update_rows_with(array, (param(harm), before), |row, (harm, same)| {
         let index = row.index();
         let address = same.as_ptr().expose_provenance();
-        harmed::harm_at(harm, index, 0, address);
+        harm::harm_at(harm, index, 0, address);
         row[0] += same[0] * 2.0;
-        harmed::harm_at(harm, index, 1, address);
+        harm::harm_at(harm, index, 1, address);
         row[1] += 1.0;
-        harmed::harm_at(harm, index, 2, address);
+        harm::harm_at(harm, index, 2, address);
     })
 }
 

@@ -8,9 +8,9 @@ use nix::sys::signal::Signal;
 use rowfork::failpoints::Failpoint;
 use rowfork::{DeathCause, Error, fork};
 
-use crate::support::harmed::{self, first_time, harmed, matrix};
+use crate::support::disturbance::{Disturbance, disturbed_from_outside};
+use crate::support::harm::{self, first_time, harmed, matrix};
 use crate::support::isolated::{self, isolated, name_of};
-use crate::support::outside::{Disturbance, disturbed_from_outside};
 use crate::support::shared::{SharedWord, raise};
 
 #[test]
@@ -125,7 +125,7 @@ fn a_guarded_crash_costs_no_row_of_the_process_before_in_its_slot() {
                 row.sum()
             })
             .unwrap();
-        assert_eq!(harmed::bits(&sums), expected);
+        assert_eq!(harm::bits(&sums), expected);
         // Rows 50..60 for the kill. For the crash its block, and what this process had done: row
         // 55, and rows 60..70.
         assert_eq!(

@@ -21,7 +21,7 @@ use rowfork::{
     CancelToken, DeathCause, EarlyEnd, Error, FailedRow, Fork, Output, Policy, SharedArray, fork,
 };
 
-use crate::support::harmed::{first_time, matrix};
+use crate::support::harm::{first_time, matrix};
 use crate::support::isolated::{self, children, isolated, name_of};
 use crate::support::shared::{SharedWord, raise};
 use crate::support::{self, Holder, player, say};

@@ -9,9 +9,9 @@ use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction
 use rowfork::failpoints::{self, Failpoint};
 use rowfork::{DeathCause, Error, SharedArray, fork};
 
-use crate::support::harmed::{first_time, harmed, matrix};
+use crate::support::disturbance::Random;
+use crate::support::harm::{first_time, harmed, matrix};
 use crate::support::isolated::{self, is_running, isolated, name_of};
-use crate::support::outside::Random;
 use crate::support::shared::{SharedWord, ignore_sigchld, raise};
 
 #[test]

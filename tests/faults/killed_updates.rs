@@ -8,8 +8,8 @@ use std::time::Duration;
 use ndarray::{Ix1, Ix2};
 use rowfork::{Error, Report, RowMut, SharedArray, fork};
 
+use crate::support::disturbance::{Disturbance, Random, disturbed_from_outside};
 use crate::support::isolated::isolated;
-use crate::support::outside::{Disturbance, Random, disturbed_from_outside};
 
 /// 4 MB; a row is 2 KiB, of which 16 are saved at a time.
 const N_ROWS: usize = 2000;

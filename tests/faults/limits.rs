@@ -7,7 +7,7 @@ use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::Signal;
 use rowfork::{Error, SharedArray, fork};
 
-use crate::support::harmed::{first_time, harmed, matrix};
+use crate::support::harm::{first_time, harmed, matrix};
 use crate::support::isolated::{children, descriptors, isolated};
 use crate::support::shared::{SharedWord, raise};
 

@@ -17,11 +17,11 @@ use rowfork::{
     SharedArray, fork,
 };
 
-use crate::support::harmed::{
+use crate::support::disturbance::{Disturbance, disturbed_from_outside};
+use crate::support::harm::{
     self, ABORTS, EXITS_WITH_3, FAILS, KILLED, PANICS, SPINS, act_or_fail, name,
 };
 use crate::support::isolated::isolated;
-use crate::support::outside::{Disturbance, disturbed_from_outside};
 use crate::support::shared::SharedWord;
 
 const N_ROWS: usize = 150;
@@ -59,7 +59,7 @@ fn explains(poison: u64, failed: &FailedRow) -> bool {
         (PANICS, DeathCause::Panicked { message, location, .. }) => {
             attempts == 1
                 && *message == format!("bad row {row}")
-                && location.starts_with(harmed::FILE)
+                && location.starts_with(harm::FILE)
         }
         (FAILS, DeathCause::Failed { message, .. }) => {
             attempts == 1 && *message == format!("bad row {row}")

@@ -11,7 +11,7 @@ use nix::sys::resource::{Resource, setrlimit};
 use rowfork::failpoints::Failpoint;
 use rowfork::{DeathCause, Error, Fork, Report, SharedArray, fork};
 
-use crate::support::harmed::{NO_HARM, bits, first_time, matrix, store_to};
+use crate::support::harm::{NO_HARM, bits, first_time, matrix, store_to};
 use crate::support::isolated::{self, isolated, name_of};
 use crate::support::shared::SharedWord;
 use crate::transformed;

@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 use rowfork::failpoints::Failpoint;
 use rowfork::{Error, SharedArray, fork};
 
-use crate::support::harmed::{self, first_time, harmed, matrix};
+use crate::support::harm::{self, first_time, harmed, matrix};
 use crate::support::isolated::{self, isolated, name_of};
 use crate::support::shared::{SharedWord, raise};
 
@@ -162,7 +162,7 @@ fn a_file_that_takes_an_arrays_name_is_neither_read_nor_removed() {
                     row.sum()
                 })
                 .unwrap();
-            assert_eq!((m.view(), harmed::bits(&sums)), (m_bits.view(), expected));
+            assert_eq!((m.view(), harm::bits(&sums)), (m_bits.view(), expected));
             let identity = |name: &str| {
                 let meta = std::fs::metadata(path(name)).unwrap();
                 (meta.ino(), meta.mode(), meta.mtime_nsec())

@@ -6,9 +6,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use rowfork::{DeathCause, Error, fork};
 
-use crate::support::harmed::{
-    KILLED, NO_HARM, SPINS, bits, count_anew, first_time, harmed, matrix,
-};
+use crate::support::harm::{KILLED, NO_HARM, SPINS, bits, count_anew, first_time, harmed, matrix};
 use crate::support::isolated::{self, isolated};
 use crate::support::pooled::{end, pool_of, until, workers_of};
 use crate::support::shared::{self, SharedWord, raise};

@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 use rowfork::{DeathCause, Error, Fork, KernelReturn, Report, Row, SharedArray, fork, param};
 
 use crate::support::executors::{Either, Executors, Place};
-use crate::support::harmed::first_time;
+use crate::support::harm::first_time;
 use crate::support::isolated::isolated;
 use crate::support::shared::{SharedWord, raise};
 

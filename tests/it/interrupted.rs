@@ -17,7 +17,7 @@ use nix::sys::signal::Signal;
 use rowfork::failpoints::{self, Failpoint};
 use rowfork::{DeathCause, Error, Fork, RowMut, SharedArray, fork};
 
-use crate::support::harmed::{ABORTS, EXITS, FAILS, KILLED, PANICS, act_or_fail, name};
+use crate::support::harm::{ABORTS, EXITS, FAILS, KILLED, PANICS, act_or_fail, name};
 use crate::support::isolated::{self, isolated, name_of};
 use crate::support::shared::{SharedWord, raise};
 

@@ -14,20 +14,20 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use rowfork::{Policy, Pool, SharedArray, fork, param};
 
-use crate::support::harmed::{self, DAWDLES, NO_HARM, bits, matrix};
-use crate::support::holdings::Holdings;
+use crate::support::disturbance::Random;
+use crate::support::harm::{self, DAWDLES, NO_HARM, bits, matrix};
 use crate::support::isolated::{isolated, unique_name};
-use crate::support::outside::Random;
 use crate::support::pooled::{end, pool_of, until, workers_of};
+use crate::support::process_resources::ProcessResources;
 use crate::transformed;
 
 const SECOND: Duration = Duration::from_secs(1);
 
 /// Of the caller, the zygote and the workers.
-fn holdings_of_all(pool: &Pool) -> Vec<Holdings> {
+fn holdings_of_all(pool: &Pool) -> Vec<ProcessResources> {
     let stats = pool.stats();
     let others = [stats.zygote_pid].into_iter().chain(stats.worker_pids).map(i32::cast_unsigned);
-    std::iter::once(std::process::id()).chain(others).map(Holdings::of).collect()
+    std::iter::once(std::process::id()).chain(others).map(ProcessResources::of).collect()
 }
 
 fn kib(pid: i32, what: &str) -> usize {
@@ -79,8 +79,8 @@ fn soak(calls: usize) {
     let took = began.elapsed();
     // A failed call has ended its workers: those who come after them hold less at first.
     (0..40).filter(|round| round % 8 != 1).for_each(|round| call(&pool, round, &m, &right, &name));
-    let grown = |now: &[Holdings]| {
-        let more = |(now, before): (&Holdings, &Holdings)| {
+    let grown = |now: &[ProcessResources]| {
+        let more = |(now, before): (&ProcessResources, &ProcessResources)| {
             now.descriptors > before.descriptors
                 || now.mappings > before.mappings + 8
                 || now.anonymous_kib > before.anonymous_kib + 2048
@@ -153,7 +153,7 @@ fn chaos(calls: usize, seed: u64) {
                         (&m, param(harm)),
                         0.0,
                         |sum, (row, harm)| {
-                            harmed::harm(harm, row.index(), 0);
+                            harm::harm(harm, row.index(), 0);
                             *sum += row.sum();
                         },
                         |sum, other| *sum += other,
@@ -166,7 +166,7 @@ fn chaos(calls: usize, seed: u64) {
                 _ => {
                     let mut own = SharedArray::copy_from(None, &m.view()).unwrap();
                     let updated = call.update_rows_with(&mut own, param(harm), |row, harm| {
-                        harmed::harm(harm, row.index(), 0);
+                        harm::harm(harm, row.index(), 0);
                         *row *= 3.0;
                     });
                     match updated {

@@ -11,9 +11,9 @@ use ndarray::{Array2, Ix2};
 use nix::sys::signal::Signal;
 use rowfork::{Error, SharedArray, fork};
 
-use crate::support::harmed::{first_time, harmed, matrix};
-use crate::support::holdings::Holdings;
+use crate::support::harm::{first_time, harmed, matrix};
 use crate::support::isolated::{isolated, unique_name};
+use crate::support::process_resources::ProcessResources;
 use crate::support::shared::{SharedWord, raise};
 
 const CALLS: usize = 10_000;
@@ -127,13 +127,13 @@ fn ten_thousand_calls_leave_no_descriptor_mapping_or_memory() {
             call(round, &mut m, &expected, &name);
         }
         let own = std::process::id();
-        let before = Holdings::of(own);
+        let before = ProcessResources::of(own);
         let (mut done, mut most) = (0, before);
         while done < CALLS && began.elapsed() < LIMIT {
             call(done, &mut m, &expected, &name);
             done += 1;
             if done % 500 == 0 {
-                let now = Holdings::of(own);
+                let now = ProcessResources::of(own);
                 assert_eq!(now.descriptors, before.descriptors, "after {done} calls");
                 assert!(
                     now.mappings <= before.mappings + 8,
@@ -145,7 +145,7 @@ fn ten_thousand_calls_leave_no_descriptor_mapping_or_memory() {
                     now.anonymous_kib <= limit_kib,
                     "after {done} calls: {now:?}, before {before:?}"
                 );
-                most = Holdings {
+                most = ProcessResources {
                     descriptors: most.descriptors.max(now.descriptors),
                     mappings: most.mappings.max(now.mappings),
                     anonymous_kib: most.anonymous_kib.max(now.anonymous_kib),

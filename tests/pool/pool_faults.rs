@@ -10,7 +10,7 @@ use nix::unistd::Pid;
 use rowfork::failpoints::{self, Failpoint};
 use rowfork::{Error, Policy, Pool, SharedArray, fork, param};
 
-use crate::support::harmed::{
+use crate::support::harm::{
     self, ABORTS, ALWAYS, EXITS, FAULTS, Harm, KILLED, NO_HARM, SPINS, STOPS, bits, count_anew,
     matrix, name,
 };
@@ -219,15 +219,15 @@ fn a_death_in_folding_or_combining_changes_no_bit() {
                 (&m, param(bad)),
                 0.0,
                 |sum, (row, bad)| {
-                    harmed::harm(bad, row.index(), 0);
+                    harm::harm(bad, row.index(), 0);
                     *sum += row.sum().sqrt();
-                    harmed::harm(bad, row.index(), 1);
+                    harm::harm(bad, row.index(), 1);
                 },
                 |sum, other| {
                     // The combining worker alone comes here: it dies once, if a row of this number
                     // is to.
                     if TWICE.load(Ordering::Relaxed) == 1
-                        && harmed::TIMES.fetch_add(1, Ordering::AcqRel) == 0
+                        && harm::TIMES.fetch_add(1, Ordering::AcqRel) == 0
                     {
                         shared::raise(Signal::SIGKILL);
                     }

@@ -12,11 +12,11 @@ use nix::unistd::Pid;
 use rowfork::failpoints::{self, Failpoint};
 use rowfork::{Error, SharedArray, fork, segment};
 
-use crate::support::harmed::{
+use crate::support::disturbance::Random;
+use crate::support::harm::{
     self, DAWDLES, Harm, KILLED, NO_HARM, SPINS, WHERE, bits, count_anew, matrix,
 };
 use crate::support::isolated::{self, is_running, isolated, name_of, processes, unique_name};
-use crate::support::outside::Random;
 use crate::support::pooled::{end, pool_of, until, workers_of};
 use crate::support::{self, Holder, Names, player, say, shm};
 use crate::transformed;
@@ -183,7 +183,7 @@ fn a_busy_pool_without_its_zygote_says_so_and_writes_no_more() {
                     Instant::now()
                 });
                 let outcome = pool.map_rows_into((&m, param_of(round)), &mut out, |(row, harm)| {
-                    harmed::harm(harm, row.index(), 0);
+                    harm::harm(harm, row.index(), 0);
                     row.sum()
                 });
                 let ended = Instant::now();
@@ -218,7 +218,7 @@ fn an_update_whose_zygote_is_killed_accounts_for_its_rows() {
             });
             let rows = (rowfork::param([SPINS, 77, 0, 1]), &before);
             pool.call().block_rows(10).update_rows_with(&mut array, rows, |row, (harm, _)| {
-                harmed::harm(harm, row.index(), 0);
+                harm::harm(harm, row.index(), 0);
                 row[0] += 1.0;
             })
         });
@@ -300,7 +300,7 @@ fn a_panic_in_init_is_told_by_build_or_by_each_call() {
         }
         // Those that come later find nothing any more.
         let m = matrix(100, 4);
-        let init = || assert!(harmed::TIMES.fetch_add(1, Ordering::AcqRel) < 2, "no model");
+        let init = || assert!(harm::TIMES.fetch_add(1, Ordering::AcqRel) < 2, "no model");
         let pool = pool_of(2).init(init).build().unwrap();
         transformed!(pool, &m, NO_HARM).unwrap();
         for _ in 0..3 {

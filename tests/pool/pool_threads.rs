@@ -20,7 +20,7 @@ use rowfork::{
     CancelToken, DeathCause, EarlyEnd, Error, Policy, Pool, Row, SharedArray, fork, param,
 };
 
-use crate::support::harmed::{
+use crate::support::harm::{
     DAWDLES, KILLED, NO_HARM, SPINS, TIMES, WHERE, bits, count_anew, matrix,
 };
 use crate::support::isolated::isolated;

@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 use rayon::prelude::*;
 use rowfork::{DeathCause, Error, SharedArray, fork};
 
-use crate::support::harmed::{self, bits, first_time, matrix};
+use crate::support::harm::{self, bits, first_time, matrix};
 use crate::support::isolated::isolated;
 use crate::support::shared::{SharedWord, raise};
 
@@ -156,7 +156,7 @@ fn mapped(
     m: &SharedArray<f64, Ix2>,
     harm: impl Fn(usize),
 ) -> rowfork::Result<(Vec<u64>, rowfork::Report)> {
-    harmed::harmed(m, 2, harm)
+    harm::harmed(m, 2, harm)
 }
 
 fn transformed(m: &SharedArray<f64, Ix2>) -> Vec<f64> {

@@ -9,7 +9,7 @@ use rowfork::{DeathCause, Error, Policy, Row, SharedArray, broadcast, param, tas
 
 use crate::support::Names;
 use crate::support::executors::{Either, Executors, Place};
-use crate::support::harmed::first_time;
+use crate::support::harm::first_time;
 use crate::support::isolated::isolated;
 use crate::support::shared::{SharedWord, raise};
 

@@ -3,12 +3,12 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 pub(crate) mod command;
+pub(crate) mod disturbance;
 pub(crate) mod executors;
-pub(crate) mod harmed;
-pub(crate) mod holdings;
+pub(crate) mod harm;
 pub(crate) mod isolated;
-pub(crate) mod outside;
 pub(crate) mod pooled;
+pub(crate) mod process_resources;
 pub(crate) mod shared;
 pub(crate) mod timing;
 pub(crate) mod value;

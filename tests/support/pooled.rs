@@ -8,7 +8,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use rowfork::{Pool, PoolBuilder};
 
-use super::harmed::count_anew;
+use super::harm::count_anew;
 use super::isolated::{children_of, is_running};
 
 /// Options for a pool of so many workers, with what kernels count in mapped before.

@@ -2,7 +2,7 @@
 
 /// Of one process.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Holdings {
+pub(crate) struct ProcessResources {
     pub(crate) descriptors: usize,
     pub(crate) mappings: usize,
     /// Its own memory. Pages of its program and libraries come and go with the system's cache, and
@@ -10,7 +10,7 @@ pub(crate) struct Holdings {
     pub(crate) anonymous_kib: usize,
 }
 
-impl Holdings {
+impl ProcessResources {
     /// Of a process of this user, this one included.
     pub(crate) fn of(pid: u32) -> Self {
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();

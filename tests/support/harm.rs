@@ -321,7 +321,7 @@ macro_rules! transformed {
         $executor.transform_rows(($m, rowfork::param($harm)), 4, |(row, harm), out| {
             let harm = |stage| {
                 let address = row.as_ptr().expose_provenance();
-                $crate::support::harmed::harm_at(harm, row.index(), stage, address);
+                $crate::support::harm::harm_at(harm, row.index(), stage, address);
             };
             harm(0);
             (0..2).for_each(|column| out[column] = row[column] * 3.0 + 0.1);

@@ -172,8 +172,11 @@ where
         output: &mut CallOutput<'_>,
         context: &BlockContext<'_>,
     ) -> Option<ControlFlow<()>> {
-        let (block, _) = self.0.block().ok()?;
-        Some(block(0..self.0.inputs.n_rows(), output.as_mut_slice(), context))
+        // Not by `block`: nothing is released of files here, and a small call is short.
+        let Operation { inputs, kernel, extra, body, .. } = &self.0;
+        let task = Task { input: inputs.view(), kernel: kernel.kernel, extra: extra.clone() };
+        let block = body(task).ok()?;
+        Some(block(0..inputs.n_rows(), output.as_mut_slice(), context))
     }
 }
 

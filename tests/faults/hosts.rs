@@ -13,6 +13,7 @@ use crate::support::disturbance::Random;
 use crate::support::harm::{first_time, harmed, matrix};
 use crate::support::isolated::{self, is_running, isolated, name_of};
 use crate::support::shared::{SharedWord, ignore_sigchld, raise};
+use crate::support::{segments_named, sweeps_until};
 
 #[test]
 fn a_worker_has_default_signals_but_for_those_of_the_terminal() {
@@ -219,13 +220,8 @@ fn a_caller_killed_at_any_time_leaves_no_worker_or_volatile_name() {
                 std::thread::sleep(Duration::from_millis(1));
             }
         }
-        rowfork::segment::sweep().unwrap();
-        let left: Vec<_> = std::fs::read_dir("/dev/shm")
-            .unwrap()
-            .filter_map(|entry| entry.unwrap().file_name().into_string().ok())
-            .filter(|name| name.starts_with(&format!("rowfork-victim-{}-", std::process::id())))
-            .collect();
-        assert!(left.is_empty(), "{left:?}");
+        let left = || segments_named(&format!("rowfork-victim-{}-", std::process::id()));
+        assert!(sweeps_until(|| left().is_empty()), "{:?}", left());
     });
 }
 

@@ -21,7 +21,7 @@ use nix::unistd::Pid;
 use rowfork::{SharedArray, fork};
 
 use crate::support::isolated::{self, isolated};
-use crate::support::{self, Holder, Names, eventually, player, say, skip};
+use crate::support::{self, Holder, Names, player, say, skip, sweeps_until};
 
 // ---- the caller
 // --------------------------------------------------------------------------------------------
@@ -293,8 +293,7 @@ fn struck_at_random_times(
         );
         let gone = within(Duration::from_secs(1), || running_in_session(leader).is_empty());
         assert!(gone, "round {round}: after 1 s these still run: {:?}", running_in_session(leader));
-        // Another program's sweep may hold one for an instant.
-        let swept = eventually(|| rowfork::segment::sweep().is_ok() && names.left().is_empty());
+        let swept = sweeps_until(|| names.left().is_empty());
         assert!(swept, "round {round}: left {:?}", names.left());
         drop(terminal);
     }
@@ -390,7 +389,7 @@ fn calls_go_on_rightly_after_ctrl_z_and_fg() {
         assert_eq!(shell.says(), "over");
         shell.let_go();
         assert!(within(Duration::from_secs(1), || running_in_session(session.0).is_empty()));
-        assert!(eventually(|| rowfork::segment::sweep().is_ok() && names.left().is_empty()));
+        assert!(sweeps_until(|| names.left().is_empty()));
     });
 }
 

@@ -12,6 +12,7 @@ use rowfork::{SharedArray, fork};
 
 use crate::support::isolated::{self, isolated, name_of};
 use crate::support::shared::{SharedWord, raise};
+use crate::support::{segments_named, sweeps_until};
 
 /// In the environment of every process of a run, so that all of them can be found.
 const TAG: &str = "ROWFORK_TEST_UNDER_STRACE";
@@ -166,13 +167,8 @@ fn assert_nothing_is_left(tag: &str, what: &str) {
         );
         std::thread::sleep(Duration::from_millis(1));
     }
-    rowfork::segment::sweep().unwrap();
-    let names = std::fs::read_dir("/dev/shm")
-        .unwrap()
-        .filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-    let left: Vec<_> =
-        names.filter(|name| name.starts_with(&format!("rowfork-strace-{tag}"))).collect();
-    assert!(left.is_empty(), "{what}: left {left:?}");
+    let left = || segments_named(&format!("rowfork-strace-{tag}"));
+    assert!(sweeps_until(|| left().is_empty()), "{what}: left {:?}", left());
 }
 
 #[test]

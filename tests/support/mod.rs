@@ -44,11 +44,14 @@ impl Names {
     }
 
     pub(crate) fn left(&self) -> Vec<String> {
-        let names = std::fs::read_dir("/dev/shm")
-            .unwrap()
-            .map(|e| e.unwrap().file_name().into_string().unwrap());
-        names.filter(|n| n.starts_with(&self.prefix)).collect()
+        segments_named(&self.prefix)
     }
+}
+
+/// The names in `/dev/shm` that begin with `prefix`.
+pub(crate) fn segments_named(prefix: &str) -> Vec<String> {
+    let names = std::fs::read_dir("/dev/shm").unwrap().map(|entry| entry.unwrap().file_name());
+    names.filter_map(|name| name.into_string().ok()).filter(|n| n.starts_with(prefix)).collect()
 }
 
 impl Drop for Names {
@@ -202,6 +205,13 @@ pub(crate) fn eventually(mut condition: impl FnMut() -> bool) -> bool {
         }
         now
     })
+}
+
+/// Sweeps until `condition` holds, and says whether it did within five seconds. One sweep is not
+/// enough: any other program may be sweeping as well, and holds the lock of a segment while it looks
+/// at it.
+pub(crate) fn sweeps_until(mut condition: impl FnMut() -> bool) -> bool {
+    eventually(|| rowfork::segment::sweep().is_ok() && condition())
 }
 
 /// The number of open descriptors of this process.

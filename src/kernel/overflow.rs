@@ -1,5 +1,5 @@
-//! [`Overflow`]: the error of a row of integers whose sum its type does not hold. The operation in
-//! `src/rows/sums.rs` makes the public error of it.
+//! [`Overflow`]: the error of a row of integers whose sum its type does not hold. The worker leaves
+//! it in its slot, and the caller makes `Error::SumOverflow` of that.
 
 /// A row whose integer sum does not fit its type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -238,19 +238,24 @@ where
     K: 't,
 {
     const { assert!(size_of::<O>() == 0, "an operation captures nothing") };
+    // `TypedCall::marshal` has packed, in this order and of these types: the kernel and the function
+    // that unpacks it, the inputs, the extra argument, the output. The caller of an entry point
+    // promises that `words` are what was packed, and that the segments they lead to stay mapped until
+    // it returns. Both are what each `unpack` below asks for.
     let kernel = words.word();
-    // SAFETY: the words are in the order of `pack`, and of its types.
+    // SAFETY: the word is a function of this type.
     let unpack: unsafe fn(u64) -> K = unsafe { from_word(words.word()) };
-    // SAFETY: `unpack` is of the codec that has made the word.
+    // SAFETY: `unpack` is the counterpart of what has made the word.
     let kernel = ManuallyDrop::new(unsafe { unpack(kernel) });
     let kernel: *const K = &raw const *kernel;
-    // SAFETY: `kernel` lives until the end of this function, and so does the task that borrows it.
+    // SAFETY: `kernel` is a local that is never moved again and never dropped. All that borrows it,
+    // the task and the block function made of it, is a later local, so it is dropped earlier.
     let kernel: &'t K = unsafe { &*kernel };
-    // SAFETY: likewise.
+    // SAFETY: the words of the inputs come next, and their segments outlive `input`, a local.
     let (input, file_rows) = unsafe { unpacked::<I>(words) };
-    // SAFETY: likewise.
+    // SAFETY: the words of the extra argument come next, and what they lead to outlives `extra`.
     let extra = unsafe { X::unpack(words) };
-    // SAFETY: as for the words above.
+    // SAFETY: the words of the output come last, and its segment outlives `output`.
     let output = unsafe { BlockOutput::unpack(words) }?;
     // SAFETY: a value of a type of no bytes, which the caller has, and which may be copied.
     let operation: O = unsafe { from_word(0) };

@@ -145,10 +145,10 @@ pub(super) fn run_call(
         output.hide(&blocks)?;
     }
     let output = output; // no more changes: workers get copies of it
-    let is_private =
+    let needs_no_length_check =
         mode.skips_length_checks() && inputs.is_private() && output.segment().is_private();
     let check_lengths = || {
-        if is_private {
+        if needs_no_length_check {
             return Ok(()); // there is nobody who could have done anything to them
         }
         inputs.check_lengths()?;
@@ -226,7 +226,7 @@ fn run_here(
 /// Whether a worker of the call may still write to the output.
 fn is_unkillable(error: &Error) -> bool {
     match error {
-        Error::UpdateInterrupted { cause: source, .. } => is_unkillable(source),
+        Error::UpdateInterrupted { cause, .. } => is_unkillable(cause),
         _ => matches!(error, Error::WorkerUnkillable { .. }),
     }
 }

@@ -122,6 +122,8 @@ fn each_operation_is_the_librarys() {
     rowfork(["rm", &name]).ok();
     let eleven = rowfork(["dot", &file, "--with", path.to_str().unwrap(), "-c", "1-11"]).refused();
     assert!(eleven.contains("shape [20], [11] is needed"), "{eleven}");
+    let three = rowfork(["dot", &file, "--with", path.to_str().unwrap(), "-c", "1,2,4"]).refused();
+    assert_eq!(three, eleven.replace("[11]", "[3]"));
 }
 
 #[test]

@@ -129,14 +129,6 @@ fn with_advice(error: &Error) -> String {
 /// How many rows an error names.
 const SHOWN: usize = 5;
 
-/// What to do about a sum of integers that does not fit.
-pub(crate) const SUM_OVERFLOW_ADVICE: &str =
-    "rows count from 0; sums of doubles have no end: in numpy, a.astype('<f8')";
-
-/// What to do about a vector that does not fit the matrix.
-pub(crate) const WRONG_SHAPE_ADVICE: &str =
-    "as many elements are needed as there are columns (rowfork info shows shapes)";
-
 fn advice(error: &Error) -> Option<&'static str> {
     Some(match error {
         Error::InvalidName { .. } => "a name is what stands after /dev/shm/, as in shm:prices",
@@ -159,15 +151,19 @@ fn advice(error: &Error) -> Option<&'static str> {
             "take a part of it, as in numpy: a.real"
         }
         Error::WrongDtype { .. } => "convert it, as in numpy: a.astype('<f8')",
-        Error::SumOverflow { .. } => SUM_OVERFLOW_ADVICE,
+        Error::SumOverflow { .. } => {
+            "rows count from 0; sums of doubles have no end: in numpy, a.astype('<f8')"
+        }
         Error::NotOurs { .. } => "its owner can give leave (chmod), or be asked for a copy",
-        Error::WrongShape { .. } => WRONG_SHAPE_ADVICE,
-        Error::Npy { cause: source, .. } => return of_header(source),
+        Error::WrongShape { .. } => {
+            "as many elements are needed as there are columns (rowfork info shows shapes)"
+        }
+        Error::Npy { cause, .. } => return of_header(cause),
         // Segments, and answers in the making, lie there.
         Error::Os { subject, .. } if subject.starts_with("/dev/shm") => {
             "rowfork doctor says what is wrong with /dev/shm"
         }
-        Error::Os { cause: source, .. } => return of_system(source),
+        Error::Os { cause, .. } => return of_system(cause),
         _ => return None,
     })
 }

@@ -1,6 +1,7 @@
 //! What can be asked of rows. A new one is a line in [`OPERATIONS`].
 
-use ndarray::Ix1;
+use bytemuck::Zeroable;
+use ndarray::{Ix1, Ix2};
 use rowfork::{
     CancelToken, Element, Error, Executor, Policy, Pool, Report, SharedArray, Summand, broadcast,
     exact_row_dots, exact_row_means, fast_row_sums,
@@ -9,8 +10,8 @@ use rowfork::{
 use crate::args::{Form, Kind, OnPoison, RowArgs};
 use crate::deliver::Answer;
 use crate::element::with_element;
-use crate::failure::{Failure, SUM_OVERFLOW_ADVICE, WRONG_SHAPE_ADVICE};
-use crate::gather::{self, gathered};
+use crate::failure::Failure;
+use crate::gather::{Verdict, gathered, listed};
 use crate::input::{self, Matrix, Part};
 use crate::progress::RowBar;
 use crate::report::{self, About};
@@ -55,7 +56,8 @@ macro_rules! operation {
                     Some(columns) => on_workers!(workers, map_blocks_into(
                         (part.selection, broadcast(columns)), (), values,
                         |(block, columns), out| gathered::<A, _, _>(&block, &columns, out, $on_slices)
-                    )),
+                    ))
+                    .map_err(|failure| of_overflow(failure, workers, part, columns)),
                 }))
             },
         }
@@ -70,7 +72,9 @@ macro_rules! operation {
                 with_element!($elements, dtype, A => answer::<A, _>(args, |workers, part, values| match &part.listed {
                     None => on_workers!(workers, $method(part.selection, vector.as_slice(), values)),
                     Some(columns) => {
-                        check_len(&vector, columns.len())?;
+                        // The library's own check, on a matrix of no rows.
+                        let no_rows = SharedArray::<f64, _>::zeros(None, Ix2(0, columns.len()))?;
+                        rowfork::fork().$method(&no_rows, vector.as_slice(), &mut SharedArray::zeros(None, 0)?)?;
                         on_workers!(workers, map_blocks_into(
                             (part.selection, broadcast(columns), broadcast(&vector)), (), values,
                             |(block, columns, vector), out| {
@@ -178,7 +182,7 @@ fn answer<A: Element, T: Element>(
     let bar = RowBar::new((part.selection.shape()[1] * size_of::<A>()) as u64, args.quiet);
     let report = signals::while_noting(|token| {
         let done = work(&Workers::new(args, &bar, token)?, &part, answer.values());
-        done.map_err(|failure| of_the_input(failure, gather::overflow_text::<T>, part.first_row))
+        done.map_err(|failure| of_the_input(failure, part.first_row))
     })?;
     drop(bar);
     answer.deliver()?;
@@ -191,19 +195,55 @@ fn answer<A: Element, T: Element>(
     Ok(())
 }
 
-/// A failure that names rows, which count from the first that was asked for, with their places in
-/// the input. `overflow_text` knows the words of a kernel that gathers columns.
-fn of_the_input(
+/// The library's error for a sum that a kernel on listed columns could not store: such a kernel can
+/// name neither the row nor the sum. Workers look for the row, from the failed block on, and copy
+/// it, since this process looks at no element of the input; the library then sums the copy.
+fn of_overflow<A: Summand>(
     failure: Failure,
-    overflow_text: impl Fn(&str, usize) -> Option<String>,
-    first_row: usize,
+    workers: &Workers<'_>,
+    part: &Part<'_, A>,
+    columns: &SharedArray<u64, Ix1>,
 ) -> Failure {
+    let Failure::Library(Error::KernelFailed { row: first, .. }) = failure else { return failure };
+    let search = || -> Result<(), Failure> {
+        let from = part.selection.rows(first..)?;
+        let found = on_workers!(
+            workers,
+            map_rows((from, broadcast(columns)), |(row, columns)| {
+                let row: Vec<A> = listed(*row, &columns).collect();
+                let mut sum = [A::Sum::zeroed()];
+                A::sum_rows(&row, row.len(), &mut sum).verdict().map(|()| sum[0])
+            })
+        );
+        let Err(Failure::Library(Error::KernelFailed { row, .. })) = found else {
+            return found.map(drop);
+        };
+        let row = first + row;
+        let copied = on_workers!(
+            workers,
+            transform_rows(
+                (part.selection.rows(row..=row)?, broadcast(columns)),
+                columns.len(),
+                |(row, columns), out| {
+                    out.iter_mut()
+                        .zip(listed(*row, &columns))
+                        .for_each(|(out, value)| *out = value);
+                }
+            )
+        )?;
+        rowfork::fork()
+            .row_sums(&*copied)
+            .map(drop)
+            .map_err(|error| of_the_input(error.into(), row))
+    };
+    // Without an error the input has changed meanwhile: then the kernel's words have to do.
+    search().err().unwrap_or(failure)
+}
+
+/// A failure that names rows, which count from the first that was asked for, with their places in
+/// the input.
+fn of_the_input(failure: Failure, first_row: usize) -> Failure {
     let Failure::Library(mut error) = failure else { return failure };
-    if let Error::KernelFailed { message, .. } = &error
-        && let Some(text) = overflow_text(message, first_row)
-    {
-        return Failure::Said(format!("{text}; {SUM_OVERFLOW_ADVICE}"));
-    }
     match &mut error {
         Error::SumOverflow { row, .. }
         | Error::KernelFailed { row, .. }
@@ -218,15 +258,4 @@ fn of_the_input(
         _ => {}
     }
     Failure::Library(error)
-}
-
-/// As the library checks the vector of a call.
-fn check_len(vector: &SharedArray<f64, Ix1>, n_columns: usize) -> Result<(), Failure> {
-    if vector.len() == n_columns {
-        return Ok(());
-    }
-    let found = vector.shape();
-    Err(Failure::Said(format!(
-        "the vector has shape {found:?}, [{n_columns}] is needed; {WRONG_SHAPE_ADVICE}"
-    )))
 }

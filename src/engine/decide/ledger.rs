@@ -680,22 +680,25 @@ fn halves(rows: &Range<usize>) -> Vec<(Range<usize>, UnitPart)> {
 /// The error that ends a call for a failure of the kernel.
 fn kernel_failure(failure: Message) -> Error {
     let row = failure.row;
-    match (failure.overflow, cause_of(&failure)) {
-        (Some(SumOverflow { sum, signed }), _) => Error::sum_overflow(row, sum, signed),
-        (None, DeathCause::Panicked { message, location }) => {
+    if let Some(SumOverflow { sum, signed }) = failure.overflow {
+        return Error::sum_overflow(row, sum, signed);
+    }
+    match cause_of(&failure) {
+        DeathCause::Panicked { message, location } => {
             Error::KernelPanicked { row, message, location }
         }
-        (None, _) => Error::KernelFailed { row, message: failure.text },
+        _ => Error::KernelFailed { row, message: failure.text },
     }
 }
 
 /// The same failure as a cause in the table of rows that a call went on without.
 fn cause_of(failure: &Message) -> DeathCause {
-    if let Some(SumOverflow { sum, signed }) = failure.overflow {
-        let message = Error::sum_overflow(failure.row, sum, signed).to_string();
-        return DeathCause::Failed { message };
-    }
-    let message = failure.text.clone();
+    let message = match failure.overflow {
+        Some(SumOverflow { sum, signed }) => {
+            Error::sum_overflow(failure.row, sum, signed).to_string()
+        }
+        None => failure.text.clone(),
+    };
     match failure.kind {
         MessageKind::KernelError | MessageKind::SignedOverflow | MessageKind::UnsignedOverflow => {
             DeathCause::Failed { message }

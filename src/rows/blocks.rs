@@ -9,7 +9,7 @@ use ndarray::{ArrayViewMut, IntoDimension};
 
 use super::input::sealed::RowAccess;
 use super::operation::{Task, record_failure, run};
-use super::run::{Plan, check, check_shape, stacked, with_new_output};
+use super::run::{Plan, check, check_shape, new_output, stacked, with_report};
 use super::transform::{Larger, block_view};
 use super::{KernelReturn, Rows};
 use crate::array::{Element, SharedArray};
@@ -64,7 +64,9 @@ impl<M: Mode> Executor<'_, M> {
         check(self, &input)?;
         let row_shape = row_shape.into_dimension();
         let dim = stacked(input.n_rows(), &row_shape);
-        with_new_output(dim, |output| self.map_blocks_into(input, row_shape, output, kernel))
+        let mut output = new_output(dim)?;
+        let report = self.map_blocks_into(input, row_shape, &mut output, kernel);
+        with_report(output, report)
     }
 
     /// As [`map_blocks`](Self::map_blocks), into an output that is there already, of as many rows

@@ -16,7 +16,7 @@ use ndarray::{ArrayRef, ArrayView, ArrayViewMut, CowArray, Dimension, Ix1, Ix2};
 
 use super::input::tasks;
 use super::operation::{Task, each_row, run};
-use super::run::{Plan, check, check_shape, new_output, with_new_output};
+use super::run::{Plan, check, check_shape, new_output, with_report};
 use super::{KernelReturn, Rows};
 use crate::array::{Element, SharedArray};
 use crate::engine::args::{ByValue, PodArg, ShapeArg};
@@ -277,9 +277,9 @@ impl<M: Mode> Executor<'_, M> {
     {
         check(self, &input)?;
         check_accumulator(identity.shape(), identity.len().saturating_mul(size_of::<A>()))?;
-        with_new_output(identity.raw_dim(), |output| {
-            self.fold_rows_array_into(input, identity, output, fold, combine)
-        })
+        let mut output = new_output(identity.raw_dim())?;
+        let report = self.fold_rows_array_into(input, identity, &mut output, fold, combine);
+        with_report(output, report)
     }
 
     /// As [`fold_rows_array`](Self::fold_rows_array), into an array that is there already, of the

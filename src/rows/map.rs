@@ -5,7 +5,7 @@ use std::ops::Range;
 use ndarray::Ix1;
 
 use super::operation::{Task, each_row, run};
-use super::run::{Plan, check, check_shape, with_new_output};
+use super::run::{Plan, check, check_shape, new_output, with_report};
 use super::{KernelReturn, Rows};
 use crate::array::{Element, SharedArray};
 use crate::engine::control::BlockContext;
@@ -64,7 +64,9 @@ impl<M: Mode> Executor<'_, M> {
         kernel: impl Fn(I::Row) -> R + KernelFor<M>,
     ) -> Result<Output<SharedArray<R::Value, Ix1>>> {
         check(self, &input)?;
-        with_new_output(Ix1(input.n_rows()), |output| self.map_rows_into(input, output, kernel))
+        let mut output = new_output(Ix1(input.n_rows()))?;
+        let report = self.map_rows_into(input, &mut output, kernel);
+        with_report(output, report)
     }
 
     /// As [`map_rows`](Self::map_rows), into an output that is there already, of shape `(rows,)`.

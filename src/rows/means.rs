@@ -12,7 +12,7 @@ use ndarray::{ArrayView1, Ix1, RemoveAxis};
 
 use super::operation::{Task, run_built_in};
 use super::reader::RowReader;
-use super::run::{check, check_shape, with_new_output};
+use super::run::{check, check_shape, new_output, with_report};
 use crate::array::{Selection, SharedArray};
 use crate::engine::args::{ArgReader, ByValue, Marshal, PackedArgs};
 use crate::engine::control::BlockContext;
@@ -65,7 +65,9 @@ impl<M: Mode> Executor<'_, M> {
     ) -> Result<Output<SharedArray<f64, Ix1>>> {
         let input = input.into();
         check(self, &input)?;
-        with_new_output(Ix1(input.n_rows()), |output| self.row_means_into(input, output))
+        let mut output = new_output(Ix1(input.n_rows()))?;
+        let report = self.row_means_into(input, &mut output);
+        with_report(output, report)
     }
 
     /// As [`row_means`](Self::row_means), into an output of shape `(rows,)` that is there already.
@@ -128,7 +130,9 @@ impl<M: Mode> Executor<'_, M> {
         let (input, vector) = (input.into(), vector.into());
         check(self, &input)?;
         check_len("vector", &input, &vector)?;
-        with_new_output(Ix1(input.n_rows()), |output| self.row_dot_into(input, vector, output))
+        let mut output = new_output(Ix1(input.n_rows()))?;
+        let report = self.row_dot_into(input, vector, &mut output);
+        with_report(output, report)
     }
 
     /// As [`row_dot`](Self::row_dot), into an output of shape `(rows,)` that is there already.
@@ -192,9 +196,9 @@ impl<M: Mode> Executor<'_, M> {
         let (input, weights) = (input.into(), weights.into());
         check(self, &input)?;
         check_len("array of weights", &input, &weights)?;
-        with_new_output(Ix1(input.n_rows()), |output| {
-            self.row_weighted_means_into(input, weights, output)
-        })
+        let mut output = new_output(Ix1(input.n_rows()))?;
+        let report = self.row_weighted_means_into(input, weights, &mut output);
+        with_report(output, report)
     }
 
     /// As [`row_weighted_means`](Self::row_weighted_means), into an output of shape `(rows,)` that
@@ -253,7 +257,9 @@ impl<M: Mode> Executor<'_, M> {
     ) -> Result<Output<SharedArray<f64, Ix1>>> {
         let input = input.into();
         check(self, &input)?;
-        with_new_output(Ix1(input.n_rows()), |output| self.row_sums_fast_into(input, output))
+        let mut output = new_output(Ix1(input.n_rows()))?;
+        let report = self.row_sums_fast_into(input, &mut output);
+        with_report(output, report)
     }
 
     /// As [`row_sums_fast`](Self::row_sums_fast), into an output of shape `(rows,)` that is there

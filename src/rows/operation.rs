@@ -19,7 +19,7 @@ use ndarray::Dimension;
 
 use super::Rows;
 use super::input::sealed::RowAccess;
-use super::output::{BlockOutput, CallOutput};
+use super::output::{BlockOutput, CallOutput, FillRows};
 use super::release_pages::FileRows;
 use super::run::{Plan, TypedCall, run_call};
 use crate::array::{Element, SharedArray};
@@ -126,7 +126,7 @@ where
         // or by `entry`.
         if M::COPIES_THE_CALLER {
             let (block, file_rows) = self.block()?;
-            Ok(Box::new(on_blocks(block, output.for_workers()?, file_rows)))
+            on_blocks::<T>(Box::new(block), output, file_rows)
         } else {
             unreachable!("workers that are no copies of the caller have an entry point");
         }
@@ -180,17 +180,48 @@ where
     }
 }
 
-/// The function that a worker runs on a won block.
-fn on_blocks<T: Element>(
-    block: impl Fn(Range<usize>, &mut [T], &BlockContext<'_>) -> ControlFlow<()>,
-    output: BlockOutput<'_, T>,
+/// The function that a worker runs on a won block, in a worker that is a copy of the caller.
+/// Compiled once for each type of outputs, not for each kernel.
+#[inline(never)]
+fn on_blocks<'s, T: Element>(
+    block: Box<dyn FillRows<T> + 's>,
+    output: &CallOutput<'s>,
     file_rows: FileRows,
-) -> impl Fn(&mut Claim<'_>, &BlockContext<'_>) -> ControlFlow<()> {
-    move |claim, context| {
-        let done = output.fill(claim, context, &mut |rows, values| block(rows, values, context));
-        file_rows.release(&claim.block().rows());
-        done
-    }
+) -> Result<Box<BlockFn<'s>>> {
+    let output = output.for_workers()?;
+    Ok(Box::new(move |claim, context| on_block(&*block, &output, &file_rows, claim, context)))
+}
+
+/// The same in a worker that is no copy of the caller: runs on all blocks that the worker wins.
+///
+/// # Safety
+/// As for [`BlockOutput::unpack`].
+#[inline(never)]
+unsafe fn run_on_blocks<T: Element>(
+    block: &dyn FillRows<T>,
+    words: &mut ArgReader<'_>,
+    file_rows: &FileRows,
+    run_blocks: RunBlocks<'_>,
+) -> Result<()> {
+    // SAFETY: as the caller promises.
+    let output = unsafe { BlockOutput::unpack(words) }?;
+    run_blocks(&|claim: &mut Claim<'_>, context: &BlockContext<'_>| {
+        on_block(block, &output, file_rows, claim, context)
+    });
+    Ok(())
+}
+
+/// Fills the part of the output that belongs to a won block.
+fn on_block<T: Element>(
+    block: &dyn FillRows<T>,
+    output: &BlockOutput<'_, T>,
+    file_rows: &FileRows,
+    claim: &mut Claim<'_>,
+    context: &BlockContext<'_>,
+) -> ControlFlow<()> {
+    let done = output.fill(claim, context, block);
+    file_rows.release(&claim.block().rows());
+    done
 }
 
 /// An input as a worker has it that is a copy of the caller, and where its rows lie in files.
@@ -255,13 +286,11 @@ where
     let (input, file_rows) = unsafe { unpacked::<I>(words) };
     // SAFETY: the words of the extra argument come next, and what they lead to outlives `extra`.
     let extra = unsafe { X::unpack(words) };
-    // SAFETY: the words of the output come last, and its segment outlives `output`.
-    let output = unsafe { BlockOutput::unpack(words) }?;
     // SAFETY: a value of a type of no bytes, which the caller has, and which may be copied.
     let operation: O = unsafe { from_word(0) };
     let block = operation(Task { input, kernel, extra })?;
-    run_blocks(&on_blocks(block, output, file_rows));
-    Ok(())
+    // SAFETY: the words of the output come last, and its segment outlives the run.
+    unsafe { run_on_blocks(&block, words, &file_rows, run_blocks) }
 }
 
 /// Calls `kernel` for some rows of `inputs`, in order, each with its place among them. A failure

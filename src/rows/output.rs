@@ -258,8 +258,31 @@ impl<'a> CallOutput<'a> {
     }
 }
 
-/// Fills some rows of the output.
-type FillFn<'k, T> = dyn FnMut(Range<usize>, &mut [T]) -> ControlFlow<()> + 'k;
+/// A function that fills some rows of the output. `Break` says that it has failed; the slot says
+/// why.
+///
+/// A trait of its own, because each function of a kernel becomes a trait object. A `dyn Fn` has
+/// three methods, and all three would be compiled for every kernel.
+pub(super) trait FillRows<T> {
+    /// Fills `rows`, whose elements in the output are `values`.
+    fn fill_rows(
+        &self,
+        rows: Range<usize>,
+        values: &mut [T],
+        context: &BlockContext<'_>,
+    ) -> ControlFlow<()>;
+}
+
+impl<T, F: Fn(Range<usize>, &mut [T], &BlockContext<'_>) -> ControlFlow<()>> FillRows<T> for F {
+    fn fill_rows(
+        &self,
+        rows: Range<usize>,
+        values: &mut [T],
+        context: &BlockContext<'_>,
+    ) -> ControlFlow<()> {
+        self(rows, values, context)
+    }
+}
 
 /// An output as a worker has it.
 #[derive(Debug)]
@@ -314,11 +337,11 @@ impl<'a, T: Element> BlockOutput<'a, T> {
         &self,
         claim: &mut Claim<'_>,
         context: &BlockContext<'_>,
-        kernel: &mut FillFn<'_, T>,
+        kernel: &dyn FillRows<T>,
     ) -> ControlFlow<()> {
         let rows = claim.block().rows();
         match (&self.buffer, &self.undo) {
-            (None, None) => kernel(rows, self.part_mut(claim)),
+            (None, None) => kernel.fill_rows(rows, self.part_mut(claim), context),
             (None, Some(undo)) => {
                 let (first, per_row) = (rows.start, self.per_row(&rows, claim));
                 let part = self.part_mut(claim);
@@ -326,7 +349,7 @@ impl<'a, T: Element> BlockOutput<'a, T> {
                     let values =
                         &mut part[(piece.start - first) * per_row..(piece.end - first) * per_row];
                     undo.save(piece.start, bytemuck::cast_slice(values), context);
-                    kernel(piece, values)
+                    kernel.fill_rows(piece, values, context)
                 })
             }
             (Some(buffer), None) => {
@@ -334,7 +357,7 @@ impl<'a, T: Element> BlockOutput<'a, T> {
                 let mut buffer = buffer.borrow_mut();
                 buffer.clear();
                 buffer.resize(part.len(), T::zeroed());
-                kernel(rows, &mut buffer)?;
+                kernel.fill_rows(rows, &mut buffer, context)?;
                 record_write_error(self.publish(part.start, &buffer), context)
             }
             (Some(buffer), Some(undo)) => {
@@ -345,7 +368,7 @@ impl<'a, T: Element> BlockOutput<'a, T> {
                     let old = self.part(claim, part.clone());
                     buffer.clear();
                     buffer.extend_from_slice(old);
-                    kernel(piece.clone(), &mut buffer)?;
+                    kernel.fill_rows(piece.clone(), &mut buffer, context)?;
                     // Saved after the kernel and not before it: the kernel might spoil the undo
                     // buffer. It does not run again before the saved rows are of no use any more.
                     undo.save(piece.start, bytemuck::cast_slice(old), context);

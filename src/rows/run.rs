@@ -284,17 +284,18 @@ fn check_same_shape(expected: &[usize], found: &[usize]) -> Result<()> {
     Err(Error::WrongShape { what: "output", expected: expected.to_vec(), found: found.to_vec() })
 }
 
-/// The form of an operation that makes its own output.
-pub(super) fn with_new_output<T: Element, D: Dimension>(
-    dim: D,
-    fill: impl FnOnce(&mut SharedArray<T, D>) -> Result<Report>,
+/// What an operation returns that has made its own output. Compiled once for each type of outputs,
+/// not for each kernel.
+#[inline(never)]
+pub(super) fn with_report<T: Element, D: Dimension>(
+    output: SharedArray<T, D>,
+    report: Result<Report>,
 ) -> Result<Output<SharedArray<T, D>>> {
-    let mut output = new_output(dim)?;
-    let report = fill(&mut output)?;
-    Ok(Output::new(output, report))
+    Ok(Output::new(output, report?))
 }
 
-/// Compiled once for each type of outputs, not for each kernel.
+/// The output of an operation that makes its own. Compiled once for each type of outputs, not for
+/// each kernel.
 #[inline(never)]
 pub(super) fn new_output<T: Element, D: Dimension>(dim: D) -> Result<SharedArray<T, D>> {
     SharedArray::output(dim)

@@ -9,7 +9,7 @@ use ndarray::{Ix1, RemoveAxis};
 
 use super::operation::{Task, run_built_in};
 use super::reader::RowReader;
-use super::run::{check, check_shape, with_new_output};
+use super::run::{check, check_shape, new_output, with_report};
 use crate::array::{Bool, Element, Selection, SharedArray};
 use crate::engine::control::{BlockContext, SumOverflow};
 use crate::engine::report::{Output, Report};
@@ -139,7 +139,9 @@ impl<M: Mode> Executor<'_, M> {
     ) -> Result<Output<SharedArray<A::Sum, Ix1>>> {
         let input = input.into();
         check(self, &input)?;
-        with_new_output(Ix1(input.n_rows()), |output| self.row_sums_into(input, output))
+        let mut output = new_output(Ix1(input.n_rows()))?;
+        let report = self.row_sums_into(input, &mut output);
+        with_report(output, report)
     }
 
     /// As [`row_sums`](Self::row_sums), into an output of shape `(rows,)` that is there already:

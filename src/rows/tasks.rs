@@ -5,7 +5,7 @@ use ndarray::Ix1;
 
 use super::KernelReturn;
 use super::input::tasks;
-use super::run::{check, with_new_output};
+use super::run::{check, new_output, with_report};
 use crate::array::{Element, SharedArray};
 use crate::engine::report::{Output, Report};
 use crate::error::Result;
@@ -40,7 +40,9 @@ impl<M: Mode> Executor<'_, M> {
         task: impl Fn(usize) -> R + KernelFor<M>,
     ) -> Result<Output<SharedArray<R::Value, Ix1>>> {
         check(self, &tasks(n_tasks))?;
-        with_new_output(Ix1(n_tasks), |output| self.run_tasks_into(output, task))
+        let mut output = new_output(Ix1(n_tasks))?;
+        let report = self.run_tasks_into(&mut output, task);
+        with_report(output, report)
     }
 
     /// As [`run_tasks`](Self::run_tasks), into an output that is there already: as many tasks as it

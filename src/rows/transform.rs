@@ -6,7 +6,7 @@ use std::ops::Range;
 use ndarray::{ArrayViewMut, Axis, Dimension, IntoDimension};
 
 use super::operation::{Task, each_row, run};
-use super::run::{Plan, check, check_shape, stacked, with_new_output};
+use super::run::{Plan, check, check_shape, new_output, stacked, with_report};
 use super::{KernelReturn, Rows};
 use crate::array::{Element, SharedArray};
 use crate::engine::args::ShapeArg;
@@ -61,7 +61,9 @@ impl<M: Mode> Executor<'_, M> {
         check(self, &input)?;
         let row_shape = row_shape.into_dimension();
         let dim = stacked(input.n_rows(), &row_shape);
-        with_new_output(dim, |output| self.transform_rows_into(input, row_shape, output, kernel))
+        let mut output = new_output(dim)?;
+        let report = self.transform_rows_into(input, row_shape, &mut output, kernel);
+        with_report(output, report)
     }
 
     /// As [`transform_rows`](Self::transform_rows), into an output that is there already, of as

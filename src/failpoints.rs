@@ -40,7 +40,7 @@ failpoints! {
     /// A name counts as an array's own, even if it leads to another inode by now.
     CompareNamesNotInodes,
     /// A row counts as poisoned before it has run in a block of its own.
-    ConvictWithoutRunAlone,
+    PoisonWithoutRunAlone,
     /// The time for which the caller was stopped counts against its workers.
     CountPauseOfCaller,
     /// The first worker dies while it saves rows for the third time.

@@ -257,7 +257,7 @@ impl Draft {
         }
         let had = self.file.metadata().map_or(0, |meta| meta.blocks() * 512);
         let available =
-            file::free_space(&self.file).map_or(0, |room| room.available).saturating_add(had);
+            file::free_space(&self.file).map_or(0, |space| space.available).saturating_add(had);
         Error::DiskFull { path: self.target.clone(), need: self.need, available }
     }
 }

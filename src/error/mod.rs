@@ -627,7 +627,7 @@ impl Error {
             | Self::WorkersKeepDying { .. }
             | Self::WorkerUnkillable { .. } => ErrorKind::Workers,
             Self::DeadlineExceeded { .. } | Self::Cancelled { .. } => ErrorKind::Interrupted,
-            Self::UpdateInterrupted { cause: source, .. } => source.kind(),
+            Self::UpdateInterrupted { cause, .. } => cause.kind(),
             Self::Os { .. } => ErrorKind::System,
         }
     }
@@ -643,10 +643,13 @@ impl Error {
     }
 
     /// A wait for workers has failed.
-    pub(crate) fn of_watching(source: io::Error) -> Self {
-        Self::Os { action: "watch", subject: "the workers".to_owned(), cause: source }
+    pub(crate) fn of_watching(cause: io::Error) -> Self {
+        Self::Os { action: "watch", subject: "the workers".to_owned(), cause }
     }
 }
+
+/// How many entries of a list the text of an error, or a printed report, shows.
+pub(crate) const MAX_LISTED: usize = 10;
 
 /// Row ranges as people write them: `0..3, 7..9`, or `none`.
 struct Ranges<'a>(&'a [Range<usize>]);
@@ -677,14 +680,13 @@ struct Poisoned<'a>(&'a [FailedRow]);
 
 impl fmt::Display for Poisoned<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const SHOWN: usize = 10;
         let Some((first, others)) = self.0.split_first() else { return f.write_str("rows failed") };
         if others.is_empty() {
             return write!(f, "{first} (policy(Policy::fill(...)) goes on without such rows)");
         }
         write!(f, "{} rows failed, more than a call goes on without: {first}", self.0.len())?;
-        others.iter().take(SHOWN - 1).try_for_each(|row| write!(f, "; {row}"))?;
-        if self.0.len() > SHOWN {
+        others.iter().take(MAX_LISTED - 1).try_for_each(|row| write!(f, "; {row}"))?;
+        if self.0.len() > MAX_LISTED {
             f.write_str("; ...")?;
         }
         f.write_str(" (have the kernel return a value for rows that are expected to fail)")

@@ -226,7 +226,7 @@ fn run_here(
 /// Whether a worker of the call may still write to the output.
 fn is_unkillable(error: &Error) -> bool {
     match error {
-        Error::UpdateInterrupted { cause: source, .. } => is_unkillable(source),
+        Error::UpdateInterrupted { cause, .. } => is_unkillable(cause),
         _ => matches!(error, Error::WorkerUnkillable { .. }),
     }
 }

@@ -58,8 +58,8 @@ impl<V: Vector<N>, const N: usize> Drop for Fence<V, N> {
 /// speed, and some more. A prefetch beyond the end of the rows is harmless.
 pub(super) const AHEAD: usize = 4096;
 
-/// What `sum_result` makes of the sum of each row of `n_columns` terms in `rows`, by `T` running terms or
-/// by `U`, or else by `refine`.
+/// What `sum_result` makes of the sum of each row of `n_columns` terms in `rows`, by `T` running
+/// terms or by `U`, or else by `refine`.
 ///
 /// There are `results.len()` rows, `N` of them to a group; each group is tried with the anchor of
 /// the one before. The anchor that `refine` gets is one for its row, if there is one already.
@@ -116,8 +116,8 @@ pub(super) fn each<E: Term, V: Vector<N>, const N: usize, const T: usize, const 
     }
 }
 
-/// What `sum_result` makes of the sum of one row: first with the anchor of the rows before, then with its
-/// own, which is left in `anchor` for the rows after, then by `refine`.
+/// What `sum_result` makes of the sum of one row: first with the anchor of the rows before, then
+/// with its own, which is left in `anchor` for the rows after, then by `refine`.
 #[inline(always)]
 fn sum_or_refine<E: Term, V: Vector<N>, const N: usize, const T: usize>(
     proof: V::Proof,
@@ -142,9 +142,9 @@ fn sum_or_refine<E: Term, V: Vector<N>, const N: usize, const T: usize>(
     refine(row, own)
 }
 
-/// What `sum_result` makes of the sums of `N` rows: first with the anchor of the rows before, then with
-/// their own, which is left in `starts` for the rows after, then by tier two, which has `U` running
-/// terms; see *The way down* above.
+/// What `sum_result` makes of the sums of `N` rows: first with the anchor of the rows before, then
+/// with their own, which is left in `starts` for the rows after, then by tier two, which has `U`
+/// running terms; see *The way down* above.
 #[inline(always)]
 fn sum_group<E: Term, V: Vector<N>, const N: usize, const T: usize, const U: usize>(
     proof: V::Proof,
@@ -206,8 +206,8 @@ fn accumulate_group<E: Term, V: Vector<N>, const N: usize, const T: usize>(
 }
 
 impl<V, const T: usize> Running<V, T> {
-    /// What `sum_result` makes of the row in each lane, if all are proved. Nearly every group takes the
-    /// first exit: no row strayed and none dropped anything, so the terms are the sums.
+    /// What `sum_result` makes of the row in each lane, if all are proved. Nearly every group takes
+    /// the first exit: no row strayed and none dropped anything, so the terms are the sums.
     #[inline(always)]
     fn all<E: Term, const N: usize>(
         &self,
@@ -227,8 +227,9 @@ impl<V, const T: usize> Running<V, T> {
         Some(results)
     }
 
-    /// What `sum_result` makes of the row in each lane, where that is proved; of no row if one strayed. A
-    /// row that dropped something is bounded by what it may have dropped, not by what it did.
+    /// What `sum_result` makes of the row in each lane, where that is proved; of no row if one
+    /// strayed. A row that dropped something is bounded by what it may have dropped, not by what it
+    /// did.
     #[inline(always)]
     fn each<E: Term, const N: usize>(
         &self,

@@ -82,9 +82,9 @@ fn verdict(need: u64, memory: AvailableMemory) -> Result<Option<NearLimit>> {
         };
         return Err(Error::MemoryLimit { need, available, limit });
     }
-    // If the need is up to half of what is left, others would have to take as much again as we do, in
-    // the time that it takes us. That is not worth a fork, and a reservation by one process where
-    // several threads could share the work.
+    // If the need is up to half of what is left, others would have to take as much again as we do,
+    // in the time that it takes us. That is not worth a fork, and a reservation by one process
+    // where several threads could share the work.
     let near = need > memory.available / 2;
     // A group that dies as a whole would take the caller along with the child. A worker is itself
     // the process that the kernel kills first.

@@ -213,8 +213,8 @@ pub(crate) struct FreeSpace {
     pub(crate) total: u64,
 }
 
-/// The free space of the file system that holds `file`. It is a moment's answer: others take and give
-/// back, so the reservation itself has the last word.
+/// The free space of the file system that holds `file`. It is a moment's answer: others take and
+/// give back, so the reservation itself has the last word.
 ///
 /// See [statvfs(3)](https://man7.org/linux/man-pages/man3/statvfs.3.html).
 pub(crate) fn free_space(file: &File) -> io::Result<FreeSpace> {

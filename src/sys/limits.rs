@@ -173,9 +173,9 @@ fn group_of(line: &str) -> Option<Group> {
 }
 
 impl Group {
-    /// What is left in this group and in each around it, outwards. A limit of an outer group holds for
-    /// all groups inside it. In a container the path may be the host's; only the last part of it is
-    /// visible then, at the mount point, and directories that are not there are passed over.
+    /// What is left in this group and in each around it, outwards. A limit of an outer group holds
+    /// for all groups inside it. In a container the path may be the host's; only the last part of
+    /// it is visible then, at the mount point, and directories that are not there are passed over.
     fn memory(&self) -> Vec<AvailableMemory> {
         let mut victim = Victim::OfTheGroup;
         let memory_at = |dir: PathBuf| {

@@ -1,7 +1,9 @@
 //! The crate's one error type. Every variant is a thing a caller may want to tell apart, and
 //! carries the name and the numbers of it; its text ends with the way out where there is one.
 //!
-//! Used by every floor; uses nothing.
+//! Most layers above use it; `kernel/`, `engine/blocks.rs` and `engine/control/` do not. It uses
+//! one type of a lower layer: `death.rs` translates the exit status of a process, from
+//! `sys/process.rs`.
 
 mod death;
 mod header;
@@ -23,8 +25,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// Everything that can go wrong, by name and number.
 ///
 /// An error's text is complete: the text of what caused it is part of it. So no error has a
-/// [`source`](std::error::Error::source), and a chain of sources prints no reason twice; what caused
-/// it is in the variant, as `cause`.
+/// [`source`](std::error::Error::source), and a chain of sources prints no reason twice; what
+/// caused it is in the variant, as `cause`.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -553,7 +555,8 @@ pub enum ErrorKind {
     Name,
     /// There is too little memory, room or address space, or a limit forbids to take it.
     Shortage,
-    /// The contents of a file or a segment: they are not what is wanted, or they were cut.
+    /// The contents of a file or a segment: they are not what is wanted, they were cut, or a worker
+    /// of an earlier call may still change them.
     Contents,
     /// An argument or an option makes no sense, or arguments do not fit each other.
     Argument,

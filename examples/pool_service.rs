@@ -126,7 +126,7 @@ fn rough_sums(service: &Service<'_>, random: &mut Random) -> Result<Duration> {
     let m = some_rows(random, 1000)?;
     let kills = random.below(KILLS) == 0;
     let bad = if kills { random.below(m.n_rows()) as u64 } else { NONE };
-    // The first death convicts: nobody else kills here.
+    // One death poisons the row: no other process kills here.
     let careful = service.pool.call().retries(0).policy(Policy::fill(-1));
     let (time, sums) = timed(|| careful.map_rows((&m, param(bad)), rough_sum))?;
     let mut expected: Array1<f64> = m.view().sum_axis(Axis(1));

@@ -39,8 +39,6 @@ failpoints! {
     BlameRowOfStoppedWorker,
     /// A name counts as an array's own, even if it leads to another inode by now.
     CompareNamesNotInodes,
-    /// A row counts as poisoned before it has run in a block of its own.
-    ConvictWithoutRunAlone,
     /// The time for which the caller was stopped counts against its workers.
     CountPauseOfCaller,
     /// The first worker dies while it saves rows for the third time.
@@ -79,6 +77,8 @@ failpoints! {
     NoStartLimit,
     /// All processes that follow each other in one slot have the same generation.
     OneGenerationPerSlot,
+    /// A row counts as poisoned before it has run in a block of its own.
+    PoisonWithoutRunAlone,
     /// Rows that a dead worker left half updated stay as they are.
     RestoreNothing,
     /// Signals are not blocked across the fork.

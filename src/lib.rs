@@ -12,8 +12,9 @@
 //! - [`Output`] is a result with its [`Report`]; [`Error`] is everything that can go wrong, by name
 //!   and number.
 //! - [`segment`] lists, removes and sweeps segments; from a shell, the command `rowfork` does
-//!   (feature `cli`). [`exact_sum`] and [`exact_row_sums`] are the exact sums alone,
-//!   [`exact_mean`], [`exact_dot`], [`exact_weighted_mean`] and [`fast_sum`] what belongs to them.
+//!   (feature `cli`).
+//! - The arithmetic of the built-in operations can be used without workers: [`exact_sum`],
+//!   [`exact_row_sums`], [`exact_mean`], [`exact_dot`], [`exact_weighted_mean`], [`fast_sum`].
 //!
 //! ```
 //! use rowfork::SharedArray;

@@ -25,9 +25,9 @@ use crate::sys::{file, limits};
 /// when it is made, its name when it is [finished](Self::finish); dropped before, or killed, it
 /// leaves nothing behind.
 ///
-/// While it is in the making nobody else can reach it; but as with everything on a disk, an error
-/// of the disk is a SIGBUS for who looks at the array, and what a power cut leaves is for the file
-/// system to say (nothing is synchronised).
+/// While it is in the making no other process can reach it. A disk error raises SIGBUS in any
+/// process that reads or writes the array. Nothing is synchronised, so after a power failure the
+/// contents depend on the file system.
 ///
 /// Where a file system cannot take room ahead, the array is a segment, which is copied in the end.
 /// Where it has no nameless files, or there is no `/proc`, the file is called `.rowfork-PID-N.tmp`
@@ -257,13 +257,13 @@ impl Draft {
         }
         let had = self.file.metadata().map_or(0, |meta| meta.blocks() * 512);
         let available =
-            file::free_space(&self.file).map_or(0, |room| room.available).saturating_add(had);
+            file::free_space(&self.file).map_or(0, |space| space.available).saturating_add(had);
         Error::DiskFull { path: self.target.clone(), need: self.need, available }
     }
 }
 
-/// Refuses what no file can be called, and what must not be replaced: who says `/dev/null` does not
-/// mean a file of that name.
+/// Refuses what no file can be called, and what must not be replaced: a caller that says
+/// `/dev/null` does not mean a file of that name.
 fn check_target(target: &Path) -> Result<()> {
     let ends_in_slash = target.as_os_str().as_bytes().ends_with(b"/");
     if ends_in_slash || target.file_name().is_none() {
@@ -374,7 +374,7 @@ fn is_called_a_draft(path: &Path) -> bool {
     numbers.is_some_and(|(pid, count)| is_number(pid) && is_number(count))
 }
 
-/// Whoever writes a draft holds its lock.
+/// The process that writes a draft holds its lock.
 fn remove_if_dead(path: &Path) -> bool {
     let Ok(file) = file::open_existing(path, false) else { return false };
     let Ok(meta) = file.metadata() else { return false };

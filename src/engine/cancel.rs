@@ -45,10 +45,10 @@ impl CancelToken {
     /// [`Os`](Error::Os) when this process has too many descriptors.
     pub fn new() -> Result<Self> {
         let event = Event::new();
-        let event = event.map_err(|source| Error::Os {
+        let event = event.map_err(|cause| Error::Os {
             action: "make",
             subject: "a cancel token".to_owned(),
-            cause: source,
+            cause,
         })?;
         Ok(Self(Arc::new(event)))
     }

@@ -1,6 +1,7 @@
 //! [`Options`]: what a caller may ask of a call beside the operation, the same for every executor.
 //!
-//! The executors' builders set these fields and document them; `supervisor` reads them. Nothing is
+//! The methods of `Executor` set these fields and document them; the defaults of a pool set some of
+//! them for all of its calls. `rows/run.rs`, the executors and the supervisor read them. Nothing is
 //! decided here, apart from which values make no sense.
 
 use std::fmt;

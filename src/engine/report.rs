@@ -13,7 +13,7 @@ use std::time::Duration;
 use crate::engine::blocks::RowBlocks;
 use crate::engine::control::Tally;
 use crate::engine::ranges::count as count_rows;
-use crate::error::{DeathCause, FailedRow};
+use crate::error::{DeathCause, FailedRow, MAX_LISTED};
 use crate::segment::Pages;
 
 /// A result and the report on how it was made. Dereferences to the result.
@@ -353,10 +353,7 @@ impl Report {
     }
 }
 
-/// How many of each kind of thing a printed report shows.
-const SHOWN: usize = 10;
-
-/// Writes a line for each of the first [`SHOWN`], and one with the total if there are more. A
+/// Writes a line for each of the first [`MAX_LISTED`], and one with the total if there are more. A
 /// message of a kernel stays on one line, whatever line breaks it has.
 fn some_of<T>(
     f: &mut fmt::Formatter<'_>,
@@ -364,12 +361,12 @@ fn some_of<T>(
     what: &str,
     one: impl Fn(&mut String, &T) -> fmt::Result,
 ) -> fmt::Result {
-    for entry in all.iter().take(SHOWN) {
+    for entry in all.iter().take(MAX_LISTED) {
         let mut line = String::new();
         one(&mut line, entry)?;
         writeln!(f, "{}", line.replace('\n', " "))?;
     }
-    if all.len() > SHOWN { writeln!(f, "... {} {what} in all", all.len()) } else { Ok(()) }
+    if all.len() > MAX_LISTED { writeln!(f, "... {} {what} in all", all.len()) } else { Ok(()) }
 }
 
 impl fmt::Display for Report {
@@ -412,8 +409,11 @@ impl fmt::Display for Report {
         }
         if !self.missing_rows.is_empty() {
             write!(f, "{} rows are missing:", count_rows(&self.missing_rows))?;
-            self.missing_rows.iter().take(SHOWN).try_for_each(|rows| write!(f, " {rows:?}"))?;
-            writeln!(f, "{}", if self.missing_rows.len() > SHOWN { " ..." } else { "" })?;
+            self.missing_rows
+                .iter()
+                .take(MAX_LISTED)
+                .try_for_each(|rows| write!(f, " {rows:?}"))?;
+            writeln!(f, "{}", if self.missing_rows.len() > MAX_LISTED { " ..." } else { "" })?;
         }
         some_of(f, &self.failed_rows, "failed rows", |line, failed| write!(line, "{failed}"))?;
         some_of(

@@ -3,7 +3,7 @@
 //! It looks at the control block, lets `decide` decide, performs the decisions, and sleeps until a
 //! worker ends or something is due. In the end it makes the report.
 //!
-//! The executors call [`run`], and say by a [`WorkerSet`] where workers come from. What the
+//! The executors call [`supervise`], and say by a [`WorkerSet`] where workers come from. What the
 //! processes agree on is in `control/README.md`. Nothing is decided here about deaths, time or
 //! blame, and nothing that is read from shared memory is believed without `decide`'s checks.
 
@@ -84,7 +84,7 @@ struct Supervisor<'a> {
 /// # Errors
 /// What ended the call. In place it is [`UpdateInterrupted`](Error::UpdateInterrupted) with the
 /// rows, once any row may be new.
-pub(crate) fn run(
+pub(crate) fn supervise(
     options: &Options<'_>,
     call: &Call<'_>,
     control: Control<'_>,
@@ -92,7 +92,7 @@ pub(crate) fn run(
     began: Instant,
 ) -> Result<Report> {
     let mut supervisor = Supervisor::new(options, call, control, workers, began);
-    let ended = supervisor.run().and_then(|verdict| supervisor.conclude(verdict));
+    let ended = supervisor.until_over().and_then(|verdict| supervisor.conclude(verdict));
     // Whatever the error was, a worker that does not die is a worse one.
     match ended.or_else(|error| supervisor.end_workers().and(Err(error))) {
         Ok(ended_early) => Ok(supervisor.report(ended_early)),
@@ -134,7 +134,7 @@ impl<'a> Supervisor<'a> {
     }
 
     /// Looks, decides, acts and sleeps, until the decision is to finish.
-    fn run(&mut self) -> Result<Verdict> {
+    fn until_over(&mut self) -> Result<Verdict> {
         loop {
             let states = self.states();
             let vitals = self.vitals();
@@ -526,10 +526,10 @@ impl<'a> Supervisor<'a> {
 
     /// The error of a call in place that has failed: it says which rows are new. All workers are
     /// ended first, so that none touches the rows any more.
-    fn update_outcome(&mut self, source: Error) -> Error {
+    fn update_outcome(&mut self, cause: Error) -> Error {
         let n_rows = self.call.blocks.n_rows();
         let ended = self.end_workers();
-        let restored = match source {
+        let restored = match cause {
             // That worker may still write to its rows, over what would be put back.
             Error::WorkerUnkillable { .. } => None,
             _ => ended.and_then(|()| self.restore_the_unfinished()).ok(),
@@ -543,7 +543,7 @@ impl<'a> Supervisor<'a> {
                 .map(|(unit, state)| (self.ledger.rows(unit), state))
         };
         let units = restored.unwrap_or_else(|| as_they_are().collect());
-        update_outcome(n_rows, &units, source)
+        update_outcome(n_rows, &units, cause)
     }
 
     /// The report of a call that returns a result.

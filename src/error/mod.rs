@@ -1,7 +1,9 @@
 //! The crate's one error type. Every variant is a thing a caller may want to tell apart, and
 //! carries the name and the numbers of it; its text ends with the way out where there is one.
 //!
-//! Used by every floor; uses nothing.
+//! Most layers above use it; `kernel/`, `engine/blocks.rs` and `engine/control/` do not. It uses
+//! one type of a lower layer: `death.rs` translates the exit status of a process, from
+//! `sys/process.rs`.
 
 mod death;
 mod header;
@@ -23,8 +25,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// Everything that can go wrong, by name and number.
 ///
 /// An error's text is complete: the text of what caused it is part of it. So no error has a
-/// [`source`](std::error::Error::source), and a chain of sources prints no reason twice; what caused
-/// it is in the variant, as `cause`.
+/// [`source`](std::error::Error::source), and a chain of sources prints no reason twice; what
+/// caused it is in the variant, as `cause`.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -553,7 +555,8 @@ pub enum ErrorKind {
     Name,
     /// There is too little memory, room or address space, or a limit forbids to take it.
     Shortage,
-    /// The contents of a file or a segment: they are not what is wanted, or they were cut.
+    /// The contents of a file or a segment: they are not what is wanted, they were cut, or a worker
+    /// of an earlier call may still change them.
     Contents,
     /// An argument or an option makes no sense, or arguments do not fit each other.
     Argument,
@@ -627,7 +630,7 @@ impl Error {
             | Self::WorkersKeepDying { .. }
             | Self::WorkerUnkillable { .. } => ErrorKind::Workers,
             Self::DeadlineExceeded { .. } | Self::Cancelled { .. } => ErrorKind::Interrupted,
-            Self::UpdateInterrupted { cause: source, .. } => source.kind(),
+            Self::UpdateInterrupted { cause, .. } => cause.kind(),
             Self::Os { .. } => ErrorKind::System,
         }
     }
@@ -643,10 +646,13 @@ impl Error {
     }
 
     /// A wait for workers has failed.
-    pub(crate) fn of_watching(source: io::Error) -> Self {
-        Self::Os { action: "watch", subject: "the workers".to_owned(), cause: source }
+    pub(crate) fn of_watching(cause: io::Error) -> Self {
+        Self::Os { action: "watch", subject: "the workers".to_owned(), cause }
     }
 }
+
+/// How many entries of a list the text of an error, or a printed report, shows.
+pub(crate) const MAX_LISTED: usize = 10;
 
 /// Row ranges as people write them: `0..3, 7..9`, or `none`.
 struct Ranges<'a>(&'a [Range<usize>]);
@@ -677,14 +683,13 @@ struct Poisoned<'a>(&'a [FailedRow]);
 
 impl fmt::Display for Poisoned<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const SHOWN: usize = 10;
         let Some((first, others)) = self.0.split_first() else { return f.write_str("rows failed") };
         if others.is_empty() {
             return write!(f, "{first} (policy(Policy::fill(...)) goes on without such rows)");
         }
         write!(f, "{} rows failed, more than a call goes on without: {first}", self.0.len())?;
-        others.iter().take(SHOWN - 1).try_for_each(|row| write!(f, "; {row}"))?;
-        if self.0.len() > SHOWN {
+        others.iter().take(MAX_LISTED - 1).try_for_each(|row| write!(f, "; {row}"))?;
+        if self.0.len() > MAX_LISTED {
             f.write_str("; ...")?;
         }
         f.write_str(" (have the kernel return a value for rows that are expected to fail)")

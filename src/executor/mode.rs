@@ -2,7 +2,7 @@
 //! reaches them.
 //!
 //! `rows/run.rs` calls `sealed::Run::run`, in which every operation ends. `fork/` and `pool/`
-//! implement it. Nothing here knows which modes there are.
+//! implement it. This file uses neither.
 
 use crate::engine::args::{ArgReader, PackedArgs, from_word, to_word};
 use crate::engine::call::Call;

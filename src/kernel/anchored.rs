@@ -297,14 +297,14 @@ fn sum_piece<E: Term, V: Vector<N>, const N: usize, const T: usize>(
     all.strayed.has_none_of(WINDOW_BITS).then_some((terms, dropped))
 }
 
-/// What `goal` makes of the sum of one row by `T` running terms, or `None` if they do not prove it.
-/// Every piece is tried with `anchor`, if there is one, and then with its own, which is left in
-/// `anchor` for the next. A row of no terms has the sum +0.0.
+/// What `sum_result` makes of the sum of one row by `T` running terms, or `None` if they do not
+/// prove it. Every piece is tried with `anchor`, if there is one, and then with its own, which is
+/// left in `anchor` for the next. A row of no terms has the sum +0.0.
 #[inline(always)]
 pub(super) fn sum_row<E: Term, V: Vector<N>, const N: usize, const T: usize>(
     proof: V::Proof,
     row: &[E],
-    goal: impl SumResult<E>,
+    sum_result: impl SumResult<E>,
     anchor: &mut Option<Anchor>,
 ) -> Option<E> {
     let mut total = ThreeTerm::new([], 0.0);
@@ -321,5 +321,5 @@ pub(super) fn sum_row<E: Term, V: Vector<N>, const N: usize, const T: usize>(
         }
         total.dropped += dropped;
     }
-    goal.of_total(total, (T + 1) * row.len().div_ceil(E::PIECE))
+    sum_result.of_total(total, (T + 1) * row.len().div_ceil(E::PIECE))
 }

@@ -204,8 +204,8 @@ macro_rules! compile {
             $(#[$feature])?
             fn row_means(rows: &[f64], n_columns: usize, out: &mut [f64]) {
                 let refine = |row: &[f64], anchor| refine_mean(row, anchor);
-                let goal = Mean::<FUSED>(n_columns);
-                super::rows::each::<f64, $vector, $lanes, 2, 3>($proof, rows, n_columns, goal, out, refine);
+                let sum_result = Mean::<FUSED>(n_columns);
+                super::rows::each::<f64, $vector, $lanes, 2, 3>($proof, rows, n_columns, sum_result, out, refine);
             }
 
             $(#[$feature])?

@@ -106,8 +106,8 @@ pub(super) fn last_terms<T: Copy + Default, const N: usize>(row: &[T], tail: &[T
 /// takes three, but needs to know which of the two is larger.
 ///
 /// It is exact for subnormals too, because an addition of doubles never underflows. If anything
-/// overflows, or an operand is not finite, `e` is NaN or infinite (S. Boldo, S. Graillat,
-/// J.-M. Muller, "On the robustness of the `2Sum` and `Fast2Sum` algorithms", 2017: besides `s` itself
+/// overflows, or an operand is not finite, `e` is NaN or infinite (S. Boldo, S. Graillat, J.-M.
+/// Muller, "On the robustness of the `2Sum` and `Fast2Sum` algorithms", 2017: besides `s` itself
 /// only a step next to `f64::MAX` can overflow); it is never a finite number that is wrong.
 #[inline(always)]
 pub(super) fn two_sum<T: Copy + Add<Output = T> + Sub<Output = T>>(a: T, b: T) -> (T, T) {

@@ -36,7 +36,7 @@
 //! | `ratio.rs` | the last tier of dot products, means and weighted means |
 //! | `wide_int.rs` | the wide integers of these last tiers: sum, quotient, rounding |
 //! | `plain.rs` | the plain sum, in a fixed order |
-//! | `summand.rs` | the element types, for callers generic over them |
+//! | `exact_sum.rs` | the element types, for callers generic over them |
 //!
 //! Only `dispatch.rs`, `vector.rs` and `integers/bytes.rs` have `unsafe` code.
 
@@ -49,6 +49,7 @@ mod anchored;
 mod certificate;
 mod dispatch;
 mod dot;
+mod exact_sum;
 mod fallback;
 mod functions;
 mod integers;
@@ -62,7 +63,6 @@ mod ratio;
 mod result;
 mod rows;
 mod single_precision;
-mod summand;
 mod superaccumulator;
 mod three_term;
 mod vector;
@@ -79,6 +79,6 @@ pub use functions::{
 pub use functions::{instructions, tier_of_exact_sum};
 
 pub(crate) use dispatch::Kernels;
+pub(crate) use exact_sum::ExactSum;
 pub(crate) use means::Weights;
 pub(crate) use overflow::Overflow;
-pub(crate) use summand::ExactSum;

@@ -96,7 +96,7 @@ fn dot_if_not_finite(a: &[f64], b: &[f64]) -> Option<f64> {
 fn sum(values: &[f64]) -> WideInt<{ superaccumulator::LIMBS }> {
     let mut sum = Superaccumulator::new();
     sum.add(values);
-    sum.into_fixed()
+    sum.into_wide_int()
 }
 
 /// The exact sum of finite doubles, if it is zero, or else a number of its sign.

@@ -58,8 +58,8 @@ impl<V: Vector<N>, const N: usize> Drop for Fence<V, N> {
 /// speed, and some more. A prefetch beyond the end of the rows is harmless.
 pub(super) const AHEAD: usize = 4096;
 
-/// What `goal` makes of the sum of each row of `n_columns` terms in `rows`, by `T` running terms or
-/// by `U`, or else by `refine`.
+/// What `sum_result` makes of the sum of each row of `n_columns` terms in `rows`, by `T` running
+/// terms or by `U`, or else by `refine`.
 ///
 /// There are `results.len()` rows, `N` of them to a group; each group is tried with the anchor of
 /// the one before. The anchor that `refine` gets is one for its row, if there is one already.
@@ -69,7 +69,7 @@ pub(super) fn each<E: Term, V: Vector<N>, const N: usize, const T: usize, const 
     proof: V::Proof,
     rows: &[E],
     n_columns: usize,
-    goal: impl SumResult<E>,
+    sum_result: impl SumResult<E>,
     results: &mut [E],
     refine: impl Fn(&[E], Option<Anchor>) -> E,
 ) {
@@ -95,8 +95,14 @@ pub(super) fn each<E: Term, V: Vector<N>, const N: usize, const T: usize, const 
             Anchor::of_group::<E, N>(&rows[..n_columns], n_columns),
         );
         for (group, results) in grouped_rows.chunks_exact(N * n_columns).zip(groups) {
-            let group =
-                sum_group::<E, V, N, T, U>(proof, group, n_columns, goal, &mut starts, &refine);
+            let group = sum_group::<E, V, N, T, U>(
+                proof,
+                group,
+                n_columns,
+                sum_result,
+                &mut starts,
+                &refine,
+            );
             if streams {
                 E::stream::<V, N>(proof, group, results);
             } else {
@@ -106,22 +112,22 @@ pub(super) fn each<E: Term, V: Vector<N>, const N: usize, const T: usize, const 
         anchor = Some(starts.anchor);
     }
     for (row, result) in other_rows.chunks_exact(n_columns).zip(other_results) {
-        *result = sum_or_refine::<E, V, N, T>(proof, row, goal, &mut anchor, &refine);
+        *result = sum_or_refine::<E, V, N, T>(proof, row, sum_result, &mut anchor, &refine);
     }
 }
 
-/// What `goal` makes of the sum of one row: first with the anchor of the rows before, then with its
-/// own, which is left in `anchor` for the rows after, then by `refine`.
+/// What `sum_result` makes of the sum of one row: first with the anchor of the rows before, then
+/// with its own, which is left in `anchor` for the rows after, then by `refine`.
 #[inline(always)]
 fn sum_or_refine<E: Term, V: Vector<N>, const N: usize, const T: usize>(
     proof: V::Proof,
     row: &[E],
-    goal: impl SumResult<E>,
+    sum_result: impl SumResult<E>,
     anchor: &mut Option<Anchor>,
     refine: &impl Fn(&[E], Option<Anchor>) -> E,
 ) -> E {
     if anchor.is_some()
-        && let Some(sum) = sum_row::<E, V, N, T>(proof, row, goal, anchor)
+        && let Some(sum) = sum_row::<E, V, N, T>(proof, row, sum_result, anchor)
     {
         return sum;
     }
@@ -129,27 +135,27 @@ fn sum_or_refine<E: Term, V: Vector<N>, const N: usize, const T: usize>(
     // If they are the same, `sum_row` has proved nothing with this anchor already.
     if own != *anchor {
         *anchor = own;
-        if let Some(sum) = sum_row::<E, V, N, T>(proof, row, goal, anchor) {
+        if let Some(sum) = sum_row::<E, V, N, T>(proof, row, sum_result, anchor) {
             return sum;
         }
     }
     refine(row, own)
 }
 
-/// What `goal` makes of the sums of `N` rows: first with the anchor of the rows before, then with
-/// their own, which is left in `starts` for the rows after, then by tier two, which has `U` running
-/// terms; see *The way down* above.
+/// What `sum_result` makes of the sums of `N` rows: first with the anchor of the rows before, then
+/// with their own, which is left in `starts` for the rows after, then by tier two, which has `U`
+/// running terms; see *The way down* above.
 #[inline(always)]
 fn sum_group<E: Term, V: Vector<N>, const N: usize, const T: usize, const U: usize>(
     proof: V::Proof,
     group: &[E],
     n_columns: usize,
-    goal: impl SumResult<E>,
+    sum_result: impl SumResult<E>,
     starts: &mut Starts<V, T>,
     refine: &impl Fn(&[E], Option<Anchor>) -> E,
 ) -> [E; N] {
     let guessed = accumulate_group(proof, group, n_columns, starts);
-    if let Some(results) = guessed.all(goal, starts.anchor) {
+    if let Some(results) = guessed.all(sum_result, starts.anchor) {
         return results;
     }
     let own = Anchor::of_group::<E, N>(group, n_columns);
@@ -158,13 +164,13 @@ fn sum_group<E: Term, V: Vector<N>, const N: usize, const T: usize, const U: usi
         *starts = Starts::new::<N>(proof, own);
         all = accumulate_group(proof, group, n_columns, starts);
     }
-    let mut results = all.each::<E, N>(goal, own);
+    let mut results = all.each::<E, N>(sum_result, own);
     // All rows or none: a lane of `strayed` may have the bits of any row.
     let in_window = all.strayed.has_none_of(WINDOW_BITS);
     if in_window && results.iter().any(Option::is_none) {
         let more =
             accumulate_group::<E, V, N, U>(proof, group, n_columns, &Starts::new::<N>(proof, own));
-        for (result, more) in results.iter_mut().zip(more.each::<E, N>(goal, own)) {
+        for (result, more) in results.iter_mut().zip(more.each::<E, N>(sum_result, own)) {
             #[cfg(test)]
             super::tests::count_refined(usize::from(result.is_none() && more.is_some()));
             *result = result.or(more);
@@ -177,7 +183,7 @@ fn sum_group<E: Term, V: Vector<N>, const N: usize, const T: usize, const U: usi
             // Without the group's anchor: that of the row itself may be less.
             None if in_window => refine(row, None),
             // Some row is not finite, or too large. The others are like any, and start anew.
-            None => sum_or_refine::<E, V, N, T>(proof, row, goal, &mut None, refine),
+            None => sum_or_refine::<E, V, N, T>(proof, row, sum_result, &mut None, refine),
         };
     }
     known
@@ -200,33 +206,34 @@ fn accumulate_group<E: Term, V: Vector<N>, const N: usize, const T: usize>(
 }
 
 impl<V, const T: usize> Running<V, T> {
-    /// What `goal` makes of the row in each lane, if all are proved. Nearly every group takes the
-    /// first exit: no row strayed and none dropped anything, so the terms are the sums.
+    /// What `sum_result` makes of the row in each lane, if all are proved. Nearly every group takes
+    /// the first exit: no row strayed and none dropped anything, so the terms are the sums.
     #[inline(always)]
     fn all<E: Term, const N: usize>(
         &self,
-        goal: impl SumResult<E>,
+        sum_result: impl SumResult<E>,
         anchor: Anchor,
     ) -> Option<[E; N]>
     where
         V: Vector<N>,
     {
         if self.inexact.has_none_of(MAGNITUDE_BITS) && self.strayed.has_none_of(WINDOW_BITS) {
-            return goal.of_exact(self.terms);
+            return sum_result.of_exact(self.terms);
         }
         let mut results = [E::default(); N];
-        for (result, proved) in results.iter_mut().zip(self.each(goal, anchor)) {
+        for (result, proved) in results.iter_mut().zip(self.each(sum_result, anchor)) {
             *result = proved?;
         }
         Some(results)
     }
 
-    /// What `goal` makes of the row in each lane, where that is proved; of no row if one strayed. A
-    /// row that dropped something is bounded by what it may have dropped, not by what it did.
+    /// What `sum_result` makes of the row in each lane, where that is proved; of no row if one
+    /// strayed. A row that dropped something is bounded by what it may have dropped, not by what it
+    /// did.
     #[inline(always)]
     fn each<E: Term, const N: usize>(
         &self,
-        goal: impl SumResult<E>,
+        sum_result: impl SumResult<E>,
         anchor: Anchor,
     ) -> [Option<E>; N]
     where
@@ -240,7 +247,7 @@ impl<V, const T: usize> Running<V, T> {
             {
                 let is_exact = inexact.to_bits() & MAGNITUDE_BITS == 0;
                 let dropped = if is_exact { 0.0 } else { anchor.most_dropped::<T>() };
-                *result = goal.of_terms(terms.map(|term| term[i]), dropped);
+                *result = sum_result.of_terms(terms.map(|term| term[i]), dropped);
             }
         }
         results

@@ -64,7 +64,7 @@ impl Superaccumulator {
     }
 
     /// The sum, propagated.
-    pub(super) fn into_fixed(self) -> WideInt<LIMBS> {
+    pub(super) fn into_wide_int(self) -> WideInt<LIMBS> {
         self.sum
     }
 

@@ -199,8 +199,8 @@ impl<M: Mode> Executor<'_, M> {
             bytemuck::bytes_of(&identity),
             bytemuck::bytes_of_mut(output),
             &mut |parts| {
-                let given = KernelArg::to(self.mode(), fold);
-                run(self, &input, parts, Plan::Groups, given, PodArg(identity), |task| {
+                let kernel_arg = KernelArg::to(self.mode(), fold);
+                run(self, &input, parts, Plan::Groups, kernel_arg, PodArg(identity), |task| {
                     let Task { input, kernel: fold, extra: PodArg(identity) } = task;
                     Ok(move |rows: Range<usize>, part: &mut [u8], context: &BlockContext<'_>| {
                         let mut accumulator = identity;
@@ -213,8 +213,8 @@ impl<M: Mode> Executor<'_, M> {
                 })
             },
             &mut |parts, whole| {
-                let given = KernelArg::to(self.mode(), combine);
-                run(self, &parts, whole, Plan::Whole(since), given, (), |task| {
+                let kernel_arg = KernelArg::to(self.mode(), combine);
+                run(self, &parts, whole, Plan::Whole(since), kernel_arg, (), |task| {
                     let Task { input, kernel: combine, .. } = task;
                     Ok(move |groups: Range<usize>, whole: &mut [u8], context: &BlockContext<'_>| {
                         let part = |group: usize| -> T {
@@ -314,9 +314,9 @@ impl<M: Mode> Executor<'_, M> {
         let mut parts = SharedArray::<A, Ix2>::output(Ix2(groups.len(), part_len))?;
         // The kernel gets a new view for every row: it may turn the view round, and the next row
         // must not see that.
-        let (given, identity) = (KernelArg::to(self.mode(), &fold), ByValue(identity.view()));
+        let (kernel_arg, identity) = (KernelArg::to(self.mode(), &fold), ByValue(identity.view()));
         let folded =
-            run(self, &input, &mut parts, Plan::Groups, given, identity.clone(), |task| {
+            run(self, &input, &mut parts, Plan::Groups, kernel_arg, identity.clone(), |task| {
                 let Task { input, kernel: fold, extra: ByValue(identity) } = task;
                 Ok(move |rows: Range<usize>, part: &mut [A], context: &BlockContext<'_>| {
                     let mut accumulator =
@@ -345,9 +345,9 @@ impl<M: Mode> Executor<'_, M> {
             let bytes_written = identity.len() as u64 * size_of::<A>() as u64;
             return Ok(Report { bytes_written, output_pages: output.pages(), ..folded });
         }
-        let given = KernelArg::to(self.mode(), &combine);
+        let kernel_arg = KernelArg::to(self.mode(), &combine);
         let combined =
-            run(self, &&parts, output, Plan::Whole(since), given, ShapeArg(dim), |task| {
+            run(self, &&parts, output, Plan::Whole(since), kernel_arg, ShapeArg(dim), |task| {
                 let Task { input, kernel: combine, extra: ShapeArg(dim) } = task;
                 Ok(move |groups: Range<usize>, whole: &mut [A], context: &BlockContext<'_>| {
                     let part = |group: usize| shaped(&dim, &row_of(&input, group)[..dim.size()]);

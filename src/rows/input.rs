@@ -59,7 +59,7 @@ pub trait Rows:
 
     /// The number of rows.
     fn n_rows(&self) -> usize {
-        self.rows_if_any().unwrap_or(0)
+        sealed::n_rows(self)
     }
 }
 
@@ -143,10 +143,15 @@ pub(super) mod sealed {
         fn pages(&self) -> Option<Pages>;
     }
 
+    /// How many rows an input has; 0 if every part is the same for all rows.
+    pub(super) fn n_rows(input: &(impl InputFacts + ?Sized)) -> usize {
+        input.rows_if_any().unwrap_or(0)
+    }
+
     impl dyn InputFacts + '_ {
         /// How many rows there are.
         pub(in crate::rows) fn n_rows(&self) -> usize {
-            self.rows_if_any().unwrap_or(0)
+            n_rows(self)
         }
 
         /// `Truncated` and the like if another process has cut a segment since.

@@ -1,8 +1,9 @@
 //! The public operations over the rows of shared arrays.
 //!
 //! Programs call them as methods of an `Executor`. Each operation turns its kernel into a function
-//! of a won block, and hands that to the executor. Nothing here knows of processes, nor which
-//! executors there are.
+//! of a won block, and hands that to the executor. No operation knows of processes. `run.rs` and
+//! `output.rs` know this much: a worker of a failed call may live on, and what a worker saved of
+//! its rows is found by its slot. No file here knows which executors there are.
 //!
 //! | file | what |
 //! |---|---|
@@ -15,7 +16,7 @@
 //! | `fold.rs` | all rows to one value or array |
 //! | `sums.rs` | exact sums: a built-in kernel |
 //! | `means.rs` | exact means, dot products, weighted means, and plain sums: built-in kernels |
-//! | `operation.rs` | an operation with its types: all that is compiled for every kernel |
+//! | `operation.rs` | an operation with its types: what all operations compile for every kernel |
 //! | `run.rs` | what all operations end in: one call, from the checks to the report |
 //! | `reader.rs` | rows as one contiguous slice, for built-in kernels |
 //! | `release_pages.rs` | unmaps rows of files on a disk once they have been read |

@@ -36,8 +36,8 @@ impl<M: Mode> Executor<'_, M> {
     ///
     /// # Errors
     /// As [`map_rows`](Self::map_rows), but once any row is new the error is
-    /// [`UpdateInterrupted`](crate::Error::UpdateInterrupted) with the rows, and the former as its
-    /// source.
+    /// [`UpdateInterrupted`](crate::Error::UpdateInterrupted) with the rows, and the former is its
+    /// `cause`.
     ///
     /// # Fork safety
     /// See [`fork()`](crate::fork()) and [`Pool`](crate::Pool).

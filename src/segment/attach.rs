@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use super::handle::Segment;
 use super::mapping::Mapped;
+use super::metadata::BLOCK;
 use super::name::{self, os};
 use super::npy::{ExpectedArray, Layout, NpyFile};
 use super::{preflight, reserve, reserve_in_child, shortage};
@@ -113,7 +114,7 @@ fn lock_shared(file: &File, name: &str) -> Result<()> {
 /// `total` is where the data end, in bytes; what the file has beyond that is not looked at.
 fn fill_holes(npy: &NpyFile, total: usize) -> Result<()> {
     let (file, total) = (&npy.file, total as u64);
-    let allocated = npy.meta.blocks() * 512;
+    let allocated = npy.meta.blocks() * BLOCK;
     // The file has as many blocks as it has pages, so nothing is missing, unless somebody has
     // allocated beyond its end. (This is asked first, since what a segment of zeros has reserved
     // counts as holes until it is touched.)

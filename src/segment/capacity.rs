@@ -52,10 +52,10 @@ pub struct MemoryCapacity {
 /// ```
 /// use rowfork::{SharedArray, segment};
 ///
-/// let room = segment::capacity()?;
-/// let n = usize::try_from(room.bytes / 4 / 8).unwrap().min(1 << 20); // a quarter, in elements
+/// let capacity = segment::capacity()?;
+/// let n = usize::try_from(capacity.bytes / 4 / 8).unwrap().min(1 << 20); // a quarter, in elements
 /// let m = SharedArray::<f64, _>::zeros(None, n)?;
-/// assert!(room.shm_total.is_none_or(|total| room.shm_available <= total));
+/// assert!(capacity.shm_total.is_none_or(|total| capacity.shm_available <= total));
 /// # drop(m);
 /// # Ok::<(), rowfork::Error>(())
 /// ```
@@ -72,7 +72,7 @@ pub fn capacity() -> Result<Capacity> {
     // Near the limit of a group that dies as a whole some memory is left alone, so less than
     // `available` can be asked for.
     let most = memory.as_ref().map(preflight::most);
-    let mut room = Capacity {
+    let mut capacity = Capacity {
         bytes: 0,
         shm_available: if shm.total > 0 { shm.available } else { u64::MAX },
         shm_total: (shm.total > 0).then_some(shm.total),
@@ -81,21 +81,24 @@ pub fn capacity() -> Result<Capacity> {
         address_space: address_space.map(|space| space.available),
         dies_whole: limits::group_that_dies_whole(),
     };
-    room.bytes = least(&room, most);
-    Ok(room)
+    capacity.bytes = least(&capacity, most);
+    Ok(capacity)
 }
 
 /// The least of all limits, in bytes. A limit that there is none of does not count.
-fn least(room: &Capacity, memory: Option<u64>) -> u64 {
+fn least(capacity: &Capacity, memory: Option<u64>) -> u64 {
     // A large mapping takes 2 MiB more for a while, to be aligned. That part cannot be the
     // segment's.
-    let mapped = room.address_space.map(|space| space.saturating_sub(HUGE_PAGE as u64));
-    [memory, room.file_size, mapped].into_iter().flatten().fold(room.shm_available, u64::min)
+    let mapped = capacity.address_space.map(|space| space.saturating_sub(HUGE_PAGE as u64));
+    [memory, capacity.file_size, mapped]
+        .into_iter()
+        .flatten()
+        .fold(capacity.shm_available, u64::min)
 }
 
 /// The public form of a limit, which tells a group by its directory.
-fn described(room: limits::AvailableMemory) -> MemoryCapacity {
-    let limits::AvailableMemory { available, total, limit, victim } = room;
+fn described(memory: limits::AvailableMemory) -> MemoryCapacity {
+    let limits::AvailableMemory { available, total, limit, victim } = memory;
     let group = (victim != limits::Victim::OfTheMachine).then(|| limit.into());
     MemoryCapacity { available, total, group }
 }
@@ -107,7 +110,7 @@ mod tests {
     #[test]
     fn the_tightest_limit_decides() {
         const MIB: u64 = 1 << 20;
-        let mut room = Capacity {
+        let mut capacity = Capacity {
             bytes: 0,
             shm_available: 100 * MIB,
             shm_total: None,
@@ -117,19 +120,22 @@ mod tests {
             dies_whole: None,
         };
         // Each limit that is set from here on is tighter than the ones before.
-        assert_eq!(least(&room, None), 100 * MIB);
-        assert_eq!(least(&room, Some(90 * MIB)), 90 * MIB);
-        room.address_space = Some(80 * MIB);
-        assert_eq!(least(&room, Some(90 * MIB)), 78 * MIB, "2 MiB of it align the mapping");
-        room.file_size = Some(70 * MIB);
-        assert_eq!(least(&room, Some(90 * MIB)), 70 * MIB);
+        assert_eq!(least(&capacity, None), 100 * MIB);
+        assert_eq!(least(&capacity, Some(90 * MIB)), 90 * MIB);
+        capacity.address_space = Some(80 * MIB);
+        assert_eq!(least(&capacity, Some(90 * MIB)), 78 * MIB, "2 MiB of it align the mapping");
+        capacity.file_size = Some(70 * MIB);
+        assert_eq!(least(&capacity, Some(90 * MIB)), 70 * MIB);
     }
 
     #[test]
-    fn what_there_is_room_for_is_no_more_than_each_limit_has() {
-        let room = capacity().unwrap();
-        assert!(room.bytes <= room.shm_available, "{room:?}");
-        let memory = room.memory.as_ref().expect("a machine says how much memory it has");
-        assert!(memory.available <= memory.total && room.bytes <= memory.available, "{room:?}");
+    fn the_capacity_is_within_each_limit() {
+        let capacity = capacity().unwrap();
+        assert!(capacity.bytes <= capacity.shm_available, "{capacity:?}");
+        let memory = capacity.memory.as_ref().expect("a machine says how much memory it has");
+        assert!(
+            memory.available <= memory.total && capacity.bytes <= memory.available,
+            "{capacity:?}"
+        );
     }
 }

@@ -75,6 +75,5 @@ pub(super) fn link(file: &File, name: &str) -> Result<()> {
         if let Some(error) = in_use(name)? {
             return Err(error);
         }
-        // It was taken and is free again.
     }
 }

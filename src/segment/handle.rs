@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hole_of_one_page_is_seen_in_pages_of_any_size_until_touched() {
+    fn a_hole_of_one_page_is_seen_until_touched_in_any_page_size() {
         for bytes in [100_000, 8 << 20] {
             let segment = birth(None, "|u1", 1, &[bytes], None).unwrap();
             let start = bytes as u64 / 2 / 4096 * 4096;

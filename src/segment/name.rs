@@ -54,7 +54,7 @@ pub(super) fn file_label(path: &Path) -> std::sync::Arc<str> {
 
 /// Makes `Error::Os` of a failed call on a path. `action` fills the gap in "cannot ... PATH".
 pub(crate) fn os(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
-    move |source| Error::Os { action, subject: path.display().to_string(), cause: source }
+    move |cause| Error::Os { action, subject: path.display().to_string(), cause }
 }
 
 /// Opens the regular file called `name`, and returns it with the metadata of the open file.

@@ -157,7 +157,7 @@ impl NpyFile {
         });
         match parsed {
             Ok(header) => Ok(Self { file, path, meta, header }),
-            Err(source) => Err(Error::Npy { path, cause: source }),
+            Err(cause) => Err(Error::Npy { path, cause }),
         }
     }
 
@@ -174,7 +174,7 @@ impl NpyFile {
     /// space. The element type is compared first, since the size in bytes depends on it.
     pub(crate) fn layout(&self, wanted: ExpectedArray) -> Result<Layout> {
         let Header { descr, shape, data_offset } = &self.header;
-        let npy = |source| Error::Npy { path: self.path.clone(), cause: source };
+        let npy = |cause| Error::Npy { path: self.path.clone(), cause };
         // `=` and no mark at all mean the byte order of the machine, which is little endian. `|`
         // means that there is no order: the element is a byte. A big-endian file has not got here.
         let bare = |descr: &str| descr.strip_prefix(['<', '=', '|']).unwrap_or(descr).to_owned();
@@ -211,9 +211,9 @@ impl NpyFile {
         if layout.data_offset.is_multiple_of(wanted.align) {
             return Ok(layout);
         }
-        let source =
+        let cause =
             HeaderError::Misaligned { data_offset: layout.data_offset, align: wanted.align };
-        Err(Error::Npy { path: self.path.clone(), cause: source })
+        Err(Error::Npy { path: self.path.clone(), cause })
     }
 
     /// Reads the data from `offset` (in bytes, header not counted) on into `bytes`. If the file

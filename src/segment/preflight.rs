@@ -31,15 +31,15 @@ pub(super) fn check_file_size_limit(total: u64) -> Result<()> {
 /// this error says which limit it was. `len` is that of the segment in bytes; its mapping takes
 /// more for a while, to lie at a multiple of 2 MiB.
 pub(super) fn check_mapping(len: usize) -> Result<()> {
-    check_address_space(memory::room_for_mapping(len).unwrap_or(len) as u64)
+    check_address_space(memory::mapping_bytes(len).unwrap_or(len) as u64)
 }
 
 /// Refuses `need` bytes of address space of any kind beyond `RLIMIT_AS`. Where there is no limit,
 /// which is the usual case, this costs one system call.
 pub(crate) fn check_address_space(need: u64) -> Result<()> {
     match limits::address_space().map_err(this_process("read the address space limit of"))? {
-        Some(room) if need > room.available => {
-            Err(Error::AddressSpaceLimit { need, available: room.available, limit: room.limit })
+        Some(space) if need > space.available => {
+            Err(Error::AddressSpaceLimit { need, available: space.available, limit: space.limit })
         }
         _ => Ok(()),
     }
@@ -55,7 +55,7 @@ pub(crate) fn check_memory(need: u64) -> Result<Option<NearLimit>> {
     const LARGE: u64 = 16 << 20;
     let look = need >= LARGE && !is_on(Failpoint::NoMemoryCheck);
     match if look { limits::available_memory() } else { None } {
-        Some(room) => verdict(need, room),
+        Some(memory) => verdict(need, memory),
         None => Ok(None),
     }
 }
@@ -70,32 +70,35 @@ pub(crate) struct NearLimit {
 }
 
 /// Yes (`None`), yes with care ([`NearLimit`]), or no (`MemoryLimit`).
-fn verdict(need: u64, room: AvailableMemory) -> Result<Option<NearLimit>> {
-    // Only where a kill ends the caller, too, is some of the room left alone.
-    let kept = if room.victim == Victim::TheWholeGroup { margin(need) } else { 0 };
-    let available = room.available.saturating_sub(kept);
+fn verdict(need: u64, memory: AvailableMemory) -> Result<Option<NearLimit>> {
+    // Only where a kill ends the caller, too, is some of the memory left alone.
+    let kept = if memory.victim == Victim::TheWholeGroup { margin(need) } else { 0 };
+    let available = memory.available.saturating_sub(kept);
     if need > available {
-        let limit =
-            if kept == 0 { room.limit } else { format!("{}: {kept} more {SPARED}", room.limit) };
+        let limit = if kept == 0 {
+            memory.limit
+        } else {
+            format!("{}: {kept} more {SPARED}", memory.limit)
+        };
         return Err(Error::MemoryLimit { need, available, limit });
     }
-    // If the need is up to half of the room, others would have to take as much again as we do, in
-    // the time that it takes us. That is not worth a fork, and a reservation by one process where
-    // several threads could share the work.
-    let near = need > room.available / 2;
+    // If the need is up to half of what is left, others would have to take as much again as we do,
+    // in the time that it takes us. That is not worth a fork, and a reservation by one process
+    // where several threads could share the work.
+    let near = need > memory.available / 2;
     // A group that dies as a whole would take the caller along with the child. A worker is itself
     // the process that the kernel kills first.
-    let near = near && room.victim == Victim::OfTheGroup && !process::is_forked_child();
+    let near = near && memory.victim == Victim::OfTheGroup && !process::is_forked_child();
     let near = near && !is_on(Failpoint::NoReservationInChild);
-    Ok(near.then_some(NearLimit { limit: room.limit }))
+    Ok(near.then_some(NearLimit { limit: memory.limit }))
 }
 
 /// The largest need in bytes that [`verdict`] lets pass. With a margin of `need / 16` the need is
 /// 16/17 of what the fixed part leaves.
-pub(super) fn most(room: &AvailableMemory) -> u64 {
-    match room.victim {
-        Victim::TheWholeGroup => room.available.saturating_sub(margin(0)) / 17 * 16,
-        Victim::OfTheGroup | Victim::OfTheMachine => room.available,
+pub(super) fn most(memory: &AvailableMemory) -> u64 {
+    match memory.victim {
+        Victim::TheWholeGroup => memory.available.saturating_sub(margin(0)) / 17 * 16,
+        Victim::OfTheGroup | Victim::OfTheMachine => memory.available,
     }
 }
 
@@ -110,13 +113,13 @@ fn margin(need: u64) -> u64 {
     need / 16 + (32 << 20)
 }
 
-/// Refuses early what the file system of `file` has no room for. The reservation itself has the
+/// Refuses early what does not fit the file system of `file`. The reservation itself has the
 /// last word. A file system without a limit (`total` 0) refuses nothing.
 pub(super) fn check_free_space(file: &File, need: u64) -> Result<()> {
-    let room = file::free_space(file).map_err(os("examine", Path::new(SHM_DIR)))?;
+    let space = file::free_space(file).map_err(os("examine", Path::new(SHM_DIR)))?;
     let need = need.next_multiple_of(SMALL_PAGE as u64);
-    if room.total > 0 && need > room.available {
-        return Err(Error::ShmFull { need, available: room.available, total: room.total });
+    if space.total > 0 && need > space.available {
+        return Err(Error::ShmFull { need, available: space.available, total: space.total });
     }
     Ok(())
 }
@@ -147,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn more_than_half_of_a_groups_room_is_near_its_limit() {
+    fn more_than_half_of_what_a_group_has_is_near_its_limit() {
         let near_limit = || Some(NearLimit { limit: "/group".to_owned() });
         assert_eq!(of_100_mib(Victim::OfTheGroup, 50 * MIB).unwrap(), None);
         assert_eq!(of_100_mib(Victim::OfTheGroup, 50 * MIB + 1).unwrap(), near_limit());
@@ -160,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn the_most_there_is_room_for_passes_and_little_more_does_not() {
+    fn the_most_passes_and_little_more_does_not() {
         for victim in [Victim::OfTheMachine, Victim::OfTheGroup, Victim::TheWholeGroup] {
             let most = most(&group_of_100_mib(victim));
             assert!(

@@ -128,7 +128,7 @@ mod tests {
     use nix::unistd::{ForkResult, alarm, fork};
 
     #[test]
-    fn every_mapping_is_listed_while_it_lives_under_its_present_name() {
+    fn a_mapping_is_listed_while_it_lives_under_its_present_name() {
         let mut segment = birth(None, "<f8", 8, &[3, 4], None).unwrap();
         let listed = |address| lock().mappings().iter().find(|m| m.address == address).cloned();
         let address = segment.address();

@@ -204,7 +204,7 @@ fn set_first_byte_lock(file: &File, kind: libc::c_int) -> io::Result<()> {
     }
 }
 
-/// What a file system has room for, in bytes.
+/// The space that a file system has, in bytes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct FreeSpace {
     /// What an unprivileged user may still take.
@@ -213,8 +213,8 @@ pub(crate) struct FreeSpace {
     pub(crate) total: u64,
 }
 
-/// The room on the file system that holds `file`. It is a moment's answer: others take and give
-/// back, so the reservation itself has the last word.
+/// The free space of the file system that holds `file`. It is a moment's answer: others take and
+/// give back, so the reservation itself has the last word.
 ///
 /// See [statvfs(3)](https://man7.org/linux/man-pages/man3/statvfs.3.html).
 pub(crate) fn free_space(file: &File) -> io::Result<FreeSpace> {

@@ -88,14 +88,14 @@ pub(crate) enum Victim {
 /// [`proc_pid_cgroup(5)`](https://man7.org/linux/man-pages/man5/proc_pid_cgroup.5.html) and
 /// [cgroups(7)](https://man7.org/linux/man-pages/man7/cgroups.7.html).
 pub(crate) fn available_memory() -> Option<AvailableMemory> {
-    let machine = read_to_string("/proc/meminfo").ok().and_then(|text| machine_room(&text));
+    let machine = read_to_string("/proc/meminfo").ok().and_then(|text| machine_memory(&text));
     let groups = read_to_string("/proc/self/cgroup").unwrap_or_default();
     groups
         .lines()
         .filter_map(group_of)
-        .flat_map(|group| group.rooms())
+        .flat_map(|group| group.memory())
         .chain(machine)
-        .min_by_key(|room| room.available)
+        .min_by_key(|memory| memory.available)
 }
 
 /// The outermost control group around this process that dies as a whole (`memory.oom.group`) when
@@ -118,7 +118,7 @@ fn dies_whole(dir: &Path) -> bool {
 /// so free swap counts, too. `None` for a kernel before 3.14, which has no `MemAvailable`.
 ///
 /// See [`proc_meminfo(5)`](https://man7.org/linux/man-pages/man5/proc_meminfo.5.html).
-fn machine_room(meminfo: &str) -> Option<AvailableMemory> {
+fn machine_memory(meminfo: &str) -> Option<AvailableMemory> {
     // The kernel writes `kB` and means 1024 bytes.
     let kib = |key: &str| {
         meminfo.lines().find_map(|l| l.strip_prefix(key)?.trim().strip_suffix(" kB")?.parse().ok())
@@ -173,20 +173,20 @@ fn group_of(line: &str) -> Option<Group> {
 }
 
 impl Group {
-    /// The room in this group and in each around it, outwards. A limit of an outer group holds for
-    /// all groups inside it. In a container the path may be the host's; only the last part of it is
-    /// visible then, at the mount point, and directories that are not there are passed over.
-    fn rooms(&self) -> Vec<AvailableMemory> {
+    /// What is left in this group and in each around it, outwards. A limit of an outer group holds
+    /// for all groups inside it. In a container the path may be the host's; only the last part of
+    /// it is visible then, at the mount point, and directories that are not there are passed over.
+    fn memory(&self) -> Vec<AvailableMemory> {
         let mut victim = Victim::OfTheGroup;
-        let room = |dir: PathBuf| {
+        let memory_at = |dir: PathBuf| {
             // The kernel kills the outermost group that asks for it, from the victim's up to the
             // one at its limit.
             if dies_whole(&dir) {
                 victim = Victim::TheWholeGroup;
             }
-            self.room(&dir, victim)
+            self.memory_at(&dir, victim)
         };
-        self.directories().into_iter().filter_map(room).collect()
+        self.directories().into_iter().filter_map(memory_at).collect()
     }
 
     /// The directories of this group and of all groups around it, the innermost first, the mount
@@ -195,8 +195,8 @@ impl Group {
         self.path.ancestors().map(|part| self.mount.join(part)).collect()
     }
 
-    /// The room in the group of one directory; `None` if it has no limit, or cannot be read.
-    fn room(&self, dir: &Path, victim: Victim) -> Option<AvailableMemory> {
+    /// What is left in the group of one directory; `None` if it has no limit, or cannot be read.
+    fn memory_at(&self, dir: &Path, victim: Victim) -> Option<AvailableMemory> {
         let number = |file: &str| read_to_string(dir.join(file)).ok()?.trim().parse::<u64>().ok();
         let limit = number(self.limit)?; // `max` is no number
         let stat = read_to_string(dir.join("memory.stat")).unwrap_or_default();
@@ -223,9 +223,9 @@ mod tests {
     #[test]
     fn swap_counts_as_memory() {
         let text = "MemTotal:       24684084 kB\nMemAvailable:         10 kB\nSwapFree:              2 kB\n";
-        let room = machine_room(text).unwrap();
-        assert_eq!((room.available, room.total), (12 << 10, 24_684_084 << 10));
-        assert_eq!(machine_room("MemTotal: 1 kB\n"), None);
+        let memory = machine_memory(text).unwrap();
+        assert_eq!((memory.available, memory.total), (12 << 10, 24_684_084 << 10));
+        assert_eq!(machine_memory("MemTotal: 1 kB\n"), None);
     }
 
     #[test]
@@ -244,9 +244,9 @@ mod tests {
         write(dir.path(), "9000\n", "9500\n");
         let mut group = group_of("0::/a/b").unwrap();
         group.mount = Box::leak(dir.path().to_owned().into_boxed_path());
-        let rooms: Vec<_> =
-            group.rooms().into_iter().map(|room| (room.available, room.victim)).collect();
-        assert_eq!(rooms, [(4100, Victim::OfTheGroup), (0, Victim::OfTheGroup)]);
+        let available: Vec<_> =
+            group.memory().into_iter().map(|memory| (memory.available, memory.victim)).collect();
+        assert_eq!(available, [(4100, Victim::OfTheGroup), (0, Victim::OfTheGroup)]);
     }
 
     #[test]
@@ -262,7 +262,7 @@ mod tests {
         }
         let mut group = group_of("0::/a/b").unwrap();
         group.mount = Box::leak(dir.path().to_owned().into_boxed_path());
-        let victims: Vec<_> = group.rooms().into_iter().map(|room| room.victim).collect();
+        let victims: Vec<_> = group.memory().into_iter().map(|memory| memory.victim).collect();
         assert_eq!(victims, [Victim::OfTheGroup, Victim::TheWholeGroup, Victim::TheWholeGroup]);
     }
 

@@ -25,7 +25,7 @@ pub(crate) const SMALL_PAGE: usize = 4096;
 /// The address space in bytes that a mapping of `len` bytes takes while it is made. A large mapping
 /// is reserved with 2 MiB more, and an aligned part is cut out of that. `None` if no address can
 /// say as much.
-pub(crate) fn room_for_mapping(len: usize) -> Option<usize> {
+pub(crate) fn mapping_bytes(len: usize) -> Option<usize> {
     len.checked_add(if len < HUGE_PAGE { 0 } else { HUGE_PAGE })
 }
 
@@ -66,21 +66,21 @@ impl Map {
     ///
     /// See [mmap(2)](https://man7.org/linux/man-pages/man2/mmap.2.html).
     pub(crate) fn shared(file: &File, len: NonZeroUsize, access: Access) -> io::Result<Self> {
-        let room = room_for_mapping(len.get())
+        let reserved_len = mapping_bytes(len.get())
             .and_then(NonZeroUsize::new)
             .ok_or(nix::errno::Errno::ENOMEM)?;
         // SAFETY: a new mapping at an address of the kernel's choice touches no existing one.
         let reserved = unsafe {
             mman::mmap_anonymous(
                 None,
-                room,
+                reserved_len,
                 ProtFlags::PROT_NONE,
                 MapFlags::MAP_PRIVATE | MapFlags::MAP_NORESERVE,
             )
         }?;
         // Owns the reservation from here on: an early return gives it back.
-        let mut whole = Self { start: reserved.cast(), len: room };
-        if room > len {
+        let mut whole = Self { start: reserved.cast(), len: reserved_len };
+        if reserved_len > len {
             whole = whole.trimmed(len);
         }
         let prot = match access {

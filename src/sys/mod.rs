@@ -1,7 +1,6 @@
-//! Floor 0: one thin safe function per system call, so that everything above is safe code or says
-//! why not.
+//! One thin safe function per system call, so that everything above is safe code or says why not.
 //!
-//! An errno stays an errno (`io::Error`); the floor above gives it a name and a way out. Nothing is
+//! An errno stays an errno (`io::Error`); the caller gives it a name and a way out. Nothing is
 //! decided here: a function may repeat an interrupted call or take the way of an older kernel, but
 //! what an answer means for an array or a worker is for its caller. Every function that makes a
 //! system call names the page of the Linux manual.

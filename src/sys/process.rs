@@ -95,17 +95,17 @@ pub(crate) fn exit_now(code: i32) -> ! {
 }
 
 /// Waits for a child that is expected to leave by itself, and that nobody else has been told of.
-/// After `patience` the child is killed: it hangs in what the fork has left it.
+/// After `limit` the child is killed: it hangs in what the fork has left it.
 ///
 /// This is the way where there is no [`ChildFd`]. It returns when the child is reaped, or is no
 /// child of ours (any more).
 ///
 /// See [waitpid(2)](https://man7.org/linux/man-pages/man2/waitpid.2.html).
-pub(crate) fn reap_by_pid(pid: Pid, patience: Duration) {
-    let patience = Instant::now() + patience;
+pub(crate) fn reap_by_pid(pid: Pid, limit: Duration) {
+    let deadline = Instant::now() + limit;
     loop {
         match nix::sys::wait::waitpid(pid, Some(WaitPidFlag::WNOHANG)) {
-            Ok(WaitStatus::StillAlive) if Instant::now() < patience => {
+            Ok(WaitStatus::StillAlive) if Instant::now() < deadline => {
                 std::thread::sleep(CHILD_POLL_INTERVAL);
             }
             Ok(WaitStatus::StillAlive) => {

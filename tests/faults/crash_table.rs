@@ -354,7 +354,7 @@ fn an_update_in_place_survives_a_crash_or_says_what_it_changed() {
 fn each_protection_is_seen_by_its_test() {
     isolated::each_fails_without(&[
         (
-            Failpoint::ConvictWithoutRunAlone,
+            Failpoint::PoisonWithoutRunAlone,
             name_of(a_row_that_always_crashes_is_the_only_one_that_is_left_out),
         ),
         (Failpoint::WritableSegments, name_of(a_crash_that_happens_once_changes_no_bit)),

@@ -771,7 +771,7 @@ fn each_protection_is_seen_by_its_test() {
             name_of(a_worker_stopped_by_others_is_replaced_and_blames_no_row),
         ),
         (
-            Failpoint::ConvictWithoutRunAlone,
+            Failpoint::PoisonWithoutRunAlone,
             name_of(a_block_that_never_ends_is_halved_until_its_row_is_found),
         ),
         (Failpoint::RestoreNothing, name_of(a_row_whose_update_never_ends_is_as_it_was_or_filled)),

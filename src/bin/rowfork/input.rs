@@ -138,7 +138,7 @@ fn is_misaligned(error: &Error) -> bool {
 }
 
 fn may_be_mapped(error: &Error) -> bool {
-    let denied = |error: &Error| matches!(error, Error::Os { cause: source, .. } if source.kind() == io::ErrorKind::PermissionDenied);
+    let denied = |error: &Error| matches!(error, Error::Os { cause, .. } if cause.kind() == io::ErrorKind::PermissionDenied);
     is_misaligned(error) || denied(error) || matches!(error, Error::NotOurs { .. })
 }
 

@@ -306,8 +306,8 @@ impl Slot {
         self.kind.store(kind as u32, Ordering::Release);
     }
 
-    /// In a worker: leaves word that the sum of the current row does not fit, instead of any message
-    /// that is there. It only stores.
+    /// In a worker: leaves word that the sum of the current row does not fit, instead of any
+    /// message that is there. It only stores.
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,

@@ -458,7 +458,7 @@ impl Ledger {
         let named = left.contains(&row);
         let alone = left.len() == 1
             || self.rules.division == Division::Never
-            || is_on(Failpoint::ConvictWithoutRunAlone);
+            || is_on(Failpoint::PoisonWithoutRunAlone);
         // A fold notes a row before it passes over it. A death at that moment must not give the row
         // up twice.
         let passed_over = self.failed.iter().any(|failed| failed.row == row);

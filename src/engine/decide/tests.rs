@@ -229,7 +229,7 @@ fn a_row_not_of_the_block_is_not_believed_and_the_block_halved() {
 }
 
 #[test]
-fn an_earlier_process_of_the_slot_frees_nothing_of_the_later_one() {
+fn an_earlier_process_of_a_slot_frees_nothing_of_a_later_one() {
     let later = Owner { slot: 0, generation: 1 };
     let mut table = Table::new(RULES);
     assert_eq!(table.set(&[(1, Claimed(later))]).after_deaths(&[killed(A, 15)]), "");
@@ -509,7 +509,7 @@ fn after_a_guarded_crash_all_that_its_worker_did_is_done_again() {
 }
 
 #[test]
-fn an_unguarded_crash_has_all_rerun_once_it_is_known_what_crashes() {
+fn all_is_rerun_once_the_row_of_an_unguarded_crash_is_known() {
     let mut table = Table::new(Rules { kernel: KernelTrust::Unguarded, ..RULES });
     table.set(&[(0, Done(A)), (1, Claimed(A))]);
     for run in 2..=3 {

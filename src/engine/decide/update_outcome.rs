@@ -11,7 +11,7 @@ use crate::engine::control::ClaimState;
 use crate::engine::ranges::joined;
 use crate::error::Error;
 
-/// `source` with the account of the rows; `source` by itself where no row was touched.
+/// `cause` with the account of the rows; `cause` by itself where no row was touched.
 ///
 /// `units` are rows and what became of them, after saved rows were put back:
 ///
@@ -27,7 +27,7 @@ use crate::error::Error;
 pub(crate) fn update_outcome(
     n_rows: usize,
     units: &[(Range<usize>, ClaimState)],
-    source: Error,
+    cause: Error,
 ) -> Error {
     let rows_in = |wanted: fn(&ClaimState) -> bool| {
         joined(
@@ -35,7 +35,7 @@ pub(crate) fn update_outcome(
         )
     };
     // Either tells: a word that is corrupt now, or an error which says that one was.
-    let overwritten = matches!(source, Error::ControlCorrupted { .. })
+    let overwritten = matches!(cause, Error::ControlCorrupted { .. })
         || units.iter().any(|(_, state)| *state == ClaimState::Corrupt);
     let (updated, torn) = if overwritten {
         (Vec::new(), joined(std::iter::once(0..n_rows).collect()))
@@ -47,9 +47,9 @@ pub(crate) fn update_outcome(
     };
     // Nothing was touched: the error need not speak of rows, and the array is as it was.
     if updated.is_empty() && torn.is_empty() {
-        return source;
+        return cause;
     }
-    Error::UpdateInterrupted { cause: Box::new(source), updated, torn }
+    Error::UpdateInterrupted { cause: Box::new(cause), updated, torn }
 }
 
 #[cfg(test)]
@@ -62,9 +62,9 @@ mod tests {
     const OWNER: Owner = Owner { slot: 0, generation: 0 };
 
     /// Four blocks of ten rows and two pieces of the second, and what the error says of them.
-    fn account(states: [ClaimState; 6], source: Error) -> String {
+    fn account(states: [ClaimState; 6], cause: Error) -> String {
         let rows = [0..10, 10..20, 20..30, 30..40, 10..13, 13..20];
-        update_outcome(40, &rows.into_iter().zip(states).collect::<Vec<_>>(), source).to_string()
+        update_outcome(40, &rows.into_iter().zip(states).collect::<Vec<_>>(), cause).to_string()
     }
 
     #[test]
@@ -91,15 +91,15 @@ mod tests {
     /// By a word, or by the error alone.
     #[test]
     fn where_words_were_overwritten_none_is_believed() {
-        for (last, source) in
+        for (last, cause) in
             [(Corrupt, Error::InsideWorker), (Done(OWNER), Error::ControlCorrupted { block: 3 })]
         {
-            let told = account([Done(OWNER), Done(OWNER), Free, Free, Free, last], source);
+            let told = account([Done(OWNER), Done(OWNER), Free, Free, Free, last], cause);
             assert!(told.contains("rows none are updated, 0..40 may be"), "{told}");
         }
     }
 
-    /// Nothing done, nothing torn: `source` comes back as it is.
+    /// Nothing done, nothing torn: `cause` comes back as it is.
     #[test]
     fn an_error_before_any_row_was_touched_is_that_error() {
         assert_eq!(account([Free; 6], Error::InsideWorker), Error::InsideWorker.to_string());

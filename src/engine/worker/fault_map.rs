@@ -13,8 +13,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 pub(crate) static FAULT_MAP: FaultMap =
     FaultMap([const { [const { AtomicUsize::new(0) }; 3] }; FAULT_MAP_MAX]);
 
-/// How many mappings the table holds: as many segments as a pool's worker keeps.
-const FAULT_MAP_MAX: usize = 256;
+/// How many mappings the table holds: as many segments as a pool's worker keeps, which
+/// `executor/pool/maps.rs` asserts.
+pub(crate) const FAULT_MAP_MAX: usize = 256;
 
 /// For each mapping its start and end in this process, and its start in the caller. An end of 0
 /// marks a free entry.

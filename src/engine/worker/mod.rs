@@ -21,7 +21,7 @@ mod fault_map;
 mod own_slot;
 mod panic_hook;
 
-pub(crate) use self::fault_map::FAULT_MAP;
+pub(crate) use self::fault_map::{FAULT_MAP, FAULT_MAP_MAX};
 pub(crate) use self::own_slot::take_slot;
 pub(crate) use self::panic_hook::{install_panic_hook, panic_text};
 
@@ -170,7 +170,7 @@ pub(crate) fn measure_memory(slot: &Slot) {
 /// The exit code that says why the kernel, or a system call around it, has failed. The slot says
 /// more. The unit stays claimed, and this process has to leave with that code.
 pub(crate) fn at_work(work: &Work<'_>, slot: &Slot, owner: Owner) -> Result<(), i32> {
-    match end_of_work(catch_unwind(AssertUnwindSafe(|| run_blocks(work, slot, owner))), slot) {
+    match end_of_work(catch_unwind(AssertUnwindSafe(|| claim_and_run(work, slot, owner))), slot) {
         EXIT_FINISHED => Ok(()),
         code => Err(code),
     }
@@ -226,7 +226,7 @@ pub(crate) fn errno(error: &std::io::Error) -> impl fmt::Display {
 
 /// Claims, runs and publishes units until nothing is left or the kernel fails. A failed unit stays
 /// claimed.
-fn run_blocks(work: &Work<'_>, slot: &Slot, owner: Owner) -> ControlFlow<()> {
+fn claim_and_run(work: &Work<'_>, slot: &Slot, owner: Owner) -> ControlFlow<()> {
     let mut last = Instant::now();
     let mut next = usize::MAX;
     while let Some(mut claim) = work.control.next_claim(work.blocks, owner, &mut next) {

@@ -100,10 +100,10 @@ impl Run for PerCall {
         let body = block_fn()?;
         let (n_blocks, n_workers) = (call.blocks.len(), call.workers);
         let pages =
-            SharedPages::new(Control::bytes(n_blocks, n_workers)).map_err(|source| Error::Os {
+            SharedPages::new(Control::bytes(n_blocks, n_workers)).map_err(|cause| Error::Os {
                 action: "map",
                 subject: format!("the control block for {n_blocks} blocks and {n_workers} workers"),
-                cause: source,
+                cause,
             })?;
         worker::install_panic_hook();
         let key = CallKey { nonce: RandomState::new().build_hasher().finish(), number: 0 };
@@ -111,7 +111,13 @@ impl Run for PerCall {
         control.reset();
         let source =
             ForkHere { call, control, body: &*body, measure_memory: options.measure_memory };
-        supervisor::run(options, call, control, &mut ForkedChildren::new(n_workers, source), began)
+        supervisor::supervise(
+            options,
+            call,
+            control,
+            &mut ForkedChildren::new(n_workers, source),
+            began,
+        )
     }
 }
 
@@ -151,7 +157,7 @@ impl Spawn for ForkHere<'_> {
         // keeps its pid, unless the host reaps children that are not its own.
         let opened = ChildFd::open(pid);
         futex::store_and_wake(&slot.go, if opened.is_ok() { worker::GO } else { worker::ABANDON });
-        opened.map_err(|source| {
+        opened.map_err(|cause| {
             process::reap_by_pid(pid, ABANDONED_CHILD_LIMIT);
             match slot.message() {
                 Some(Message { kind: MessageKind::Setup, text: message, .. }) => {
@@ -160,7 +166,7 @@ impl Spawn for ForkHere<'_> {
                 _ => Error::Os {
                     action: "open a pidfd for",
                     subject: format!("worker {pid}"),
-                    cause: source,
+                    cause,
                 },
             }
         })

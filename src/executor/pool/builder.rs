@@ -302,7 +302,7 @@ fn resources(workers: usize) -> Result<(PoolResources, ChildEnds)> {
     let board = JobBoard::new(workers).map_err(os("map", "the board of a pool"))?;
     let control = SharedPages::new(Control::bytes(MAX_BLOCKS, workers))
         .map_err(os("map", "the control block of a pool"))?;
-    let wakeup = Event::new().map_err(os("make", "the wakeup of a pool"))?;
+    let wakeup = Event::new().map_err(os("make", "an eventfd for a pool"))?;
     let (channel, zygotes_end) = Channel::pair().map_err(os("make", "the channel of a pool"))?;
     let pairs = (0..workers).map(|_| Channel::pair()).collect::<io::Result<Vec<_>>>();
     let pairs = pairs.map_err(os("make", "a channel for each worker of a pool"))?;
@@ -318,7 +318,7 @@ fn resources(workers: usize) -> Result<(PoolResources, ChildEnds)> {
 }
 
 fn os(action: &'static str, subject: &'static str) -> impl FnOnce(io::Error) -> Error {
-    move |source| Error::Os { action, subject: subject.to_owned(), cause: source }
+    move |cause| Error::Os { action, subject: subject.to_owned(), cause }
 }
 
 /// Admits a worker to every slot, and waits until all are ready.
@@ -372,12 +372,8 @@ fn fork_zygote(shared: &PoolShared<'_>) -> Result<ChildFd> {
         Side::Parent(pid) => pid,
     };
     drop(registry);
-    ChildFd::open(pid).map_err(|source| {
+    ChildFd::open(pid).map_err(|cause| {
         process::reap_by_pid(pid, Duration::ZERO);
-        Error::Os {
-            action: "open a pidfd for",
-            subject: format!("the zygote {pid}"),
-            cause: source,
-        }
+        Error::Os { action: "open a pidfd for", subject: format!("the zygote {pid}"), cause }
     })
 }

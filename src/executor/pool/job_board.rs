@@ -132,13 +132,13 @@ impl JobBoard {
     /// The sequence. There is a new job when it is even and not the last one seen. Acquire: pairs
     /// with the Release in [`put`](Self::put).
     pub(super) fn sequence(&self) -> u64 {
-        self.head().sequence.load(Ordering::Acquire)
+        self.sequence_word().load(Ordering::Acquire)
     }
 
     /// In the caller: takes the job away. No worker takes it up from now on. A worker that has
     /// taken it up goes on, and its claims fail once the control block has another key.
     pub(super) fn clear(&self) {
-        let sequence = &self.head().sequence;
+        let sequence = self.sequence_word();
         let now = sequence.load(Ordering::Relaxed);
         sequence.store((now + 1) | 1, Ordering::Relaxed);
         // Pairs with the Acquire fence in `read`: a reader that sees a word that is written from
@@ -158,7 +158,7 @@ impl JobBoard {
         }
         header.len.store(words.len() as u64, Ordering::Relaxed);
         header.seal.store(seal(words), Ordering::Relaxed);
-        let sequence = &self.head().sequence;
+        let sequence = self.sequence_word();
         // Release: pairs with the Acquire in `sequence`. A worker that sees the sequence sees the
         // record, and the control block as it was made ready for the job.
         sequence.store(sequence.load(Ordering::Relaxed) + 1, Ordering::Release);
@@ -182,7 +182,7 @@ impl JobBoard {
         // Pairs with the fence in `clear`: a reader that has read a word of the next record sees
         // that the sequence has changed.
         fence(Ordering::Acquire);
-        (self.head().sequence.load(Ordering::Relaxed) == sequence && seal(words) == sealed)
+        (self.sequence_word().load(Ordering::Relaxed) == sequence && seal(words) == sealed)
             .then_some(words)
     }
 
@@ -268,8 +268,8 @@ impl JobBoard {
         &self.pages.slice_of::<MessagesSent>(MESSAGES_SENT_AT, 1)[0].sent
     }
 
-    fn head(&self) -> &Sequence {
-        &self.pages.slice_of::<Sequence>(0, 1)[0]
+    fn sequence_word(&self) -> &AtomicU64 {
+        &self.pages.slice_of::<Sequence>(0, 1)[0].sequence
     }
 
     fn caller_words(&self) -> &CallerWords {

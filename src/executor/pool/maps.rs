@@ -16,7 +16,7 @@ use std::os::fd::OwnedFd;
 
 use super::job::SegmentRef;
 use crate::engine::args::MappedSegment;
-use crate::engine::worker::FAULT_MAP;
+use crate::engine::worker::{FAULT_MAP, FAULT_MAP_MAX};
 use crate::segment::DATA_OFFSET;
 use crate::sys::file_pages;
 use crate::sys::memory::{Access, Map};
@@ -29,6 +29,8 @@ pub(super) const MAX_SEGMENTS: usize = 64;
 /// The most segments that a worker keeps mapped. The caller counts them, and replaces a worker that
 /// would have more.
 pub(super) const MAPPED_MAX: usize = 256;
+
+const _: () = assert!(FAULT_MAP_MAX == MAPPED_MAX, "the fault map has every mapping of a worker");
 
 /// The segments of one worker, in no particular order.
 #[derive(Debug)]

@@ -382,7 +382,7 @@ impl Run for Persistent {
         let mut args = PackedArgs::in_words(std::mem::take(&mut state.words));
         let entry = marshal(&mut args);
         inner.check_code(entry, &args)?;
-        let ran = inner.run(&mut state, options, call, entry, &args);
+        let ran = inner.run_turn(&mut state, options, call, entry, &args);
         state.words = args.into_words();
         ran
     }
@@ -414,7 +414,7 @@ impl PoolInner {
 
     /// One call, by the thread that has the right to make it. The steps are those of the table in
     /// `README.md`.
-    fn run(
+    fn run_turn(
         &self,
         state: &mut State,
         options: &Options<'_>,
@@ -444,7 +444,7 @@ impl PoolInner {
             is_long: long.is_some(),
         };
         job.encode(
-            &wanted(&segments, call),
+            &segment_refs(&segments, call),
             if long.is_some() { &[] } else { args.words() },
             &mut state.record,
         );
@@ -481,9 +481,9 @@ impl PoolInner {
         began: Instant,
     ) -> Result<Report> {
         let (control, looked) = (call_workers.control, Instant::now());
-        let has_no_callbacks = options.has_no_callbacks()
+        let may_spin = options.has_no_callbacks()
             && options.deadline.is_none_or(|deadline| deadline >= SHORT_DEADLINE);
-        let looks = has_no_callbacks
+        let looks = may_spin
             && call_workers.live() == call.workers
             && (call.blocks.len() == 1 || call.workers < self.cores);
         if looks && spin.look_for(looked, || all_done(call, control)) {
@@ -492,7 +492,7 @@ impl PoolInner {
             count(&self.counters.hot_calls);
             return Ok(call.report(control, began.elapsed(), false));
         }
-        let ran = supervisor::run(options, call, control, call_workers, began);
+        let ran = supervisor::supervise(options, call, control, call_workers, began);
         spin.learn(looked.elapsed());
         ran
     }
@@ -506,7 +506,7 @@ fn long_args(args: &PackedArgs<'_>) -> Result<Option<SharedArray<u64, Ix1>>> {
 }
 
 /// The segments as workers are to map them.
-fn wanted(segments: &[&Segment], call: &Call<'_>) -> Vec<SegmentRef> {
+fn segment_refs(segments: &[&Segment], call: &Call<'_>) -> Vec<SegmentRef> {
     let is_writable = |id| call.writable.iter().any(|segment| segment.id() == id);
     segments
         .iter()

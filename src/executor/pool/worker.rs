@@ -216,7 +216,7 @@ impl Worker<'_> {
             if let Some((job, segments, args)) = job
                 && usize::from(self.owner.slot) < job.workers
             {
-                self.run(sequence, &job, segments, args);
+                self.run_job(sequence, &job, segments, args);
             }
         }
         self.buffer = buffer;
@@ -224,7 +224,7 @@ impl Worker<'_> {
 
     /// Works on a job until nothing is left for this worker, and wakes the caller if it sleeps and
     /// all is done.
-    fn run(&mut self, sequence: u64, job: &Job, segments: &[u64], args: &[u64]) {
+    fn run_job(&mut self, sequence: u64, job: &Job, segments: &[u64], args: &[u64]) {
         self.slot.begin(job.key.number);
         match self.maps.prepare(&segments.iter().map(|&word| SegmentRef::of_word(word))) {
             Ok(true) => {}

@@ -212,11 +212,11 @@ impl WorkerTable {
                 return Ok(());
             }
             if Instant::now() >= limit {
-                let source = io::ErrorKind::BrokenPipe.into();
+                let cause = io::ErrorKind::BrokenPipe.into();
                 return Err(Error::Os {
                     action: "send segments to",
                     subject: format!("the worker in slot {slot}"),
-                    cause: source,
+                    cause,
                 });
             }
         }
@@ -264,12 +264,12 @@ impl WorkerTable {
             Ok(_) | Err(nix::Error::EINTR) => {}
             Err(error) => return Err(error.into()),
         }
-        let rung = polled[0].any().unwrap_or(false);
+        let wakeup_raised = polled[0].any().unwrap_or(false);
         let zygote_ended = match zygote {
             Some(_) => polled[2].any().unwrap_or(false),
             None => self.zygote.ends_by(Instant::now()),
         };
-        if rung {
+        if wakeup_raised {
             self.wakeup.lower();
         }
         if zygote_ended {

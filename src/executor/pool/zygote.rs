@@ -165,7 +165,7 @@ pub(super) fn live(
     let end = zygote.serve();
     zygote.end_workers();
     if let End::Orphaned = end {
-        zygote.let_go_of_what_is_under_way();
+        zygote.drain_mailboxes();
         take_names_away();
     }
     exit_now(0)
@@ -375,7 +375,7 @@ impl Zygote<'_> {
 
     /// Receives the messages that no worker has read. A segment's file that is under way in a
     /// socket stays open, and with it the lock by which a sweep knows that the segment is in use.
-    fn let_go_of_what_is_under_way(&self) {
+    fn drain_mailboxes(&self) {
         for channel in self.shared.worker_channels {
             while let Received::Message(..) = channel.receive(false) {}
         }

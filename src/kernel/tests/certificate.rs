@@ -78,7 +78,7 @@ fn long_rows_that_drop_as_much_as_can_be_are_rounded_right() {
 }
 
 #[test]
-fn a_row_of_floats_that_drops_as_much_as_can_be_is_rounded_right() {
+fn a_row_of_floats_that_drops_the_most_is_rounded_right() {
     let mut random = Random::new(93);
     for _ in 0..12_000 {
         let n = [3, 4, 8, 9, 17, 24, 25, 64, 100, 300][random.below(10)];

@@ -203,7 +203,7 @@ fn blocks_of_small_terms_do_not_overflow() {
 }
 
 #[test]
-fn overflow_begins_exactly_past_the_largest_and_the_smallest_sum() {
+fn overflow_begins_just_past_the_largest_and_the_smallest_sum() {
     for n in 2..=40 {
         for at in 0..n {
             let row = |first: i64, last: i64| {

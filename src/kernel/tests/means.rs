@@ -336,7 +336,7 @@ fn the_count_of_refined_rows_sees_them() {
 }
 
 #[test]
-fn a_product_and_its_error_are_exact_or_off_by_less_than_allowed() {
+fn a_product_and_its_error_are_exact_or_off_by_little_enough() {
     let mut random = Random::new(403);
     let in_units = |x: f64| oracle::units(x) << 1074;
     let allowed: BigInt = BigInt::from(1) << (2148 - 1004);

@@ -305,62 +305,84 @@ impl<M: Mode> Executor<'_, M> {
     {
         let since = Instant::now();
         check(self, &input)?;
-        check_accumulator(identity.shape(), identity.len().saturating_mul(size_of::<A>()))?;
-        let dim = identity.raw_dim();
-        check_shape(&dim, output)?;
-        output.segment().check_length()?; // or it would be found after all the work
         let groups = RowBlocks::fold_groups(input.n_rows());
-        let part_len = dim.size().next_multiple_of(APART_BYTES / size_of::<A>());
-        let mut parts = SharedArray::<A, Ix2>::output(Ix2(groups.len(), part_len))?;
-        // The kernel gets a new view for every row: it may turn the view round, and the next row
-        // must not see that.
-        let (kernel_arg, identity) = (KernelArg::to(self.mode(), &fold), ByValue(identity.view()));
-        let folded =
-            run(self, &input, &mut parts, Plan::Groups, kernel_arg, identity.clone(), |task| {
-                let Task { input, kernel: fold, extra: ByValue(identity) } = task;
-                Ok(move |rows: Range<usize>, part: &mut [A], context: &BlockContext<'_>| {
-                    let mut accumulator =
-                        shaped_mut(&identity.raw_dim(), &mut part[..identity.len()]);
-                    accumulator.assign(&identity);
-                    each_row(&input, rows, context, |_, row| {
-                        fold(&mut accumulator.view_mut(), row).into_result()
+        let (fold, combine) = (&fold, &combine);
+        fold_as_arrays(
+            &groups,
+            &identity.view(),
+            output,
+            &mut |parts| {
+                let (kernel_arg, identity) =
+                    (KernelArg::to(self.mode(), fold), ByValue(identity.view()));
+                run(self, &input, parts, Plan::Groups, kernel_arg, identity, |task| {
+                    let Task { input, kernel: fold, extra: ByValue(identity) } = task;
+                    Ok(move |rows: Range<usize>, part: &mut [A], context: &BlockContext<'_>| {
+                        let mut accumulator =
+                            shaped_mut(&identity.raw_dim(), &mut part[..identity.len()]);
+                        accumulator.assign(&identity);
+                        // The kernel gets a new view for every row: it may turn the view round, and
+                        // the next row must not see that.
+                        each_row(&input, rows, context, |_, row| {
+                            fold(&mut accumulator.view_mut(), row).into_result()
+                        })
                     })
                 })
-            })?;
-        let ByValue(identity) = identity;
-        for group in missing_groups(&groups, &folded) {
-            let mut parts = parts.view_mut();
-            let mut part = parts.row_mut(group);
-            part.iter_mut().zip(&identity).for_each(|(element, &value)| *element = value);
-        }
-        if groups.len() < 2 {
-            let whole = if groups.len() == 0 {
-                identity.as_standard_layout()
-            } else {
-                shaped(&dim, &parts.as_slice()[..dim.size()]).into()
-            };
-            // The caller itself writes here, so it writes by system call: another process may cut
-            // the memory meanwhile, and a store would then kill the caller.
-            output.segment().write_at(0, bytes_of(&whole))?;
-            let bytes_written = identity.len() as u64 * size_of::<A>() as u64;
-            return Ok(Report { bytes_written, output_pages: output.pages(), ..folded });
-        }
-        let kernel_arg = KernelArg::to(self.mode(), &combine);
-        let combined =
-            run(self, &&parts, output, Plan::Whole(since), kernel_arg, ShapeArg(dim), |task| {
-                let Task { input, kernel: combine, extra: ShapeArg(dim) } = task;
-                Ok(move |groups: Range<usize>, whole: &mut [A], context: &BlockContext<'_>| {
-                    let part = |group: usize| shaped(&dim, &row_of(&input, group)[..dim.size()]);
-                    let mut accumulator = shaped_mut(&dim, whole);
-                    accumulator.assign(&part(0));
-                    each_row(&tasks(groups.end), 1..groups.end, context, |_, group| {
-                        combine(&mut accumulator.view_mut(), &part(group)).into_result()
+            },
+            &mut |parts, whole| {
+                let (kernel_arg, dim) =
+                    (KernelArg::to(self.mode(), combine), ShapeArg(identity.raw_dim()));
+                run(self, &parts, whole, Plan::Whole(since), kernel_arg, dim, |task| {
+                    let Task { input, kernel: combine, extra: ShapeArg(dim) } = task;
+                    Ok(move |groups: Range<usize>, whole: &mut [A], context: &BlockContext<'_>| {
+                        let part =
+                            |group: usize| shaped(&dim, &row_of(&input, group)[..dim.size()]);
+                        let mut accumulator = shaped_mut(&dim, whole);
+                        accumulator.assign(&part(0));
+                        each_row(&tasks(groups.end), 1..groups.end, context, |_, group| {
+                            combine(&mut accumulator.view_mut(), &part(group)).into_result()
+                        })
                     })
                 })
-            });
-        let combined = combined.map_err(|error| in_rows(error, &groups))?;
-        Ok(folded.followed_by(&combined, rows_of(&groups)))
+            },
+        )
     }
+}
+
+/// A fold of groups into parts that are arrays, and of the parts into one whole: the part of it that
+/// depends on no kernel. It is compiled once for each type and dimension of accumulators.
+fn fold_as_arrays<A: Element, D: Dimension>(
+    groups: &RowBlocks,
+    identity: &ArrayView<'_, A, D>,
+    output: &mut SharedArray<A, D>,
+    fold: &mut dyn FnMut(&mut SharedArray<A, Ix2>) -> Result<Report>,
+    combine: &mut dyn FnMut(&SharedArray<A, Ix2>, &mut SharedArray<A, D>) -> Result<Report>,
+) -> Result<Report> {
+    check_accumulator(identity.shape(), identity.len().saturating_mul(size_of::<A>()))?;
+    let dim = identity.raw_dim();
+    check_shape(&dim, output)?;
+    output.segment().check_length()?; // or it would be found after all the work
+    let part_len = dim.size().next_multiple_of(APART_BYTES / size_of::<A>());
+    let mut parts = new_output(Ix2(groups.len(), part_len))?;
+    let folded = fold(&mut parts)?;
+    for group in missing_groups(groups, &folded) {
+        let mut parts = parts.view_mut();
+        let mut part = parts.row_mut(group);
+        part.iter_mut().zip(identity).for_each(|(element, &value)| *element = value);
+    }
+    if groups.len() < 2 {
+        let whole = if groups.len() == 0 {
+            identity.as_standard_layout()
+        } else {
+            shaped(&dim, &parts.as_slice()[..dim.size()]).into()
+        };
+        // The caller itself writes here, so it writes by system call: another process may cut the
+        // memory meanwhile, and a store would then kill the caller.
+        output.segment().write_at(0, bytes_of(&whole))?;
+        let bytes_written = identity.len() as u64 * size_of::<A>() as u64;
+        return Ok(Report { bytes_written, output_pages: output.pages(), ..folded });
+    }
+    let combined = combine(&parts, output).map_err(|error| in_rows(error, groups))?;
+    Ok(folded.followed_by(&combined, rows_of(groups)))
 }
 
 /// Folds the rows of each group into its part.

@@ -17,6 +17,10 @@ fn faults_of_children() -> i64 {
 /// The error of a call, which has forked nothing, and which is the same on a pool, whose workers
 /// get nothing to do.
 fn refused<T>(mut call: impl FnMut(Either<'_>) -> Result<T>) -> Error {
+    refused_by_all(&mut |executor| call(executor).map(drop))
+}
+
+fn refused_by_all(call: &mut dyn FnMut(Either<'_>) -> Result<()>) -> Error {
     let before = faults_of_children();
     let Err(error) = call(Either::Fork(fork().workers(2))) else { panic!("accepted") };
     assert_eq!(faults_of_children(), before, "forked before it was refused: {error}");
@@ -40,6 +44,10 @@ fn refused<T>(mut call: impl FnMut(Either<'_>) -> Result<T>) -> Error {
 /// The error of a call that begins, which is the same wherever it is made; the executor is as good
 /// as before.
 fn fails<T>(mut call: impl FnMut(Either<'_>) -> Result<T>) -> Error {
+    fails_on_all(&mut |executor| call(executor).map(drop))
+}
+
+fn fails_on_all(call: &mut dyn FnMut(Either<'_>) -> Result<()>) -> Error {
     let executors = Executors::new(2);
     let mut fail = |place| {
         let Err(error) = call(executors.at(place).workers(2)) else { panic!("no error, {place}") };

@@ -3,6 +3,7 @@
 //! descriptors, children and `/dev/shm` names that it began with.
 #![allow(dead_code, reason = "each test binary uses a part")]
 
+use std::any::Any;
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::os::unix::process::CommandExt;
@@ -43,16 +44,19 @@ pub(crate) fn without_others() -> RwLockWriteGuard<'static, ()> {
 /// Runs a test in a process of its own. `body` is a closure in the test's function: its type has
 /// the test's name.
 pub(crate) fn isolated(body: impl FnOnce()) {
-    run_isolated(body, beside_others);
+    let (name, mut body) = (name_of(&body), Some(body));
+    run_isolated(name, &mut || body.take().expect("runs once")(), &|| Box::new(beside_others()));
 }
 
 /// The same for a test beside which no isolated test of this binary runs.
 pub(crate) fn isolated_without_others(body: impl FnOnce()) {
-    run_isolated(body, without_others);
+    let (name, mut body) = (name_of(&body), Some(body));
+    run_isolated(name, &mut || body.take().expect("runs once")(), &|| Box::new(without_others()));
 }
 
-fn run_isolated<T>(body: impl FnOnce(), place: impl FnOnce() -> T) {
-    let name = name_of(&body).strip_suffix("::{{closure}}").expect("a closure");
+/// Not generic over the body, so that it is compiled once for a test binary.
+fn run_isolated(of_body: &str, body: &mut dyn FnMut(), place: &dyn Fn() -> Box<dyn Any>) {
+    let name = of_body.strip_suffix("::{{closure}}").expect("a closure");
     if std::env::var_os(MARK).is_some() {
         failpoints::throw_by_environment();
         let before = Belongings::of_this_process();

@@ -26,8 +26,6 @@ pub(crate) struct Operation {
     pub(crate) about: &'static str,
     /// What it takes beside the matrix, if anything.
     pub(crate) with: Option<&'static str>,
-    /// Does it on a matrix whose elements NumPy calls so.
-    run: fn(&RowArgs, &str) -> Result<(), Failure>,
 }
 
 /// Calls a method on whichever executor was asked for.
@@ -41,92 +39,81 @@ macro_rules! on_workers {
     };
 }
 
-/// An operation: its name, its elements, the library's method, the same as a function on a slice of
-/// rows, and what it returns; then what it takes beside the matrix, if anything. On columns that no
-/// stride expresses, workers gather the rows first.
-macro_rules! operation {
-    ($name:literal, $elements:ident, $method:ident, $on_slices:expr, $about:literal) => {
-        Operation {
-            name: $name,
-            about: $about,
-            with: None,
-            run: |args, dtype| {
-                with_element!($elements, dtype, A => answer::<A, _>(args, |workers, part, values| match &part.listed {
-                    None => on_workers!(workers, $method(part.selection, values)),
-                    Some(columns) => on_workers!(workers, map_blocks_into(
-                        (part.selection, broadcast(columns)), (), values,
-                        |(block, columns), out| gathered::<A, _, _>(&block, &columns, out, $on_slices)
-                    ))
-                    .map_err(|failure| of_overflow(failure, workers, part, columns)),
-                }))
-            },
+/// The function that does an operation on a matrix whose elements NumPy calls `dtype`, from the
+/// operation's elements, the library's method, the same as a function on a slice of rows, and
+/// whether the operation takes a vector. On columns that no stride expresses, workers gather the
+/// rows first.
+macro_rules! way {
+    ($elements:ident, $method:ident, $on_slices:expr) => {
+        |args, dtype| {
+            with_element!($elements, dtype, A => answer::<A, _>(args, |workers, part, values| match &part.listed {
+                None => on_workers!(workers, $method(part.selection, values)),
+                Some(columns) => on_workers!(workers, map_blocks_into(
+                    (part.selection, broadcast(columns)), (), values,
+                    |(block, columns), out| gathered::<A, _, _>(&block, &columns, out, $on_slices)
+                ))
+                .map_err(|failure| of_overflow(failure, workers, part, columns)),
+            }))
         }
     };
-    ($name:literal, $elements:ident, $method:ident, $on_slices:expr, $about:literal, $with:literal) => {
-        Operation {
-            name: $name,
-            about: $about,
-            with: Some($with),
-            run: |args, dtype| {
-                let vector = args.with.as_ref().map(input::vector).expect("clap asks for it")?;
-                with_element!($elements, dtype, A => answer::<A, _>(args, |workers, part, values| match &part.listed {
-                    None => on_workers!(workers, $method(part.selection, vector.as_slice(), values)),
-                    Some(columns) => {
-                        // The library's own check, on a matrix of no rows.
-                        let no_rows = SharedArray::<f64, _>::zeros(None, Ix2(0, columns.len()))?;
-                        rowfork::fork().$method(&no_rows, vector.as_slice(), &mut SharedArray::zeros(None, 0)?)?;
-                        on_workers!(workers, map_blocks_into(
-                            (part.selection, broadcast(columns), broadcast(&vector)), (), values,
-                            |(block, columns, vector), out| {
-                                let vector = vector.as_slice().expect("all of an array");
-                                gathered::<A, _, _>(&block, &columns, out, |rows, _, values| $on_slices(rows, vector, values))
-                            }
-                        ))
-                    }
-                }))
-            },
+    ($elements:ident, $method:ident, $on_slices:expr, $with:literal) => {
+        |args, dtype| {
+            let vector = args.with.as_ref().map(input::vector).expect("clap asks for it")?;
+            with_element!($elements, dtype, A => answer::<A, _>(args, |workers, part, values| match &part.listed {
+                None => on_workers!(workers, $method(part.selection, vector.as_slice(), values)),
+                Some(columns) => {
+                    // The library's own check, on a matrix of no rows.
+                    let no_rows = SharedArray::<f64, _>::zeros(None, Ix2(0, columns.len()))?;
+                    rowfork::fork().$method(&no_rows, vector.as_slice(), &mut SharedArray::zeros(None, 0)?)?;
+                    on_workers!(workers, map_blocks_into(
+                        (part.selection, broadcast(columns), broadcast(&vector)), (), values,
+                        |(block, columns, vector), out| {
+                            let vector = vector.as_slice().expect("all of an array");
+                            gathered::<A, _, _>(&block, &columns, out, |rows, _, values| $on_slices(rows, vector, values))
+                        }
+                    ))
+                }
+            }))
         }
     };
 }
 
-/// All there are.
-pub(crate) const OPERATIONS: &[Operation] = &[
-    operation!(
-        "sum",
-        any,
-        row_sums_into,
-        <A as Summand>::sum_rows,
-        "The exact sum of each row, rounded once"
-    ),
-    operation!(
-        "sum-fast",
-        f64,
-        row_sums_fast_into,
-        fast_row_sums,
-        "The plain sum of each row, in a fixed order"
-    ),
-    operation!(
-        "mean",
-        f64,
-        row_means_into,
-        exact_row_means,
-        "The exact mean of each row, rounded once"
-    ),
-    operation!(
-        "dot",
-        f64,
-        row_dot_into,
-        exact_row_dots,
-        "The exact dot product of each row and a vector, rounded once",
-        "The vector: FILE.npy or shm:NAME, a value per column"
-    ),
-];
+/// Makes the table of operations, and the choice of the function that does one. The table has no
+/// functions: what only describes the command would otherwise compile all operations.
+macro_rules! operations {
+    ($($name:literal: $about:literal, $elements:ident, $method:ident, $on_slices:expr $(, $with:literal)?;)+) => {
+        /// All there are.
+        pub(crate) const OPERATIONS: &[Operation] = &[
+            $(Operation { name: $name, about: $about, with: operations!(@option $($with)?) }),+
+        ];
+
+        fn way_of(operation: &Operation) -> fn(&RowArgs, &str) -> Result<(), Failure> {
+            match operation.name {
+                $($name => way!($elements, $method, $on_slices $(, $with)?),)+
+                other => unreachable!("{other} is not in the table"),
+            }
+        }
+    };
+    (@option) => { None };
+    (@option $with:literal) => { Some($with) };
+}
+
+operations! {
+    "sum": "The exact sum of each row, rounded once",
+        any, row_sums_into, <A as Summand>::sum_rows;
+    "sum-fast": "The plain sum of each row, in a fixed order",
+        f64, row_sums_fast_into, fast_row_sums;
+    "mean": "The exact mean of each row, rounded once",
+        f64, row_means_into, exact_row_means;
+    "dot": "The exact dot product of each row and a vector, rounded once",
+        f64, row_dot_into, exact_row_dots, "The vector: FILE.npy or shm:NAME, a value per column";
+}
 
 /// Does what was asked for, from the file to the answer.
 pub(crate) fn run(operation: &Operation, args: &RowArgs) -> Result<(), Failure> {
     let done = input::info(&args.input)
         .map_err(Failure::from)
-        .and_then(|info| (operation.run)(args, &info.dtype));
+        .and_then(|info| way_of(operation)(args, &info.dtype));
     match args.report {
         Some(Form::Json) => done.map_err(Failure::into_json),
         _ => done,

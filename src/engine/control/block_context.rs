@@ -58,6 +58,13 @@ impl<'a> BlockContext<'a> {
     /// Whether the call goes on without this row. The operation asks once a row; nearly always the
     /// list is empty, and the question costs a comparison.
     pub(crate) fn skips(&self, row: usize) -> bool {
+        !self.skipped.is_empty() && self.lists(row)
+    }
+
+    /// Not inlined, so that the search is not compiled again for every kernel.
+    #[cold]
+    #[inline(never)]
+    fn lists(&self, row: usize) -> bool {
         self.skipped.iter().any(|skipped| skipped.load(Ordering::Relaxed) == row as u64)
     }
 }

@@ -2,8 +2,9 @@
 //! user's kernel and what else it needs; and the way in which it reaches workers that are no copies
 //! of the caller.
 //!
-//! Every operation calls [`run`] with a function from a [`Task`] to the function of a block. This
-//! file is all of a call that is compiled for every kernel. The rest is in `run.rs`.
+//! Every operation calls [`run`] with a function from a [`Task`] to the function of a block. What is
+//! compiled for every kernel is in this file and in the operation's own; the rest of a call is in
+//! `run.rs`, and is compiled once.
 //!
 //! # Safety
 //! [`entry`] unpacks in a worker what [`TypedCall::marshal`] has packed, with the same types:

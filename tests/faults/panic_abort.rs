@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::support::isolated;
-use crate::support::{Names, skip};
+use crate::support::{self, Names, skip};
 
 fn manifest() -> String {
     format!(
@@ -30,7 +30,7 @@ debug = false
 
 [workspace]
 "#,
-        env!("CARGO_MANIFEST_DIR")
+        support::project().display()
     )
 }
 
@@ -43,7 +43,7 @@ fn build(package: &Path) -> Option<Command> {
     }
     std::fs::create_dir_all(package).unwrap();
     // The same versions, which are here already: nothing is fetched.
-    let lock = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.lock");
+    let lock = support::project().join("Cargo.lock");
     if lock.exists() {
         std::fs::copy(lock, package.join("Cargo.lock")).unwrap();
     }

@@ -13,6 +13,7 @@ pub(crate) mod shared;
 pub(crate) mod timing;
 pub(crate) mod value;
 
+use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
@@ -70,14 +71,23 @@ pub(crate) fn shm(name: &str) -> PathBuf {
 }
 
 pub(crate) fn golden(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name)
+    project().join("tests/data").join(name)
+}
+
+/// The folder of the project. The package of a test may lie in a folder within it.
+pub(crate) fn project() -> &'static Path {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let project = package.ancestors().find(|folder| folder.join("tests/support").is_dir());
+    project.expect("a package of the project")
 }
 
 /// Where the command is: as built with the tests, or where somebody has put it who runs them as
 /// another user.
 pub(crate) fn rowfork_path() -> PathBuf {
     std::env::var_os("ROWFORK_TEST_COMMAND")
-        .map_or_else(|| env!("CARGO_BIN_EXE_rowfork").into(), PathBuf::from)
+        .or_else(|| option_env!("CARGO_BIN_EXE_rowfork").map(OsString::from))
+        .map(PathBuf::from)
+        .expect("a test in the package of the command")
 }
 
 /// Says why a test, or a part of it, is left out. Not by a macro: the harness would keep it to

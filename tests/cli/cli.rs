@@ -359,7 +359,7 @@ fn rows_are_counted_in_the_input_whatever_part_was_asked_for() {
 }
 
 #[test]
-fn what_python_has_mapped_is_told_and_stays_its_own_when_removed() {
+fn what_python_has_mapped_is_told_and_outlives_its_removal() {
     let names = Names::new();
     let name = names.name("mapped");
     let path = shm(&name);

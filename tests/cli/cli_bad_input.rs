@@ -208,7 +208,7 @@ fn however_small_dev_shm_is_there_is_an_answer_or_one_line() {
 }
 
 #[test]
-fn a_full_disk_is_known_before_the_work_and_keeps_what_was_there() {
+fn a_full_disk_is_known_before_the_work_and_old_files_stay() {
     let dir = tempfile::tempdir().unwrap();
     let input = dir.path().join("in.npy");
     write(&input, &Array2::<f64>::zeros((100_000, 2)));

@@ -169,7 +169,7 @@ fn end_at_random(
 }
 
 #[test]
-fn a_hundred_random_signals_leave_no_process_name_or_half_answer() {
+fn a_hundred_signals_leave_no_process_name_or_half_answer() {
     interrupted_at_random(&Scene::new());
 }
 
@@ -231,7 +231,7 @@ fn killed_at_random(scene: &Scene) {
 }
 
 #[test]
-fn a_signal_before_and_after_all_workers_removes_a_visible_draft() {
+fn a_signal_before_or_after_the_work_removes_a_visible_draft() {
     let probe = std::process::Command::new("strace").args(["-qq", "true"]).output();
     if !probe.is_ok_and(|output| output.status.success()) {
         return support::skip("strace is not installed, or may not trace");

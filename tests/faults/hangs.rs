@@ -270,7 +270,7 @@ fn a_worker_stopped_by_others_is_replaced_and_blames_no_row() {
         for policy in [Policy::Fail, Policy::fill(-1.0)] {
             let times = SharedWord::new();
             let options = two().stall_limit(ms(200)).policy(policy);
-            // More often than a row is tried: whoever stops workers convicts nobody.
+            // More often than a row is tried: whoever stops workers poisons no row.
             let out = doubled(&options, |row| {
                 if row == VICTIM && times.fetch_add(1, Ordering::Relaxed) < 5 {
                     stop();

@@ -190,7 +190,7 @@ fn a_worker_whose_caller_dies_before_it_is_tied_to_it_ends() {
 }
 
 #[test]
-fn a_caller_killed_at_any_time_leaves_no_worker_or_volatile_name() {
+fn a_caller_killed_any_time_leaves_no_worker_or_volatile_name() {
     isolated(|| {
         let tag = format!("{VICTIM}={}", std::process::id());
         let mut random = Random(std::process::id().into());

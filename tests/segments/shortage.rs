@@ -88,7 +88,7 @@ fn plays_a_role() {
                 .unwrap();
         }
         ["near-the-limit", mib] => near_the_limit(mib.parse().unwrap()),
-        ["at-the-brink"] => at_the_brink(),
+        ["very-near-the-limit"] => very_near_the_limit(),
         ["hostile", host] => hostile_host(host),
         ["huge"] => say(&format!("huge {}", make(None, 8).unwrap().pages().unwrap().huge_bytes)),
         ["sweep"] => drop(segment::sweep().unwrap()),
@@ -499,16 +499,16 @@ fn a_child_reserves_more_than_half_of_a_groups_rest_and_no_less() {
 }
 
 #[test]
-fn at_the_very_brink_there_is_an_array_or_an_error() {
+fn very_near_the_limit_there_is_an_array_or_an_error() {
     for huge_pages in ["always", "never"] {
         let Some(group) = Group::limited_to(100) else { return };
-        let mut command = group.player(&[], "at-the-brink");
+        let mut command = group.player(&[], "very-near-the-limit");
         command.env("ROWFORK_HUGE_PAGES", huge_pages);
         succeeds(command);
     }
 }
 
-fn at_the_brink() {
+fn very_near_the_limit() {
     let (mut made, mut refused) = (0, 0);
     for bytes in (84 * MIB..98 * MIB).step_by(MIB / 4).rev() {
         match SharedArray::<f64, _>::from_shape_fn(None, bytes / 8, |i| i as f64) {
@@ -806,7 +806,7 @@ fn interrupted_system_calls_are_made_again() {
 }
 
 #[test]
-fn a_program_killed_at_any_system_call_leaves_what_a_sweep_takes() {
+fn a_kill_at_any_system_call_leaves_what_a_sweep_takes() {
     let names = Names::new();
     let name = names.name("a");
     let mut had_a_name = 0;

@@ -13,7 +13,8 @@ use rowfork::{Error, SharedArray, segment};
 
 use crate::support::isolated::{self, name_of};
 use crate::support::{
-    self, Holder, Names, as_player, hold, is_root, player, run, say, shm, skip, sweeps_until,
+    self, Holder, Names, as_player, hold, is_root, player, run, say, shm, skip, succeeds,
+    sweeps_until,
 };
 
 const MIB: usize = 1 << 20;
@@ -107,14 +108,6 @@ fn plays_a_role() {
         }
         _ => panic!("unknown role {role}"),
     }
-}
-
-fn succeeds(command: Command) -> String {
-    let done = run(command);
-    let (said, complaint) =
-        (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
-    assert!(done.status.success(), "{:?}\n{said}\n{complaint}", done.status);
-    said.into_owned()
 }
 
 /// By so many bytes a file on disk is shorter than a segment: its data start at byte 128.
@@ -716,17 +709,20 @@ fn a_visible_birth_that_fails_leaves_what_took_its_name_alone() {
     let name = names.name("a");
     let path = shm(&name).into_os_string().into_string().unwrap();
     let no_tmpfile = "inject=openat:error=EOPNOTSUPP:when=2";
-    // Time enough between the file's making and the look at what it is.
+    // The call that fails begins and ends with a second between.
     let late = "inject=chmod,fchmodat:delay_enter=1000000:error=EIO";
-    let options = ["-P", "/dev/shm", "-P", &path, "-e", no_tmpfile, "-e", late];
+    let record = tempfile::NamedTempFile::new().unwrap();
+    let to = ["-o", record.path().to_str().unwrap()];
+    let options = [&["-P", "/dev/shm", "-P", &path, "-e", no_tmpfile, "-e", late][..], &to];
+    let options = options.concat();
     let Some(command) = strace(&options, &format!("birth-fails {name} 1")) else { return };
     let said = std::thread::scope(|scope| {
         let birth = scope.spawn(|| succeeds(command));
-        assert!(support::eventually(|| shm(&name)
-            .metadata()
-            .is_ok_and(|meta| meta.len() == 1 << 20)));
-        // From its making to the first look.
-        std::thread::sleep(std::time::Duration::from_millis(100));
+        // The file is made, and was looked at, when the call begins.
+        assert!(support::eventually(|| {
+            std::fs::read_to_string(record.path()).unwrap().contains("chmod")
+        }));
+        assert_eq!(shm(&name).metadata().unwrap().len(), 1 << 20);
         std::fs::remove_file(shm(&name)).unwrap();
         std::fs::write(shm(&name), vec![7; 1 << 20]).unwrap();
         birth.join().unwrap()
@@ -826,7 +822,10 @@ fn a_kill_at_any_system_call_leaves_what_a_sweep_takes() {
             let Some(command) = strace(&["-e", &inject], &format!("birth {name} 1")) else {
                 return;
             };
-            if run(command).status.success() {
+            let done = run(command);
+            if done.status.success() {
+                let said = String::from_utf8_lossy(&done.stdout);
+                assert!(said.contains("1 passed"), "no part was played: {said}");
                 break;
             }
             had_a_name += names.left().len();

@@ -9,7 +9,7 @@ use nix::unistd::Pid;
 use rowfork::{Pool, PoolBuilder};
 
 use super::harm::count_anew;
-use super::isolated::{children_of, is_running};
+use super::isolated::{children_of, is_running, processes};
 
 /// Options for a pool of so many workers, with what kernels count in mapped before.
 pub(crate) fn pool_of(workers: usize) -> PoolBuilder {
@@ -25,6 +25,56 @@ pub(crate) fn workers_of(zygote: i32) -> BTreeSet<i32> {
 /// SIGKILL by number. Those of a pool's workers are given out again only when all others have been.
 pub(crate) fn end(pid: i32) {
     let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+}
+
+/// Kills a pool's zygote, and waits until it and its workers have ended.
+pub(crate) fn end_zygote_of(pool: &Pool) {
+    let stats = pool.stats();
+    end(stats.zygote_pid);
+    until(LIMIT, "the end of the zygote and of its workers", || {
+        !is_running(stats.zygote_pid) && !stats.worker_pids.iter().any(|&pid| is_running(pid))
+    });
+}
+
+/// Kills a pool's workers but `spared`, again and again, until the zygote forks no more. Returns how
+/// many it has killed. Nobody looks at the pool meanwhile: the zygote has nobody to tell.
+pub(crate) fn kill_until_it_forks_no_more(zygote: i32, spared: Option<i32>) -> usize {
+    let victims = || {
+        let mut victims = children_of(zygote.cast_unsigned());
+        spared.inspect(|pid| assert!(victims.remove(pid), "the spared worker has died"));
+        victims
+    };
+    let mut killed = 0;
+    until(LIMIT, "the pool gives up", || {
+        // A zygote that has reaped a worker forks the next one before it sleeps. So one that sleeps
+        // without a child, dead ones included, will not fork.
+        if victims().is_empty() && is_asleep(zygote) && victims().is_empty() {
+            return true;
+        }
+        let running = workers_of(zygote).into_iter().filter(|&pid| Some(pid) != spared);
+        killed += running.inspect(|&pid| end(pid)).count();
+        false
+    });
+    killed
+}
+
+/// How long anything may take that a pool does by itself.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// Whether a process waits for something to happen.
+fn is_asleep(pid: i32) -> bool {
+    processes().into_iter().any(|process| process.pid == pid && process.state == 'S')
+}
+
+/// How many descriptors are on their way in the sockets of a process, received by nobody yet; `None`
+/// where the kernel does not say.
+pub(crate) fn descriptors_under_way(pid: i32) -> Option<usize> {
+    let entries = std::fs::read_dir(format!("/proc/{pid}/fdinfo")).ok()?;
+    let counts = entries.filter_map(|entry| {
+        let text = std::fs::read_to_string(entry.ok()?.path()).ok()?;
+        text.lines().find_map(|line| line.strip_prefix("scm_fds:")?.trim().parse::<usize>().ok())
+    });
+    counts.reduce(|one, other| one + other)
 }
 
 /// How long it takes until it is so.

@@ -251,7 +251,7 @@ fn segments_are_loaded_listed_described_and_removed() {
         let listed = rowfork(["ls"]).ok();
         let line = listed.lines().find(|line| line.starts_with(&name)).unwrap();
         assert!(line.contains("lasting") && line.contains("at rest"), "{line}");
-        rowfork(["rm", &name]).ok();
+        assert!(support::eventually(|| rowfork(["rm", &name]).code == Some(0)));
     }
     let mut held = SharedArray::<f64, _>::zeros(&name, (3, 4)).unwrap();
     let info = rowfork(["info", &name]).ok();

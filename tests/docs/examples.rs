@@ -102,7 +102,10 @@ fn the_record_of_an_example_names_its_sources() {
     assert_eq!(sources, [Path::new("/a/examples/abba.rs"), Path::new("/a b/lib.rs")]);
     for (name, ..) in RUNS {
         let Some(binary) = example(name) else { continue };
-        let record = std::fs::read_to_string(binary.with_extension("d")).unwrap();
+        let Ok(record) = std::fs::read_to_string(binary.with_extension("d")) else {
+            skip("an example without cargo's record of its sources");
+            continue;
+        };
         let sources: Vec<_> = sources_in(record.lines().next().unwrap()).collect();
         for source in [format!("examples/{name}.rs").as_str(), "src/lib.rs"] {
             assert!(sources.iter().any(|path| path.ends_with(source)), "{source} in {record}");

@@ -216,6 +216,8 @@ fn a_host_that_waits_for_all_children_has_a_pool_that_recovers() {
         it_recovers(&pool, "a thief", 10);
         let zygote = pool.stats().zygote_pid;
         end_zygote_of(&pool);
+        let is_there = || std::path::Path::new(&format!("/proc/{zygote}")).exists();
+        until(5 * SECOND, "the thief has reaped the zygote", || !is_there());
         assert!(matches!(
             transformed!(pool, &matrix(30, 4), NO_HARM).map(drop),
             Err(Error::PoolBroken { .. })

@@ -40,21 +40,23 @@ pub(crate) fn end_zygote_of(pool: &Pool) {
 /// many it has killed. Nobody looks at the pool meanwhile: the zygote has nobody to tell.
 pub(crate) fn kill_until_it_forks_no_more(zygote: i32, spared: Option<i32>) -> usize {
     let victims = || {
-        let mut victims = children_of(zygote.cast_unsigned());
-        spared.inspect(|pid| assert!(victims.remove(pid), "the spared worker has died"));
+        let mut victims = processes();
+        victims.retain(|child| child.parent == i64::from(zygote) && Some(child.pid) != spared);
         victims
     };
     let mut killed = 0;
-    until(LIMIT, "the pool gives up", || {
+    until(6 * LIMIT, "the pool gives up", || {
+        let now = victims();
         // A zygote that has reaped a worker forks the next one before it sleeps. So one that sleeps
         // without a child, dead ones included, will not fork.
-        if victims().is_empty() && is_asleep(zygote) && victims().is_empty() {
-            return true;
+        if now.is_empty() {
+            return is_asleep(zygote) && victims().is_empty();
         }
-        let running = workers_of(zygote).into_iter().filter(|&pid| Some(pid) != spared);
-        killed += running.inspect(|&pid| end(pid)).count();
+        let running = now.iter().filter(|child| !matches!(child.state, 'Z' | 'X'));
+        killed += running.inspect(|child| end(child.pid)).count();
         false
     });
+    assert!(spared.is_none_or(is_running), "the spared worker has died");
     killed
 }
 
@@ -63,7 +65,8 @@ const LIMIT: Duration = Duration::from_secs(10);
 
 /// Whether a process waits for something to happen.
 fn is_asleep(pid: i32) -> bool {
-    processes().into_iter().any(|process| process.pid == pid && process.state == 'S')
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('S'))
 }
 
 /// How many descriptors are on their way in the sockets of a process, received by nobody yet; `None`

@@ -22,8 +22,8 @@ const ROOMS: &[&str] = &[
     "bin",
 ];
 
-/// The files and folders inside some rooms, the lowest first, by the same rule. The `mod.rs` of such
-/// a room lists them, and is not among them.
+/// The files and folders inside some rooms, the lowest first, by the same rule. The `mod.rs` of
+/// such a room lists them, and is not among them.
 const FLOORS: &[(&str, &[&str])] = &[
     (
         "engine",

@@ -2,8 +2,8 @@
 //! it leaves.
 //!
 //! They lie beside this binary, in `examples/`, where `cargo test` has built them. Where they are
-//! not (this binary was built or copied alone) the tests say so and are left out. An example that is
-//! older than its sources is a failure: it says nothing of the sources of today.
+//! not (this binary was built or copied alone) the tests say so and are left out. An example that
+//! is older than its sources is a failure: it says nothing of the sources of today.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};

@@ -36,8 +36,8 @@ pub(crate) fn end_zygote_of(pool: &Pool) {
     });
 }
 
-/// Kills a pool's workers but `spared`, again and again, until the zygote forks no more. Returns how
-/// many it has killed. Nobody looks at the pool meanwhile: the zygote has nobody to tell.
+/// Kills a pool's workers but `spared`, again and again, until the zygote forks no more. Returns
+/// how many it has killed. Nobody looks at the pool meanwhile: the zygote has nobody to tell.
 pub(crate) fn kill_until_it_forks_no_more(zygote: i32, spared: Option<i32>) -> usize {
     let victims = || {
         let mut victims = processes();
@@ -47,10 +47,10 @@ pub(crate) fn kill_until_it_forks_no_more(zygote: i32, spared: Option<i32>) -> u
     let mut killed = 0;
     until(6 * LIMIT, "the pool gives up", || {
         let now = victims();
-        // A zygote that has reaped a worker forks the next one before it sleeps. So one that sleeps
+        // A zygote that has reaped a worker forks the next one before it polls. So one that polls
         // without a child, dead ones included, will not fork.
         if now.is_empty() {
-            return is_asleep(zygote) && victims().is_empty();
+            return polls(zygote) && victims().is_empty();
         }
         let running = now.iter().filter(|child| !matches!(child.state, 'Z' | 'X'));
         killed += running.inspect(|child| end(child.pid)).count();
@@ -63,14 +63,20 @@ pub(crate) fn kill_until_it_forks_no_more(zygote: i32, spared: Option<i32>) -> u
 /// How long anything may take that a pool does by itself.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// Whether a process waits for something to happen.
-fn is_asleep(pid: i32) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('S'))
+/// Whether a process sleeps in `poll`. Its state alone does not say so: the kernel has a process
+/// that reaps a child look asleep as well.
+fn polls(pid: i32) -> bool {
+    #[cfg(target_arch = "x86_64")]
+    const POLLS: [libc::c_long; 2] = [libc::SYS_poll, libc::SYS_ppoll];
+    #[cfg(not(target_arch = "x86_64"))]
+    const POLLS: [libc::c_long; 1] = [libc::SYS_ppoll];
+    let call = std::fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap_or_default();
+    let number = call.split(' ').next().and_then(|number| number.parse().ok());
+    number.is_some_and(|number| POLLS.contains(&number))
 }
 
-/// How many descriptors are on their way in the sockets of a process, received by nobody yet; `None`
-/// where the kernel does not say.
+/// How many descriptors are on their way in the sockets of a process, received by nobody yet;
+/// `None` where the kernel does not say.
 pub(crate) fn descriptors_under_way(pid: i32) -> Option<usize> {
     let entries = std::fs::read_dir(format!("/proc/{pid}/fdinfo")).ok()?;
     let counts = entries.filter_map(|entry| {

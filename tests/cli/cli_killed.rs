@@ -100,6 +100,16 @@ impl Scene {
         assert_eq!(self.names.left(), [""; 0]);
     }
 
+    /// Whether nothing is there but the input and what a command has completed. Not so while a
+    /// killed process, or somebody who looks, holds the lock of something else.
+    fn has_only_what_was_to_stay(&self) -> bool {
+        let is_to_stay = |name: &String| {
+            *name == self.name && segment::info(name).is_ok_and(|info| !info.volatile)
+        };
+        left_in(self.dir.path()).iter().all(|name| name == "in.npy" || name == "out.npy")
+            && self.names.left().iter().all(is_to_stay)
+    }
+
     fn has_processes(&self) -> bool {
         let mark = format!("{MARK}={}", self.name).into_bytes();
         let marked = |pid: u32| {
@@ -169,7 +179,7 @@ fn end_at_random(
 }
 
 #[test]
-fn a_hundred_random_signals_leave_no_process_name_or_half_answer() {
+fn a_hundred_signals_leave_no_process_name_or_half_answer() {
     interrupted_at_random(&Scene::new());
 }
 
@@ -223,7 +233,11 @@ fn killed_at_random(scene: &Scene) {
         assert!(eventually(|| !scene.has_processes()), "{:?} left a process", scene.asked(round));
         // A dying process gives up its memory, by which it was found, before its locks.
         assert!(eventually(|| scene.holds_no_lock()), "{:?} left a lock", scene.asked(round));
-        rowfork(["gc", scene.dir.path().to_str().unwrap()]).ok();
+        let gone = eventually(|| {
+            rowfork(["gc", scene.dir.path().to_str().unwrap()]).ok();
+            scene.has_only_what_was_to_stay()
+        });
+        assert!(gone, "{:?} left something that gc leaves", scene.asked(round));
         scene.check_answer(round, true);
         scene.clear();
     }
@@ -231,7 +245,7 @@ fn killed_at_random(scene: &Scene) {
 }
 
 #[test]
-fn a_signal_before_and_after_all_workers_removes_a_visible_draft() {
+fn a_signal_before_or_after_the_work_removes_a_visible_draft() {
     let probe = std::process::Command::new("strace").args(["-qq", "true"]).output();
     if !probe.is_ok_and(|output| output.status.success()) {
         return support::skip("strace is not installed, or may not trace");
@@ -252,11 +266,19 @@ fn a_signal_before_and_after_all_workers_removes_a_visible_draft() {
             std::fs::write(&scene.out, "before").unwrap();
         }
         let inject = format!("inject={at}:signal=SIGTERM:when={when}");
+        let record = tempfile::NamedTempFile::new().unwrap();
         let mut tracer = std::process::Command::new("strace");
-        let trace = format!("trace={at}");
-        tracer.args(["-f", "-qq", "-o", "/dev/null", "-e", &trace, "-e", &inject]);
+        let trace = format!("trace={at},openat,linkat");
+        tracer.args(["-f", "-qq", "-e", &trace, "-e", &inject, "-o"]).arg(record.path());
         tracer.arg(support::rowfork_path()).args(scene.asked(0)).env(failpoints::VARIABLE, without);
         let ended = tracer.status().unwrap();
+        let record = std::fs::read_to_string(record.path()).unwrap();
+        let (before, _) = record.split_once("--- SIGTERM").expect("no signal in the record");
+        let makes_draft = |line: &str| {
+            let makes = line.contains("O_CREAT") || line.contains("linkat(");
+            makes && line.contains("/.rowfork-") && !line.contains("= -1")
+        };
+        assert!(before.lines().any(makes_draft), "{at}: no draft is visible before:\n{record}");
         if replaced {
             // It had begun to get its name: that is finished.
             assert!(ended.success(), "{ended:?}");

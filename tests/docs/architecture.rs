@@ -1,6 +1,6 @@
 //! The rooms of the house (docs/ARCHITECTURE.md): a file imports from its own room or a lower one,
-//! and no files import each other in a circle. Read from the sources, file by file, the command
-//! included.
+//! inside some rooms from its own floor or a lower one, and no files import each other in a circle.
+//! The test reads the sources, file by file, the command included.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -22,6 +22,50 @@ const ROOMS: &[&str] = &[
     "bin",
 ];
 
+/// The files and folders inside some rooms, the lowest first, by the same rule. The `mod.rs` of
+/// such a room lists them, and is not among them.
+const FLOORS: &[(&str, &[&str])] = &[
+    (
+        "engine",
+        &[
+            "ranges",
+            "blocks",
+            "policy",
+            "cancel",
+            "args",
+            "control",
+            "undo",
+            "worker_set",
+            "worker",
+            "report",
+            "options",
+            "decide",
+            "call",
+            "supervisor",
+        ],
+    ),
+    (
+        "executor/pool",
+        &[
+            "defaults",
+            "counters",
+            "spin",
+            "queue",
+            "job",
+            "job_board",
+            "maps",
+            "messages",
+            "mailboxes",
+            "shared_state",
+            "worker",
+            "zygote",
+            "worker_table",
+            "call_workers",
+            "builder",
+        ],
+    ),
+];
+
 /// What some places may not use although it stands lower.
 const APART: &[(&str, &[&str])] = &[
     ("kernel", &["segment", "error"]),
@@ -30,7 +74,7 @@ const APART: &[(&str, &[&str])] = &[
     ("engine/control", &["segment", "kernel", "error", "array"]),
     (
         "engine/decide",
-        &["sys", "segment", "array", "engine/worker", "engine/workforce", "engine/undo"],
+        &["sys", "segment", "array", "engine/worker", "engine/worker_set", "engine/undo"],
     ),
     ("engine", &["kernel"]),
     ("executor/fork", &["executor/pool"]),
@@ -83,18 +127,23 @@ fn paths_below(directory: &Path) -> Vec<PathBuf> {
     entries.flat_map(|path| if path.is_dir() { paths_below(&path) } else { vec![path] }).collect()
 }
 
-/// All files of the library and the command but `lib.rs`, which lists the rooms, and tests.
-fn sources() -> Vec<Source> {
+/// All files of the library and the command but tests.
+fn all_sources() -> Vec<Source> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let rust = paths_below(&root)
         .into_iter()
         .filter(|path| path.extension().is_some_and(|extension| extension == "rs"));
     let mut sources: Vec<Source> = rust
         .map(|path| Source::read(&root, &path))
-        .filter(|source| !source.module.iter().any(|name| name == "tests" || name == "lib"))
+        .filter(|source| !source.module.iter().any(|name| name == "tests"))
         .collect();
     sources.sort_by(|a, b| a.path.cmp(&b.path));
     sources
+}
+
+/// The same without `lib.rs`, which stands in no room: it lists them.
+fn sources() -> Vec<Source> {
+    all_sources().into_iter().filter(|source| source.place() != "lib").collect()
 }
 
 impl Source {
@@ -292,10 +341,42 @@ fn is_in(place: &str, room: &str) -> bool {
     place == room || place.strip_prefix(room).is_some_and(|rest| rest.starts_with('/'))
 }
 
+/// On which floor of a room a place is; `None` for places elsewhere and for the room's `mod.rs`.
+fn floor_of(place: &str, room: &str, floors: &[&str]) -> Option<usize> {
+    let within = place.strip_prefix(room)?.strip_prefix('/')?;
+    floors.iter().position(|floor| is_in(within, floor))
+}
+
 #[test]
 fn every_file_stands_in_a_room() {
     for source in sources() {
         assert!(ROOMS.contains(&&*source.room()), "{} stands in no room", source.path.display());
+        for (room, floors) in FLOORS {
+            let place = source.place();
+            assert!(
+                !is_in(&place, room) || place == *room || floor_of(&place, room, floors).is_some(),
+                "{} stands on no floor of {room}",
+                source.path.display()
+            );
+        }
+    }
+}
+
+#[test]
+fn every_place_of_the_tables_is_there() {
+    let places: Vec<String> = sources().iter().map(Source::place).collect();
+    let rooms = ROOMS.iter().map(ToString::to_string);
+    let floors = FLOORS
+        .iter()
+        .flat_map(|(room, floors)| floors.iter().map(move |floor| format!("{room}/{floor}")));
+    let apart = APART
+        .iter()
+        .flat_map(|(one, others)| [one].into_iter().chain(*others).map(ToString::to_string));
+    for named in rooms.chain(floors).chain(apart) {
+        assert!(
+            places.iter().any(|place| is_in(place, &named)),
+            "a table names {named}, where no source is"
+        );
     }
 }
 
@@ -316,6 +397,15 @@ fn imports_go_down() {
             used.path.display()
         );
         let (from_place, used_place) = (from.place(), used.place());
+        for (room, floors) in FLOORS {
+            let floor = |place| floor_of(place, room, floors);
+            assert!(
+                floor(&from_place).is_none_or(|from| floor(&used_place) <= Some(from)),
+                "{} uses {}, which stands on a floor above",
+                from.path.display(),
+                used.path.display()
+            );
+        }
         let apart = APART.iter().find(|(one, others)| {
             is_in(&from_place, one)
                 && others
@@ -373,7 +463,7 @@ fn the_reader_of_this_test_sees_what_is_imported() {
 
 #[test]
 fn the_library_prints_nothing_and_never_exits_a_caller() {
-    for source in sources().into_iter().filter(|source| !source.is_of_command()) {
+    for source in all_sources().into_iter().filter(|source| !source.is_of_command()) {
         for word in
             ["println!", "eprintln!", "print!(", "process::exit", "todo!", "unimplemented!", "dbg!"]
         {

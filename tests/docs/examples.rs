@@ -2,10 +2,11 @@
 //! it leaves.
 //!
 //! They lie beside this binary, in `examples/`, where `cargo test` has built them. Where they are
-//! not (this binary was built or copied alone) the tests say so and are left out.
+//! not (this binary was built or copied alone) the tests say so and are left out. An example that
+//! is older than its sources is a failure: it says nothing of the sources of today.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Once;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
@@ -49,7 +50,8 @@ const ELSEWHERE: &[&str] = &["numpy_both_ways"];
 /// Nothing here takes long; a hang is a failure, not a wait.
 const WATCHDOG: Duration = Duration::from_secs(60);
 
-/// Where an example lies; `None`, and the reason printed, if it was not built.
+/// Where an example lies; `None`, and the reason printed, if it was not built. Fails the test if it
+/// was built before its sources became what they are.
 fn example(name: &str) -> Option<PathBuf> {
     let own = std::env::current_exe().unwrap();
     let binary = own.parent()?.parent()?.join("examples").join(name);
@@ -63,7 +65,52 @@ fn example(name: &str) -> Option<PathBuf> {
         });
         return None;
     }
+    if let Some(source) = newer_source(&binary) {
+        panic!(
+            "the example {name} is older than {}: `cargo build --examples` builds it anew",
+            source.display()
+        );
+    }
     Some(binary)
+}
+
+/// A file that an example was built from and that has changed since. Cargo's record beside the
+/// example names all of them, those of the library included; without a record there is no answer.
+fn newer_source(binary: &Path) -> Option<PathBuf> {
+    let modified = |path: &Path| path.metadata().and_then(|meta| meta.modified()).ok();
+    let built = modified(binary)?;
+    let record = std::fs::read_to_string(binary.with_extension("d")).ok()?;
+    let mut sources = sources_in(record.lines().next()?);
+    sources.find(|source| modified(source).is_some_and(|changed| changed > built))
+}
+
+/// The files after the colon in a line of a record. A blank in a path has a backslash before it.
+fn sources_in(line: &str) -> impl Iterator<Item = PathBuf> {
+    let (_, sources) = line.split_once(": ").unwrap_or_default();
+    let sources = sources.replace("\\ ", "\0");
+    sources
+        .split_whitespace()
+        .map(|path| PathBuf::from(path.replace('\0', " ")))
+        .collect::<Vec<_>>()
+        .into_iter()
+}
+
+#[test]
+fn the_record_of_an_example_names_its_sources() {
+    let sources: Vec<_> =
+        sources_in("/t/examples/abba: /a/examples/abba.rs /a\\ b/lib.rs").collect();
+    assert_eq!(sources, [Path::new("/a/examples/abba.rs"), Path::new("/a b/lib.rs")]);
+    for (name, ..) in RUNS {
+        let Some(binary) = example(name) else { continue };
+        let Ok(record) = std::fs::read_to_string(binary.with_extension("d")) else {
+            skip("an example without cargo's record of its sources");
+            continue;
+        };
+        let sources: Vec<_> = sources_in(record.lines().next().unwrap()).collect();
+        for source in [format!("examples/{name}.rs").as_str(), "src/lib.rs"] {
+            assert!(sources.iter().any(|path| path.ends_with(source)), "{source} in {record}");
+        }
+    }
 }
 
 /// An example that runs. Killed by the watchdog, and with the test that fails.

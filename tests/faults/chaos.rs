@@ -1,6 +1,6 @@
 //! A thousand calls of every operation while somebody kills, stops and continues their workers, and
 //! while their time runs out or they are cancelled: no wrong bit, no hang, nothing left behind, and
-//! no innocent row convicted.
+//! no innocent row poisoned.
 //!
 //! `ROWFORK_TEST_ROUNDS` makes it longer, `ROWFORK_TEST_SEED` another one.
 
@@ -405,7 +405,7 @@ impl Call {
             Ok(report) => {
                 assert!(
                     report.failed_rows.is_empty(),
-                    "{self}: innocent rows were convicted: {report}"
+                    "{self}: innocent rows were poisoned: {report}"
                 );
                 let may_be_early = match report.ended_early {
                     None => report.missing_rows.is_empty(),

@@ -131,7 +131,7 @@ fn every_place(kinds: &[u64], run: impl Fn(&Case<'_>, &str)) {
                     }
                 }
             }
-            until(SECOND, "as many workers as before", || workers_of(zygote).len() == workers);
+            until(10 * SECOND, "as many workers as before", || workers_of(zygote).len() == workers);
         }
     }
 }

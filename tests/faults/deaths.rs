@@ -106,7 +106,7 @@ fn a_block_that_came_back_is_run_before_all_others() {
 }
 
 #[test]
-fn a_guarded_crash_costs_no_row_of_the_process_before_in_its_slot() {
+fn a_guarded_crash_costs_no_row_of_the_slots_process_before() {
     isolated(|| {
         let m = matrix(100, 3);
         let expected = harmed(&m, 1, |_| {}).unwrap().0;
@@ -138,7 +138,7 @@ fn a_guarded_crash_costs_no_row_of_the_process_before_in_its_slot() {
 }
 
 #[test]
-fn a_row_whose_workers_are_killed_is_not_convicted_among_others() {
+fn a_row_whose_workers_are_killed_is_not_poisoned_among_others() {
     isolated(|| {
         let m = matrix(100, 3);
         let expected = harmed(&m, 1, |_| {}).unwrap().0;
@@ -190,11 +190,11 @@ fn each_protection_is_seen_by_its_test() {
     isolated::each_fails_without(&[
         (
             Failpoint::OneGenerationPerSlot,
-            name_of(a_guarded_crash_costs_no_row_of_the_process_before_in_its_slot),
+            name_of(a_guarded_crash_costs_no_row_of_the_slots_process_before),
         ),
         (
             Failpoint::BlameRowForOutsideKills,
-            name_of(a_row_whose_workers_are_killed_is_not_convicted_among_others),
+            name_of(a_row_whose_workers_are_killed_is_not_poisoned_among_others),
         ),
     ]);
 }

@@ -270,7 +270,7 @@ fn a_worker_stopped_by_others_is_replaced_and_blames_no_row() {
         for policy in [Policy::Fail, Policy::fill(-1.0)] {
             let times = SharedWord::new();
             let options = two().stall_limit(ms(200)).policy(policy);
-            // More often than a row is tried: whoever stops workers convicts nobody.
+            // More often than a row is tried: whoever stops workers poisons no row.
             let out = doubled(&options, |row| {
                 if row == VICTIM && times.fetch_add(1, Ordering::Relaxed) < 5 {
                     stop();
@@ -755,13 +755,15 @@ fn a_deadline_in_a_threaded_caller_hints_at_the_threads() {
 
 #[test]
 fn each_protection_is_seen_by_its_test() {
-    isolated::each_fails_without(&[
+    isolated::each_hangs_without(&[
         (Failpoint::NoDeadline, name_of(a_deadline_in_a_threaded_caller_hints_at_the_threads)),
         (Failpoint::NoStallDetection, name_of(a_row_that_never_ends_is_left_out_of_a_fold)),
         (
             Failpoint::NoStartLimit,
             name_of(a_worker_that_hangs_at_its_start_is_replaced_in_two_seconds),
         ),
+    ]);
+    isolated::each_fails_without(&[
         (
             Failpoint::CountPauseOfCaller,
             name_of(a_caller_that_was_itself_stopped_finds_nobody_late),

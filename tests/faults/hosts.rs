@@ -13,7 +13,7 @@ use crate::support::disturbance::Random;
 use crate::support::harm::{first_time, harmed, matrix};
 use crate::support::isolated::{self, is_running, isolated, name_of};
 use crate::support::shared::{SharedWord, ignore_sigchld, raise};
-use crate::support::{segments_named, sweeps_until};
+use crate::support::{eventually, segments_named, sweeps_until};
 
 #[test]
 fn a_worker_has_default_signals_but_for_those_of_the_terminal() {
@@ -190,7 +190,7 @@ fn a_worker_whose_caller_dies_before_it_is_tied_to_it_ends() {
 }
 
 #[test]
-fn a_caller_killed_at_any_time_leaves_no_worker_or_volatile_name() {
+fn a_caller_killed_any_time_leaves_no_worker_or_volatile_name() {
     isolated(|| {
         let tag = format!("{VICTIM}={}", std::process::id());
         let mut random = Random(std::process::id().into());
@@ -210,15 +210,11 @@ fn a_caller_killed_at_any_time_leaves_no_worker_or_volatile_name() {
             std::thread::sleep(Duration::from_micros(random.below(40_000)));
             victim.kill().unwrap();
             victim.wait().unwrap();
-            let deadline = Instant::now() + Duration::from_secs(1);
-            while !running_with(&tag).is_empty() {
-                assert!(
-                    Instant::now() < deadline,
-                    "round {round}: still there after 1 s: {:?}",
-                    running_with(&tag)
-                );
-                std::thread::sleep(Duration::from_millis(1));
-            }
+            assert!(
+                eventually(|| running_with(&tag).is_empty()),
+                "round {round}: still there: {:?}",
+                running_with(&tag)
+            );
         }
         let left = || segments_named(&format!("rowfork-victim-{}-", std::process::id()));
         assert!(sweeps_until(|| left().is_empty()), "{:?}", left());

@@ -1,6 +1,7 @@
 //! What killed programs leave in `/dev/shm`, who sweeps it up, and what a core dump holds of it. In
 //! a `/dev/shm` of its own: the programs of other tests sweep, too.
 
+use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
@@ -8,7 +9,9 @@ use std::process::Command;
 use ndarray::Ix1;
 use rowfork::SharedArray;
 
-use crate::support::{self, Holder, as_player, hold, is_root, run, say, shm, skip};
+use crate::support::{
+    self, Holder, as_player, eventually, hold, is_root, isolated, run, say, shm, skip, succeeds,
+};
 
 fn zeros(name: Option<&str>) -> rowfork::Result<SharedArray<f64, Ix1>> {
     SharedArray::zeros(name, 10)
@@ -66,7 +69,8 @@ fn leave_two() {
     let mut victim = Holder::start(support::player(plays_a_role, "hold a b"));
     assert_eq!(victim.says(), "ready");
     victim.kill();
-    assert!(shm("a").exists() && shm("b").exists());
+    let is_unlocked = |name| File::open(shm(name)).unwrap().try_lock().is_ok();
+    assert!(eventually(|| is_unlocked("a") && is_unlocked("b")), "a lock outlives its process");
 }
 
 fn alone(role: &str) {
@@ -78,8 +82,8 @@ fn alone(role: &str) {
     command
         .args(["--mount", "--propagation=private", "sh", "-c", script])
         .arg(std::env::current_exe().unwrap());
-    let done = run(as_player(plays_a_role, command, role));
-    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let _place = isolated::beside_others();
+    succeeds(as_player(plays_a_role, command, role));
 }
 
 #[test]
@@ -107,6 +111,7 @@ fn the_core_dump_of_a_program_holds_none_of_its_segments() {
         ));
     }
     let dir = tempfile::tempdir().unwrap();
+    let _place = isolated::beside_others();
     let mut command = support::player(plays_a_role, "dumps-core");
     let done = run({
         command.current_dir(dir.path());

@@ -745,7 +745,7 @@ fn a_matrix_of_one_poisoned_row_or_of_none_is_as_it_should_be() {
 }
 
 #[test]
-fn random_kills_from_outside_convict_nobody() {
+fn random_kills_from_outside_poison_no_row() {
     isolated(|| {
         let m = matrix(30);
         let harm = Disturbance {
@@ -775,7 +775,7 @@ fn random_kills_from_outside_convict_nobody() {
             deaths
         });
         println!(
-            "FIGURE {} kills sent, {deaths} deaths seen within 32 calls, nobody convicted",
+            "FIGURE {} kills sent, {deaths} deaths seen within 32 calls, no row poisoned",
             sent.kills
         );
         assert!(deaths >= 32, "only {deaths} deaths: the test did not disturb");

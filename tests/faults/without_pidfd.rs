@@ -8,7 +8,9 @@ use rowfork::{DeathCause, Error, fork};
 
 use crate::support::harm::{KILLED, NO_HARM, SPINS, bits, count_anew, first_time, harmed, matrix};
 use crate::support::isolated::{self, isolated};
-use crate::support::pooled::{end, pool_of, until, workers_of};
+use crate::support::pooled::{
+    end, end_zygote_of, kill_until_it_forks_no_more, pool_of, until, workers_of,
+};
 use crate::support::shared::{self, SharedWord, raise};
 use crate::transformed;
 
@@ -177,7 +179,7 @@ fn a_pool_survives_its_workers_and_says_when_it_is_broken() {
                     out.report().deaths.iter().filter(|death| death.rows.is_some()).count();
                 assert!(bits(&out) == right && deaths == 1, "{place}: {}", out.report());
                 workers_of(zygote).into_iter().for_each(end);
-                until(Duration::from_secs(1), place, || workers_of(zygote).len() == 2);
+                until(Duration::from_secs(10), place, || workers_of(zygote).len() == 2);
             }
             count_anew();
             let began = Instant::now();
@@ -187,8 +189,7 @@ fn a_pool_survives_its_workers_and_says_when_it_is_broken() {
                 [SPINS, 5, 0, 1]
             );
             assert!(matches!(late.map(drop), Err(Error::DeadlineExceeded { .. })), "{place}");
-            end(zygote);
-            std::thread::sleep(Duration::from_millis(20));
+            end_zygote_of(&pool);
             let broken = transformed!(pool, &m, NO_HARM).map(drop);
             assert!(matches!(broken, Err(Error::PoolBroken { .. })), "{place}: {broken:?}");
             drop(pool);
@@ -208,16 +209,7 @@ fn a_pool_that_gives_up_ends_its_workers_at_once() {
             let zygote = pool.stats().zygote_pid;
             // One is spared, and lives when the pool gives up.
             let spared = *workers_of(zygote).first().unwrap();
-            let victims = || workers_of(zygote).into_iter().filter(|&pid| pid != spared);
-            let quiet = || {
-                (0..20).all(|_| {
-                    std::thread::sleep(Duration::from_millis(2));
-                    victims().next().is_none()
-                })
-            };
-            while !quiet() {
-                victims().for_each(end);
-            }
+            kill_until_it_forks_no_more(zygote, Some(spared));
             let began = Instant::now();
             let broken = transformed!(pool, &m, NO_HARM).map(drop);
             assert!(matches!(broken, Err(Error::PoolBroken { .. })), "{place}: {broken:?}");

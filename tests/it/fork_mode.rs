@@ -29,7 +29,7 @@ fn bits(array: &SharedArray<f64, Ix1>) -> Vec<u64> {
 }
 
 #[test]
-fn sums_have_the_same_bits_for_every_worker_count_and_block_size() {
+fn sums_have_the_same_bits_for_all_workers_and_block_sizes() {
     isolated(|| {
         let m = awkward((300, 257));
         let serial: Vec<u64> = m

@@ -34,7 +34,7 @@ fn where_the_host_has_used_rayon() {
 }
 
 #[test]
-fn where_the_host_has_used_rayon_and_the_parent_has_made_no_array() {
+fn where_the_host_has_used_rayon_and_has_made_no_array() {
     isolated(|| {
         assert_eq!((0..1000_usize).into_par_iter().sum::<usize>(), 499_500);
         let [input, output] = ["input", "output"].map(unique_name);

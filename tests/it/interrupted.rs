@@ -162,7 +162,7 @@ fn an_interrupted_update_names_what_became_of_every_row() {
 }
 
 #[test]
-fn a_single_worker_failing_at_row_0_leaves_all_rows_as_they_were() {
+fn one_worker_failing_at_row_0_leaves_all_rows_as_they_were() {
     isolated(|| {
         for (kind, _) in HARMS {
             let name = name(kind);
@@ -178,7 +178,7 @@ fn a_single_worker_failing_at_row_0_leaves_all_rows_as_they_were() {
 }
 
 #[test]
-fn of_several_failures_the_lowest_is_the_source_and_none_is_torn() {
+fn of_several_failures_the_lowest_is_told_and_none_is_torn() {
     isolated(|| {
         for &(kind, is_source) in &HARMS[..2] {
             let name = name(kind);

@@ -22,7 +22,7 @@ fn by_threads(m: &SharedArray<f64, Ix2>, sums: &mut [f64]) {
 fn fork_mode_against_threads() {
     let mib = mib();
     for huge in [true, false] {
-        let m = small_or_huge(huge, mib);
+        let (_pages, m) = small_or_huge(huge, mib);
         println!("{mib} MiB of {COLUMNS} columns, {:?}", m.pages().unwrap());
         let mut forked = SharedArray::<f64, Ix1>::zeros(None, m.n_rows()).unwrap();
         let mut sums = vec![0.0; m.n_rows()];

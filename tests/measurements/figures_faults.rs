@@ -19,7 +19,7 @@ fn with(guard: bool) -> Fork<'static> {
 #[test]
 #[ignore = "takes a while and needs a quiet machine"]
 fn a_guarded_call_against_one_without() {
-    let m = small_or_huge(true, mib());
+    let (_pages, m) = small_or_huge(true, mib());
     println!("{} MiB of {COLUMNS} columns, {:?}", m.len() >> 17, m.pages().unwrap());
     let values = RefCell::new(SharedArray::<f64, _>::zeros(None, m.n_rows()).unwrap());
     let map = |guard| {
@@ -75,7 +75,7 @@ fn a_guarded_call_against_one_without() {
 #[test]
 #[ignore = "takes a while and needs a quiet machine"]
 fn a_call_whose_worker_is_killed_against_one_undisturbed() {
-    let m = small_or_huge(true, mib());
+    let (_pages, m) = small_or_huge(true, mib());
     let sums = RefCell::new(SharedArray::<f64, _>::zeros(None, m.n_rows()).unwrap());
     let undisturbed = || {
         fork().workers(2).row_sums_into(&m, &mut sums.borrow_mut()).unwrap();

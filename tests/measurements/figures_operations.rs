@@ -8,7 +8,7 @@ use ndarray::parallel::prelude::*;
 use ndarray::{Array1, ArrayViewMut1, Axis, Ix1, Ix2, Zip};
 use rowfork::{Row, SharedArray, fork};
 
-use crate::support::timing::{COLUMNS, abba, mib, small_or_huge, use_pages};
+use crate::support::timing::{COLUMNS, Pages, abba, mib, small_or_huge};
 
 fn zeros_like(m: &SharedArray<f64, Ix2>) -> SharedArray<f64, Ix2> {
     SharedArray::zeros(None, (m.n_rows(), COLUMNS)).expect("room in /dev/shm")
@@ -22,7 +22,7 @@ fn title(m: &SharedArray<f64, Ix2>) {
 #[ignore = "takes a while and needs a quiet machine"]
 fn transform_rows_against_rayon() {
     for huge in [true, false] {
-        let m = small_or_huge(huge, mib());
+        let (_pages, m) = small_or_huge(huge, mib());
         title(&m);
         // Both write to the same memory: where it lies, in the machine below a virtual one, is
         // worth more than the rest.
@@ -54,7 +54,8 @@ fn transform_rows_against_rayon() {
 #[ignore = "takes a while and needs a quiet machine"]
 fn update_rows_against_rayon() {
     for huge in [true, false] {
-        let array = RefCell::new(small_or_huge(huge, mib()));
+        let (_pages, m) = small_or_huge(huge, mib());
+        let array = RefCell::new(m);
         title(&array.borrow());
         let by_fork = || {
             fork()
@@ -82,7 +83,7 @@ fn update_rows_against_rayon() {
 #[ignore = "takes a while and needs a quiet machine"]
 fn fold_rows_against_rayon() {
     for huge in [true, false] {
-        let m = small_or_huge(huge, mib());
+        let (_pages, m) = small_or_huge(huge, mib());
         title(&m);
         let mut forked = SharedArray::<f64, Ix1>::zeros(None, COLUMNS).unwrap();
         let mut threaded = Array1::zeros(COLUMNS);
@@ -122,7 +123,7 @@ fn fold_rows_against_rayon() {
 #[test]
 #[ignore = "takes a while and needs a quiet machine"]
 fn rows_of_eight_columns_against_rayon() {
-    use_pages(true);
+    let _pages = Pages::are_huge(true);
     let n_rows = mib() << 14;
     let m = SharedArray::from_shape_fn(None, (n_rows, 8), |(i, j)| (i * 8 + j) as f64)
         .expect("room in /dev/shm");

@@ -234,7 +234,7 @@ fn print_sorted(what: &str, mut times: Vec<f64>) {
 #[ignore = "takes a while and needs a quiet machine"]
 fn a_worker_killed_in_the_middle_of_a_large_call() {
     let pool = pool(0);
-    let m = small_or_huge(true, mib()); // placed before anything is timed
+    let (_pages, m) = small_or_huge(true, mib()); // placed before anything is timed
     let sums = RefCell::new(SharedArray::<f64, _>::zeros(None, m.n_rows()).unwrap());
     let call = || pool.row_sums_into(&m, &mut sums.borrow_mut()).unwrap();
     call();

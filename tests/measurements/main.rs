@@ -1,5 +1,4 @@
 //! What takes long or needs a quiet machine: `cargo measure figures_calls`, one module at a time.
-//! Some set environment variables that the next would find.
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -247,7 +247,7 @@ fn five_thousand_calls_are_right_among_kills_and_stops() {
 }
 
 #[test]
-fn the_memory_of_a_dropped_array_is_free_though_the_pool_is_idle() {
+fn a_dropped_arrays_memory_is_free_though_the_pool_is_idle() {
     isolated(|| {
         let pool = pool_of(2).build().unwrap();
         let used = || nix::sys::statvfs::statvfs("/dev/shm").unwrap();

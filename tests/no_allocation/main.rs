@@ -133,7 +133,7 @@ fn map_rows_allocates_nothing() {
 }
 
 #[test]
-fn map_rows_of_several_inputs_and_some_columns_allocates_nothing() {
+fn map_rows_of_several_inputs_and_columns_allocates_nothing() {
     isolated(|| {
         let m = matrix();
         let small = SharedArray::from_shape_fn(None, (1000, 3), |(_, j)| [7_u8, 8, 9][j]).unwrap();

@@ -167,13 +167,14 @@ fn dropped_arrays_leave_no_mapping_or_descriptor_in_a_worker() {
                 .unwrap();
             assert_eq!(sums[1], 1.0 + 2.0 + 3.0 + 1.0);
         };
+        let maps = |pid: &i32| fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
         let held = |pid: &i32| {
-            let lines = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap().lines().count();
-            (lines, fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count())
+            (maps(pid).lines().count(), fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count())
         };
+        let has_the_table_alone = |pid: &i32| maps(pid).matches("/dev/shm/").count() == 1;
         (0..3).for_each(|_| call());
         let workers = pool.stats().worker_pids;
-        std::thread::sleep(Duration::from_millis(20));
+        until(5 * SECOND, "only the table is kept", || workers.iter().all(has_the_table_alone));
         let before: Vec<_> = workers.iter().map(held).collect();
         (0..200).for_each(|_| call());
         until(SECOND, "all let go", || {

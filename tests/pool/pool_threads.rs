@@ -24,7 +24,7 @@ use crate::support::harm::{
     DAWDLES, KILLED, NO_HARM, SPINS, TIMES, WHERE, bits, count_anew, matrix,
 };
 use crate::support::isolated::isolated;
-use crate::support::pooled::{end, pool_of, until, workers_of};
+use crate::support::pooled::{end, end_zygote_of, pool_of, until, workers_of};
 use crate::support::shared;
 use crate::transformed;
 
@@ -180,8 +180,7 @@ fn a_host_that_ignores_sigchld_has_a_pool_that_recovers() {
         it_recovers(&before, "made before", 10);
         it_recovers(&pool_of(2).build().unwrap(), "made after", 10);
         // Whose zygote is reaped by nobody.
-        end(before.stats().zygote_pid);
-        std::thread::sleep(ms(20));
+        end_zygote_of(&before);
         assert!(matches!(
             transformed!(before, &matrix(30, 4), NO_HARM).map(drop),
             Err(Error::PoolBroken { .. })
@@ -216,8 +215,9 @@ fn a_host_that_waits_for_all_children_has_a_pool_that_recovers() {
         let pool = pool_of(2).build().unwrap();
         it_recovers(&pool, "a thief", 10);
         let zygote = pool.stats().zygote_pid;
-        end(zygote);
-        std::thread::sleep(ms(50));
+        end_zygote_of(&pool);
+        let is_there = || std::path::Path::new(&format!("/proc/{zygote}")).exists();
+        until(5 * SECOND, "the thief has reaped the zygote", || !is_there());
         assert!(matches!(
             transformed!(pool, &matrix(30, 4), NO_HARM).map(drop),
             Err(Error::PoolBroken { .. })

@@ -9,7 +9,7 @@ use ndarray::{Array0, Array1, Array2, Ix0, Ix1, Ix2, array};
 use rowfork::{Bool, Error, HeaderError, SharedArray, segment};
 
 use crate::support::isolated::isolated;
-use crate::support::{Names, golden, numpy, shm};
+use crate::support::{Names, eventually, golden, numpy, shm};
 
 fn attach(name: &str) -> rowfork::Result<SharedArray<f64, Ix2>> {
     // SAFETY: the names are this test's own, and writers and readers take turns.
@@ -330,7 +330,7 @@ fn arrays_without_elements_are_read_by_numpy_and_attached() {
 #[test]
 fn the_holes_of_a_file_are_filled_by_one_at_a_time() {
     use nix::fcntl::{FcntlArg, fcntl};
-    use std::os::unix::fs::FileExt;
+    use std::os::unix::fs::{FileExt, MetadataExt};
     let names = Names::new();
     let name = names.name("holes");
     let golden = std::fs::read(golden("one_axis.npy")).unwrap();
@@ -349,8 +349,14 @@ fn the_holes_of_a_file_are_filled_by_one_at_a_time() {
         // SAFETY: nobody else knows the name.
         let attaching =
             scope.spawn(|| unsafe { SharedArray::<f64, Ix1>::attach(&name) }.unwrap().len());
-        std::thread::sleep(std::time::Duration::from_millis(100));
-        assert!(!attaching.is_finished(), "it fills although another does");
+        // As the kernel lists it: `1: -> OFDLCK ADVISORY  WRITE -1 00:1a:INODE 0 0`.
+        let waits = format!(":{} ", file.metadata().unwrap().ino());
+        let waits = |line: &str| line.contains("-> OFDLCK") && line.contains(&waits);
+        let comes_to_wait = eventually(|| {
+            attaching.is_finished()
+                || std::fs::read_to_string("/proc/locks").unwrap().lines().any(waits)
+        });
+        assert!(comes_to_wait && !attaching.is_finished(), "it fills although another does");
         lock(libc::F_UNLCK);
         assert_eq!(attaching.join().unwrap(), 500_000);
     });

@@ -13,7 +13,8 @@ use rowfork::{Error, SharedArray, segment};
 
 use crate::support::isolated::{self, name_of};
 use crate::support::{
-    self, Holder, Names, as_player, hold, is_root, player, run, say, shm, skip, sweeps_until,
+    self, Holder, Names, as_player, hold, is_root, player, run, say, shm, skip, succeeds,
+    sweeps_until,
 };
 
 const MIB: usize = 1 << 20;
@@ -88,7 +89,7 @@ fn plays_a_role() {
                 .unwrap();
         }
         ["near-the-limit", mib] => near_the_limit(mib.parse().unwrap()),
-        ["at-the-brink"] => at_the_brink(),
+        ["very-near-the-limit"] => very_near_the_limit(),
         ["hostile", host] => hostile_host(host),
         ["huge"] => say(&format!("huge {}", make(None, 8).unwrap().pages().unwrap().huge_bytes)),
         ["sweep"] => drop(segment::sweep().unwrap()),
@@ -107,14 +108,6 @@ fn plays_a_role() {
         }
         _ => panic!("unknown role {role}"),
     }
-}
-
-fn succeeds(command: Command) -> String {
-    let done = run(command);
-    let (said, complaint) =
-        (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
-    assert!(done.status.success(), "{:?}\n{said}\n{complaint}", done.status);
-    said.into_owned()
 }
 
 /// By so many bytes a file on disk is shorter than a segment: its data start at byte 128.
@@ -499,16 +492,16 @@ fn a_child_reserves_more_than_half_of_a_groups_rest_and_no_less() {
 }
 
 #[test]
-fn at_the_very_brink_there_is_an_array_or_an_error() {
+fn very_near_the_limit_there_is_an_array_or_an_error() {
     for huge_pages in ["always", "never"] {
         let Some(group) = Group::limited_to(100) else { return };
-        let mut command = group.player(&[], "at-the-brink");
+        let mut command = group.player(&[], "very-near-the-limit");
         command.env("ROWFORK_HUGE_PAGES", huge_pages);
         succeeds(command);
     }
 }
 
-fn at_the_brink() {
+fn very_near_the_limit() {
     let (mut made, mut refused) = (0, 0);
     for bytes in (84 * MIB..98 * MIB).step_by(MIB / 4).rev() {
         match SharedArray::<f64, _>::from_shape_fn(None, bytes / 8, |i| i as f64) {
@@ -716,17 +709,20 @@ fn a_visible_birth_that_fails_leaves_what_took_its_name_alone() {
     let name = names.name("a");
     let path = shm(&name).into_os_string().into_string().unwrap();
     let no_tmpfile = "inject=openat:error=EOPNOTSUPP:when=2";
-    // Time enough between the file's making and the look at what it is.
+    // The call that fails begins and ends with a second between.
     let late = "inject=chmod,fchmodat:delay_enter=1000000:error=EIO";
-    let options = ["-P", "/dev/shm", "-P", &path, "-e", no_tmpfile, "-e", late];
+    let record = tempfile::NamedTempFile::new().unwrap();
+    let to = ["-o", record.path().to_str().unwrap()];
+    let options = [&["-P", "/dev/shm", "-P", &path, "-e", no_tmpfile, "-e", late][..], &to];
+    let options = options.concat();
     let Some(command) = strace(&options, &format!("birth-fails {name} 1")) else { return };
     let said = std::thread::scope(|scope| {
         let birth = scope.spawn(|| succeeds(command));
-        assert!(support::eventually(|| shm(&name)
-            .metadata()
-            .is_ok_and(|meta| meta.len() == 1 << 20)));
-        // From its making to the first look.
-        std::thread::sleep(std::time::Duration::from_millis(100));
+        // The file is made, and was looked at, when the call begins.
+        assert!(support::eventually(|| {
+            std::fs::read_to_string(record.path()).unwrap().contains("chmod")
+        }));
+        assert_eq!(shm(&name).metadata().unwrap().len(), 1 << 20);
         std::fs::remove_file(shm(&name)).unwrap();
         std::fs::write(shm(&name), vec![7; 1 << 20]).unwrap();
         birth.join().unwrap()
@@ -806,7 +802,7 @@ fn interrupted_system_calls_are_made_again() {
 }
 
 #[test]
-fn a_program_killed_at_any_system_call_leaves_what_a_sweep_takes() {
+fn a_kill_at_any_system_call_leaves_what_a_sweep_takes() {
     let names = Names::new();
     let name = names.name("a");
     let mut had_a_name = 0;
@@ -826,7 +822,10 @@ fn a_program_killed_at_any_system_call_leaves_what_a_sweep_takes() {
             let Some(command) = strace(&["-e", &inject], &format!("birth {name} 1")) else {
                 return;
             };
-            if run(command).status.success() {
+            let done = run(command);
+            if done.status.success() {
+                let said = String::from_utf8_lossy(&done.stdout);
+                assert!(said.contains("1 passed"), "no part was played: {said}");
                 break;
             }
             had_a_name += names.left().len();

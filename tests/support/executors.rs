@@ -3,14 +3,15 @@
 #![allow(dead_code, reason = "each test binary uses a part")]
 
 use std::fmt;
+use std::time::Duration;
 
 use ndarray::{
     ArrayRef, ArrayView, ArrayView1, ArrayViewMut, Dimension, IntoDimension, Ix1, RemoveAxis,
 };
 use rowfork::bytemuck::Pod;
 use rowfork::{
-    Element, Fork, KernelFor, KernelReturn, Output, PerCall, Persistent, Pool, PoolCall, Report,
-    Result, RowMut, Rows, Selection, SharedArray, Summand, fork,
+    CancelToken, Element, Fork, KernelFor, KernelReturn, Output, PerCall, Persistent, Pool,
+    PoolCall, Report, Result, RowMut, Rows, Selection, SharedArray, Summand, fork,
 };
 
 type Vector<A> = SharedArray<A, Ix1>;
@@ -107,6 +108,9 @@ impl<'p> Either<'p> {
         guard(bool)
         measure_memory(bool)
         policy(rowfork::Policy)
+        deadline(Duration)
+        stall_limit(Duration)
+        cancel_token(&CancelToken)
     }
 
     pub(crate) fn progress(self, callback: impl Fn(&rowfork::Progress) + 'p) -> Self {

@@ -66,7 +66,8 @@ pub(crate) struct Crash {
     pub(crate) is_cause: fn(&DeathCause, usize) -> bool,
     /// It may have written anywhere before.
     pub(crate) wild: bool,
-    /// The deaths that convict the row: more where somebody else may have killed the worker.
+    /// The deaths after which the row is poisoned: more where somebody else may have killed the
+    /// worker.
     pub(crate) attempts: u32,
 }
 

@@ -21,7 +21,7 @@ const MARK: &str = "ROWFORK_TEST_ISOLATED";
 /// Nothing here takes long; a hang is a failure, not a wait.
 const WATCHDOG: Duration = Duration::from_secs(120);
 
-/// The same for a test that is to fail: one that hangs has.
+/// The same for a test that is to hang.
 const SHORT_WATCHDOG: Duration = Duration::from_secs(15);
 
 /// So long is read what a command's orphans hold the pipe of.
@@ -30,8 +30,9 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 /// The tests of a binary run side by side, but for some that have the machine to themselves.
 static MACHINE: RwLock<()> = RwLock::new(());
 
-/// Held by a test that runs beside others.
-fn beside_others() -> RwLockReadGuard<'static, ()> {
+/// Held by a test that runs beside others. Those that start other programs and need no isolation of
+/// their own may take it as well.
+pub(crate) fn beside_others() -> RwLockReadGuard<'static, ()> {
     MACHINE.read().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -96,45 +97,78 @@ fn command_of(name: &str) -> Command {
     command
 }
 
-/// Sees that a test of this binary fails when a failpoint takes a protection away. Where the test
-/// itself is skipped, this is skipped, too.
-pub(crate) fn fails_without(failpoint: Failpoint, test: &str) {
-    let mut command = command_of(test);
-    command.env(failpoints::VARIABLE, failpoint.to_string()).env("RUST_BACKTRACE", "0");
-    let (succeeded, output) = output_within(command, SHORT_WATCHDOG);
-    assert!(output.contains("running 1 test"), "no test of the name {test}:\n{output}");
-    if succeeded && output.contains("SKIPPED") {
-        let _ = writeln!(std::io::stderr(), "SKIPPED: {test}, with {failpoint}");
-        return;
-    }
-    assert!(!succeeded, "{test} does not notice {failpoint}\n{output}");
+/// What becomes of a test without a protection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Without {
+    Fails,
+    Hangs,
 }
 
-/// Sees it for each failpoint and the test that is to notice it, some at a time. The panic names
-/// all that no test notices.
+/// Sees what becomes of a test of this binary when a failpoint takes a protection away; what is
+/// wrong, if it is not what was expected. Where the test itself is skipped, this is skipped, too.
+///
+/// A test that is to fail has as much time as ever: on a busy machine it may be slow, and a slow
+/// test has noticed nothing.
+fn look_without(failpoint: Failpoint, test: &str, expected: Without) -> Result<(), String> {
+    let mut command = command_of(test);
+    command.env(failpoints::VARIABLE, failpoint.to_string()).env("RUST_BACKTRACE", "0");
+    let limit = if expected == Without::Hangs { SHORT_WATCHDOG } else { WATCHDOG };
+    let (succeeded, output) = output_within(command, limit);
+    if !output.contains("running 1 test") {
+        return Err(format!("no test of the name {test}:\n{output}"));
+    }
+    if succeeded && output.contains("SKIPPED") {
+        let _ = writeln!(std::io::stderr(), "SKIPPED: {test}, with {failpoint}");
+        return Ok(());
+    }
+    if succeeded {
+        return Err(format!("{test} does not notice {failpoint}\n{output}"));
+    }
+    let hung = output.starts_with(NOT_IN_TIME);
+    match expected {
+        Without::Fails if hung => {
+            Err(format!("{test} hangs with {failpoint}, and was to fail\n{output}"))
+        }
+        Without::Hangs if !hung => {
+            Err(format!("{test} fails with {failpoint}, and was to hang\n{output}"))
+        }
+        Without::Fails | Without::Hangs => Ok(()),
+    }
+}
+
+/// Sees for each failpoint that the test beside it fails, some at a time. The panic names all that
+/// no test notices. A test that hangs has not failed.
 pub(crate) fn each_fails_without(table: &[(Failpoint, &str)]) {
+    look_at_each(table, Without::Fails);
+}
+
+/// The same for tests that hang without the protection, which is one against hangs.
+pub(crate) fn each_hangs_without(table: &[(Failpoint, &str)]) {
+    look_at_each(table, Without::Hangs);
+}
+
+fn look_at_each(table: &[(Failpoint, &str)], expected: Without) {
     /// One table at a time: each starts several tests.
     static ONE_TABLE: Mutex<()> = Mutex::new(());
     let _one = ONE_TABLE.lock().unwrap_or_else(PoisonError::into_inner);
     let _place = beside_others();
-    let seen = |&(failpoint, test): &(Failpoint, &str)| {
-        let panic = std::panic::catch_unwind(|| fails_without(failpoint, test)).err()?;
-        Some(
-            panic
-                .downcast_ref::<String>()
-                .cloned()
-                .unwrap_or_else(|| format!("{test} with {failpoint}: a panic")),
-        )
-    };
     let mut unseen = Vec::new();
     for some in table.chunks(4) {
         std::thread::scope(|scope| {
-            let tests: Vec<_> = some.iter().map(|entry| scope.spawn(move || seen(entry))).collect();
-            unseen.extend(tests.into_iter().filter_map(|test| test.join().expect("caught")));
+            let tests: Vec<_> = some
+                .iter()
+                .map(|&(failpoint, test)| {
+                    scope.spawn(move || look_without(failpoint, test, expected))
+                })
+                .collect();
+            unseen.extend(tests.into_iter().filter_map(|test| test.join().expect("a look").err()));
         });
     }
     assert!(unseen.is_empty(), "{}", unseen.join("\n"));
 }
+
+/// What the output of a command begins with that the watchdog has ended.
+const NOT_IN_TIME: &str = "WATCHDOG: ";
 
 /// Runs a command to its end, or to the watchdog's. What a command that has failed has started ends
 /// with it.
@@ -187,7 +221,7 @@ pub(crate) fn output_within(mut command: Command, limit: Duration) -> (bool, Str
     if in_time {
         (status.success(), output)
     } else {
-        (false, format!("WATCHDOG: not done after {limit:?}\n{output}"))
+        (false, format!("{NOT_IN_TIME}not done after {limit:?}\n{output}"))
     }
 }
 

@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 /// The variable that tells a re-run test binary which part to play.
 pub(crate) const ROLE: &str = "ROWFORK_TEST_ROLE";
@@ -118,6 +119,18 @@ pub(crate) fn run(mut command: Command) -> Output {
     command.stdin(Stdio::null()).output().unwrap()
 }
 
+/// Runs a player to its end; what it said. Fails the test if the player failed, or if it was no
+/// player: a filter that matches no test makes a run of this binary succeed as well.
+#[track_caller]
+pub(crate) fn succeeds(player: Command) -> String {
+    let done = run(player);
+    let (said, complaint) =
+        (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
+    assert!(done.status.success(), "{:?}\n{said}\n{complaint}", done.status);
+    assert!(said.contains("1 passed"), "no part was played:\n{said}\n{complaint}");
+    said.into_owned()
+}
+
 /// A player that says `ready` and then holds what it has until it is let go or killed.
 pub(crate) struct Holder {
     pub(crate) child: Child,
@@ -204,21 +217,31 @@ pub(crate) fn numpy(script: &str, args: &[&str]) -> Option<String> {
     Some(String::from_utf8(output.stdout).unwrap().trim_end().to_owned())
 }
 
-/// Whether it comes true within some seconds. Another test's thread that is between fork and exec
-/// keeps descriptors, and so locks, for an instant; another program's sweep may be at work.
+/// Whether it comes true within some seconds. What has to do with the lock of a segment may not be
+/// so at once after its maker was killed and waited for. Four things keep the lock for an instant
+/// more:
+///
+/// - Other processes may have inherited the descriptor, and end later.
+/// - The mapping is of the same open file as the lock. Whoever reads `/proc/PID/environ` or
+///   `/proc/PID/maps` at that moment keeps the memory of the dead process from being unmapped.
+/// - Another program's sweep, list or info takes the lock while it looks at the segment.
+/// - Another thread of this test process may be between fork and exec.
 pub(crate) fn eventually(mut condition: impl FnMut() -> bool) -> bool {
-    (0..5000).any(|_| {
-        let now = condition();
-        if !now {
-            std::thread::sleep(std::time::Duration::from_millis(1));
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        if condition() {
+            return true;
         }
-        now
-    })
+        if Instant::now() > deadline {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
-/// Sweeps until `condition` holds, and says whether it did within five seconds. One sweep is not
-/// enough: any other program may be sweeping as well, and holds the lock of a segment while it looks
-/// at it.
+/// Sweeps until `condition` holds, and says whether it did within some seconds. One sweep is not
+/// enough: the lock of a dead process may last an instant longer than the process, for each of the
+/// reasons that [`eventually`] names, and a sweep passes over a segment whose lock is held.
 pub(crate) fn sweeps_until(mut condition: impl FnMut() -> bool) -> bool {
     eventually(|| rowfork::segment::sweep().is_ok() && condition())
 }

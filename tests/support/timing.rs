@@ -1,6 +1,7 @@
 //! How the figures are measured: in pairs, in turns.
 #![allow(dead_code, reason = "each test binary uses a part")]
 
+use std::ffi::{OsStr, OsString};
 use std::time::Instant;
 
 use ndarray::Ix2;
@@ -45,21 +46,46 @@ pub(crate) fn mib() -> usize {
     std::env::var("ROWFORK_FIGURES_MIB").map_or(1024, |mib| mib.parse().expect("a number of MiB"))
 }
 
-/// Has all arrays made from now on in 2 MiB or in 4 KiB pages.
-pub(crate) fn use_pages(huge: bool) {
-    #[allow(unsafe_code, reason = "the switch is an environment variable")]
-    // SAFETY: the tests of this file are run alone, as their header says: no other thread reads the
-    // environment.
-    unsafe {
-        std::env::set_var("ROWFORK_HUGE_PAGES", if huge { "always" } else { "never" });
+const HUGE_PAGES: &str = "ROWFORK_HUGE_PAGES";
+
+/// Has arrays made in 2 MiB or in 4 KiB pages while it is there. Its drop gives the environment
+/// variable the value back that it had, for the next test of the process.
+pub(crate) struct Pages {
+    before: Option<OsString>,
+}
+
+impl Pages {
+    #[must_use]
+    pub(crate) fn are_huge(huge: bool) -> Self {
+        let before = std::env::var_os(HUGE_PAGES);
+        set_pages(Some(if huge { "always" } else { "never" }.as_ref()));
+        Self { before }
     }
 }
 
-/// A matrix of [`COLUMNS`] columns in 2 MiB or in 4 KiB pages.
-pub(crate) fn small_or_huge(huge: bool, mib: usize) -> SharedArray<f64, Ix2> {
-    use_pages(huge);
+impl Drop for Pages {
+    fn drop(&mut self) {
+        set_pages(self.before.as_deref());
+    }
+}
+
+#[allow(unsafe_code, reason = "the switch is an environment variable")]
+fn set_pages(value: Option<&OsStr>) {
+    match value {
+        // SAFETY: `cargo measure` runs one test at a time: no other thread reads the environment.
+        Some(value) => unsafe { std::env::set_var(HUGE_PAGES, value) },
+        // SAFETY: as above.
+        None => unsafe { std::env::remove_var(HUGE_PAGES) },
+    }
+}
+
+/// A matrix of [`COLUMNS`] columns in 2 MiB or in 4 KiB pages, and what has all arrays made so that
+/// follow it.
+#[must_use]
+pub(crate) fn small_or_huge(huge: bool, mib: usize) -> (Pages, SharedArray<f64, Ix2>) {
+    let pages = Pages::are_huge(huge);
     let m = SharedArray::from_shape_fn(None, (mib * 128, COLUMNS), |(i, j)| {
         ((i * 7 + j * 13) % 1009) as f64 - 500.3
     });
-    m.expect("room in /dev/shm")
+    (pages, m.expect("room in /dev/shm"))
 }

@@ -49,6 +49,7 @@ const FLOORS: &[(&str, &[&str])] = &[
         &[
             "defaults",
             "counters",
+            "silence",
             "spin",
             "queue",
             "job",

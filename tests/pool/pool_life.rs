@@ -5,15 +5,18 @@
 use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::fs;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ndarray::Ix1;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use rowfork::{Error, Policy, Pool, SharedArray, broadcast, param};
+use rowfork::{Error, Policy, Pool, Progress, SharedArray, broadcast, param};
 
 use crate::support::isolated::{is_running, isolated};
 use crate::support::pooled::until;
+use crate::support::shared::SharedWord;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -218,6 +221,43 @@ fn a_zygote_that_is_stopped_breaks_the_pool_when_a_worker_dies() {
         assert!(matches!(pool.run_tasks(10, |task| task).unwrap_err(), Error::PoolBroken { .. }));
         assert!(pool.stats().broken.is_some());
         until(SECOND, "the end of the zygote", || !is_running(zygote.as_raw()));
+    });
+}
+
+/// Whether the kernels of the test below may end.
+static MAY_END: LazyLock<SharedWord> = LazyLock::new(SharedWord::new);
+
+#[test]
+fn a_zygote_that_is_slow_twice_is_not_one_that_is_stopped() {
+    isolated(|| {
+        LazyLock::force(&MAY_END);
+        let pool = Pool::builder().workers(2).build().unwrap();
+        let zygote = Pid::from_raw(pool.stats().zygote_pid);
+        for round in 1..=2 {
+            MAY_END.store(0, Ordering::Relaxed);
+            kill(zygote, Signal::SIGSTOP).unwrap();
+            let looks = AtomicU64::new(0);
+            let go_on = |_: &Progress| {
+                // By now the caller has looked for dead workers, some times.
+                if looks.fetch_add(1, Ordering::Relaxed) == 3 {
+                    kill(zygote, Signal::SIGCONT).unwrap();
+                    MAY_END.store(1, Ordering::Relaxed);
+                }
+            };
+            let done = pool.call().progress(go_on).run_tasks(2, |task| {
+                if task == 0 && MAY_END.load(Ordering::Relaxed) == 0 {
+                    std::process::abort();
+                }
+                while MAY_END.load(Ordering::Relaxed) == 0 {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                task
+            });
+            assert_eq!(done.unwrap().as_slice(), [0, 1], "round {round}");
+            until(SECOND * 10, "a successor", || pool.stats().worker_pids.len() == 2);
+            // Longer than a zygote may be silent.
+            std::thread::sleep(SECOND);
+        }
     });
 }
 

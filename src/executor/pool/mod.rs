@@ -36,6 +36,7 @@ mod maps;
 mod messages;
 mod queue;
 mod shared_state;
+mod silence;
 mod spin;
 mod worker;
 mod worker_table;

@@ -23,6 +23,7 @@ use super::counters::{Counters, count};
 use super::job_board::JobBoard;
 use super::mailboxes::Mailboxes;
 use super::messages::{ToCaller, ToZygote};
+use super::silence::Silence;
 use super::worker::EXIT_RECYCLED;
 use crate::engine::control::Owner;
 use crate::engine::decide::DEATH_LIMIT;
@@ -47,9 +48,6 @@ const ZYGOTE_GONE: &str = "its zygote is gone: somebody has killed it, or the sy
 /// What an error says when the zygote lives and says nothing. It was stopped, or is kept from
 /// running.
 const ZYGOTE_SILENT: &str = "its zygote does not answer (stopped?)";
-
-/// How long the zygote may say nothing of a dead worker.
-const SILENCE_LIMIT: Duration = Duration::from_secs(1);
 
 /// How often to look for dead workers while the zygote says nothing.
 const DEATH_POLL_INTERVAL: Duration = Duration::from_millis(50);
@@ -79,8 +77,8 @@ pub(super) struct WorkerTable {
     broken: Option<String>,
     /// The process id of a worker that does not die: it may still write to the output of its call.
     unkillable: Option<i32>,
-    /// Since when a worker is known to be dead whose death the zygote has not told.
-    silent_since: Option<Instant>,
+    /// How long a worker is known to be dead whose death the zygote has not told.
+    silence: Silence,
 }
 
 /// One slot.
@@ -123,7 +121,7 @@ impl WorkerTable {
             refused: None,
             broken: None,
             unkillable: None,
-            silent_since: None,
+            silence: Silence::default(),
         }
     }
 
@@ -316,6 +314,7 @@ impl WorkerTable {
             }
         }
         if any {
+            self.silence.is_over();
             let _ = self.channel.send(&ToZygote::Seen.encode(), None);
         }
     }
@@ -408,7 +407,7 @@ impl WorkerTable {
             self.kill(owner);
         }
         let limit = Instant::now() + DEATH_LIMIT;
-        let mut dead_since = None;
+        self.silence.is_over();
         while self.broken.is_none()
             && Instant::now() < limit
             && ending.iter().any(|who| self.process_of(*who).is_some())
@@ -423,7 +422,7 @@ impl WorkerTable {
                 continue;
             }
             // All are dead, and the zygote does not say so. It may be stopped.
-            if dead_since.get_or_insert_with(Instant::now).elapsed() >= SILENCE_LIMIT {
+            if self.silence.goes_on(Instant::now()) {
                 self.note_broken(ZYGOTE_SILENT.to_owned());
             }
         }
@@ -436,15 +435,15 @@ impl WorkerTable {
     }
 
     /// After a tick without an end: looks for a worker that is dead without the zygote having said
-    /// so. If that lasts for [`SILENCE_LIMIT`] the pool is broken.
+    /// so. If that [`Silence`] lasts for too long the pool is broken.
     pub(super) fn check_zygote_answers(&mut self) {
         let any_dead = self
             .entries
             .iter()
             .any(|entry| entry.admitted && entry.process.as_ref().is_some_and(Process::has_ended));
         if !any_dead {
-            self.silent_since = None;
-        } else if self.silent_since.get_or_insert_with(Instant::now).elapsed() >= SILENCE_LIMIT {
+            self.silence.is_over();
+        } else if self.silence.goes_on(Instant::now()) {
             self.note_broken(ZYGOTE_SILENT.to_owned());
         }
     }

@@ -1,0 +1,73 @@
+//! [`Silence`]: for how long the zygote has said nothing of a worker that is dead. Pure: the time is
+//! passed in.
+
+use std::time::{Duration, Instant};
+
+/// How long the zygote may say nothing of a dead worker.
+const LIMIT: Duration = Duration::from_secs(1);
+
+/// What counts of the time between two looks. The caller looks more often than that, unless it was
+/// itself kept from running: stopped, or on a machine that stood still. Then the zygote was kept
+/// from running as well, and needs time to answer.
+const LONGEST_STEP: Duration = Duration::from_millis(200);
+
+/// How long a worker was known to be dead while the zygote did not say so.
+#[derive(Debug, Default)]
+pub(super) struct Silence {
+    last_look: Option<Instant>,
+    lasted: Duration,
+}
+
+impl Silence {
+    /// At `now` a worker is dead, and the zygote has not said so. Returns whether that lasts for too
+    /// long.
+    pub(super) fn goes_on(&mut self, now: Instant) -> bool {
+        let since = self.last_look.replace(now).map_or(Duration::ZERO, |last| now - last);
+        self.lasted += since.min(LONGEST_STEP);
+        self.lasted >= LIMIT
+    }
+
+    /// The zygote has said something, or there is nothing to say.
+    pub(super) fn is_over(&mut self) {
+        *self = Self::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Looks every 100 ms until the silence is too long: how many looks that took.
+    fn looks_until_too_long(silence: &mut Silence, mut now: Instant) -> u32 {
+        let mut looks = 1;
+        while !silence.goes_on(now) {
+            now += Duration::from_millis(100);
+            looks += 1;
+        }
+        looks
+    }
+
+    #[test]
+    fn a_zygote_that_says_nothing_for_a_second_is_silent() {
+        assert_eq!(looks_until_too_long(&mut Silence::default(), Instant::now()), 11);
+    }
+
+    #[test]
+    fn what_the_zygote_says_ends_the_silence_whenever_the_next_one_begins() {
+        let (mut silence, begin) = (Silence::default(), Instant::now());
+        for i in 0..9 {
+            assert!(!silence.goes_on(begin + i * Duration::from_millis(100)));
+        }
+        silence.is_over();
+        let later = begin + Duration::from_secs(1000);
+        assert_eq!(looks_until_too_long(&mut silence, later), 11);
+    }
+
+    #[test]
+    fn a_caller_that_was_itself_stopped_counts_one_step_of_that() {
+        let (mut silence, begin) = (Silence::default(), Instant::now());
+        assert!(!silence.goes_on(begin));
+        let later = begin + Duration::from_secs(3600);
+        assert_eq!(looks_until_too_long(&mut silence, later), 9, "200 ms count of the hour");
+    }
+}

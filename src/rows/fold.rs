@@ -348,14 +348,21 @@ impl<M: Mode> Executor<'_, M> {
     }
 }
 
+/// Folds the rows of each group into its part, a row of an array of parts.
+type FoldFn<'f, A> = dyn FnMut(&mut SharedArray<A, Ix2>) -> Result<Report> + 'f;
+
+/// Combines the parts into the whole.
+type CombineFn<'f, A, D> =
+    dyn FnMut(&SharedArray<A, Ix2>, &mut SharedArray<A, D>) -> Result<Report> + 'f;
+
 /// A fold of groups into parts that are arrays, and of the parts into one whole: the part of it that
 /// depends on no kernel. It is compiled once for each type and dimension of accumulators.
 fn fold_as_arrays<A: Element, D: Dimension>(
     groups: &RowBlocks,
     identity: &ArrayView<'_, A, D>,
     output: &mut SharedArray<A, D>,
-    fold: &mut dyn FnMut(&mut SharedArray<A, Ix2>) -> Result<Report>,
-    combine: &mut dyn FnMut(&SharedArray<A, Ix2>, &mut SharedArray<A, D>) -> Result<Report>,
+    fold: &mut FoldFn<'_, A>,
+    combine: &mut CombineFn<'_, A, D>,
 ) -> Result<Report> {
     check_accumulator(identity.shape(), identity.len().saturating_mul(size_of::<A>()))?;
     let dim = identity.raw_dim();
@@ -385,13 +392,6 @@ fn fold_as_arrays<A: Element, D: Dimension>(
     Ok(folded.followed_by(&combined, rows_of(groups)))
 }
 
-/// Folds the rows of each group into its part.
-type FoldFn<'f> = dyn FnMut(&mut SharedArray<u8, Ix2>) -> Result<Report> + 'f;
-
-/// Combines the parts into the whole.
-type CombineFn<'f> =
-    dyn FnMut(&SharedArray<u8, Ix2>, &mut SharedArray<u8, Ix1>) -> Result<Report> + 'f;
-
 /// A fold of groups into parts, and of the parts into one whole: the part of it that depends on no
 /// type. Accumulators are bytes, since an accumulator need not be an element, and the parts of a
 /// segment need not be aligned to it.
@@ -399,8 +399,8 @@ fn fold_as_bytes(
     groups: &RowBlocks,
     identity: &[u8],
     output: &mut [u8],
-    fold: &mut FoldFn<'_>,
-    combine: &mut CombineFn<'_>,
+    fold: &mut FoldFn<'_, u8>,
+    combine: &mut CombineFn<'_, u8, Ix1>,
 ) -> Result<Report> {
     let bytes = identity.len();
     let mut parts = new_output(Ix2(groups.len(), bytes))?;

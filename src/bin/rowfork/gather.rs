@@ -24,7 +24,7 @@ pub(crate) fn gathered<A: Element, T: Element, E: Verdict>(
         block.axis_chunks_iter(Axis(0), at_once).zip(out.axis_chunks_iter_mut(Axis(0), at_once));
     for (part, values) in chunks {
         rows.clear();
-        part.rows().into_iter().for_each(|row| rows.extend(listed(row, columns)));
+        part.rows().into_iter().for_each(|row| rows.extend(listed(&row, columns)));
         let values = values.into_slice().expect("values lie on end");
         values_of(&rows, n_columns, values).verdict()?;
     }
@@ -33,7 +33,7 @@ pub(crate) fn gathered<A: Element, T: Element, E: Verdict>(
 
 /// The elements of a row in the listed columns.
 pub(crate) fn listed<A: Element>(
-    row: ArrayView1<'_, A>,
+    row: &ArrayView1<'_, A>,
     columns: &ArrayView1<'_, u64>,
 ) -> impl Iterator<Item = A> {
     // In range: the indices were chosen from as many columns as the row has.

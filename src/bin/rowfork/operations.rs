@@ -197,7 +197,7 @@ fn of_overflow<A: Summand>(
         let found = on_workers!(
             workers,
             map_rows((from, broadcast(columns)), |(row, columns)| {
-                let row: Vec<A> = listed(*row, &columns).collect();
+                let row: Vec<A> = listed(&row, &columns).collect();
                 let mut sum = [A::Sum::zeroed()];
                 A::sum_rows(&row, row.len(), &mut sum).verdict().map(|()| sum[0])
             })
@@ -213,7 +213,7 @@ fn of_overflow<A: Summand>(
                 columns.len(),
                 |(row, columns), out| {
                     out.iter_mut()
-                        .zip(listed(*row, &columns))
+                        .zip(listed(&row, &columns))
                         .for_each(|(out, value)| *out = value);
                 }
             )

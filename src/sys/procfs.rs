@@ -62,9 +62,20 @@ pub(crate) fn thread_count() -> usize {
 ///
 /// See [`proc_pid_stat(5)`](https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html).
 pub(crate) fn is_stopped(pid: i32) -> bool {
+    is_in_state(pid, &['T', 't'])
+}
+
+/// Whether a process runs or waits for a processor at this moment (`R`); no without /proc.
+///
+/// See [`proc_pid_stat(5)`](https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html).
+pub(crate) fn wants_processor(pid: i32) -> bool {
+    is_in_state(pid, &['R'])
+}
+
+fn is_in_state(pid: i32, states: &[char]) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     // The name in parentheses may hold anything, parentheses included.
-    stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['T', 't']))
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(states))
 }
 
 /// Whether there is such a process that has not ended. A zombie (`Z`) and a dead one (`X`) have.
@@ -145,6 +156,23 @@ mod tests {
         assert_eq!(parse_mapping(b""), None);
         assert!(process_ids().contains(&std::process::id()));
         assert!(!mapped_files(std::process::id()).is_empty());
+    }
+
+    #[test]
+    fn a_process_that_runs_wants_a_processor_and_is_not_stopped() {
+        let pid = i32::try_from(std::process::id()).unwrap();
+        // The state is that of the first thread, which waits for the tests.
+        let first_thread = is_in_state(pid, &['S', 'D', 'R']);
+        assert!(first_thread && !is_stopped(pid));
+        let mut child =
+            std::process::Command::new("sh").args(["-c", "while :; do :; done"]).spawn().unwrap();
+        let id = i32::try_from(child.id()).unwrap();
+        while !wants_processor(id) {
+            std::thread::yield_now();
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(!wants_processor(id) && !is_stopped(id), "it is gone");
     }
 
     #[test]

@@ -91,7 +91,7 @@ fn an_init_that_takes_its_time_is_not_taken_for_a_hang() {
     isolated(|| {
         let pool =
             Pool::builder().workers(1).init(|| std::thread::sleep(Duration::from_millis(2500)));
-        let pool = pool.stall_limit(Duration::from_millis(200)).build().unwrap();
+        let pool = pool.stall_limit(SECOND * 2).build().unwrap();
         let first = pids_in(&pool);
         assert_eq!(pool.stats().deaths, 0);
         kill(Pid::from_raw(pool.stats().worker_pids[0]), Signal::SIGKILL).unwrap();

@@ -53,7 +53,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_zygote_says_ends_the_silence_whenever_the_next_one_begins() {
+    fn what_the_zygote_says_ends_the_silence() {
         let (mut silence, begin) = (Silence::default(), Instant::now());
         for i in 0..9 {
             assert!(!silence.goes_on(begin + i * Duration::from_millis(100)));

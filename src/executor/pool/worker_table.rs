@@ -422,7 +422,7 @@ impl WorkerTable {
                 continue;
             }
             // All are dead, and the zygote does not say so. It may be stopped.
-            if self.silence.goes_on(Instant::now()) {
+            if self.is_zygote_silent() {
                 self.note_broken(ZYGOTE_SILENT.to_owned());
             }
         }
@@ -443,9 +443,15 @@ impl WorkerTable {
             .any(|entry| entry.admitted && entry.process.as_ref().is_some_and(Process::has_ended));
         if !any_dead {
             self.silence.is_over();
-        } else if self.silence.goes_on(Instant::now()) {
+        } else if self.is_zygote_silent() {
             self.note_broken(ZYGOTE_SILENT.to_owned());
         }
+    }
+
+    /// Whether the [`Silence`] of the zygote lasts for too long. A zygote that waits for a processor
+    /// is not silent but late, on a machine with more to do than it can.
+    fn is_zygote_silent(&mut self) -> bool {
+        self.silence.goes_on(Instant::now()) && !procfs::wants_processor(self.zygote.pid())
     }
 
     /// The process of an admitted worker, as long as the zygote has not said that it is dead.

@@ -160,10 +160,6 @@ mod tests {
 
     #[test]
     fn a_process_that_runs_wants_a_processor_and_is_not_stopped() {
-        let pid = i32::try_from(std::process::id()).unwrap();
-        // The state is that of the first thread, which waits for the tests.
-        let first_thread = is_in_state(pid, &['S', 'D', 'R']);
-        assert!(first_thread && !is_stopped(pid));
         let mut child =
             std::process::Command::new("sh").args(["-c", "while :; do :; done"]).spawn().unwrap();
         let id = i32::try_from(child.id()).unwrap();

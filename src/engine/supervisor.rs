@@ -554,9 +554,12 @@ impl<'a> Supervisor<'a> {
         let rerun_rows = self.ledger.rerun_rows;
         let failed_rows = self.ledger.into_failed();
         let failed = failed_rows.iter().map(|failed| failed.row..failed.row + 1);
+        let not_run = complement(&done_rows, rows);
+        // The last rows may have been done after it was decided to end the call.
+        let ended_early = ended_early.filter(|_| !not_run.is_empty());
         Report {
             deaths: self.deaths,
-            missing_rows: joined(complement(&done_rows, rows).into_iter().chain(failed).collect()),
+            missing_rows: joined(not_run.into_iter().chain(failed).collect()),
             failed_rows,
             ended_early,
             rerun_rows,

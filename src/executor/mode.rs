@@ -22,9 +22,11 @@ pub trait Mode: sealed::Run {
 }
 
 /// A kernel that workers of this kind can run. In fork mode: any closure or function. On a pool: a
-/// closure that captures nothing, a function, or a function pointer. The compiler rejects others
-/// with "not `Copy`" or "borrowed value does not live long enough"; pass what the closure captures
-/// with the input instead, by [`param`](crate::param) or [`broadcast`](crate::broadcast).
+/// closure that captures nothing, a function, or a function pointer. The compiler rejects most
+/// others with "not `Copy`" or "borrowed value does not live long enough". A closure that captures
+/// `Copy` values by `move` is refused when it is called, with
+/// [`KernelCaptures`](crate::Error::KernelCaptures). Pass what the closure captures with the input
+/// instead, by [`param`](crate::param) or [`broadcast`](crate::broadcast).
 ///
 /// Sealed.
 pub trait KernelFor<M>: Sized {

@@ -57,7 +57,7 @@ impl<'a> Case<'a> {
     fn call(&self) -> Either<'a> {
         let call = match self.place {
             Place::Fork => Either::Fork(fork().workers(self.workers)),
-            _ => Either::Pool(self.pool.call().deadline(10 * SECOND)),
+            Place::Pool | Place::Inline => Either::Pool(self.pool.call().deadline(10 * SECOND)),
         };
         call.block_rows(BLOCK_ROWS).guard(self.guard)
     }

@@ -19,7 +19,7 @@ pub(crate) struct RowArgs {
     /// FILE.npy, or shm:NAME (kept after exit); without it a value a line
     #[arg(short, long, value_name = "OUT")]
     pub(crate) output: Option<Location>,
-    /// Only these columns, from 1, in their order in INPUT, each once: 6- or 2,4,7-9
+    /// Only these, from 1, in INPUT's order: 6- or 2,4,7-9
     #[arg(short, long, value_name = "LIST", allow_hyphen_values = true)]
     pub(crate) columns: Option<List>,
     /// Only these rows, from 1: 1000- or 1-500

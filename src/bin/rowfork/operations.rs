@@ -106,7 +106,7 @@ operations! {
     "mean": "The exact mean of each row, rounded once",
         f64, row_means_into, exact_row_means;
     "dot": "The exact dot product of each row and a vector, rounded once",
-        f64, row_dot_into, exact_row_dots, "The vector: FILE.npy or shm:NAME, a value per column chosen";
+        f64, row_dot_into, exact_row_dots, "FILE.npy or shm:NAME: a value per column used";
 }
 
 /// Does what was asked for, from the file to the answer.

@@ -1,5 +1,6 @@
-//! The rooms of the house (docs/ARCHITECTURE.md): a file imports from its own room or a lower one,
-//! inside some rooms from its own floor or a lower one, and no files import each other in a circle.
+//! The layers of docs/ARCHITECTURE.md: a file imports from its own layer or a lower one. Inside some
+//! layers the files and folders have an order, and the same holds. No files import each other in a
+//! circle.
 //! The test reads the sources, file by file, the command included.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -7,9 +8,9 @@ use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Every room, the lowest first. A room may use those above its line in this table, and none below
+/// Every layer, the lowest first. A layer may use those above its line in this table, and none below
 /// it.
-const ROOMS: &[&str] = &[
+const LAYERS: &[&str] = &[
     "failpoints",
     "sys",
     "error",
@@ -22,9 +23,9 @@ const ROOMS: &[&str] = &[
     "bin",
 ];
 
-/// The files and folders inside some rooms, the lowest first, by the same rule. The `mod.rs` of
-/// such a room lists them, and is not among them.
-const FLOORS: &[(&str, &[&str])] = &[
+/// The order of the files and folders inside some layers, the lowest first. The `mod.rs` of such a
+/// layer lists them, and is not among them.
+const ORDERS: &[(&str, &[&str])] = &[
     (
         "engine",
         &[
@@ -92,7 +93,7 @@ struct Source {
 }
 
 impl Source {
-    fn room(&self) -> String {
+    fn layer(&self) -> String {
         self.path
             .components()
             .next()
@@ -142,7 +143,7 @@ fn all_sources() -> Vec<Source> {
     sources
 }
 
-/// The same without `lib.rs`, which stands in no room: it lists them.
+/// The same without `lib.rs`, which belongs to no layer: it lists them.
 fn sources() -> Vec<Source> {
     all_sources().into_iter().filter(|source| source.place() != "lib").collect()
 }
@@ -338,25 +339,30 @@ fn imports(sources: &[Source]) -> BTreeMap<usize, BTreeSet<usize>> {
     imports
 }
 
-fn is_in(place: &str, room: &str) -> bool {
-    place == room || place.strip_prefix(room).is_some_and(|rest| rest.starts_with('/'))
+fn is_in(place: &str, layer: &str) -> bool {
+    place == layer || place.strip_prefix(layer).is_some_and(|rest| rest.starts_with('/'))
 }
 
-/// On which floor of a room a place is; `None` for places elsewhere and for the room's `mod.rs`.
-fn floor_of(place: &str, room: &str, floors: &[&str]) -> Option<usize> {
-    let within = place.strip_prefix(room)?.strip_prefix('/')?;
-    floors.iter().position(|floor| is_in(within, floor))
+/// Where a place stands in the order inside a layer; `None` for places elsewhere and for the layer's
+/// `mod.rs`.
+fn rank_of(place: &str, layer: &str, order: &[&str]) -> Option<usize> {
+    let within = place.strip_prefix(layer)?.strip_prefix('/')?;
+    order.iter().position(|file| is_in(within, file))
 }
 
 #[test]
-fn every_file_stands_in_a_room() {
+fn every_file_belongs_to_a_layer() {
     for source in sources() {
-        assert!(ROOMS.contains(&&*source.room()), "{} stands in no room", source.path.display());
-        for (room, floors) in FLOORS {
+        assert!(
+            LAYERS.contains(&&*source.layer()),
+            "{} belongs to no layer",
+            source.path.display()
+        );
+        for (layer, order) in ORDERS {
             let place = source.place();
             assert!(
-                !is_in(&place, room) || place == *room || floor_of(&place, room, floors).is_some(),
-                "{} stands on no floor of {room}",
+                !is_in(&place, layer) || place == *layer || rank_of(&place, layer, order).is_some(),
+                "{} has no place in the order inside {layer}",
                 source.path.display()
             );
         }
@@ -366,14 +372,14 @@ fn every_file_stands_in_a_room() {
 #[test]
 fn every_place_of_the_tables_is_there() {
     let places: Vec<String> = sources().iter().map(Source::place).collect();
-    let rooms = ROOMS.iter().map(ToString::to_string);
-    let floors = FLOORS
+    let layers = LAYERS.iter().map(ToString::to_string);
+    let ordered = ORDERS
         .iter()
-        .flat_map(|(room, floors)| floors.iter().map(move |floor| format!("{room}/{floor}")));
+        .flat_map(|(layer, order)| order.iter().map(move |file| format!("{layer}/{file}")));
     let apart = APART
         .iter()
         .flat_map(|(one, others)| [one].into_iter().chain(*others).map(ToString::to_string));
-    for named in rooms.chain(floors).chain(apart) {
+    for named in layers.chain(ordered).chain(apart) {
         assert!(
             places.iter().any(|place| is_in(place, &named)),
             "a table names {named}, where no source is"
@@ -385,24 +391,24 @@ fn every_place_of_the_tables_is_there() {
 fn imports_go_down() {
     let sources = sources();
     let imports = imports(&sources);
-    let floor = |source: &Source| ROOMS.iter().position(|room| *room == source.room()).unwrap();
+    let rank = |source: &Source| LAYERS.iter().position(|layer| *layer == source.layer()).unwrap();
     let mut checked = 0;
     for (from, used) in
         imports.iter().flat_map(|(from, used)| used.iter().map(move |used| (from, used)))
     {
         let (from, used) = (&sources[*from], &sources[*used]);
         assert!(
-            floor(used) <= floor(from),
+            rank(used) <= rank(from),
             "{} uses {}, which stands above",
             from.path.display(),
             used.path.display()
         );
         let (from_place, used_place) = (from.place(), used.place());
-        for (room, floors) in FLOORS {
-            let floor = |place| floor_of(place, room, floors);
+        for (layer, order) in ORDERS {
+            let rank = |place| rank_of(place, layer, order);
             assert!(
-                floor(&from_place).is_none_or(|from| floor(&used_place) <= Some(from)),
-                "{} uses {}, which stands on a floor above",
+                rank(&from_place).is_none_or(|from| rank(&used_place) <= Some(from)),
+                "{} uses {}, which stands above it in their layer",
                 from.path.display(),
                 used.path.display()
             );

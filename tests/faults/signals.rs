@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::ptr::{null, null_mut};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ndarray::Ix2;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, killpg, sigaction};
@@ -21,7 +21,7 @@ use nix::unistd::Pid;
 use rowfork::{SharedArray, fork};
 
 use crate::support::isolated::{self, isolated};
-use crate::support::{self, Holder, Names, player, say, skip, sweeps_until};
+use crate::support::{self, Holder, Names, player, say, skip, sweeps_until, within};
 
 // ---- the caller
 // --------------------------------------------------------------------------------------------
@@ -222,19 +222,6 @@ fn running_in_session(leader: u32) -> Vec<i32> {
     };
     let all = isolated::processes().into_iter().map(|process| process.pid);
     all.filter(|&pid| of_session(pid) && isolated::is_running(pid)).collect()
-}
-
-fn within(limit: Duration, mut condition: impl FnMut() -> bool) -> bool {
-    let deadline = Instant::now() + limit;
-    loop {
-        if condition() {
-            return true;
-        }
-        if Instant::now() > deadline {
-            return false;
-        }
-        std::thread::sleep(Duration::from_millis(1));
-    }
 }
 
 fn rounds() -> usize {

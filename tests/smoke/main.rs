@@ -3,5 +3,5 @@
 #[path = "../support/mod.rs"]
 mod support;
 
-// Something of every room in a few seconds.
+// Something of every subject in a few seconds.
 mod smoke;

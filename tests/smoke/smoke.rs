@@ -1,4 +1,4 @@
-//! Something of every room in a few seconds: each operation on each executor, a segment, a file, a
+//! Something of every subject in a few seconds: each operation on each executor, a segment, a file, a
 //! selection, a refusal, and one fault of each kind. The other modules say what holds in all cases.
 
 use std::sync::LazyLock;

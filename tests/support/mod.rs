@@ -226,8 +226,13 @@ pub(crate) fn numpy(script: &str, args: &[&str]) -> Option<String> {
 ///   `/proc/PID/maps` at that moment keeps the memory of the dead process from being unmapped.
 /// - Another program's sweep, list or info takes the lock while it looks at the segment.
 /// - Another thread of this test process may be between fork and exec.
-pub(crate) fn eventually(mut condition: impl FnMut() -> bool) -> bool {
-    let deadline = Instant::now() + Duration::from_secs(10);
+pub(crate) fn eventually(condition: impl FnMut() -> bool) -> bool {
+    within(Duration::from_secs(10), condition)
+}
+
+/// Whether it comes true within a limit.
+pub(crate) fn within(limit: Duration, mut condition: impl FnMut() -> bool) -> bool {
+    let deadline = Instant::now() + limit;
     loop {
         if condition() {
             return true;

@@ -448,10 +448,10 @@ impl WorkerTable {
         }
     }
 
-    /// Whether the [`Silence`] of the zygote lasts for too long. A zygote that waits for a processor
-    /// is not silent but late, on a machine with more to do than it can.
+    /// Whether the [`Silence`] of the zygote lasts for too long.
     fn is_zygote_silent(&mut self) -> bool {
-        self.silence.goes_on(Instant::now()) && !procfs::wants_processor(self.zygote.pid())
+        let pid = self.zygote.pid();
+        self.silence.goes_on(Instant::now(), || procfs::wants_processor(pid))
     }
 
     /// The process of an admitted worker, as long as the zygote has not said that it is dead.

@@ -1,4 +1,4 @@
-//! What stands in for the lowest floor of rowfork.
+//! What stands in for the lowest layer of rowfork.
 
 pub(crate) mod atomic;
 pub(crate) mod shared;
